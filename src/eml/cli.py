@@ -1,0 +1,138 @@
+"""The `eml` command: a subcommand for each recipe, made from its options, and the tools."""
+
+import dataclasses
+import inspect
+import os
+import sys
+import typing
+from pathlib import Path
+
+import click
+
+from eml.data import SPECS, cache_file, fetch, load
+from eml.download import Limits
+from eml.errors import UserError
+from eml.recipes import AUTO, RECIPES, resolve_device
+from eml.stopping import Stopped, raise_on_signals, stop_with_parent
+
+# Modules that import torch or mlflow take seconds: each command imports those that it needs.
+
+
+@click.group(context_settings={"max_content_width": 100})
+@click.version_option(package_name="eml")
+def cli():
+    """Experiments of the course Embedded Machine Learning, tracked in MLflow."""
+
+
+def recipe_command(name: str) -> click.Command:
+    """The command of a recipe: an option for each field of its options, with its default."""
+    recipe = RECIPES[name]
+    options_class = inspect.signature(recipe).parameters["options"].annotation
+
+    def callback(**values):
+        configs = recipe(options_class(**values))
+        from eml.launch import launch
+
+        launch(name, configs)
+
+    parameters = []
+    for field in dataclasses.fields(options_class):
+        value_type, help_text = typing.get_args(field.type)
+        parameters.append(
+            click.Option(
+                [f"--{field.name}"],
+                type=value_type,
+                default=field.default,
+                show_default=True,
+                help=help_text,
+            )
+        )
+    return click.Command(name, callback=callback, params=parameters, help=inspect.getdoc(recipe))
+
+
+for _name in RECIPES:
+    cli.add_command(recipe_command(_name))
+
+
+@cli.command()
+@click.argument("dataset", type=click.Choice([*SPECS, "all"]), default="all")
+@click.option(
+    "--torchvision_dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="an existing torchvision folder to look in first",
+)
+@click.option(
+    "--min_rate",
+    type=click.FloatRange(min=0),
+    default=Limits.min_rate / 1e3,
+    show_default=True,
+    help="kB/s below which a source is left for the next; 0 waits for any",
+)
+def data(dataset: str, torchvision_dir: Path | None, min_rate: float):
+    """Fetch and verify DATASET (all by default), and print where it is."""
+    limits = Limits(min_rate=min_rate * 1e3) if min_rate else Limits(min_rate=0, total=float("inf"))
+    for name in SPECS if dataset == "all" else [dataset]:
+        arrays = fetch(name, torchvision_dir, limits)
+        train, test = len(arrays["train_labels"]), len(arrays["test_labels"])
+        click.echo(
+            f"{SPECS[name].title}: {train} + {test} images, SHA-256 verified: {cache_file(name)}"
+        )
+
+
+@cli.command()
+@click.argument("run_id")
+@click.option("--device", default=AUTO, show_default=True, help="auto, cpu or cuda")
+def evaluate(run_id: str, device: str):
+    """Load the weights of RUN_ID and compare their test accuracy with the logged one.
+
+    Ends with exit code 1 if they differ by more than 0.1 percentage points, which another
+    processor's rounding cannot explain.
+    """
+    device_type = resolve_device(device)
+    from eml import tracking
+    from eml.train import make_learner
+
+    config, weights, logged = tracking.load_model(run_id)
+    config = dataclasses.replace(config, device_type=device_type)
+    learner = make_learner(config, load(config.dataset, config.subset, config.seed))
+    learner.load_state(weights)
+    score = learner.evaluate("test")
+    click.echo(
+        f"{config.run_name}: test accuracy {score.accuracy:.4f} on {score.examples} images, "
+        f"logged {logged:.4f}"
+    )
+    if abs(score.accuracy - logged) > 1e-3:
+        click.echo("they differ", err=True)
+        sys.exit(1)
+
+
+def main() -> None:
+    """Run the command line. What the user can mend is shown in a line, without a traceback."""
+    raise_on_signals()
+    under_mlflow_run = "MLFLOW_RUN_ID" in os.environ
+    if under_mlflow_run:
+        stop_with_parent()
+    try:
+        # Without standalone mode click raises its errors instead of printing its usage text.
+        cli.main(args=sys.argv[1:] or ["--help"], prog_name="eml", standalone_mode=False)
+    except Stopped as stopped:
+        print(f"eml: stopped by {stopped}", file=sys.stderr)
+        sys.exit(stopped.exit_code)
+    except (UserError, click.ClickException) as error:
+        message = _one_line(error) if isinstance(error, click.ClickException) else str(error)
+        print(f"eml: {message}", file=sys.stderr)
+        if under_mlflow_run:
+            from eml.tracking import refuse
+
+            refuse(message)
+        sys.exit(error.exit_code)
+
+
+def _one_line(error: click.ClickException) -> str:
+    message = " ".join(error.format_message().split())
+    if isinstance(error, click.NoSuchOption):
+        valid = [p.opts[0] for p in error.ctx.command.params if isinstance(p, click.Option)]
+        return f"no option {error.option_name} for {error.ctx.info_name}: give {', '.join(valid)}"
+    if isinstance(error, click.UsageError) and isinstance(error.ctx.command, click.Group):
+        return f"{message} Give one of {', '.join(error.ctx.command.commands)}"
+    return message

@@ -1,0 +1,125 @@
+"""Downloads over HTTP that resume, give up on slow servers, and show how they get on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+import requests
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+CHUNK = 1 << 16  # bytes
+
+
+class DownloadError(Exception):
+    """A source that could not deliver; the message is the reason, in a line."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a source is left for the next one."""
+
+    timeout: float = 20.0  # seconds without a connection, or without a byte
+    min_rate: float = 200e3  # bytes per second; less than that over `window` is too slow
+    window: float = 20.0  # seconds
+    total: float = 1800.0  # seconds for one file, whatever its rate
+
+
+def download(url: str, target: Path, limits: Limits) -> None:
+    """Fetch `url` into `target`, which appears only when it is complete.
+
+    An earlier attempt's part (`target` + ".part") is continued where the server allows it.
+
+    Raises DownloadError: the server refuses, is silent, or is slower than `limits` allow.
+    """
+    part = target.with_name(target.name + ".part")
+    try:
+        have = part.stat().st_size if part.exists() else 0
+        headers = {"Range": f"bytes={have}-"} if have else {}
+        # "identity": the bytes as they are stored, so that a part can be continued.
+        headers["Accept-Encoding"] = "identity"
+        with requests.get(url, headers=headers, stream=True, timeout=limits.timeout) as response:
+            if response.status_code == requests.codes.requested_range_not_satisfiable:
+                part.unlink()
+                raise DownloadError("the part fetched earlier does not fit this file")
+            response.raise_for_status()
+            if response.status_code != requests.codes.partial_content:
+                have = 0  # the server sends everything, from the start
+            length = int(response.headers.get("Content-Length", 0))
+            total = have + length if length else None
+            with part.open("ab" if have else "wb") as file, _bar(url, have, total) as advance:
+                received = _copy(response, file, advance, limits)
+            if length and received != length:
+                raise DownloadError(f"broke off after {have + received} of {total} bytes")
+    except requests.RequestException as error:
+        raise DownloadError(_reason(error)) from error
+    part.replace(target)
+
+
+def _copy(response, file, advance: Callable[[int], None], limits: Limits) -> int:
+    """Write the response to `file`; the number of bytes it had."""
+    received = 0
+    started = window_started = monotonic()
+    window_bytes = 0
+    for chunk in response.iter_content(CHUNK):
+        file.write(chunk)
+        advance(len(chunk))
+        received += len(chunk)
+        window_bytes += len(chunk)
+        now = monotonic()
+        if now - started > limits.total:
+            raise DownloadError(f"not complete after {limits.total:.0f} s")
+        if now - window_started > limits.window:
+            rate = window_bytes / (now - window_started)
+            if rate < limits.min_rate:
+                raise DownloadError(
+                    f"too slow: {rate / 1e3:.0f} kB/s, less than {limits.min_rate / 1e3:.0f} kB/s "
+                    f"over {limits.window:g} s"
+                )
+            window_started, window_bytes = now, 0
+    return received
+
+
+class _bar:  # noqa: N801 - reads as a function: `with _bar(...) as advance`
+    """A bar with rate and time left on a terminal, one line elsewhere."""
+
+    def __init__(self, url: str, have: int, total: int | None):
+        console = Console(stderr=True)
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.task = self.progress.add_task(url.rpartition("/")[2], completed=have, total=total)
+        if not console.is_terminal:
+            size = f" ({total / 1e6:.0f} MB)" if total else ""
+            print(f"downloading {url}{size}", flush=True)
+
+    def __enter__(self) -> Callable[[int], None]:
+        self.progress.start()
+        return lambda count: self.progress.advance(self.task, count)
+
+    def __exit__(self, *_):
+        self.progress.stop()
+
+
+def _reason(error: requests.RequestException) -> str:
+    if error.response is not None:
+        return f"HTTP status {error.response.status_code}"
+    if isinstance(error, requests.Timeout) or "timed out" in str(error).lower():
+        return "no answer in time"
+    if isinstance(error, requests.ConnectionError):
+        return "no connection"
+    return type(error).__name__

@@ -1,0 +1,7 @@
+"""The base of the errors that a user can mend."""
+
+
+class UserError(Exception):
+    """Shown as its message alone, without a traceback; the process ends with `exit_code`."""
+
+    exit_code = 2

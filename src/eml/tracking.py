@@ -1,0 +1,152 @@
+"""Runs in the MLflow tracking store. The only module that imports mlflow."""
+
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from pathlib import Path
+
+import mlflow
+import numpy as np
+from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import Metric, RunStatus
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
+from safetensors.numpy import load_file, save_file
+
+from eml.data import Dataset
+from eml.errors import UserError
+from eml.provenance import git_state, versions
+from eml.recipes import Config
+from eml.stopping import Stopped
+from eml.train import EpochRecord
+
+MODEL_FOLDER = "model"  # artifact folder of the weights
+GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # MLflow's own run names, as "calm-fox-12"
+
+
+class TrackingError(UserError):
+    """The store does not hold what was asked for; the message says what is missing."""
+
+
+@contextmanager
+def run(name: str, description: str, tags: Mapping[str, str], nested: bool = False) -> Iterator:
+    """A run that ends with the right status, whatever ends it.
+
+    The run that `mlflow run` made is used where there is one, else a new one begins. Its status
+    becomes FINISHED; KILLED on a signal, with the tag `stopped` (which signal, when); FAILED on
+    any other exception, with its message in the tag `error`.
+    """
+    # Not start_run() as context manager: it knows FINISHED and FAILED only.
+    active = mlflow.start_run(nested=nested)
+    status = RunStatus.FINISHED
+    try:
+        given_name = active.info.run_name
+        if nested or GENERATED_NAME.fullmatch(given_name):
+            mlflow.set_tag(MLFLOW_RUN_NAME, name)
+        mlflow.set_tags({**tags, **versions(), **git_state(), MLFLOW_RUN_NOTE: description})
+        yield active
+    except Stopped as stopped:
+        status = RunStatus.KILLED
+        mlflow.set_tag("stopped", f"{stopped} at {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
+        raise
+    except BaseException as error:
+        status = RunStatus.FAILED
+        mlflow.set_tag("error", f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        mlflow.end_run(RunStatus.to_string(status))
+
+
+def refuse(message: str) -> None:
+    """Note in the run that `mlflow run` made, if any, why it is about to fail."""
+    if run_id := os.environ.get("MLFLOW_RUN_ID"):
+        mlflow.MlflowClient().set_tag(run_id, "error", message)
+
+
+def log_setup(config: Config, dataset: Dataset, hardware: Mapping[str, str]) -> None:
+    """Log what the active run trains: all of its Config, its dataset, and on what it runs."""
+    values = asdict(config) | {
+        "scaling_mean": dataset.scaling.mean,
+        "scaling_std": dataset.scaling.std,
+        "train_images": len(dataset.labels["train"]),
+        "test_images": len(dataset.labels["test"]),
+    }
+    # `mlflow run` has logged the -P values as they were typed ("1e-3"), and a parameter cannot
+    # be changed: ours have the same value, so the typed ones stay.
+    present = mlflow.active_run().data.params
+    mlflow.log_params({key: value for key, value in values.items() if key not in present})
+    source = CodeDatasetSource(tags={"eml.data": dataset.name})
+    mlflow.log_input(
+        MetaDataset(source, name=dataset.name, digest=dataset.digest), context="training"
+    )
+    mlflow.set_tags({**hardware, "dataset_digest": dataset.digest})
+
+
+def log_record(record: EpochRecord) -> None:
+    """Log an epoch as metrics of the active run, in one request, with `step` the epoch."""
+    values = asdict(record)
+    epoch = values.pop("epoch")
+    if epoch == 0:
+        del values["images_per_second"]  # nothing was trained
+    else:
+        del values["setup_seconds"]  # does not change
+    timestamp = int(datetime.now(UTC).timestamp() * 1000)
+    metrics = [Metric(key, value, timestamp, epoch) for key, value in values.items()]
+    mlflow.MlflowClient().log_batch(mlflow.active_run().info.run_id, metrics=metrics)
+
+
+def log_result(records: list[EpochRecord]) -> None:
+    """Log final and best test accuracy, or the tag `diverged` with the epoch."""
+    if records[-1].diverged:
+        mlflow.set_tag("diverged", f"epoch {records[-1].epoch}")
+    finite = [r for r in records if not math.isnan(r.test_accuracy)]
+    if not finite:
+        return
+    best = max(finite, key=lambda r: r.test_accuracy)
+    mlflow.log_metrics({"best_test_accuracy": best.test_accuracy, "best_epoch": best.epoch})
+    if not records[-1].diverged:
+        mlflow.log_metric("final_test_accuracy", records[-1].test_accuracy)
+
+
+def log_model(state: Mapping[str, np.ndarray], config: Config) -> None:
+    """Log weights (safetensors) and Config (JSON), from which `eml evaluate` rebuilds the model."""
+    with tempfile.TemporaryDirectory() as folder:
+        # safetensors writes the memory as it lies, whatever the strides say.
+        contiguous = {name: np.ascontiguousarray(value) for name, value in state.items()}
+        save_file(contiguous, Path(folder, "weights.safetensors"))
+        Path(folder, "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+        mlflow.log_artifacts(folder, MODEL_FOLDER)
+
+
+def load_model(run_id: str) -> tuple[Config, dict[str, np.ndarray], float]:
+    """The Config, the weights and the logged final test accuracy of a run.
+
+    Raises TrackingError if there is no such run, or it has no weights.
+    """
+    try:
+        metrics = mlflow.get_run(run_id).data.metrics
+    except mlflow.MlflowException as error:
+        raise TrackingError(f"no run {run_id} in the store {mlflow.get_tracking_uri()}") from error
+    if "final_test_accuracy" not in metrics:
+        raise TrackingError(f"run {run_id} holds no finished training: give the id of one that is")
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{MODEL_FOLDER}"))
+        values = json.loads((folder / "config.json").read_text())
+        weights = load_file(folder / "weights.safetensors")
+    except (mlflow.MlflowException, OSError) as error:
+        raise TrackingError(f"run {run_id} holds no weights ({MODEL_FOLDER}/)") from error
+    names = {field.name for field in fields(Config)}
+    config = Config(**{key: value for key, value in values.items() if key in names})
+    return config, weights, metrics["final_test_accuracy"]
+
+
+def where() -> str:
+    """The active run and its store, for people."""
+    info = mlflow.active_run().info
+    return f"run {info.run_id} in {mlflow.get_tracking_uri()}"
