@@ -1,0 +1,88 @@
+"""Fixtures: synthetic data, a store of its own for each test, commands as subprocesses."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+import synthetic
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+from eml import data
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def specs_file(tmp_path_factory) -> Path:
+    return synthetic.write(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def small_data(specs_file, monkeypatch) -> Path:
+    """eml takes the synthetic datasets for the real ones; their cache folder."""
+    monkeypatch.setenv("EML_DATA_DIR", str(specs_file.parent))
+    for name, spec in synthetic.install(specs_file, data.SPECS).items():
+        monkeypatch.setitem(data.SPECS, name, spec)
+    return specs_file.parent
+
+
+@pytest.fixture(scope="session")
+def fresh_store(tmp_path_factory) -> Path:
+    """An empty SQLite store; creating one takes seconds, copying it nothing."""
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    SqlAlchemyStore(f"sqlite:///{file}", str(file.parent / "mlruns")).engine.dispose()
+    return file
+
+
+@pytest.fixture
+def store(fresh_store, tmp_path, monkeypatch):
+    """A fresh store in the working directory, tmp_path, also for subprocesses; its client."""
+    (tmp_path / "mlflow.db").write_bytes(fresh_store.read_bytes())
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    mlflow.set_tracking_uri(uri)
+    client = mlflow.MlflowClient(uri)
+    client.create_experiment("test", artifact_location=(tmp_path / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "test")
+    mlflow.set_experiment("test")
+    yield client
+    while mlflow.active_run():
+        mlflow.end_run()
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def environment(specs_file, monkeypatch):
+    """The variables with which a subprocess takes the synthetic data and this checkout."""
+    paths = [ROOT / "tests/site", ROOT / "tests", ROOT / "src"]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, paths)))
+    monkeypatch.setenv("EML_TEST_SPECS", str(specs_file))
+    monkeypatch.setenv("EML_DATA_DIR", str(specs_file.parent))
+    # `mlflow run --env-manager local` takes the python that is first on the PATH.
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+
+
+def eml_command(*arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / "src/eml/__main__.py"), *arguments]
+
+
+def mlflow_command(entry_point: str, project: Path = ROOT, **parameters) -> list[str]:
+    command = [sys.executable, "-m", "mlflow", "run", str(project), "-e", entry_point]
+    command += ["--env-manager", "local", "--experiment-name", "test"]
+    for name, value in parameters.items():
+        command += ["-P", f"{name}={value}"]
+    return command
+
+
+def call(command: list[str]) -> subprocess.CompletedProcess:
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def runs(client) -> list:
+    """All runs of the test's experiment, oldest first."""
+    experiment = client.get_experiment_by_name("test")
+    return client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])

@@ -1,0 +1,10 @@
+"""Read by every Python that a test starts: eml takes the synthetic data for the real ones."""
+
+import os
+
+if "EML_TEST_SPECS" in os.environ:
+    import synthetic
+
+    from eml.data import SPECS
+
+    SPECS.update(synthetic.install(os.environ["EML_TEST_SPECS"], SPECS))
