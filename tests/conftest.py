@@ -48,7 +48,7 @@ def store(fresh_store, tmp_path, monkeypatch):
     client = mlflow.MlflowClient(uri)
     client.create_experiment("test", artifact_location=(tmp_path / "mlruns").as_uri())
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "test")
-    mlflow.set_experiment("test")
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
     yield client
     while mlflow.active_run():
         mlflow.end_run()

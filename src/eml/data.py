@@ -172,7 +172,7 @@ def _read_cache(name: str, file: Path) -> Arrays | None:
     if not file.exists():
         return None
     try:
-        with np.load(file, allow_pickle=False) as content:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
             arrays = {key: content[key] for key in SPECS[name].sha256}
         _verify(name, arrays)
         return arrays

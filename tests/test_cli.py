@@ -1,0 +1,119 @@
+"""The command line as its users meet it: messages, exit codes, signals. Real processes."""
+
+import os
+import re
+import signal
+import subprocess
+from contextlib import contextmanager, suppress
+
+import psutil
+import pytest
+from conftest import call, eml_command, mlflow_command, runs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["cifar_cnn", "--optimizer", "addam"], "optimizer=addam: give one of sgd, "),
+        (["cifar_cnn", "--epochs", "many"], "'many' is not a valid integer"),
+        (["cifar_cnn", "--activation", "relu"], "no option --activation for cifar_cnn: give --op"),
+        (["cifar_nn"], "No such command 'cifar_nn'.*Give one of main, mlp_torch"),
+        (["data", "cifar"], "'cifar' is not one of 'mnist', 'cifar10', 'all'"),
+        (["evaluate"], "Missing argument 'RUN_ID'"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(arguments, message, store, environment):
+    result = call(eml_command(*arguments))
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert re.fullmatch(f"eml: .*{message}.*\n", result.stderr)
+    assert runs(store) == []
+
+
+def test_no_arguments_show_the_commands(environment):
+    result = call(eml_command())
+    assert result.returncode == 0
+    assert "cifar_cnn" in result.stdout
+
+
+def test_eml_trains_and_evaluate_reproduces_the_accuracy(store, environment):
+    result = call(eml_command("cifar_cnn", "--optimizer", "adam", "--epochs", "2"))
+    assert result.returncode == 0, result.stderr
+    assert len(re.findall(r"^epoch \d/2 ", result.stdout, re.MULTILINE)) == 3
+    (run,) = runs(store)
+    assert run.info.status == "FINISHED"
+    accuracy = run.data.metrics["final_test_accuracy"]
+    result = call(eml_command("evaluate", run.info.run_id))
+    assert result.returncode == 0, result.stderr
+    assert f"test accuracy {accuracy:.4f} on 60 images, logged {accuracy:.4f}" in result.stdout
+
+
+def test_evaluate_of_an_unknown_run(store, environment):
+    result = call(eml_command("evaluate", "abc"))
+    assert result.returncode == 2
+    assert result.stderr.startswith("eml: no run abc in the store")
+
+
+@contextmanager
+def training(command: list[str]):
+    """The command as a process in a group of its own, in the middle of an epoch after the first."""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            for line in process.stdout:
+                if re.match(r"epoch +1/", line):
+                    break
+            else:
+                pytest.fail("the training did not get to epoch 1")
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def training_process(of: psutil.Process) -> psutil.Process:
+    (found,) = [p for p in of.children(recursive=True) if "__main__.py" in " ".join(p.cmdline())]
+    return found
+
+
+def assert_stopped(run, signal_name: str, status: set[str]):
+    assert run.info.status in status
+    assert re.match(f"{signal_name} at ", run.data.tags["stopped"])
+    assert run.data.metrics["train_seconds"] > 0
+
+
+ENDLESS = 10_000  # epochs: the signal comes in the middle
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_to_eml(number, store, environment):
+    with training(eml_command("mlp_torch", "--epochs", str(ENDLESS))) as process:
+        process.send_signal(number)
+        process.stdout.read()
+        assert process.wait(60) == 128 + number
+    (run,) = runs(store)
+    assert_stopped(run, number.name, {"KILLED"})
+
+
+@pytest.mark.parametrize(
+    ("number", "to_group"),
+    [
+        (signal.SIGINT, True),  # Ctrl-C on a terminal
+        (signal.SIGINT, False),
+        (signal.SIGTERM, False),  # which `mlflow run` does not pass on
+        (signal.SIGKILL, False),
+    ],
+)
+def test_signal_to_mlflow_run(number, to_group, store, environment):
+    with training(mlflow_command("mlp_torch", epochs=ENDLESS)) as process:
+        trained = training_process(psutil.Process(process.pid))
+        if to_group:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        process.stdout.read()  # until the last process that writes to it is gone
+        assert process.wait(60) != 0
+        trained.wait(60)
+    (run,) = runs(store)
+    assert_stopped(run, "SIG(INT|TERM)", {"KILLED", "FAILED"})

@@ -1,0 +1,123 @@
+"""What holds between the files: MLproject and recipes, dependencies, imports, `mlflow run`."""
+
+import dataclasses
+import inspect
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+from conftest import ROOT, call, mlflow_command, runs
+
+from eml.recipes import OPTIMIZERS, RECIPES
+
+PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_mlproject_has_the_recipes_with_their_options_and_defaults():
+    assert list(PROJECT["entry_points"]) == list(RECIPES)
+    for name, recipe in RECIPES.items():
+        entry = PROJECT["entry_points"][name]
+        fields = dataclasses.fields(inspect.signature(recipe).parameters["options"].annotation)
+        assert {f.name: f.default for f in fields} == {
+            key: value["default"] for key, value in entry["parameters"].items()
+        }
+        kinds = {str: "string", int: "int", float: "float"}
+        for field in fields:
+            expected = kinds[field.type.__origin__]
+            assert entry["parameters"][field.name]["type"] == expected
+        start, *options = re.split(r" (?=--)", entry["command"])
+        assert start == f"python src/eml/__main__.py {name}"
+        assert set(options) == {f"--{f.name} {{{f.name}}}" for f in fields}
+
+
+def test_conda_environment_has_the_dependencies_of_pyproject():
+    dependencies = yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"]
+    assert dependencies[-1]["pip"] == PYPROJECT["project"]["dependencies"]
+
+
+def test_every_optimizer_exists_in_torch():
+    import torch
+
+    assert all(hasattr(torch.optim, o.torch_class) for o in OPTIMIZERS.values())
+
+
+@pytest.mark.parametrize(
+    ("modules", "forbidden"),
+    [
+        ("train torch_models recipes data learner provenance", "mlflow"),
+        ("tracking cli recipes data train", "torch"),
+        ("cli recipes data", "mlflow"),
+    ],
+)
+def test_import_directions(modules, forbidden):
+    names = ", ".join(f"eml.{module}" for module in modules.split())
+    program = f"import sys, {names}; sys.exit({forbidden!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT / "src").returncode == 0
+
+
+def test_mlflow_run_main_trains_each_recipe_as_a_child(store, environment, tmp_path):
+    result = call(mlflow_command("main", epochs=1, subset=100))
+    assert result.returncode == 0, result.stderr
+    parent, *children = runs(store)
+    assert parent.info.status == "FINISHED"
+    assert [c.data.params["recipe"] for c in children] == ["mlp_torch", "cifar_mlp", "cifar_cnn"]
+    assert all(c.info.status == "FINISHED" for c in children)
+    assert all(c.data.params["train_images"] == "100" for c in children)
+
+
+@pytest.mark.parametrize(
+    ("entry_point", "parameters", "name"),
+    [
+        ("cifar_cnn", {"optimizer": "adam", "lr": "1e-3"}, "cifar_cnn adam lr=0.001 seed=1"),
+        ("cifar_mlp", {"lr": "0.10", "activation": "relu"}, "cifar_mlp sgd lr=0.1 seed=1"),
+        ("mlp_torch", {"lr": "1", "subset": "200"}, "mlp_torch sgd lr=1 seed=1 subset=200"),
+    ],
+)
+def test_mlflow_run_writes_into_its_own_run(entry_point, parameters, name, store, environment):
+    result = call(mlflow_command(entry_point, epochs=1, **parameters))
+    assert result.returncode == 0, result.stderr
+    (run,) = runs(store)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == name
+    assert float(run.data.params["learning_rate"]) == float(parameters["lr"])
+    assert len(store.get_metric_history(run.info.run_id, "test_accuracy")) == 2
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"epochs": "0"}, "epochs=0: give 1 or more"),
+        ({"lr": "fast"}, "lr=fast: give a number above 0, or auto"),
+        ({"foo": "7"}, "no option --foo for cifar_cnn: give --optimizer"),
+        ({"optimizer": "it's; touch x"}, "optimizer=it's; touch x: give one of sgd"),
+    ],
+)
+def test_mlflow_run_with_a_bad_value_fails_with_its_line(parameters, message, store, environment):
+    result = call(mlflow_command("cifar_cnn", **parameters))
+    assert result.returncode != 0
+    assert f"eml: {message}" in result.stderr
+    (run,) = runs(store)
+    assert run.info.status == "FAILED"
+    assert run.data.tags["error"].startswith(message)
+
+
+def test_mlflow_run_runs_the_code_of_its_own_directory(store, environment, tmp_path, monkeypatch):
+    clone = tmp_path / "second clone"
+    for part in ("MLproject", "conda.yaml"):
+        clone.mkdir(exist_ok=True)
+        shutil.copy(ROOT / part, clone)
+    shutil.copytree(ROOT / "src", clone / "src", ignore=shutil.ignore_patterns("*.egg-info"))
+    cli = clone / "src/eml/cli.py"
+    cli.write_text(cli.read_text().replace("def main() -> None:", "def main():\n    sys.exit(7)"))
+    monkeypatch.delenv("PYTHONPATH")
+    monkeypatch.delenv("EML_TEST_SPECS")
+    result = call(mlflow_command("cifar_cnn", project=clone, epochs=0))
+    assert "eml:" not in result.stderr
+    (run,) = runs(store)
+    assert run.info.status == "FAILED"
+    assert "error" not in run.data.tags
