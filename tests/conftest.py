@@ -56,14 +56,18 @@ def store(fresh_store, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def environment(specs_file, monkeypatch):
+def on_path(monkeypatch):
+    """`mlflow run --env-manager local` takes the python that is first on the PATH: this one."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.fixture
+def environment(specs_file, on_path, monkeypatch):
     """The variables with which a subprocess takes the synthetic data and this checkout."""
     paths = [ROOT / "tests/site", ROOT / "tests", ROOT / "src"]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, paths)))
     monkeypatch.setenv("EML_TEST_SPECS", str(specs_file))
     monkeypatch.setenv("EML_DATA_DIR", str(specs_file.parent))
-    # `mlflow run --env-manager local` takes the python that is first on the PATH.
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 
 
 def eml_command(*arguments: str) -> list[str]:

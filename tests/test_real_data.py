@@ -1,0 +1,36 @@
+"""`mlflow run` on the real images: it learns, it does not only end."""
+
+import pytest
+from conftest import call, mlflow_command, runs
+
+from eml import data
+from eml.errors import UserError
+
+pytestmark = pytest.mark.real_data
+
+
+@pytest.fixture(scope="module")
+def real_data():
+    """Both datasets in the cache, or a skip with the reason why they cannot be had."""
+    for name in data.SPECS:
+        try:
+            data.fetch(name)
+        except UserError as error:
+            pytest.skip(f"real data cannot be had: {error}")
+
+
+@pytest.mark.parametrize(
+    ("entry_point", "parameters", "accuracy"),
+    [
+        ("mlp_torch", {"subset": 10_000, "epochs": 4}, 0.80),
+        ("cifar_cnn", {"subset": 5_000, "epochs": 4, "optimizer": "adam"}, 0.40),
+    ],
+)
+def test_it_learns(entry_point, parameters, accuracy, real_data, store, on_path):
+    result = call(mlflow_command(entry_point, **parameters))
+    assert result.returncode == 0, result.stderr
+    (run,) = runs(store)
+    losses = [p.value for p in store.get_metric_history(run.info.run_id, "train_loss")]
+    assert losses == sorted(losses, reverse=True)
+    assert len(losses) == 5
+    assert run.data.metrics["final_test_accuracy"] > accuracy
