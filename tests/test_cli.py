@@ -57,6 +57,8 @@ def test_evaluate_of_an_unknown_run(store, environment):
 @contextmanager
 def training(command: list[str]):
     """The command as a process in a group of its own, in the middle of an epoch after the first."""
+    # A shell starts background jobs with SIGINT ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
@@ -90,8 +92,8 @@ ENDLESS = 10_000  # epochs: the signal comes in the middle
 def test_signal_to_eml(number, store, environment):
     with training(eml_command("mlp_torch", "--epochs", str(ENDLESS))) as process:
         process.send_signal(number)
-        process.stdout.read()
-        assert process.wait(60) == 128 + number
+        process.communicate(timeout=60)
+        assert process.returncode == 128 + number
     (run,) = runs(store)
     assert_stopped(run, number.name, {"KILLED"})
 
@@ -112,8 +114,8 @@ def test_signal_to_mlflow_run(number, to_group, store, environment):
             os.killpg(process.pid, number)
         else:
             process.send_signal(number)
-        process.stdout.read()  # until the last process that writes to it is gone
-        assert process.wait(60) != 0
+        process.communicate(timeout=60)  # until the last process that writes to it is gone
+        assert process.returncode != 0
         trained.wait(60)
     (run,) = runs(store)
     assert_stopped(run, "SIG(INT|TERM)", {"KILLED", "FAILED"})

@@ -7,6 +7,7 @@ import torch
 from eml.data import SPECS, load
 from eml.recipes import OPTIMIZERS, MLPOptions, Options, cifar_cnn, mlp_torch
 from eml.torch_models import TorchLearner, cnn, make_model, make_optimizer, mlp
+from eml.train import order_of
 
 
 def parameters(model: torch.nn.Module) -> int:
@@ -140,3 +141,13 @@ def test_scaling_belongs_to_the_dataset():
         pixels * mnist.factor + mnist.offset, [-0.1307 / 0.3081, (1 - 0.1307) / 0.3081]
     )
     np.testing.assert_allclose(pixels * cifar10.factor + cifar10.offset, [0, 1])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_cuda_trains_as_the_cpu_does(small_data):
+    losses = []
+    for device in ("cpu", "cuda"):
+        (config,) = mlp_torch(MLPOptions(device=device))
+        learner = TorchLearner(config, load("mnist"))
+        losses.append([learner.train_epoch(order_of(1, epoch, 500)).loss for epoch in (1, 2)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)

@@ -4,12 +4,14 @@ import hashlib
 import os
 import shutil
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import platformdirs
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from eml.download import Limits
 from eml.errors import UserError
@@ -46,6 +48,7 @@ class Spec:
     image_shape: tuple[int, ...]
     train_size: int
     scaling: Scaling
+    files: str  # the official ones, for someone who places them by hand
     sha256: dict[str, str]  # of each array's bytes
 
 
@@ -56,6 +59,7 @@ SPECS = {
         image_shape=(28, 28),
         train_size=60000,
         scaling=Scaling(mean=0.1307, std=0.3081),
+        files="the four files {train,t10k}-{images-idx3,labels-idx1}-ubyte.gz",
         sha256={
             "train_images": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
             "train_labels": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
@@ -68,6 +72,7 @@ SPECS = {
         image_shape=(3, 32, 32),
         train_size=50000,
         scaling=Scaling(mean=0.0, std=1.0),
+        files="cifar-10-python.tar.gz (MD5 c58f30108f718f92721af3b95e74349a)",
         sha256={
             "train_images": "9d5c2eddadb0deff02c14c350c0385aab7b1d5ff1edfeb4997c8dc8644960111",
             "train_labels": "2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a770d41ae1253",
@@ -157,29 +162,47 @@ def fetch(name: str, folder: Path | None = None, limits: Limits | None = None) -
     if folder is None and os.environ.get("EML_TORCHVISION_DIR"):
         folder = Path(os.environ["EML_TORCHVISION_DIR"]).expanduser()
     try:
+        # A file that is there is whole, and its folder may be read-only: no lock to read.
+        with suppress(*DAMAGED, FileNotFoundError):
+            return _read(name, file)
         file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{file}.lock"):  # of processes that start together, one downloads
-            arrays = _read_cache(name, file)
-            if arrays is None:
-                arrays = _fetch_and_keep(name, file, folder, limits or Limits())
-            return arrays
+        with _lock(file):  # of processes that start together, one downloads
+            try:
+                return _read(name, file)
+            except FileNotFoundError:
+                pass
+            except DAMAGED as error:
+                file.unlink()
+                print(f"deleted {file}, which was damaged: {error}", flush=True)
+            return _fetch_and_keep(name, file, folder, limits or Limits())
     except OSError as error:
         raise DataError(f"{file.parent} cannot be used as cache: {error}") from error
 
 
-def _read_cache(name: str, file: Path) -> Arrays | None:
-    """The verified content of the cache file; None if there is none, or it was damaged."""
-    if not file.exists():
-        return None
+DAMAGED = (SourceError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+
+
+def _read(name: str, file: Path) -> Arrays:
+    """The verified content of the cache file. Raises FileNotFoundError, or one of DAMAGED."""
+    # Opened here, because np.load leaves a file open that is not a whole archive.
+    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
+        arrays = {key: content[key] for key in SPECS[name].sha256}
+    _verify(name, arrays)
+    return arrays
+
+
+@contextmanager
+def _lock(file: Path) -> Iterator[None]:
+    lock = FileLock(f"{file}.lock")
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
-            arrays = {key: content[key] for key in SPECS[name].sha256}
-        _verify(name, arrays)
-        return arrays
-    except (SourceError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        file.unlink()
-        print(f"deleted {file}, which was damaged: {error}", flush=True)
-        return None
+        lock.acquire(timeout=1)
+    except Timeout:
+        print(f"waiting for another process that fetches {file.name}", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _fetch_and_keep(name: str, file: Path, folder: Path | None, limits: Limits) -> Arrays:
@@ -209,13 +232,8 @@ def _fetch_and_keep(name: str, file: Path, folder: Path | None, limits: Limits) 
     raise DataError(
         f"{SPECS[name].title} is not in the cache ({file.parent}) and no source has it:\n"
         + "\n".join(reasons)
-        + "\nTo place it by hand: get "
-        + {
-            "cifar10": "cifar-10-python.tar.gz (MD5 c58f30108f718f92721af3b95e74349a)",
-            "mnist": "the four files train-* and t10k-* (-images-idx3-ubyte.gz, "
-            "-labels-idx1-ubyte.gz)",
-        }[name]
-        + f", put it into a folder, and run: eml data {name} --torchvision_dir FOLDER"
+        + f"\nTo place it by hand: put {SPECS[name].files} into a folder, and run: "
+        f"eml data {name} --torchvision_dir FOLDER"
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from time import monotonic
 
 import requests
+import urllib3
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -59,7 +60,7 @@ def download(url: str, target: Path, limits: Limits) -> None:
                 received = _copy(response, file, advance, limits)
             if length and received != length:
                 raise DownloadError(f"broke off after {have + received} of {total} bytes")
-    except requests.RequestException as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise DownloadError(_reason(error)) from error
     part.replace(target)
 
@@ -69,7 +70,9 @@ def _copy(response, file, advance: Callable[[int], None], limits: Limits) -> int
     received = 0
     started = window_started = monotonic()
     window_bytes = 0
-    for chunk in response.iter_content(CHUNK):
+    # read1 returns what has come, where iter_content would wait for a whole chunk and so never
+    # notice a source that sends a byte now and then.
+    while chunk := response.raw.read1(CHUNK):
         file.write(chunk)
         advance(len(chunk))
         received += len(chunk)
@@ -115,11 +118,9 @@ class _bar:  # noqa: N801 - reads as a function: `with _bar(...) as advance`
         self.progress.stop()
 
 
-def _reason(error: requests.RequestException) -> str:
-    if error.response is not None:
+def _reason(error: Exception) -> str:
+    if isinstance(error, requests.HTTPError):
         return f"HTTP status {error.response.status_code}"
-    if isinstance(error, requests.Timeout) or "timed out" in str(error).lower():
+    if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
         return "no answer in time"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection"
-    return type(error).__name__
+    return "no connection, or it broke off"
