@@ -1,6 +1,7 @@
 """Downloads over HTTP that resume, give up on slow servers, and show how they get on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -91,31 +92,24 @@ def _copy(response, file, advance: Callable[[int], None], limits: Limits) -> int
     return received
 
 
-class _bar:  # noqa: N801 - reads as a function: `with _bar(...) as advance`
-    """A bar with rate and time left on a terminal, one line elsewhere."""
-
-    def __init__(self, url: str, have: int, total: int | None):
-        console = Console(stderr=True)
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.task = self.progress.add_task(url.rpartition("/")[2], completed=have, total=total)
-        if not console.is_terminal:
-            size = f" ({total / 1e6:.0f} MB)" if total else ""
-            print(f"downloading {url}{size}", flush=True)
-
-    def __enter__(self) -> Callable[[int], None]:
-        self.progress.start()
-        return lambda count: self.progress.advance(self.task, count)
-
-    def __exit__(self, *_):
-        self.progress.stop()
+@contextmanager
+def _bar(url: str, have: int, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar with rate and time left on a terminal, one line elsewhere; yields what advances it."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        size = f" ({total / 1e6:.0f} MB)" if total else ""
+        print(f"downloading {url}{size}", flush=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    ) as progress:
+        task = progress.add_task(url.rpartition("/")[2], completed=have, total=total)
+        yield lambda count: progress.advance(task, count)
 
 
 def _reason(error: Exception) -> str:
