@@ -166,3 +166,13 @@ def test_run_without_weights_is_named(store):
         pass
     with pytest.raises(tracking.TrackingError, match="holds no finished training"):
         tracking.load_model(run.info.run_id)
+
+
+def test_a_signal_before_the_training_began_ends_the_run_that_mlflow_run_made(store):
+    run = store.create_run(store.get_experiment_by_name("test").experiment_id)
+    tracking.stop(run.info.run_id, Stopped(signal.SIGINT))
+    ended = store.get_run(run.info.run_id)
+    assert ended.info.status == "KILLED"
+    assert ended.data.tags["stopped"].startswith("SIGINT at 20")
+    tracking.stop(run.info.run_id, Stopped(signal.SIGTERM))
+    assert store.get_run(run.info.run_id).data.tags == ended.data.tags

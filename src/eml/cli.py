@@ -109,22 +109,26 @@ def evaluate(run_id: str, device: str):
 def main() -> None:
     """Run the command line. What the user can mend is shown in a line, without a traceback."""
     raise_on_signals()
-    under_mlflow_run = "MLFLOW_RUN_ID" in os.environ
-    if under_mlflow_run:
+    given_run_id = os.environ.get("MLFLOW_RUN_ID")  # the id of the run that `mlflow run` made
+    if given_run_id:
         stop_with_parent()
     try:
         # Without standalone mode click raises its errors instead of printing its usage text.
         cli.main(args=sys.argv[1:] or ["--help"], prog_name="eml", standalone_mode=False)
     except Stopped as stopped:
         print(f"eml: stopped by {stopped}", file=sys.stderr)
+        if given_run_id:
+            from eml.tracking import stop
+
+            stop(given_run_id, stopped)
         sys.exit(stopped.exit_code)
     except (UserError, click.ClickException) as error:
         message = _one_line(error) if isinstance(error, click.ClickException) else str(error)
         print(f"eml: {message}", file=sys.stderr)
-        if under_mlflow_run:
+        if given_run_id:
             from eml.tracking import refuse
 
-            refuse(message)
+            refuse(given_run_id, message)
         sys.exit(error.exit_code)
 
 

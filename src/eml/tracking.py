@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -53,7 +52,7 @@ def run(name: str, description: str, tags: Mapping[str, str], nested: bool = Fal
         yield active
     except Stopped as stopped:
         status = RunStatus.KILLED
-        mlflow.set_tag("stopped", f"{stopped} at {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
+        mlflow.set_tag("stopped", _when(stopped))
         raise
     except BaseException as error:
         status = RunStatus.FAILED
@@ -63,10 +62,24 @@ def run(name: str, description: str, tags: Mapping[str, str], nested: bool = Fal
         mlflow.end_run(RunStatus.to_string(status))
 
 
-def refuse(message: str) -> None:
-    """Note in the run that `mlflow run` made, if any, why it is about to fail."""
-    if run_id := os.environ.get("MLFLOW_RUN_ID"):
-        mlflow.MlflowClient().set_tag(run_id, "error", message)
+def _when(stopped: Stopped) -> str:
+    return f"{stopped} at {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def refuse(run_id: str, message: str) -> None:
+    """Note in the run that `mlflow run` made why it is about to fail."""
+    mlflow.MlflowClient().set_tag(run_id, "error", message)
+
+
+def stop(run_id: str, stopped: Stopped) -> None:
+    """End the run that `mlflow run` made, if the signal came before eml had begun to use it.
+
+    When `mlflow run` is gone too, nobody else would.
+    """
+    client = mlflow.MlflowClient()
+    if client.get_run(run_id).info.status == RunStatus.to_string(RunStatus.RUNNING):
+        client.set_tag(run_id, "stopped", _when(stopped))
+        client.set_terminated(run_id, RunStatus.to_string(RunStatus.KILLED))
 
 
 def log_setup(config: Config, dataset: Dataset, hardware: Mapping[str, str]) -> None:
