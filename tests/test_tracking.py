@@ -75,6 +75,14 @@ def test_values_typed_for_mlflow_run_are_left_as_they_are(small_data, store):
     assert params["learning_rate"] == "0.1"
 
 
+def test_a_run_that_holds_other_values_is_refused(small_data, store, monkeypatch):
+    with mlflow.start_run() as run:
+        mlflow.log_param("epochs", "3")
+    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+    with pytest.raises(tracking.TrackingError, match="the run given holds epochs=3, not 1"):
+        launch("mlp_torch", mlp_torch(MLPOptions(epochs=1, device="cpu")))
+
+
 def test_several_configs_are_children_of_one_run(small_data, store):
     configs = [mlp_torch(MLPOptions(epochs=1, seed=s, device="cpu"))[0] for s in (1, 2)]
     launch("main", configs)

@@ -19,7 +19,6 @@ from eml.stopping import Stopped, raise_on_signals, stop_with_parent
 
 
 @click.group(context_settings={"max_content_width": 100})
-@click.version_option(package_name="eml")
 def cli():
     """Experiments of the course Embedded Machine Learning, tracked in MLflow."""
 

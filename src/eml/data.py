@@ -179,7 +179,8 @@ def fetch(name: str, folder: Path | None = None, limits: Limits | None = None) -
         raise DataError(f"{file.parent} cannot be used as cache: {error}") from error
 
 
-DAMAGED = (SourceError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+# TypeError: the file is a single array.
+DAMAGED = (SourceError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 
 
 def _read(name: str, file: Path) -> Arrays:
@@ -215,7 +216,7 @@ def _fetch_and_keep(name: str, file: Path, folder: Path | None, limits: Limits) 
         try:
             arrays = source.fetch(work)
             _verify(name, arrays)
-        except SourceError as error:
+        except (SourceError, OSError) as error:
             print(f"{SPECS[name].title} from {source.name}: {error}", flush=True)
             reasons.append(f"  {source.name}: {error}")
             # A complete file that was refused would be refused again.
@@ -239,7 +240,9 @@ def _fetch_and_keep(name: str, file: Path, folder: Path | None, limits: Limits) 
 
 def _verify(name: str, arrays: Arrays) -> None:
     for key, expected in SPECS[name].sha256.items():
-        if arrays[key].dtype != np.uint8 or _sha256(arrays[key]) != expected:
+        shape = SPECS[name].image_shape if key.endswith("images") else ()
+        array = arrays[key]
+        if array.dtype != np.uint8 or array.shape[1:] != shape or _sha256(array) != expected:
             raise SourceError(f"{key.replace('_', ' ')} are not those of {SPECS[name].title}")
 
 

@@ -50,8 +50,8 @@ def download(url: str, target: Path, limits: Limits) -> None:
         headers["Accept-Encoding"] = "identity"
         with requests.get(url, headers=headers, stream=True, timeout=limits.timeout) as response:
             if response.status_code == requests.codes.requested_range_not_satisfiable:
-                part.unlink()
-                raise DownloadError("the part fetched earlier does not fit this file")
+                part.unlink()  # as long as the file, or longer: nothing to continue
+                return download(url, target, limits)
             response.raise_for_status()
             if response.status_code != requests.codes.partial_content:
                 have = 0  # the server sends everything, from the start

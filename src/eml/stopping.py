@@ -45,9 +45,16 @@ def stop_with_parent() -> None:
         return
 
     def watch():
-        while owner.is_running() and owner.status() != psutil.STATUS_ZOMBIE:
+        while _alive(owner):
             pause.wait(POLL_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
 
     pause = threading.Event()  # never set: a thread of its own may sleep
     threading.Thread(target=watch, name="parent watch", daemon=True).start()
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

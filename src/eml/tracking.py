@@ -6,7 +6,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -91,8 +91,13 @@ def log_setup(config: Config, dataset: Dataset, hardware: Mapping[str, str]) -> 
         "test_images": len(dataset.labels["test"]),
     }
     # `mlflow run` has logged the -P values as they were typed ("1e-3"), and a parameter cannot
-    # be changed: ours have the same value, so the typed ones stay.
+    # be changed. Ours have the same value, so the typed ones stay.
     present = mlflow.active_run().data.params
+    for key in values.keys() & present.keys():
+        if type(values[key])(present[key]) != values[key]:
+            raise TrackingError(
+                f"the run given holds {key}={present[key]}, not {values[key]}: give a new run"
+            )
     mlflow.log_params({key: value for key, value in values.items() if key not in present})
     source = CodeDatasetSource(tags={"eml.data": dataset.name})
     mlflow.log_input(
@@ -154,9 +159,7 @@ def load_model(run_id: str) -> tuple[Config, dict[str, np.ndarray], float]:
         weights = load_file(folder / "weights.safetensors")
     except (mlflow.MlflowException, OSError) as error:
         raise TrackingError(f"run {run_id} holds no weights ({MODEL_FOLDER}/)") from error
-    names = {field.name for field in fields(Config)}
-    config = Config(**{key: value for key, value in values.items() if key in names})
-    return config, weights, metrics["final_test_accuracy"]
+    return Config(**values), weights, metrics["final_test_accuracy"]
 
 
 def where() -> str:

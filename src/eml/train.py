@@ -63,6 +63,7 @@ class Training:
     def __init__(self, config: Config, dataset: Dataset):
         self.config = config
         self.epoch = 0  # the one under way, for whoever looks on
+        self.evaluating = True
         self._started = perf_counter()
         self.learner = make_learner(config, dataset)
         self.images = {split: len(dataset.labels[split]) for split in ("train", "test")}
@@ -76,6 +77,7 @@ class Training:
         yield self._record(train, images_per_second=math.nan)
         for epoch in range(1, self.config.epochs + 1):
             self.epoch = epoch
+            self.evaluating = False
             order = order_of(self.config.seed, epoch, self.images["train"])
             self.learner.synchronize()
             start = perf_counter()
@@ -89,6 +91,7 @@ class Training:
                 return
 
     def _evaluate(self, split: str) -> Score:
+        self.evaluating = True
         start = perf_counter()
         score = self.learner.evaluate(split)
         self.learner.synchronize()
