@@ -12,21 +12,23 @@ import pytest
 import yaml
 from conftest import ROOT, call, mlflow_command, runs
 
-from eml.recipes import OPTIMIZERS, RECIPES
+from eml.config import OPTIMIZERS
+from eml.recipes import RECIPES
 
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def test_mlproject_has_the_recipes_with_their_options_and_defaults():
-    assert list(PROJECT["entry_points"]) == list(RECIPES)
+    assert set(PROJECT["entry_points"]) == {*RECIPES, "gradients"}
     for name, recipe in RECIPES.items():
         entry = PROJECT["entry_points"][name]
         fields = dataclasses.fields(inspect.signature(recipe).parameters["options"].annotation)
-        assert {f.name: f.default for f in fields} == {
+        # MLflow knows no truth values: "false" is how its user would type one.
+        assert {f.name: "false" if f.default is False else f.default for f in fields} == {
             key: value["default"] for key, value in entry["parameters"].items()
         }
-        kinds = {str: "string", int: "int", float: "float"}
+        kinds = {str: "string", int: "int", float: "float", bool: "string"}
         for field in fields:
             expected = kinds[field.type.__origin__]
             assert entry["parameters"][field.name]["type"] == expected
@@ -65,7 +67,12 @@ def test_mlflow_run_main_trains_each_recipe_as_a_child(store, environment, tmp_p
     assert result.returncode == 0, result.stderr
     parent, *children = runs(store)
     assert parent.info.status == "FINISHED"
-    assert [c.data.params["recipe"] for c in children] == ["mlp_torch", "cifar_mlp", "cifar_cnn"]
+    assert [c.data.params["recipe"] for c in children] == [
+        "mlp_numpy",
+        "mlp_torch",
+        "cifar_mlp",
+        "cifar_cnn",
+    ]
     assert all(c.info.status == "FINISHED" for c in children)
     assert all(c.data.params["train_images"] == "100" for c in children)
 
@@ -93,7 +100,7 @@ def test_mlflow_run_writes_into_its_own_run(entry_point, parameters, name, store
     [
         ({"epochs": "0"}, "epochs=0: give 1 or more"),
         ({"lr": "fast"}, "lr=fast: give a number above 0, or auto"),
-        ({"foo": "7"}, "no option --foo for cifar_cnn: give --optimizer"),
+        ({"foo": "7"}, "no option --foo for cifar_cnn: give --epochs"),
         ({"optimizer": "it's; touch x"}, "optimizer=it's; touch x: give one of sgd"),
     ],
 )

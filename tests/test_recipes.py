@@ -1,23 +1,31 @@
 """Which Configs the options become, and which values are refused."""
 
+from dataclasses import replace
+
 import pytest
 
+from eml.config import OPTIMIZERS, ConfigError
 from eml.recipes import (
-    OPTIMIZERS,
     RECIPES,
-    ConfigError,
+    DevicesOptions,
     FirstLookOptions,
     MLPOptions,
+    NumpyOptions,
     Options,
+    SweepOptions,
+    TwinOptions,
     cifar_cnn,
     cifar_mlp,
+    cpu_vs_gpu,
+    lr_sweep,
     main,
+    mlp_numpy,
     mlp_torch,
 )
 
 
 def test_defaults_are_those_of_the_course():
-    (config,) = mlp_torch(MLPOptions(device="cpu"))
+    (config,) = mlp_torch(TwinOptions(device="cpu"))
     assert (config.dataset, config.model, config.activation) == ("mnist", "mlp", "sigmoid")
     assert (config.optimizer, config.learning_rate) == ("sgd", 0.1)
     assert (config.epochs, config.batch_size, config.seed, config.subset) == (30, 64, 1, 0)
@@ -53,10 +61,10 @@ def test_auto_device_is_resolved():
         ({"optimizer": "addam", "lr": "0.1"}, "optimizer=addam: give one of sgd"),
         ({"activation": "tanh"}, "activation=tanh: give one of sigmoid, relu"),
         ({"device": "tpu"}, "device=tpu: give one of auto, cpu, cuda"),
-        ({"lr": "-0.1"}, "lr=-0.1: give a number above 0, or auto"),
-        ({"lr": "0"}, "lr=0.0: give a number above 0, or auto"),
-        ({"lr": "nan"}, "lr=nan: give a number above 0, or auto"),
-        ({"lr": "inf"}, "lr=inf: give a number above 0, or auto"),
+        ({"lr": "-0.1"}, "lr=-0.1: give a number above 0"),
+        ({"lr": "0"}, "lr=0: give a number above 0"),
+        ({"lr": "nan"}, "lr=nan: give a number above 0"),
+        ({"lr": "inf"}, "lr=inf: give a number above 0"),
         ({"lr": "fast"}, "lr=fast: give a number above 0, or auto"),
         ({"momentum": 1.0, "optimizer": "momentum"}, "momentum=1.0: give 0 or more, below 1"),
         ({"momentum": float("nan")}, "momentum=nan: give 0 or more, below 1"),
@@ -72,7 +80,47 @@ def test_auto_device_is_resolved():
 )
 def test_bad_values_are_refused_with_the_valid_ones(options, message):
     with pytest.raises(ConfigError, match=f"^{message}"):
-        mlp_torch(MLPOptions(**({"device": "cpu"} | options)))
+        mlp_torch(TwinOptions(**({"device": "cpu"} | options)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lrs": "1,0.5,0.1,0.05"}, "lrs=1,0.5,0.1,0.05: give at least five learning rates from"),
+        ({"lrs": "2,1,0.5,0.1,0.05"}, "lrs=2,1,0.5,0.1,0.05: give at least five"),
+        ({"lrs": "1,0.5,0.1,0.05,0.0001"}, "lrs=1,0.5,0.1,0.05,0.0001: give at least five"),
+        ({"lrs": "1,0.5,0.1,0.05,nan"}, "lrs=1,0.5,0.1,0.05,nan: give at least five"),
+        ({"lrs": "1,1.0,0.1,0.05,0.01"}, "lrs=1,1.0,0.1,0.05,0.01: give each value once"),
+        ({"lrs": "1,0.5,fast"}, "lrs=1,0.5,fast: give numbers separated by commas"),
+        ({"seeds": "1,,2"}, "seeds=1,,2: give values separated by commas"),
+        ({"seeds": "1.5"}, "seeds=1.5: give numbers separated by commas"),
+        ({"seeds": "1,1"}, "seeds=1,1: give each value once"),
+        ({"dtype": "float16"}, "dtype=float16: give one of float32, float64"),
+    ],
+)
+def test_bad_values_of_a_sweep_are_refused(options, message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        lr_sweep(SweepOptions(**options))
+
+
+def test_a_sweep_has_a_training_for_each_rate_and_seed():
+    configs = lr_sweep(SweepOptions(seeds="1, 2", epochs=3))
+    assert [(c.seed, c.learning_rate) for c in configs] == [
+        (seed, rate) for seed in (1, 2) for rate in (1, 0.5, 0.1, 0.05, 0.01, 0.001)
+    ]
+    assert all(c.recipe == "mlp_numpy" and c.epochs == 3 for c in configs)
+
+
+@pytest.mark.parametrize("devices", ["tpu", "auto", "cpu,tpu"])
+def test_bad_devices_are_refused(devices):
+    with pytest.raises(ConfigError, match=f"^devices={devices}: no (tpu|auto), give cpu, cuda or"):
+        cpu_vs_gpu(DevicesOptions(devices=devices))
+
+
+def test_the_twins_differ_in_nothing_but_the_framework():
+    (of_numpy,) = mlp_numpy(NumpyOptions())
+    (of_torch,) = mlp_torch(TwinOptions(device="cpu"))
+    assert replace(of_torch, recipe="mlp_numpy", framework="numpy") == of_numpy
 
 
 def test_cuda_without_a_gpu_is_refused():
@@ -86,7 +134,8 @@ def test_cuda_without_a_gpu_is_refused():
 
 def test_main_trains_each_of_the_others_on_a_subset():
     configs = main(FirstLookOptions(device="cpu"))
-    assert [c.recipe for c in configs] == [name for name in RECIPES if name != "main"]
+    several = ("main", "lr_sweep", "cpu_vs_gpu")  # made of the others' trainings
+    assert [c.recipe for c in configs] == [name for name in RECIPES if name not in several]
     assert all(c.subset == 1000 and c.epochs == 2 for c in configs)
 
 

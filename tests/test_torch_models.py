@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from eml.config import OPTIMIZERS
 from eml.data import SPECS, load
-from eml.recipes import OPTIMIZERS, MLPOptions, Options, cifar_cnn, mlp_torch
+from eml.recipes import Options, TwinOptions, cifar_cnn, mlp_torch
 from eml.torch_models import TorchLearner, cnn, make_model, make_optimizer, mlp
 from eml.train import order_of
 
@@ -54,7 +55,7 @@ def test_activation_is_the_one_asked_for():
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_makes_a_step_at_the_rate_given(name):
-    (config,) = mlp_torch(MLPOptions(optimizer=name, lr="0.05", device="cpu"))
+    (config,) = mlp_torch(TwinOptions(optimizer=name, lr="0.05", device="cpu"))
     model = make_model(config)
     before = [p.detach().clone() for p in model.parameters()]
     optimizer = make_optimizer(config, model)
@@ -69,7 +70,7 @@ def test_every_optimizer_makes_a_step_at_the_rate_given(name):
 def test_momentum_is_given_to_the_optimizer_of_that_name_alone():
     for optimizer, momentum in (("momentum", 0.8), ("sgd", 0)):
         extra = {"momentum": 0.8} if momentum else {}
-        (config,) = mlp_torch(MLPOptions(optimizer=optimizer, device="cpu", **extra))
+        (config,) = mlp_torch(TwinOptions(optimizer=optimizer, device="cpu", **extra))
         groups = make_optimizer(config, make_model(config)).param_groups
         assert groups[0]["momentum"] == momentum
 
@@ -84,7 +85,7 @@ def numpy_forward(state: dict, images: np.ndarray) -> np.ndarray:
 
 
 def test_evaluate_is_the_mean_over_all_images_scaled_as_mnist(small_data):
-    (config,) = mlp_torch(MLPOptions(device="cpu"))
+    (config,) = mlp_torch(TwinOptions(device="cpu"))
     dataset = load("mnist")
     learner = TorchLearner(config, dataset)
     score = learner.evaluate("train")
@@ -99,7 +100,7 @@ def test_evaluate_is_the_mean_over_all_images_scaled_as_mnist(small_data):
 def test_training_loss_counts_the_last_small_batch_by_its_images(small_data):
     # With a rate of nearly 0 nothing changes, so the mean over the epoch's examples is that of
     # evaluate. 500 images in batches of 64 leave 52: a mean of batch means would differ.
-    (config,) = mlp_torch(MLPOptions(lr="1e-30", device="cpu"))
+    (config,) = mlp_torch(TwinOptions(lr="1e-30", device="cpu"))
     learner = TorchLearner(config, load("mnist"))
     expected = learner.evaluate("train")
     score = learner.train_epoch(np.random.default_rng(3).permutation(500))
@@ -126,8 +127,8 @@ def test_warm_up_leaves_the_initial_weights_of_the_seed(small_data):
 
 
 def test_state_round_trip(small_data):
-    (config,) = mlp_torch(MLPOptions(device="cpu"))
-    (other,) = mlp_torch(MLPOptions(seed=2, device="cpu"))
+    (config,) = mlp_torch(TwinOptions(device="cpu"))
+    (other,) = mlp_torch(TwinOptions(seed=2, device="cpu"))
     first, second = (TorchLearner(c, load("mnist")) for c in (config, other))
     assert first.evaluate("test") != second.evaluate("test")
     second.load_state(first.state())
@@ -147,7 +148,7 @@ def test_scaling_belongs_to_the_dataset():
 def test_cuda_trains_as_the_cpu_does(small_data):
     losses = []
     for device in ("cpu", "cuda"):
-        (config,) = mlp_torch(MLPOptions(device=device))
+        (config,) = mlp_torch(TwinOptions(device=device))
         learner = TorchLearner(config, load("mnist"))
         losses.append([learner.train_epoch(order_of(1, epoch, 500)).loss for epoch in (1, 2)])
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)

@@ -11,7 +11,7 @@ from conftest import runs
 
 from eml import tracking
 from eml.launch import launch
-from eml.recipes import MLPOptions, Options, cifar_cnn, mlp_torch
+from eml.recipes import Options, TwinOptions, cifar_cnn, mlp_torch
 from eml.stopping import Stopped
 from eml.train import EpochRecord
 
@@ -64,7 +64,7 @@ def test_all_of_a_training_is_logged(small_data, store, capsys):
 
 
 def test_values_typed_for_mlflow_run_are_left_as_they_are(small_data, store):
-    (config,) = mlp_torch(MLPOptions(momentum=0.9, epochs=1, device="cpu"))
+    (config,) = mlp_torch(TwinOptions(momentum=0.9, epochs=1, device="cpu"))
     with mlflow.start_run() as run:  # as `mlflow run` does before it starts eml
         mlflow.log_params({"momentum": "0.90", "epochs": "01", "lr": "1e-1"})
     with pytest.MonkeyPatch.context() as patch:
@@ -80,11 +80,11 @@ def test_a_run_that_holds_other_values_is_refused(small_data, store, monkeypatch
         mlflow.log_param("epochs", "3")
     monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
     with pytest.raises(tracking.TrackingError, match="the run given holds epochs=3, not 1"):
-        launch("mlp_torch", mlp_torch(MLPOptions(epochs=1, device="cpu")))
+        launch("mlp_torch", mlp_torch(TwinOptions(epochs=1, device="cpu")))
 
 
 def test_several_configs_are_children_of_one_run(small_data, store):
-    configs = [mlp_torch(MLPOptions(epochs=1, seed=s, device="cpu"))[0] for s in (1, 2)]
+    configs = [mlp_torch(TwinOptions(epochs=1, seed=s, device="cpu"))[0] for s in (1, 2)]
     launch("main", configs)
     parent, *children = runs(store)
     assert parent.info.run_name == "main"
@@ -95,7 +95,7 @@ def test_several_configs_are_children_of_one_run(small_data, store):
 
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_diverged_run(small_data, store):
-    options = MLPOptions(lr="1e30", activation="relu", epochs=4, device="cpu")
+    options = TwinOptions(lr="1e30", activation="relu", epochs=4, device="cpu")
     launch("mlp_torch", mlp_torch(options))
     (run,) = runs(store)
     assert run.info.status == "FINISHED"
@@ -104,13 +104,13 @@ def test_diverged_run(small_data, store):
     assert last.step == epoch
     assert np.isnan(last.value)
     assert "final_test_accuracy" not in run.data.metrics
-    assert not store.list_artifacts(run.info.run_id)
+    assert not store.list_artifacts(run.info.run_id, "model")
 
 
 def test_best_is_the_first_of_the_highest(store):
-    with tracking.run("r", "d", {}) as run:
+    with tracking.run("r", "d", {}) as run_id:
         tracking.log_result([record(0, 0.1), record(1, 0.9), record(2, 0.9), record(3, 0.8)])
-    metrics = store.get_run(run.info.run_id).data.metrics
+    metrics = store.get_run(run_id).data.metrics
     assert metrics == {
         "best_test_accuracy": 0.9,
         "best_epoch": 1,
@@ -154,7 +154,7 @@ def test_a_name_that_the_user_gave_is_kept(given, expected, store, monkeypatch):
 
 
 def test_weights_and_config_are_read_back_without_pickle(small_data, store):
-    options = MLPOptions(epochs=1, activation="relu", device="cpu")
+    options = TwinOptions(epochs=1, activation="relu", device="cpu")
     launch("mlp_torch", mlp_torch(options))
     (run,) = runs(store)
     config, weights, accuracy = tracking.load_model(run.info.run_id)
@@ -170,10 +170,10 @@ def test_weights_and_config_are_read_back_without_pickle(small_data, store):
 def test_run_without_weights_is_named(store):
     with pytest.raises(tracking.TrackingError, match="no run abc in the store sqlite"):
         tracking.load_model("abc")
-    with tracking.run("r", "d", {}) as run:
+    with tracking.run("r", "d", {}) as run_id:
         pass
     with pytest.raises(tracking.TrackingError, match="holds no finished training"):
-        tracking.load_model(run.info.run_id)
+        tracking.load_model(run_id)
 
 
 def test_a_signal_before_the_training_began_ends_the_run_that_mlflow_run_made(store):

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from eml.data import load
-from eml.recipes import MLPOptions, Options, cifar_cnn, mlp_torch
+from eml.recipes import Options, TwinOptions, cifar_cnn, mlp_torch
 from eml.train import EpochRecord, Training, order_of
 
 CLOCKS = ("train_seconds", "eval_seconds", "wall_seconds", "setup_seconds", "images_per_second")
 
 
 def records(**options) -> list[EpochRecord]:
-    (config,) = mlp_torch(MLPOptions(**({"epochs": 3, "device": "cpu"} | options)))
+    (config,) = mlp_torch(TwinOptions(**({"epochs": 3, "device": "cpu"} | options)))
     return list(Training(config, load("mnist")))
 
 
@@ -75,7 +75,7 @@ def test_evaluation_and_whoever_reads_are_not_in_the_training_clock(small_data, 
     # A clock that stands still but for what each part adds tells them apart exactly.
     now = 0.0
     monkeypatch.setattr("eml.train.perf_counter", lambda: now)
-    (config,) = mlp_torch(MLPOptions(epochs=2, device="cpu"))
+    (config,) = mlp_torch(TwinOptions(epochs=2, device="cpu"))
     training = Training(config, load("mnist"))
 
     def takes(seconds, method):
@@ -108,7 +108,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(small_data):
 
 
 def test_a_lost_image_is_noticed(small_data):
-    (config,) = mlp_torch(MLPOptions(epochs=1, device="cpu"))
+    (config,) = mlp_torch(TwinOptions(epochs=1, device="cpu"))
     training = Training(config, load("mnist"))
     whole = training.learner.evaluate
     training.learner.evaluate = lambda split: whole(split)._replace(examples=99)

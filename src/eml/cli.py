@@ -4,15 +4,18 @@ import dataclasses
 import inspect
 import os
 import sys
+import tempfile
 import typing
 from pathlib import Path
 
 import click
 
+from eml.config import AUTO, resolve_device
 from eml.data import SPECS, cache_file, fetch, load
 from eml.download import Limits
 from eml.errors import UserError
-from eml.recipes import AUTO, RECIPES, resolve_device
+from eml.gradients import SHEET, read_exercise, solve
+from eml.recipes import RECIPES
 from eml.stopping import Stopped, raise_on_signals, stop_with_parent
 
 # Modules that import torch or mlflow take seconds: each command imports those that it needs.
@@ -32,7 +35,7 @@ def recipe_command(name: str) -> click.Command:
         configs = recipe(options_class(**values))
         from eml.launch import launch
 
-        launch(name, configs)
+        launch(name, configs, check=values.get("check", False))
 
     parameters = []
     for field in dataclasses.fields(options_class):
@@ -42,6 +45,7 @@ def recipe_command(name: str) -> click.Command:
                 [f"--{field.name}"],
                 type=value_type,
                 default=field.default,
+                is_flag=False,  # "--check true", as `mlflow run` passes it
                 show_default=True,
                 help=help_text,
             )
@@ -51,6 +55,36 @@ def recipe_command(name: str) -> click.Command:
 
 for _name in RECIPES:
     cli.add_command(recipe_command(_name))
+
+
+@cli.command()
+@click.option(
+    "--file",
+    default="",
+    help="TOML file with numbers in place of the sheet's; an absolute path for `mlflow run`",
+)
+def gradients(file: str):
+    """One step of gradient descent by hand: the 5-3-1 ReLU network of sheet 3, task 3.1.
+
+    Every value is worked out in exact fractions, printed step by step, logged as metric, Markdown
+    and CSV, and compared with PyTorch's automatic differentiation and with central differences.
+    """
+    exercise = read_exercise(Path(file)) if file else SHEET
+    from eml import gradients_report, tracking
+
+    description = inspect.getdoc(gradients.callback)
+    with tracking.run("gradients", description, {"recipe": "gradients"}):
+        solution = solve(exercise)
+        click.echo(gradients_report.text(solution))
+        tracking.log_metrics(gradients_report.metrics(solution))
+        with tempfile.TemporaryDirectory() as folder:
+            gradients_report.write_files(solution, Path(folder))
+            tracking.log_files(Path(folder))
+        differences = gradients_report.check(exercise, solution)
+        tracking.log_metrics(differences)
+        for name, value in differences.items():
+            click.echo(f"{name.replace('_', ' ')}, largest: {value:g}")
+        click.echo(tracking.where())
 
 
 @cli.command()

@@ -1,5 +1,6 @@
 """What the loop asks of anything that trains, whatever the framework."""
 
+import math
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -11,6 +12,13 @@ class Score(NamedTuple):
     loss: float  # cross-entropy, nats
     accuracy: float  # 0 to 1
     examples: int
+
+    @classmethod
+    def mean(cls, loss_sum: float, hits: float, examples: int) -> "Score":
+        """The score of sums over `examples` images; NaN for none."""
+        if not examples:
+            return cls(math.nan, math.nan, 0)
+        return cls(loss_sum / examples, hits / examples, examples)
 
 
 class Learner(Protocol):
@@ -32,6 +40,9 @@ class Learner(Protocol):
 
     def state(self) -> dict[str, np.ndarray]:
         """The weights, by name, as arrays in main memory."""
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        """Take the weights that `state` of such a learner returned."""
 
     def running_score(self) -> Score:
         """The score of the pass under way so far. May be called from another thread."""

@@ -1,65 +1,91 @@
-"""Config, the options, and one function for each exercise that turns options into Configs.
+"""One function for each exercise, which turns a user's options into Configs.
 
-Every default is written here, once: in the fields of Options and its subclasses.
+Every default is written here, once: in the fields of the options.
 """
 
-import math
-from dataclasses import dataclass, replace
-from typing import Annotated, NamedTuple
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated
 
-from eml.data import SPECS
-from eml.errors import UserError
-
-AUTO = "auto"
-ACTIVATIONS = ("sigmoid", "relu")
-DEVICES = (AUTO, "cpu", "cuda")
-
-
-class ConfigError(UserError):
-    """A value that cannot be trained with; the message says what is valid."""
-
-
-class Optimizer(NamedTuple):
-    """An optimizer's class in `torch.optim`, and the learning rates that `auto` takes."""
-
-    torch_class: str
-    learning_rate: dict[str, float]  # by model
-
-
-# Of the CNN, test accuracy on all images with seed 1. After four epochs of sgd: 0.544 at 0.1, 0.507
-# at 0.03, 0.429 at 0.01. After two: momentum 0.536 at 0.01, 0.540 at 0.03 (the steadier is taken);
-# rmsprop 0.543 at 0.001, 0.514 at 0.0003.
-OPTIMIZERS = {
-    "sgd": Optimizer("SGD", {"mlp": 0.1, "cnn": 0.1}),
-    "momentum": Optimizer("SGD", {"mlp": 0.1, "cnn": 0.01}),
-    "adam": Optimizer("Adam", {"mlp": 0.001, "cnn": 0.001}),
-    "adamw": Optimizer("AdamW", {"mlp": 0.001, "cnn": 0.001}),
-    "nadam": Optimizer("NAdam", {"mlp": 0.001, "cnn": 0.001}),
-    "adamax": Optimizer("Adamax", {"mlp": 0.001, "cnn": 0.001}),
-    "rmsprop": Optimizer("RMSprop", {"mlp": 0.001, "cnn": 0.001}),
-    "adagrad": Optimizer("Adagrad", {"mlp": 0.01, "cnn": 0.01}),
-}
+from eml.config import (
+    ACTIVATIONS,
+    AUTO,
+    DEVICES,
+    DTYPES,
+    INITIAL_WEIGHTS,
+    MOMENTUM,
+    OPTIMIZERS,
+    Config,
+    ConfigError,
+    resolve_device,
+    resolve_learning_rate,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """What a user chooses for a training, with the help that the command line shows."""
+class SharedOptions:
+    """What every training has, with the help that the command line shows."""
+
+    epochs: Annotated[int, "passes over the training images"] = 30
+    batch_size: Annotated[int, "images in a step"] = 64
+    subset: Annotated[int, "training images, class-balanced; a fifth as many to test; 0: all"] = 0
+    dtype: Annotated[str, f"to compute in, {' or '.join(DTYPES)}"] = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(SharedOptions):
+    """Options of a single training."""
+
+    seed: Annotated[int, "decides initial weights, order of the data, and the subset"] = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumpyOptions(TrainingOptions):
+    """Options of the NumPy MLP."""
+
+    lr: Annotated[float, "learning rate"] = OPTIMIZERS["sgd"].learning_rate["mlp"]
+    check: Annotated[bool, "compare the gradients with central differences first"] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions(SharedOptions):
+    """Options of the sweep over learning rates."""
+
+    lrs: Annotated[str, "at least five learning rates from 0.001 to 1"] = (
+        "1.0,0.5,0.1,0.05,0.01,0.001"
+    )
+    seeds: Annotated[str, "a training for each of them at each rate"] = str(TrainingOptions.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DevicesOptions(TrainingOptions):
+    """Options of the comparison of devices."""
+
+    devices: Annotated[str, "one training on each; cpu for the CPU alone"] = "cpu,cuda"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(TrainingOptions):
+    """Options of a training in PyTorch."""
 
     optimizer: Annotated[str, f"one of {', '.join(OPTIMIZERS)}"] = "sgd"
     lr: Annotated[str, "learning rate, or auto: one that works for model and optimizer"] = AUTO
-    momentum: Annotated[float, "of optimizer=momentum alone, 0 to below 1"] = 0.9
-    epochs: Annotated[int, "passes over the training images"] = 30
-    batch_size: Annotated[int, "images in a step"] = 64
-    seed: Annotated[int, "decides initial weights, order of the data, and the subset"] = 1
-    subset: Annotated[int, "training images, class-balanced; a fifth as many to test; 0: all"] = 0
+    momentum: Annotated[float, "of optimizer=momentum alone, 0 to below 1"] = MOMENTUM
     device: Annotated[str, f"one of {', '.join(DEVICES)}"] = AUTO
 
 
 @dataclass(frozen=True, kw_only=True)
 class MLPOptions(Options):
-    """Options of an MLP."""
+    """Options of an MLP in PyTorch."""
 
     activation: Annotated[str, f"of the hidden layers, {' or '.join(ACTIVATIONS)}"] = "sigmoid"
+    init: Annotated[str, f"initial weights, {' or '.join(INITIAL_WEIGHTS)}"] = "pytorch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwinOptions(MLPOptions):
+    """Options of the PyTorch MLP that is the NumPy MLP's twin."""
+
+    init: Annotated[str, f"initial weights, {' or '.join(INITIAL_WEIGHTS)}"] = "template"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,139 +95,106 @@ class FirstLookOptions:
     epochs: Annotated[int, "passes over the training images"] = 2
     subset: Annotated[int, "training images, class-balanced; a fifth as many to test"] = 1000
     seed: Annotated[int, "decides initial weights, order of the data, and the subset"] = (
-        Options.seed
+        TrainingOptions.seed
     )
     device: Annotated[str, f"one of {', '.join(DEVICES)}"] = Options.device
 
 
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Everything that decides the result of one training, resolved. All of it is logged.
+def mlp_numpy(options: NumpyOptions) -> list[Config]:
+    """The MLP on MNIST in NumPy, every derivative by hand.
 
-    Raises ConfigError, before anything is downloaded or trained, for a value that is not valid.
+    Question: how do train and test loss and the test accuracy of the 784-512-128-10 MLP develop
+    over the epochs?
+
+    Fixed: MNIST scaled to mean 0 and standard deviation 1, sigmoid, cross-entropy averaged over the
+    batch, plain gradient descent, the template's initial weights, one order of the data for a seed.
+
+    Expected: at least 0.978 test accuracy after 30 epochs with the defaults, in about a minute on
+    two CPU cores.
+
+    Source: sheet 2, task 2.2 (2024: 2.1).
     """
-
-    recipe: str
-    dataset: str  # "mnist" or "cifar10"
-    model: str  # "mlp" or "cnn"
-    activation: str  # after the hidden layers
-    optimizer: str
-    learning_rate: float  # never "auto": `mlflow run` logs what was asked for as `lr`
-    momentum: float  # of the optimizer "momentum" alone
-    epochs: int
-    batch_size: int
-    seed: int
-    subset: int  # training images; 0 takes all
-    device_type: str  # "cpu" or "cuda", never "auto": that is logged as `device`
-    dtype: str = "float32"
-
-    def __post_init__(self):
-        _one_of("optimizer", self.optimizer, OPTIMIZERS)
-        _one_of("activation", self.activation, ACTIVATIONS)
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ConfigError(f"lr={self.learning_rate}: give a number above 0, or {AUTO}")
-        if not 0 <= self.momentum < 1:
-            raise ConfigError(f"momentum={self.momentum}: give 0 or more, below 1")
-        if self.momentum != Options.momentum and self.optimizer != "momentum":
-            raise ConfigError(
-                f"momentum={self.momentum} has no effect with optimizer={self.optimizer}: "
-                "give optimizer=momentum"
-            )
-        if self.epochs < 1:
-            raise ConfigError(f"epochs={self.epochs}: give 1 or more")
-        if not 0 <= self.seed < 2**32:
-            raise ConfigError(f"seed={self.seed}: give 0 to {2**32 - 1}")
-        available = SPECS[self.dataset].train_size
-        if self.subset and not 50 <= self.subset <= available:  # 50: one test image of each class
-            raise ConfigError(
-                f"subset={self.subset}: give 50 to {available} training images of {self.dataset}, "
-                "or 0 for all"
-            )
-        images = self.subset or available
-        if not 1 <= self.batch_size <= images:
-            raise ConfigError(
-                f"batch_size={self.batch_size}: give 1 to {images}, the number of training images"
-            )
-
-    @property
-    def run_name(self) -> str:
-        """What tells this training from its neighbours, for people."""
-        name = f"{self.recipe} {self.optimizer} lr={self.learning_rate:g} seed={self.seed}"
-        return f"{name} subset={self.subset}" if self.subset else name
+    return [
+        Config(
+            recipe="mlp_numpy",
+            framework="numpy",
+            dataset="mnist",
+            model="mlp",
+            activation="sigmoid",
+            init="template",
+            optimizer="sgd",
+            learning_rate=options.lr,
+            momentum=MOMENTUM,
+            device_type="cpu",
+            **_shared(options),
+        )
+    ]
 
 
-def _one_of(name: str, value: str, valid) -> None:
-    if value not in valid:
-        raise ConfigError(f"{name}={value}: give one of {', '.join(valid)}")
+def lr_sweep(options: SweepOptions) -> list[Config]:
+    """The NumPy MLP on MNIST at several learning rates.
+
+    Question: how does the learning rate change the way the test accuracy develops?
+
+    Varies: the learning rate, and the seed where several are given. Fixed: all else, as in
+    mlp_numpy.
+
+    Expected: after 30 epochs the largest rates lead, and 0.001 is far behind; about 6 minutes on
+    two CPU cores for six rates and one seed.
+
+    Source: sheet 2, task 2.2 (2024: 2.1).
+    """
+    rates = _numbers("lrs", options.lrs, float)
+    if len(rates) < 5 or not all(0.001 <= rate <= 1 for rate in rates):
+        raise ConfigError(f"lrs={options.lrs}: give at least five learning rates from 0.001 to 1")
+    seeds = _numbers("seeds", options.seeds, int)
+    shared = {key: value for key, value in asdict(options).items() if key not in ("lrs", "seeds")}
+    return [
+        config
+        for seed in seeds
+        for rate in rates
+        for config in mlp_numpy(NumpyOptions(lr=rate, seed=seed, **shared))
+    ]
 
 
-def resolve_learning_rate(lr: str, optimizer: str, model: str) -> float:
-    """`lr` as a number; "auto" takes the rate that stands in OPTIMIZERS."""
-    if lr == AUTO:
-        _one_of("optimizer", optimizer, OPTIMIZERS)
-        return OPTIMIZERS[optimizer].learning_rate[model]
-    try:
-        return float(lr)
-    except ValueError:
-        raise ConfigError(f"lr={lr}: give a number above 0, or {AUTO}") from None
-
-
-def resolve_device(device: str) -> str:
-    """`device` as "cpu" or "cuda"; "auto" takes the GPU where there is one."""
-    _one_of("device", device, DEVICES)
-    if device == "cpu":
-        return "cpu"
-    import torch  # takes seconds, which only a command that trains should wait for
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if device == "cuda":
-        raise ConfigError("device=cuda: PyTorch finds no GPU here; give auto or cpu")
-    return "cpu"
-
-
-def _config(options: Options, *, recipe: str, dataset: str, model: str, activation: str) -> Config:
-    config = Config(
-        recipe=recipe,
-        dataset=dataset,
-        model=model,
-        activation=activation,
-        optimizer=options.optimizer,
-        learning_rate=resolve_learning_rate(options.lr, options.optimizer, model),
-        momentum=options.momentum,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        seed=options.seed,
-        subset=options.subset,
-        device_type="cpu",
-    )
-    # Last, because it imports torch: a mistyped value is refused at once.
-    return replace(config, device_type=resolve_device(options.device))
-
-
-def mlp_torch(options: MLPOptions) -> list[Config]:
+def mlp_torch(options: TwinOptions) -> list[Config]:
     """The MLP on MNIST, with PyTorch's automatic differentiation.
 
     Question: how does the test accuracy of the 784-512-128-10 MLP develop, over epochs and over
     training time, when PyTorch derives the gradients?
 
-    Fixed: MNIST scaled to mean 0 and standard deviation 1, cross-entropy averaged over the batch,
-    one order of the data for a seed.
+    Fixed: as in mlp_numpy, down to initial weights and order, so the two curves are one experiment.
 
-    Expected: at least 0.97 test accuracy after 30 epochs with the defaults, in about 1 to 2
-    minutes on two CPU cores.
+    Expected: at least 0.978 test accuracy after 30 epochs with the defaults, in about a minute on
+    two CPU cores.
 
     Source: sheet 3, task 3.2.
     """
-    return [
-        _config(
-            options,
-            recipe="mlp_torch",
-            dataset="mnist",
-            model="mlp",
-            activation=options.activation,
+    return [_torch_config(options, recipe="mlp_torch", dataset="mnist", model="mlp")]
+
+
+def cpu_vs_gpu(options: DevicesOptions) -> list[Config]:
+    """The PyTorch MLP on MNIST on the CPU and on the GPU.
+
+    Question: how does the test accuracy develop over training time on each?
+
+    Varies: the device. Fixed: all else, as in mlp_torch with its defaults; the same weights and
+    order of the data, so over the epochs both curves are one.
+
+    Expected: curves that coincide over epochs; about a minute on two CPU cores, less on a GPU.
+
+    Source: sheet 3, task 3.2.
+    """
+    devices = _listed("devices", options.devices)
+    shared = {key: value for key, value in asdict(options).items() if key != "devices"}
+    (config,) = mlp_torch(TwinOptions(device="cpu", **shared))
+    if unknown := [device for device in devices if device not in ("cpu", "cuda")]:
+        raise ConfigError(f"devices={options.devices}: no {unknown[0]}, give cpu, cuda or both")
+    if "cuda" in devices and resolve_device(AUTO) == "cpu":
+        raise ConfigError(
+            f"devices={options.devices}: PyTorch finds no GPU here; give cpu for the CPU alone"
         )
-    ]
+    return [replace(config, device_type=device) for device in devices]
 
 
 def cifar_mlp(options: MLPOptions) -> list[Config]:
@@ -216,15 +209,7 @@ def cifar_mlp(options: MLPOptions) -> list[Config]:
 
     Source: sheet 3, task 3.3.
     """
-    return [
-        _config(
-            options,
-            recipe="cifar_mlp",
-            dataset="cifar10",
-            model="mlp",
-            activation=options.activation,
-        )
-    ]
+    return [_torch_config(options, recipe="cifar_mlp", dataset="cifar10", model="mlp")]
 
 
 def cifar_cnn(options: Options) -> list[Config]:
@@ -233,15 +218,15 @@ def cifar_cnn(options: Options) -> list[Config]:
     Question: how does the test accuracy of a small convolutional network develop, over epochs and
     over training time, with the chosen optimizer?
 
-    Fixed: CIFAR-10 scaled to [0, 1] only, ReLU, cross-entropy averaged over the batch, one order
-    of the data for a seed.
+    Fixed: CIFAR-10 scaled to [0, 1] only, ReLU, PyTorch's own initial weights, cross-entropy
+    averaged over the batch, one order of the data for a seed.
 
     Expected: at least 0.60 test accuracy after 3 epochs with optimizer=adam; a minute an epoch on
     two CPU cores, so about half an hour for 30.
 
     Source: sheet 3, tasks 3.3 and 3.4.
     """
-    return [_config(options, recipe="cifar_cnn", dataset="cifar10", model="cnn", activation="relu")]
+    return [_torch_config(options, recipe="cifar_cnn", dataset="cifar10", model="cnn")]
 
 
 def main(options: FirstLookOptions) -> list[Config]:
@@ -255,12 +240,73 @@ def main(options: FirstLookOptions) -> list[Config]:
         "epochs": options.epochs,
         "subset": options.subset,
         "seed": options.seed,
-        "device": options.device,
         "batch_size": min(Options.batch_size, options.subset or Options.batch_size),
     }
-    mlp = MLPOptions(**shared)
-    cnn = Options(optimizer="adam", **shared)
-    return [*mlp_torch(mlp), *cifar_mlp(mlp), *cifar_cnn(cnn)]
+    return [
+        *mlp_numpy(NumpyOptions(**shared)),
+        *mlp_torch(TwinOptions(device=options.device, **shared)),
+        *cifar_mlp(MLPOptions(device=options.device, **shared)),
+        *cifar_cnn(Options(device=options.device, optimizer="adam", **shared)),
+    ]
 
 
-RECIPES = {recipe.__name__: recipe for recipe in (main, mlp_torch, cifar_mlp, cifar_cnn)}
+RECIPES = {
+    recipe.__name__: recipe
+    for recipe in (main, mlp_numpy, lr_sweep, mlp_torch, cpu_vs_gpu, cifar_mlp, cifar_cnn)
+}
+
+
+# Their trainings are taken from the store where it holds them finished, so that one that was
+# interrupted goes on. Not those that compare times: they belong to one machine and one hour.
+RESUMED = {"lr_sweep"}
+
+
+def _shared(options: TrainingOptions) -> dict[str, int | str]:
+    """The fields of a Config that every training takes from its options as they are."""
+    return {
+        "epochs": options.epochs,
+        "batch_size": options.batch_size,
+        "seed": options.seed,
+        "subset": options.subset,
+        "dtype": options.dtype,
+    }
+
+
+def _torch_config(options: Options, *, recipe: str, dataset: str, model: str) -> Config:
+    is_mlp = isinstance(options, MLPOptions)
+    config = Config(
+        recipe=recipe,
+        framework="torch",
+        dataset=dataset,
+        model=model,
+        activation=options.activation if is_mlp else "relu",
+        init=options.init if is_mlp else "pytorch",
+        optimizer=options.optimizer,
+        learning_rate=resolve_learning_rate(options.lr, options.optimizer, model),
+        momentum=options.momentum,
+        device_type="cpu",
+        **_shared(options),
+    )
+    # Last, because it imports torch: a mistyped value is refused at once.
+    return replace(config, device_type=resolve_device(options.device))
+
+
+def _listed(name: str, text: str) -> list[str]:
+    """The parts of "a,b,c", each once; at least one."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise ConfigError(f"{name}={text}: give values separated by commas")
+    if len(set(parts)) < len(parts):
+        raise ConfigError(f"{name}={text}: give each value once")
+    return parts
+
+
+def _numbers(name: str, text: str, number: type) -> list:
+    """The numbers of "1,2,3", each once; at least one."""
+    try:
+        numbers = [number(part) for part in _listed(name, text)]
+    except ValueError:
+        raise ConfigError(f"{name}={text}: give numbers separated by commas") from None
+    if len(set(numbers)) < len(numbers):
+        raise ConfigError(f"{name}={text}: give each value once")
+    return numbers

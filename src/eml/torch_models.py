@@ -1,5 +1,6 @@
 """The MLP and the CNN of the sheets in PyTorch, and the learner that trains them."""
 
+import math
 from collections import OrderedDict
 
 import numpy as np
@@ -7,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from eml.config import OPTIMIZERS, Config
 from eml.data import SPECS, Dataset
 from eml.learner import Score
+from eml.numpy_mlp import initial_weights, mlp_sizes
 from eml.provenance import cpu_name
-from eml.recipes import OPTIMIZERS, Config
 
 EVALUATION_BATCH = 1000  # the course's; the result does not depend on it
 ACTIVATION_LAYERS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU}
@@ -52,11 +54,20 @@ def cnn() -> nn.Module:
 
 
 def make_model(config: Config) -> nn.Module:
-    """The network of a Config on the CPU, with PyTorch's own initial weights for its seed."""
+    """The network of a Config on the CPU, with the initial weights of its seed."""
     torch.manual_seed(config.seed)
+    dtype = getattr(torch, config.dtype)
     if config.model == "cnn":
-        return cnn()
-    return mlp(int(np.prod(SPECS[config.dataset].image_shape)), config.activation)
+        return cnn().to(dtype)
+    inputs = math.prod(SPECS[config.dataset].image_shape)
+    model = mlp(inputs, config.activation).to(dtype)
+    if config.init == "template":
+        weights = initial_weights(mlp_sizes(inputs), config.seed)
+        for number in (1, 2, 3):
+            layer = model.get_submodule(f"linear{number}")
+            layer.weight.data.copy_(torch.from_numpy(weights[f"weights_{number}"].T))
+            layer.bias.data.copy_(torch.from_numpy(weights[f"bias_{number}"]))
+    return model
 
 
 def make_optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
@@ -75,6 +86,7 @@ class TorchLearner:
 
     def __init__(self, config: Config, dataset: Dataset):
         self.device = torch.device(config.device_type)
+        self.dtype = getattr(torch, config.dtype)
         self.batch_size = config.batch_size
         self.scaling = dataset.scaling
         self.images = {k: torch.from_numpy(v).to(self.device) for k, v in dataset.images.items()}
@@ -112,19 +124,15 @@ class TorchLearner:
         return {name: value.cpu().numpy() for name, value in self.model.state_dict().items()}
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
-        """Take the weights that `state` of such a learner returned."""
         self.model.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
 
     def running_score(self) -> Score:
-        examples = self._examples
-        if not examples:
-            return Score(float("nan"), float("nan"), 0)
-        loss, hits = self._sums.tolist()
-        return Score(loss / examples, hits / examples, examples)
+        loss_sum, hits = self._sums.tolist()
+        return Score.mean(loss_sum, hits, self._examples)
 
     def _forward(self, split: str, index: Tensor) -> Tensor:
         """The mean loss of the images at `index` (batch,), which also enters the sums."""
-        images = self.images[split][index].float()
+        images = self.images[split][index].to(self.dtype)
         images.mul_(self.scaling.factor).add_(self.scaling.offset)
         labels = self.labels[split][index]
         log_probabilities = self.model(images)  # (batch, 10)

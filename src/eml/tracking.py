@@ -4,27 +4,31 @@ import json
 import math
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
 import mlflow
 import numpy as np
+import pandas as pd
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric, RunStatus
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 from safetensors.numpy import load_file, save_file
 
+from eml.config import Config
 from eml.data import Dataset
 from eml.errors import UserError
+from eml.identity import training_digest
 from eml.provenance import git_state, versions
-from eml.recipes import Config
 from eml.stopping import Stopped
 from eml.train import EpochRecord
 
+TRAINING_DIGEST = "training_digest"  # tag: see identity.py
+EPOCH_METRICS = {field.name for field in fields(EpochRecord)} - {"epoch"}
 MODEL_FOLDER = "model"  # artifact folder of the weights
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # MLflow's own run names, as "calm-fox-12"
 
@@ -34,8 +38,10 @@ class TrackingError(UserError):
 
 
 @contextmanager
-def run(name: str, description: str, tags: Mapping[str, str], nested: bool = False) -> Iterator:
-    """A run that ends with the right status, whatever ends it.
+def run(
+    name: str, description: str, tags: Mapping[str, str], nested: bool = False
+) -> Iterator[str]:
+    """A run that ends with the right status, whatever ends it; its id.
 
     The run that `mlflow run` made is used where there is one, else a new one begins. Its status
     becomes FINISHED; KILLED on a signal, with the tag `stopped` (which signal, when); FAILED on
@@ -49,7 +55,7 @@ def run(name: str, description: str, tags: Mapping[str, str], nested: bool = Fal
         if nested or GENERATED_NAME.fullmatch(given_name):
             mlflow.set_tag(MLFLOW_RUN_NAME, name)
         mlflow.set_tags({**tags, **versions(), **git_state(), MLFLOW_RUN_NOTE: description})
-        yield active
+        yield active.info.run_id
     except Stopped as stopped:
         status = RunStatus.KILLED
         mlflow.set_tag("stopped", _when(stopped))
@@ -103,7 +109,13 @@ def log_setup(config: Config, dataset: Dataset, hardware: Mapping[str, str]) -> 
     mlflow.log_input(
         MetaDataset(source, name=dataset.name, digest=dataset.digest), context="training"
     )
-    mlflow.set_tags({**hardware, "dataset_digest": dataset.digest})
+    mlflow.set_tags(
+        {
+            **hardware,
+            "dataset_digest": dataset.digest,
+            TRAINING_DIGEST: training_digest(config),
+        }
+    )
 
 
 def log_record(record: EpochRecord) -> None:
@@ -130,6 +142,72 @@ def log_result(records: list[EpochRecord]) -> None:
     mlflow.log_metrics({"best_test_accuracy": best.test_accuracy, "best_epoch": best.epoch})
     if not records[-1].diverged:
         mlflow.log_metric("final_test_accuracy", records[-1].test_accuracy)
+
+
+def log_metrics(values: Mapping[str, float]) -> None:
+    """Log values that belong to the active run as a whole, to no epoch."""
+    mlflow.log_metrics(dict(values))
+
+
+def log_reused(run_ids: Iterable[str]) -> None:
+    """Note in the active run, a parent, which runs besides its children belong to it."""
+    mlflow.set_tag("reused_runs", ",".join(run_ids))
+
+
+def log_files(folder: Path) -> None:
+    """Log all files in `folder` as artifacts of the active run."""
+    mlflow.log_artifacts(str(folder))
+
+
+def finished_training(digest: str) -> str | None:
+    """The newest finished run, in any experiment, of the training with this digest."""
+    client = mlflow.MlflowClient()
+    found = client.search_runs(
+        [experiment.experiment_id for experiment in client.search_experiments()],
+        f"tags.{TRAINING_DIGEST} = '{digest}' and attributes.status = 'FINISHED'",
+        max_results=1,
+    )
+    return found[0].info.run_id if found else None
+
+
+def load_history(run_ids: Iterable[str]) -> pd.DataFrame:
+    """A tidy frame with a row for each run and epoch, in the order of `run_ids`, then of epochs.
+
+    Columns: run_id, run_name, status, the parameters (numbers as numbers), the tags that are not
+    MLflow's own, epoch, and the metrics that were logged for each epoch.
+    """
+    client = mlflow.MlflowClient()
+    rows = []
+    for run_id in run_ids:
+        run = client.get_run(run_id)
+        tags = {k: v for k, v in run.data.tags.items() if not k.startswith("mlflow.")}
+        common = {
+            "run_id": run_id,
+            "run_name": run.info.run_name,
+            "status": run.info.status,
+            **{key: _number(value) for key, value in run.data.params.items()},
+            **tags,
+        }
+        epochs: dict[int, dict[str, float]] = {}
+        for metric in EPOCH_METRICS & run.data.metrics.keys():
+            # Of points that were logged for the same epoch the last one holds.
+            for point in sorted(client.get_metric_history(run_id, metric), key=_logged_at):
+                epochs.setdefault(point.step, {})[metric] = point.value
+        rows += [common | {"epoch": epoch} | epochs[epoch] for epoch in sorted(epochs)]
+    return pd.DataFrame(rows)
+
+
+def _logged_at(point: Metric) -> int:
+    return point.timestamp
+
+
+def _number(text: str) -> int | float | str:
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text
 
 
 def log_model(state: Mapping[str, np.ndarray], config: Config) -> None:

@@ -7,9 +7,10 @@ from time import perf_counter
 
 import numpy as np
 
+from eml.config import Config
 from eml.data import Dataset
 from eml.learner import Learner, Score
-from eml.recipes import Config
+from eml.numpy_mlp import NumpyLearner
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ def order_of(seed: int, epoch: int, images: int) -> np.ndarray:
 
 def make_learner(config: Config, dataset: Dataset) -> Learner:
     """The learner that a Config describes, warmed up."""
+    if config.framework == "numpy":
+        return NumpyLearner(config, dataset)
     from eml.torch_models import TorchLearner  # torch takes seconds to import
 
     return TorchLearner(config, dataset)

@@ -1,0 +1,229 @@
+"""Recipes of several trainings: parent and children, what is run again, what is left behind."""
+
+import dataclasses
+import math
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import call, eml_command, mlflow_command, runs
+
+from eml import launch as launch_module
+from eml import tracking
+from eml.errors import CheckError
+from eml.identity import training_digest
+from eml.launch import launch
+from eml.recipes import (
+    DevicesOptions,
+    NumpyOptions,
+    SweepOptions,
+    cpu_vs_gpu,
+    lr_sweep,
+    mlp_numpy,
+)
+from eml.stopping import Stopped
+
+CHILDREN_OF = "tags.`mlflow.parentRunId` = '{}'"
+
+
+def sweep(**options) -> list:
+    return lr_sweep(SweepOptions(**({"epochs": 1, "lrs": "1,0.5,0.1,0.05,0.01"} | options)))
+
+
+def artifacts(store, run_id: str) -> Path:
+    return Path(store.download_artifacts(run_id, ""))
+
+
+def newest(store, recipe: str):
+    return [run for run in runs(store) if run.data.tags["recipe"] == recipe][-1]
+
+
+def test_mlp_numpy_leaves_its_figures(small_data, store):
+    launch("mlp_numpy", mlp_numpy(NumpyOptions(epochs=2)))
+    (run,) = runs(store)
+    assert run.info.run_name == "mlp_numpy sgd lr=0.1 seed=1"
+    names = {file.name for file in artifacts(store, run.info.run_id).glob("*.png")}
+    assert names == {"loss_over_epochs.png", "test_accuracy_over_epochs.png"}
+
+
+def test_check_logs_the_worst_error_before_training(small_data, store):
+    launch("mlp_numpy", mlp_numpy(NumpyOptions(epochs=1)), check=True)
+    (run,) = runs(store)
+    assert 0 < run.data.metrics["gradient_check_error"] < 1e-7
+
+
+def test_a_failed_check_ends_the_run_before_training(small_data, store, monkeypatch):
+    monkeypatch.setattr(launch_module, "check_gradients", lambda *_: math.nan)
+    with pytest.raises(CheckError):
+        launch("mlp_numpy", mlp_numpy(NumpyOptions(epochs=1)), check=True)
+    (run,) = runs(store)
+    assert run.info.status == "FAILED"
+    assert "test_accuracy" not in run.data.metrics
+
+
+def test_a_sweep_is_a_parent_with_a_child_for_each_rate(small_data, store, capsys):
+    launch("lr_sweep", sweep())
+    parent, *children = runs(store)
+    assert parent.data.tags["recipe"] == "lr_sweep"
+    assert [c.data.params["learning_rate"] for c in children] == [
+        "1.0",
+        "0.5",
+        "0.1",
+        "0.05",
+        "0.01",
+    ]
+    assert all(c.data.tags["mlflow.parentRunId"] == parent.info.run_id for c in children)
+    folder = artifacts(store, parent.info.run_id)
+    assert (folder / "test_accuracy_over_epochs.png").stat().st_size > 10_000
+    table = pd.read_csv(folder / "summary.csv")
+    assert list(table["learning_rate"]) == [1, 0.5, 0.1, 0.05, 0.01]
+    for child, row in zip(children, table.itertuples(), strict=True):
+        assert row.run_id == child.info.run_id
+        assert row.final_test_accuracy == child.data.metrics["final_test_accuracy"]
+        assert row.best_epoch == child.data.metrics["best_epoch"]
+    assert (folder / "summary.md").read_text() in capsys.readouterr().out
+
+
+def test_a_diverged_child_is_marked_and_the_sweep_goes_on(small_data, store):
+    configs = sweep(epochs=2)
+    configs[1] = dataclasses.replace(configs[1], learning_rate=1e38)
+    launch("lr_sweep", configs)
+    parent, *children = runs(store)
+    assert [c.info.status for c in children] == ["FINISHED"] * 5
+    assert [("diverged" in c.data.tags) for c in children] == [False, True, False, False, False]
+    table = pd.read_csv(artifacts(store, parent.info.run_id) / "summary.csv")
+    assert table["diverged"].notna().tolist() == [False, True, False, False, False]
+    assert parent.info.status == "FINISHED"
+
+
+def test_an_interrupted_sweep_runs_only_what_is_missing(small_data, store, monkeypatch):
+    log_record = tracking.log_record
+    logged = 0
+
+    def stop_in_the_third(record):
+        nonlocal logged
+        logged += 1
+        if logged == 6:  # two records for each training
+            raise Stopped(2)
+        log_record(record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking, "log_record", stop_in_the_third)
+        with pytest.raises(Stopped):
+            launch("lr_sweep", sweep())
+    first, *before = runs(store)
+    assert [run.info.status for run in (first, *before)] == [
+        "KILLED",
+        "FINISHED",
+        "FINISHED",
+        "KILLED",
+    ]
+    launch("lr_sweep", sweep())
+    second = newest(store, "lr_sweep")
+    experiment = store.get_experiment_by_name("test").experiment_id
+    children = store.search_runs([experiment], CHILDREN_OF.format(second.info.run_id))
+    assert {c.data.params["learning_rate"] for c in children} == {"0.1", "0.05", "0.01"}
+    reused = second.data.tags["reused_runs"].split(",")
+    assert reused == [run.info.run_id for run in before[:2]]
+    table = pd.read_csv(artifacts(store, second.info.run_id) / "summary.csv")
+    assert list(table["learning_rate"]) == [1, 0.5, 0.1, 0.05, 0.01]
+    assert list(table["run_id"][:2]) == reused
+    assert second.info.status == "FINISHED"
+
+
+def test_a_training_is_run_again_if_anything_that_decides_it_differs(small_data, monkeypatch):
+    (config,) = mlp_numpy(NumpyOptions())
+    digest = training_digest(config)
+    assert training_digest(config) == digest
+    for change in ({"seed": 2}, {"epochs": 3}, {"dtype": "float64"}, {"subset": 100}):
+        assert training_digest(dataclasses.replace(config, **change)) != digest
+    monkeypatch.setattr("eml.identity._code_digest", lambda: "other code")
+    assert training_digest(config) != digest
+
+
+def test_a_deleted_run_is_not_used_again(small_data, store):
+    (config,) = mlp_numpy(NumpyOptions(epochs=1))
+    launch("mlp_numpy", [config])
+    (run,) = runs(store)
+    assert tracking.finished_training(training_digest(config)) == run.info.run_id
+    store.delete_run(run.info.run_id)
+    assert tracking.finished_training(training_digest(config)) is None
+
+
+def test_two_devices_are_children_with_the_same_history(small_data, store):
+    # Two CPUs stand in for a CPU and a GPU.
+    configs = cpu_vs_gpu(DevicesOptions(devices="cpu", epochs=2)) * 2
+    launch("cpu_vs_gpu", configs)
+    parent, *children = runs(store)
+    assert [c.data.params["device_type"] for c in children] == ["cpu", "cpu"]
+    histories = [
+        [point.value for point in store.get_metric_history(c.info.run_id, "test_loss")]
+        for c in children
+    ]
+    assert len(histories[0]) == 3
+    assert histories[0] == histories[1]
+    names = {file.name for file in artifacts(store, parent.info.run_id).glob("*.png")}
+    assert names == {
+        "test_accuracy_over_train_seconds.png",
+        "test_accuracy_over_epochs.png",
+    }
+
+
+def test_one_device_is_a_child_too(small_data, store):
+    launch("cpu_vs_gpu", cpu_vs_gpu(DevicesOptions(devices="cpu", epochs=1)))
+    parent, child = runs(store)
+    assert parent.data.tags["recipe"] == "cpu_vs_gpu"
+    assert child.data.tags["recipe"] == "mlp_torch"
+
+
+def test_load_history_is_what_was_logged(small_data, store):
+    launch("lr_sweep", sweep())
+    children = runs(store)[1:]
+    history = tracking.load_history(child.info.run_id for child in children)
+    assert len(history) == 10
+    assert list(history["epoch"]) == [0, 1] * 5
+    for child in children:
+        rows = history[history["run_id"] == child.info.run_id]
+        points = store.get_metric_history(child.info.run_id, "test_loss")
+        assert list(rows["test_loss"]) == [point.value for point in points]
+        assert set(rows["learning_rate"]) == {float(child.data.params["learning_rate"])}
+    assert set(history["status"]) == {"FINISHED"}
+    assert history["train_images"].dtype == int
+
+
+def test_the_last_point_of_an_epoch_holds(store):
+    run = store.create_run(store.get_experiment_by_name("test").experiment_id)
+    for timestamp, value in ((3000, 0.3), (1000, 0.1), (2000, 0.2)):
+        store.log_metric(run.info.run_id, "test_accuracy", value, timestamp=timestamp, step=1)
+    history = tracking.load_history([run.info.run_id])
+    assert history[["epoch", "test_accuracy"]].values.tolist() == [[1, 0.3]]
+
+
+def test_mlflow_run_lr_sweep(store, environment):
+    result = call(mlflow_command("lr_sweep", epochs=1, seeds="1,2", subset=100))
+    assert result.returncode == 0, result.stderr
+    parent, *children = runs(store)
+    assert parent.data.params["seeds"] == "1,2"
+    assert parent.info.status == "FINISHED"
+    assert len(children) == 12
+
+
+def test_mlp_numpy_never_imports_torch(environment, store):
+    program = "import sys; from eml.cli import main; main(); print('torch' in sys.modules)"
+    result = call([sys.executable, "-c", program, "mlp_numpy", "--epochs", "1"])
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "False"
+
+
+def test_cpu_vs_gpu_without_a_gpu_says_so(environment, store):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    result = call(eml_command("cpu_vs_gpu"))
+    assert result.returncode == 2
+    assert result.stderr == (
+        "eml: devices=cpu,cuda: PyTorch finds no GPU here; give cpu for the CPU alone\n"
+    )
+    assert not runs(store)
