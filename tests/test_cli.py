@@ -16,7 +16,10 @@ from conftest import call, eml_command, mlflow_command, runs
     [
         (["cifar_cnn", "--optimizer", "addam"], "optimizer=addam: give one of sgd, "),
         (["cifar_cnn", "--epochs", "many"], "'many' is not a valid integer"),
-        (["cifar_cnn", "--activation", "relu"], "no option --activation for cifar_cnn: give --epochs"),
+        (
+            ["cifar_cnn", "--activation", "relu"],
+            "no option --activation for cifar_cnn: give --epochs",
+        ),
         (["cifar_nn"], "No such command 'cifar_nn'.*Give one of main, mlp_numpy"),
         (["data", "cifar"], "'cifar' is not one of 'mnist', 'cifar10', 'all'"),
         (["evaluate"], "Missing argument 'RUN_ID'"),

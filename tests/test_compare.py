@@ -92,13 +92,14 @@ def test_diverged_epoch():
 def test_accuracy_figure_shows_the_history():
     lines = drawn(accuracy(SWEEP, x="epoch"))
     assert lines == {
-        "learning rate 1": ([0, 1, 2], [0.1, 0.9, 0.8]),
-        "learning rate 0.001": ([0, 1, 2], [0.1, 0.3, 0.5]),
+        "learning rate 1: 80.00% at the end": ([0, 1, 2], [0.1, 0.9, 0.8]),
+        "learning rate 0.001: 50.00% at the end": ([0, 1, 2], [0.1, 0.3, 0.5]),
         "learning rate 0.5 (diverged in epoch 2)": ([0, 1], [0.1, 0.2]),
     }
     (axes,) = accuracy(SWEEP, x="epoch").axes
     assert axes.get_title(loc="left") == "MLP in NumPy on MNIST: test accuracy"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "test accuracy")
+    assert (axes.get_xlim(), axes.get_ylim()) == ((0, 2), (0, 1))
 
 
 def test_accuracy_over_time():
@@ -134,6 +135,9 @@ def test_a_run_that_diverged_at_once_is_shown_as_such():
 def test_losses_figure():
     lines = drawn(losses(run("a", [0.1, 0.9])))
     assert lines == {"train loss": ([0, 1], [1.5, 1.5]), "test loss": ([0, 1], [1.5, 1.5])}
+    (axes,) = losses(run("a", [0.1, 0.9])).axes
+    assert axes.get_xlim() == (0, 1)
+    assert axes.get_ylim()[0] == 0 < 1.5 < axes.get_ylim()[1]
 
 
 @pytest.mark.parametrize("recipe", FIGURES)

@@ -51,9 +51,11 @@ def test_every_optimizer_exists_in_torch():
 @pytest.mark.parametrize(
     ("modules", "forbidden"),
     [
-        ("train torch_models recipes data learner provenance", "mlflow"),
-        ("tracking cli recipes data train", "torch"),
+        ("train numpy_mlp torch_models recipes data learner gradients identity", "mlflow"),
+        ("tracking launch cli recipes data train numpy_mlp gradients report", "torch"),
         ("cli recipes data", "mlflow"),
+        ("compare figures report", "eml.train"),
+        ("numpy_mlp", "scipy"),  # NumPy alone
     ],
 )
 def test_import_directions(modules, forbidden):

@@ -5,6 +5,10 @@ from conftest import call, mlflow_command, runs
 
 from eml import data
 from eml.errors import UserError
+from eml.numpy_mlp import NumpyLearner
+from eml.recipes import NumpyOptions, TwinOptions, mlp_numpy, mlp_torch
+from eml.torch_models import TorchLearner
+from eml.train import order_of
 
 pytestmark = pytest.mark.real_data
 
@@ -19,9 +23,22 @@ def real_data():
             pytest.skip(f"real data cannot be had: {error}")
 
 
+def test_the_twins_agree_at_every_step_of_an_epoch(real_data):
+    dataset = data.load("mnist")
+    learners = [
+        NumpyLearner(mlp_numpy(NumpyOptions(dtype="float64"))[0], dataset),
+        TorchLearner(mlp_torch(TwinOptions(dtype="float64", device="cpu"))[0], dataset),
+    ]
+    order = order_of(1, 1, 60_000)
+    for start in range(0, 60_000, 64):
+        losses = [learner.train_epoch(order[start : start + 64]).loss for learner in learners]
+        assert losses[0] == pytest.approx(losses[1], abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ("entry_point", "parameters", "accuracy"),
     [
+        ("mlp_numpy", {"subset": 10_000, "epochs": 4}, 0.80),
         ("mlp_torch", {"subset": 10_000, "epochs": 4}, 0.80),
         ("cifar_cnn", {"subset": 5_000, "epochs": 4, "optimizer": "adam"}, 0.40),
     ],

@@ -126,7 +126,8 @@ def evaluate(run_id: str, device: str):
     from eml.train import make_learner
 
     config, weights, logged = tracking.load_model(run_id)
-    config = dataclasses.replace(config, device_type=device_type)
+    if config.framework == "torch":
+        config = dataclasses.replace(config, device_type=device_type)
     learner = make_learner(config, load(config.dataset, config.subset, config.seed))
     learner.load_state(weights)
     score = learner.evaluate("test")

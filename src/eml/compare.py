@@ -37,6 +37,8 @@ def words(name: str, value: object) -> str:
     """A parameter and its value as a figure says it: "learning rate 0.1", "MNIST"."""
     if name in WORDS:
         return WORDS[name].get(value, value)
+    if name == "subset":
+        return f"subset of {value} images" if value else "all images"
     shown = f"{value:g}" if isinstance(value, float) else value
     return f"{name.replace('_', ' ')} {shown}"
 

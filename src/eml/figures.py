@@ -54,7 +54,7 @@ def _figure(history: pd.DataFrame, what: str, x: str, y: str) -> tuple[Figure, A
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlim(left=0)
+    axes.margins(x=0)
     axes.grid(color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
@@ -71,6 +71,8 @@ def _draw(axes: Axes, curve: Curve, number: int, x: str, metric: str) -> None:
     complete = by_epoch[metric].count() == seeds
     xs, ys = by_epoch[x].mean()[complete], by_epoch[metric].mean()[complete]
     label = curve.label
+    if label and metric == "test_accuracy" and complete.all():
+        label += f": {ys.iloc[-1]:.2%} at the end"
     if seeds > 1:
         label += f" (mean of {seeds} seeds, band: lowest to highest)"
         lowest, highest = by_epoch[metric].min()[complete], by_epoch[metric].max()[complete]

@@ -67,7 +67,7 @@ class Linear:
     def backward(self, gradient: np.ndarray) -> np.ndarray | None:
         """From the outputs' gradient: set those of weights and bias, return that of the inputs."""
         np.matmul(self._inputs.T, gradient, out=self.weights_gradient)  # (inputs, outputs)
-        np.sum(gradient, axis=0, out=self.bias_gradient)  # (outputs,)
+        gradient.sum(axis=0, out=self.bias_gradient)  # (outputs,)
         if self._inputs_gradient is None:
             return None
         inputs_gradient = self._inputs_gradient[: len(gradient)]  # (batch, inputs)
@@ -80,18 +80,21 @@ class Linear:
 
 
 class Sigmoid:
-    """outputs = 1 / (1 + exp(-inputs)), in place: inputs and gradients are overwritten."""
+    """outputs = 1 / (1 + exp(-inputs)) = (1 + tanh(inputs / 2)) / 2, which cannot overflow.
+
+    In place: inputs and gradients are overwritten.
+    """
 
     def __init__(self, rows: int, width: int, dtype: np.dtype):
         self._derivative = np.empty((rows, width), dtype)  # (rows, width)
 
-    @np.errstate(over="ignore")  # exp of a large number is infinity, and 1 / infinity is right: 0
     def forward(self, inputs: np.ndarray) -> np.ndarray:
-        np.negative(inputs, out=inputs)  # (batch, width)
-        np.exp(inputs, out=inputs)  # (batch, width)
-        inputs += 1  # (batch, width)
-        self._outputs = np.reciprocal(inputs, out=inputs)  # (batch, width)
-        return self._outputs
+        inputs *= 0.5  # (batch, width)
+        np.tanh(inputs, out=inputs)  # (batch, width)
+        inputs *= 0.5  # (batch, width)
+        inputs += 0.5  # (batch, width)
+        self._outputs = inputs  # (batch, width)
+        return inputs
 
     def backward(self, gradient: np.ndarray) -> np.ndarray:
         """d outputs / d inputs = outputs * (1 - outputs)."""

@@ -109,8 +109,8 @@ def mlp_numpy(options: NumpyOptions) -> list[Config]:
     Fixed: MNIST scaled to mean 0 and standard deviation 1, sigmoid, cross-entropy averaged over the
     batch, plain gradient descent, the template's initial weights, one order of the data for a seed.
 
-    Expected: at least 0.978 test accuracy after 30 epochs with the defaults, in about a minute on
-    two CPU cores.
+    Expected: at least 0.978 test accuracy after 30 epochs with the defaults, in 30 to 60 seconds
+    on two CPU cores.
 
     Source: sheet 2, task 2.2 (2024: 2.1).
     """
@@ -139,8 +139,8 @@ def lr_sweep(options: SweepOptions) -> list[Config]:
     Varies: the learning rate, and the seed where several are given. Fixed: all else, as in
     mlp_numpy.
 
-    Expected: after 30 epochs the largest rates lead, and 0.001 is far behind; about 6 minutes on
-    two CPU cores for six rates and one seed.
+    Expected: after 30 epochs 0.985 test accuracy at 1, 0.982 at 0.1, 0.937 at 0.01 and 0.851 at
+    0.001; 4 to 6 minutes on two CPU cores for six rates and one seed.
 
     Source: sheet 2, task 2.2 (2024: 2.1).
     """
@@ -205,7 +205,8 @@ def cifar_mlp(options: MLPOptions) -> list[Config]:
     Fixed: CIFAR-10 scaled to [0, 1] only, cross-entropy averaged over the batch, one order of the
     data for a seed.
 
-    Expected: about 0.5 test accuracy after 30 epochs, in about 3 to 5 minutes on two CPU cores.
+    Expected: 0.40 to 0.47 test accuracy in the last ten of 30 epochs, which swings from epoch to
+    epoch, in about a minute and a half on two CPU cores.
 
     Source: sheet 3, task 3.3.
     """
@@ -221,8 +222,9 @@ def cifar_cnn(options: Options) -> list[Config]:
     Fixed: CIFAR-10 scaled to [0, 1] only, ReLU, PyTorch's own initial weights, cross-entropy
     averaged over the batch, one order of the data for a seed.
 
-    Expected: at least 0.60 test accuracy after 3 epochs with optimizer=adam; a minute an epoch on
-    two CPU cores, so about half an hour for 30.
+    Expected: with optimizer=adam at least 0.60 test accuracy after 3 epochs and the best, about
+    0.67, before the tenth; then it overfits. A minute an epoch on two CPU cores, so about half an
+    hour for 30.
 
     Source: sheet 3, tasks 3.3 and 3.4.
     """

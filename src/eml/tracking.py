@@ -237,7 +237,10 @@ def load_model(run_id: str) -> tuple[Config, dict[str, np.ndarray], float]:
         weights = load_file(folder / "weights.safetensors")
     except (mlflow.MlflowException, OSError) as error:
         raise TrackingError(f"run {run_id} holds no weights ({MODEL_FOLDER}/)") from error
-    return Config(**values), weights, metrics["final_test_accuracy"]
+    try:
+        return Config(**values), weights, metrics["final_test_accuracy"]
+    except TypeError as error:
+        raise TrackingError(f"run {run_id} was made by another version of eml: {error}") from error
 
 
 def where() -> str:
