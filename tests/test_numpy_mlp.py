@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from eml import numpy_mlp
 from eml.data import load
-from eml.gradient_check import check_gradients, relative_errors
+from eml.gradient_check import TOLERANCE, check_gradients, relative_errors
 from eml.numpy_mlp import MLP, NumpyLearner, Sigmoid, Softmax, initial_weights
 from eml.recipes import NumpyOptions, TwinOptions, mlp_numpy, mlp_torch
 from eml.torch_models import TorchLearner
@@ -170,7 +170,7 @@ def test_both_twins_can_compute_in_float32(small_data):
 
 def test_the_self_check_passes_and_notices_a_wrong_gradient(small_data, monkeypatch):
     (config,) = mlp_numpy(NumpyOptions())
-    assert check_gradients(config, load("mnist")) < 1e-7
+    assert check_gradients(config, load("mnist")) < TOLERANCE
     monkeypatch.setattr(
         numpy_mlp.Linear,
         "backward",

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from conftest import ROOT, call, mlflow_command, runs
 
+from eml.compare_options import CompareOptions
 from eml.config import OPTIMIZERS
 from eml.recipes import RECIPES
 
@@ -20,10 +21,14 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def test_mlproject_has_the_recipes_with_their_options_and_defaults():
-    assert set(PROJECT["entry_points"]) == {*RECIPES, "gradients"}
-    for name, recipe in RECIPES.items():
+    assert set(PROJECT["entry_points"]) == {*RECIPES, "gradients", "compare"}
+    options_of = {
+        name: inspect.signature(recipe).parameters["options"].annotation
+        for name, recipe in RECIPES.items()
+    } | {"compare": CompareOptions}
+    for name, options_class in options_of.items():
         entry = PROJECT["entry_points"][name]
-        fields = dataclasses.fields(inspect.signature(recipe).parameters["options"].annotation)
+        fields = dataclasses.fields(options_class)
         # MLflow knows no truth values: "false" is how its user would type one.
         assert {f.name: "false" if f.default is False else f.default for f in fields} == {
             key: value["default"] for key, value in entry["parameters"].items()
@@ -54,7 +59,9 @@ def test_every_optimizer_exists_in_torch():
         ("train numpy_mlp torch_models recipes data learner gradients identity", "mlflow"),
         ("tracking launch cli recipes data train numpy_mlp gradients report", "torch"),
         ("cli recipes data", "mlflow"),
-        ("compare figures report", "eml.train"),
+        ("comparison history compare figures report", "torch"),
+        ("compare figures fairness report", "mlflow"),
+        ("compare figures fairness report", "eml.train"),
         ("numpy_mlp", "scipy"),  # NumPy alone
     ],
 )

@@ -167,6 +167,25 @@ def test_weights_and_config_are_read_back_without_pickle(small_data, store):
     assert json.loads(text) == dataclasses.asdict(config)
 
 
+def test_a_lock_that_passes_does_not_leave_a_run_open(store, monkeypatch):
+    monkeypatch.setattr(tracking, "PAUSE_SECONDS", 0)
+    end = mlflow.MlflowClient.set_terminated
+    refused = []
+
+    def locked_once(client, *arguments, **options):
+        if not refused:
+            refused.append(arguments)
+            raise mlflow.MlflowException("database is locked")
+        end(client, *arguments, **options)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "set_terminated", locked_once)
+    with tracking.run("r", "d", {}) as run_id:
+        pass
+    assert refused
+    assert store.get_run(run_id).info.status == "FINISHED"
+    assert mlflow.active_run() is None
+
+
 def test_run_without_weights_is_named(store):
     with pytest.raises(tracking.TrackingError, match="no run abc in the store sqlite"):
         tracking.load_model("abc")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from eml.compare_options import CompareOptions
 from eml.config import AUTO, resolve_device
 from eml.data import SPECS, cache_file, fetch, load
 from eml.download import Limits
@@ -37,24 +38,46 @@ def recipe_command(name: str) -> click.Command:
 
         launch(name, configs, check=values.get("check", False))
 
+    return _command(name, options_class, inspect.getdoc(recipe), callback)
+
+
+class TrueOrFalse(click.Choice):
+    """A truth value, typed out."""
+
+    def convert(self, value, param, ctx):
+        return super().convert(value, param, ctx) == "true"
+
+
+def _command(name: str, options_class: type, help_text: str, callback) -> click.Command:
     parameters = []
     for field in dataclasses.fields(options_class):
-        value_type, help_text = typing.get_args(field.type)
+        value_type, about = typing.get_args(field.type)
+        default = field.default
+        if value_type is bool:  # "--check true", as `mlflow run` passes it
+            value_type, default = TrueOrFalse(("true", "false")), str(default).lower()
         parameters.append(
             click.Option(
                 [f"--{field.name}"],
                 type=value_type,
-                default=field.default,
-                is_flag=False,  # "--check true", as `mlflow run` passes it
+                default=default,
                 show_default=True,
-                help=help_text,
+                help=about,
             )
         )
-    return click.Command(name, callback=callback, params=parameters, help=inspect.getdoc(recipe))
+    return click.Command(name, callback=callback, params=parameters, help=help_text)
 
 
 for _name in RECIPES:
     cli.add_command(recipe_command(_name))
+
+
+def _compare(**values):
+    from eml.comparison import compare
+
+    compare(CompareOptions(**values))
+
+
+cli.add_command(_command("compare", CompareOptions, inspect.getdoc(CompareOptions), _compare))
 
 
 @cli.command()
@@ -84,6 +107,8 @@ def gradients(file: str):
         tracking.log_metrics(differences)
         for name, value in differences.items():
             click.echo(f"{name.replace('_', ' ')}, largest: {value:g}")
+        if len(differences) < 2:
+            click.echo("a hidden neuron is at ReLU's kink, where a comparison says nothing")
         click.echo(tracking.where())
 
 
@@ -171,6 +196,8 @@ def _one_line(error: click.ClickException) -> str:
     if isinstance(error, click.NoSuchOption):
         valid = [p.opts[0] for p in error.ctx.command.params if isinstance(p, click.Option)]
         return f"no option {error.option_name} for {error.ctx.info_name}: give {', '.join(valid)}"
-    if isinstance(error, click.UsageError) and isinstance(error.ctx.command, click.Group):
+    if isinstance(error, click.UsageError) and isinstance(
+        getattr(error.ctx, "command", None), click.Group
+    ):
         return f"{message} Give one of {', '.join(error.ctx.command.commands)}"
     return message

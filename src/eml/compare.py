@@ -1,8 +1,9 @@
-"""What trainings have in common, where they differ, and how they ended: from a history alone.
+"""Trainings side by side: what varies, one curve for what differs in its seed alone, one table.
 
-A history is the frame that tracking.load_history returns.
+All of it is worked out from a history (history.load_history) and nothing else.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import pandas as pd
@@ -17,6 +18,9 @@ WORDS = {
     "model": {"mlp": "MLP", "cnn": "CNN"},
     "optimizer": {},
 }
+# In the order in which a label names them; those of the model's making come with it.
+SUBJECTS = ["model", "framework", "dataset", "device_type", "optimizer", "learning_rate"]
+OF_THE_MODEL = ["activation", "init"]
 
 
 @dataclass(frozen=True)
@@ -26,38 +30,60 @@ class Curve:
     label: str
     runs: list[pd.DataFrame]  # the rows of each run, by epoch
 
+    @property
+    def rows(self) -> pd.DataFrame:
+        return pd.concat(self.runs)
+
+
+def differing(history: pd.DataFrame) -> list[str]:
+    """The fields of Config, but for recipe and seed, in which the runs differ."""
+    names = [f.name for f in fields(Config) if f.name not in ("recipe", "seed", *SUBJECTS)]
+    return [
+        name
+        for name in (*SUBJECTS, *names)
+        if name in history and history[name].nunique(dropna=False) > 1
+    ]
+
 
 def varying(history: pd.DataFrame) -> list[str]:
-    """The fields of Config, but for recipe and seed, in which the runs differ."""
-    names = [field.name for field in fields(Config) if field.name not in ("recipe", "seed")]
-    return [name for name in names if history[name].nunique() > 1]
+    """What a label says: the fields that differ, and the learning rate beside an optimizer."""
+    names = differing(history)
+    if "model" in names:
+        names = [name for name in names if name not in OF_THE_MODEL]
+    if "optimizer" in names and "learning_rate" not in names:
+        names.insert(names.index("optimizer") + 1, "learning_rate")
+    return names
 
 
 def words(name: str, value: object) -> str:
     """A parameter and its value as a figure says it: "learning rate 0.1", "MNIST"."""
     if name in WORDS:
-        return WORDS[name].get(value, value)
+        return WORDS[name].get(value, str(value))
     if name == "subset":
         return f"subset of {value} images" if value else "all images"
     shown = f"{value:g}" if isinstance(value, float) else value
     return f"{name.replace('_', ' ')} {shown}"
 
 
-def in_common(history: pd.DataFrame, names: tuple[str, ...]) -> list[str]:
+def in_common(history: pd.DataFrame, names: Sequence[str]) -> list[str]:
     """In words those of the parameters `names` that all runs have in common."""
-    return [words(name, history[name].iloc[0]) for name in names if history[name].nunique() == 1]
+    return [
+        words(name, history[name].iloc[0])
+        for name in names
+        if name in history and history[name].nunique(dropna=False) == 1
+    ]
 
 
 def curves(history: pd.DataFrame) -> list[Curve]:
-    """The runs grouped by what varies, labelled with it, in the order of the history."""
-    by = varying(history)
-    groups = [rows for _, rows in history.groupby(by, sort=False)] if by else [history]
+    """The runs grouped by what differs, in the order of its values."""
+    by, said = differing(history), varying(history)
+    groups = history.groupby(by, sort=True, dropna=False) if by else [((), history)]
     return [
         Curve(
-            label=", ".join(words(name, rows[name].iloc[0]) for name in by),
+            label=", ".join(words(name, rows[name].iloc[0]) for name in said),
             runs=[run for _, run in rows.groupby("run_id", sort=False)],
         )
-        for rows in groups
+        for _, rows in groups
     ]
 
 
@@ -67,27 +93,131 @@ def diverged_epoch(run: pd.DataFrame) -> int | None:
     return int(last["epoch"]) if pd.isna(last["test_loss"]) else None
 
 
-def summary(history: pd.DataFrame) -> pd.DataFrame:
-    """A row for each run: what varies, final and best test accuracy, best epoch, time, diverged.
+def unfinished(run: pd.DataFrame) -> bool:
+    """Whether a run has fewer epochs than it was to have, and did not diverge."""
+    return bool(run["epoch"].iloc[-1] < run["epochs"].iloc[0]) and diverged_epoch(run) is None
 
-    A diverged run has no final accuracy; its best is that of the epochs before.
+
+def summary(history: pd.DataFrame, targets: Sequence[float] = ()) -> pd.DataFrame:
+    """A row for each curve: what differs, and means, lowest and highest over its seeds.
+
+    n: runs that ended as they should; the numbers are theirs. not_separable_from: curves of several
+    seeds whose range of final accuracies overlaps with that of this one. For each target the mean
+    epochs and train_seconds until it was reached, empty unless all n reached it, and how many did.
     """
-    names = varying(history)
-    if history["seed"].nunique() > 1:
-        names.append("seed")
+    by = differing(history)
     rows = []
-    for run_id, run in history.groupby("run_id", sort=False):
-        best = run.loc[run["test_accuracy"].idxmax()]
-        diverged = diverged_epoch(run)
-        rows.append(
-            {name: run[name].iloc[0] for name in names}
-            | {
-                "final_test_accuracy": run["test_accuracy"].iloc[-1],
-                "best_test_accuracy": best["test_accuracy"],
-                "best_epoch": best["epoch"],
-                "train_seconds": run["train_seconds"].iloc[-1],
-                "diverged": "" if diverged is None else f"epoch {diverged}",
-                "run_id": run_id,
-            }
+    for curve in curves(history):
+        ended = [run for run in curve.runs if diverged_epoch(run) is None and not unfinished(run)]
+        finals = pd.Series([run["test_accuracy"].iloc[-1] for run in ended], dtype=float)
+        best = [run.loc[run["test_accuracy"].idxmax()] for run in ended]
+        row = {
+            "curve": curve.label or "all runs",
+            **{name: curve.runs[0][name].iloc[0] for name in by},
+            "n": len(ended),
+            "final_test_accuracy": finals.mean(),
+            "final_lowest": finals.min(),
+            "final_highest": finals.max(),
+            "best_test_accuracy": pd.Series([b["test_accuracy"] for b in best]).mean(),
+            "best_epoch": ", ".join(str(b["epoch"]) for b in best),
+            "epochs": curve.runs[0]["epochs"].iloc[0],
+            "train_seconds_per_epoch": _mean(
+                run["train_seconds"].iloc[-1] / run["epoch"].iloc[-1] for run in ended
+            ),
+            "parameters": _parameters(curve),
+        }
+        for target in targets:
+            reached = [first for run in ended if (first := _reached(run, target)) is not None]
+            complete = reached if ended and len(reached) == len(ended) else []
+            row[f"epochs_to_{target:g}"] = _mean(first["epoch"] for first in complete)
+            row[f"seconds_to_{target:g}"] = _mean(first["train_seconds"] for first in complete)
+            row[f"reached_{target:g}"] = len(reached)
+        row["diverged"] = ", ".join(
+            f"seed {run['seed'].iloc[0]} in epoch {epoch}"
+            for run in curve.runs
+            if (epoch := diverged_epoch(run)) is not None
         )
-    return pd.DataFrame(rows)
+        row["unfinished"] = ", ".join(
+            f"seed {run['seed'].iloc[0]} after epoch {run['epoch'].iloc[-1]}"
+            for run in curve.runs
+            if unfinished(run)
+        )
+        row["run_ids"] = " ".join(run["run_id"].iloc[0] for run in curve.runs)
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    table.insert(table.columns.get_loc("epochs"), "not_separable_from", _not_separable(table))
+    return table
+
+
+def _mean(values) -> float:
+    return pd.Series(list(values), dtype=float).mean()
+
+
+def _reached(run: pd.DataFrame, target: float) -> pd.Series | None:
+    """The first epoch of a run whose test accuracy is at least `target`."""
+    reached = run[run["test_accuracy"] >= target]
+    return None if reached.empty else reached.iloc[0]
+
+
+def _parameters(curve: Curve) -> float | int:
+    first = curve.runs[0].iloc[0]
+    return first["parameters"] if "parameters" in first else float("nan")
+
+
+def _not_separable(table: pd.DataFrame) -> list[str]:
+    """For each curve of several seeds, those whose range of final accuracies overlaps with its."""
+    several = table[table["n"] > 1]
+    return [
+        "; ".join(
+            other.curve
+            for other in several.itertuples()
+            if row.n > 1
+            and other.Index != row.Index
+            and other.final_lowest <= row.final_highest
+            and row.final_lowest <= other.final_highest
+        )
+        for row in table.itertuples()
+    ]
+
+
+def readable(table: pd.DataFrame, targets: Sequence[float] = ()) -> pd.DataFrame:
+    """The summary for people: fractions in per cent, ranges in one column, misses in words."""
+    rows = []
+    for row in table.to_dict("records"):
+        spread = ""
+        if row["n"] > 1:
+            spread = f" ({row['final_lowest']:.2%} to {row['final_highest']:.2%})"
+        said = {
+            "curve": row["curve"],
+            "n": str(row["n"]),
+            "final test accuracy": _per_cent(row["final_test_accuracy"]) + spread,
+            "not separable from": row["not_separable_from"],
+            "best": _per_cent(row["best_test_accuracy"]),
+            "in epoch": row["best_epoch"],
+            "train s/epoch": _digits(row["train_seconds_per_epoch"]),
+            "parameters": "" if pd.isna(row["parameters"]) else f"{row['parameters']:,.0f}",
+        }
+        for target in targets:
+            said[f"to {target:.4g}"] = _to_target(row, target)
+        said["diverged"], said["unfinished"] = row["diverged"], row["unfinished"]
+        rows.append(said)
+    shown = pd.DataFrame(rows)
+    # A column in which no row says anything is left out.
+    return shown[[name for name in shown if (shown[name] != "").any()]]
+
+
+def _to_target(row: dict, target: float) -> str:
+    reached, n = row[f"reached_{target:g}"], row["n"]
+    if n and reached == n:
+        return f"epoch {row[f'epochs_to_{target:g}']:.3g}, {row[f'seconds_to_{target:g}']:.4g} s"
+    if not reached:
+        return f"not reached in {row['epochs']}"
+    return f"{reached} of {n} seeds in {row['epochs']}"
+
+
+def _per_cent(fraction: float) -> str:
+    return "" if pd.isna(fraction) else f"{fraction:.2%}"
+
+
+def _digits(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.3g}"

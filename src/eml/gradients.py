@@ -7,6 +7,7 @@ L = 1/(2n) * sum of (Y - f(X))^2 over n samples.
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from decimal import Decimal
 from fractions import Fraction
 from functools import reduce
 from operator import add
@@ -50,6 +51,8 @@ class Exercise:
         for name, row, expected, of in lengths:
             if len(row) != expected:
                 raise ExerciseError(f"{name} has {len(row)} numbers: give {expected}, as {of}")
+        if self.learning_rate <= 0:
+            raise ExerciseError(f"learning_rate is {self.learning_rate}: give a number above 0")
 
 
 def _counted(items: Iterable) -> Iterable[tuple[int, object]]:
@@ -84,9 +87,13 @@ def read_exercise(file: Path) -> Exercise:
 
     Raises ExerciseError for an unknown key, a value that is no number, or shapes that do not fit.
     """
+    if not file.is_file():
+        hint = "" if file.is_absolute() else ", give an absolute path"
+        raise ExerciseError(f"file={file}: there is no {file.resolve()}{hint}")
     try:
-        values = tomllib.loads(file.read_text(), parse_float=Fraction)
-    except (OSError, ValueError) as error:  # a ValueError: not TOML, not text, or "nan"
+        # Not yet Fraction, which would write 1e999999999 out.
+        values = tomllib.loads(file.read_text(encoding="utf-8"), parse_float=Decimal)
+    except (OSError, ValueError, RecursionError) as error:  # a ValueError: not TOML, or not text
         raise ExerciseError(f"{file} cannot be read: {error}") from error
     valid = [field.name for field in fields(Exercise)]
     try:
@@ -113,8 +120,17 @@ def _exact(key: str, value: object, depth: int) -> Matrix | Row | Fraction:
     try:
         if depth or isinstance(value, bool):
             raise TypeError
-        return Fraction(value)
-    except (ValueError, TypeError, ZeroDivisionError):
+        if isinstance(value, str) and "/" not in value:
+            value = Decimal(value)
+        if isinstance(value, Decimal) and not -30 <= value.adjusted() <= 30:
+            raise OverflowError
+        number = Fraction(value)
+        if number and not 10**-31 < abs(number) < 10**31:
+            raise OverflowError
+        return number
+    except OverflowError:
+        raise ExerciseError(f"{key}: give 0, or numbers from 1e-30 to 1e30") from None
+    except (ValueError, TypeError, ArithmeticError):
         kind = ("a number", "a list of numbers", "a list of rows of numbers")[depth]
         raise ExerciseError(f"{key}: {value} is not {kind}") from None
 

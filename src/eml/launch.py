@@ -9,10 +9,11 @@ from eml.config import Config
 from eml.data import load
 from eml.errors import CheckError
 from eml.gradient_check import TOLERANCE, check_gradients
+from eml.history import Selection, load_history
 from eml.identity import training_digest
 from eml.progress import Display
 from eml.recipes import RECIPES, RESUMED
-from eml.report import write_report
+from eml.report import FIGURES, write_report
 from eml.train import Training
 
 
@@ -64,7 +65,7 @@ def _train(config: Config, check: bool = False) -> None:
             raise CheckError("the gradients are wrong: see gradient_check_error")
     training = Training(config, dataset)
     hardware = training.learner.hardware
-    tracking.log_setup(config, dataset, hardware)
+    tracking.log_setup(config, dataset, training.learner)
     print(f"{config.run_name}: {tracking.where()}")
     print(
         f"{config.device_type}: {hardware['hardware']}, {hardware['threads']} threads", flush=True
@@ -81,7 +82,7 @@ def _train(config: Config, check: bool = False) -> None:
 
 
 def _report(recipe: str, run_ids: list[str]) -> None:
-    history = tracking.load_history(run_ids)
+    history, _ = load_history(Selection(runs=run_ids))
     with tempfile.TemporaryDirectory() as folder:
-        print(write_report(recipe, history, Path(folder)))
+        print(write_report(FIGURES[recipe], history, Path(folder)))
         tracking.log_files(Path(folder))

@@ -1,50 +1,101 @@
-"""What a recipe leaves in its run when all is trained: its figures and a summary."""
+"""What a recipe leaves in its run, and what `compare` makes: figures, summary, what to mind."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import matplotlib as mpl
 import pandas as pd
+from matplotlib.figure import Figure
 
-from eml.compare import summary
-from eml.figures import accuracy, losses
+from eml.compare import readable, summary
+from eml.fairness import differences, warnings
+from eml.figures import best_by_rate, losses, over, sensitivity
 
-OF_ONE_TRAINING = {
+Draw = Callable[[pd.DataFrame, Sequence[str]], Figure]
+
+OF_ONE_TRAINING: dict[str, Draw] = {
     "loss_over_epochs": losses,
-    "test_accuracy_over_epochs": partial(accuracy, x="epoch"),
+    "test_accuracy_over_epochs": partial(over, x="epoch"),
 }
+OVER_BOTH: dict[str, Draw] = {
+    "test_accuracy_over_epochs": partial(over, x="epoch"),
+    "test_accuracy_over_train_seconds": partial(over, x="train_seconds"),
+}
+# The figures that the sheets ask for, by recipe.
 FIGURES = {
     "mlp_numpy": OF_ONE_TRAINING,
-    "lr_sweep": {"test_accuracy_over_epochs": partial(accuracy, x="epoch")},
+    "lr_sweep": {"test_accuracy_over_epochs": partial(over, x="epoch")},
     "mlp_torch": OF_ONE_TRAINING,
-    "cpu_vs_gpu": {
-        "test_accuracy_over_train_seconds": partial(accuracy, x="train_seconds"),
-        "test_accuracy_over_epochs": partial(accuracy, x="epoch"),
-    },
+    "cpu_vs_gpu": OVER_BOTH,
     "cifar_mlp": OF_ONE_TRAINING,
     "cifar_cnn": OF_ONE_TRAINING,
+    "mlp_vs_cnn": OVER_BOTH,
     "main": {},
 }
 
 
-def write_report(recipe: str, history: pd.DataFrame, folder: Path) -> str:
-    """Write the recipe's figures (PNG) and a summary (CSV, Markdown) into `folder`.
+def draw(
+    figures: dict[str, Draw], history: pd.DataFrame, footnotes: Sequence[str]
+) -> dict[str, Figure]:
+    """The figures by file name, with the sensitivity to the learning rate where there is any."""
+    if best_by_rate(history):
+        figures = figures | {"sensitivity": sensitivity}
+    return {name: make(history, footnotes) for name, make in figures.items()}
 
-    Returns the summary in Markdown.
+
+def write_figures(figures: dict[str, Figure], folder: Path) -> None:
+    """Write each figure as PNG, SVG and PDF, the same bytes for the same history."""
+    # Text stays text in PDF; SVG's ids are not random.
+    with mpl.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "eml"}):
+        for name, figure in figures.items():
+            figure.savefig(folder / f"{name}.png", dpi=150)
+            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+            figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
+
+
+def write_report(
+    figures: dict[str, Draw], history: pd.DataFrame, folder: Path, targets: Sequence[float] = ()
+) -> str:
+    """Write figures, and the summary as CSV and Markdown, into `folder`; return the Markdown.
+
+    targets: test accuracies, 0 to 1, for which the summary tells when they were reached.
     """
-    for name, draw in FIGURES[recipe].items():
-        draw(history).savefig(folder / f"{name}.png", dpi=150)
-    table = summary(history)
+    other = differences(history)
+    write_figures(draw(figures, history, other), folder)
+    table = summary(history, targets)
     table.to_csv(folder / "summary.csv", index=False)
-    text = markdown(table)
-    (folder / "summary.md").write_text(text)
+    text = markdown(readable(table, targets))
+    notes = {
+        "Also different between these runs": other,
+        "Mind": [*warnings(history), *edges(history)],
+    }
+    for title, lines in notes.items():
+        if lines:
+            text += f"\n{title}:\n" + "".join(f"- {line}\n" for line in lines)
+    (folder / "summary.md").write_text(text, encoding="utf-8")
     return text
 
 
+def edges(history: pd.DataFrame) -> list[str]:
+    """A line for each optimizer whose best learning rate is the first or last that was tried."""
+    lines = []
+    for optimizer, rates in best_by_rate(history).items():
+        tried = list(rates.index)
+        best = rates.idxmax()
+        if best in (tried[0], tried[-1]):
+            inner = tried[1] if best == tried[0] else tried[-2]
+            step = best / inner
+            lines.append(
+                f"the best learning rate of {optimizer}, {best:g}, is at the edge of those tried: "
+                f"try {best * step:.2g} and {best * step**2:.2g} too"
+            )
+    return lines
+
+
 def markdown(table: pd.DataFrame) -> str:
-    """A table in Markdown, its columns aligned; fractions with four digits."""
-    rows = [list(table.columns)]
-    for row in table.itertuples(index=False):
-        rows.append([_cell(value) for value in row])
+    """A table of text in Markdown, its columns aligned."""
+    rows = [list(table.columns), *([str(cell) for cell in row] for row in table.values)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
     rows.insert(1, ["-" * width for width in widths])
     lines = [
@@ -52,9 +103,3 @@ def markdown(table: pd.DataFrame) -> str:
         for row in rows
     ]
     return "".join(f"| {line} |\n" for line in lines)
-
-
-def _cell(value: object) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    return "" if pd.isna(value) else f"{value:.4g}"

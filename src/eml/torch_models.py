@@ -10,11 +10,10 @@ from torch.nn import functional
 
 from eml.config import OPTIMIZERS, Config
 from eml.data import SPECS, Dataset
-from eml.learner import Score
+from eml.learner import EVALUATION_BATCH, Score
 from eml.numpy_mlp import initial_weights, mlp_sizes
 from eml.provenance import cpu_name
 
-EVALUATION_BATCH = 1000  # the course's; the result does not depend on it
 ACTIVATION_LAYERS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU}
 
 

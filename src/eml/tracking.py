@@ -4,15 +4,15 @@ import json
 import math
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from time import sleep
 
 import mlflow
 import numpy as np
-import pandas as pd
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric, RunStatus
@@ -22,13 +22,15 @@ from safetensors.numpy import load_file, save_file
 from eml.config import Config
 from eml.data import Dataset
 from eml.errors import UserError
+from eml.history import REUSED
 from eml.identity import training_digest
+from eml.learner import Learner
 from eml.provenance import git_state, versions
 from eml.stopping import Stopped
 from eml.train import EpochRecord
 
 TRAINING_DIGEST = "training_digest"  # tag: see identity.py
-EPOCH_METRICS = {field.name for field in fields(EpochRecord)} - {"epoch"}
+PAUSE_SECONDS = 2
 MODEL_FOLDER = "model"  # artifact folder of the weights
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # MLflow's own run names, as "calm-fox-12"
 
@@ -65,7 +67,17 @@ def run(
         mlflow.set_tag("error", f"{type(error).__name__}: {error}")
         raise
     finally:
-        mlflow.end_run(RunStatus.to_string(status))
+        _end(active.info.run_id, RunStatus.to_string(status))
+
+
+def _end(run_id: str, status: str) -> None:
+    try:
+        mlflow.end_run(status)
+    except mlflow.MlflowException:
+        # "database is locked": SQLite says so at once while it undoes what a killed process had
+        # half written. The run is off MLflow's stack already.
+        sleep(PAUSE_SECONDS)
+        mlflow.MlflowClient().set_terminated(run_id, status)
 
 
 def _when(stopped: Stopped) -> str:
@@ -88,13 +100,14 @@ def stop(run_id: str, stopped: Stopped) -> None:
         client.set_terminated(run_id, RunStatus.to_string(RunStatus.KILLED))
 
 
-def log_setup(config: Config, dataset: Dataset, hardware: Mapping[str, str]) -> None:
+def log_setup(config: Config, dataset: Dataset, learner: Learner) -> None:
     """Log what the active run trains: all of its Config, its dataset, and on what it runs."""
     values = asdict(config) | {
         "scaling_mean": dataset.scaling.mean,
         "scaling_std": dataset.scaling.std,
         "train_images": len(dataset.labels["train"]),
         "test_images": len(dataset.labels["test"]),
+        "parameters": sum(weights.size for weights in learner.state().values()),
     }
     # `mlflow run` has logged the -P values as they were typed ("1e-3"), and a parameter cannot
     # be changed. Ours have the same value, so the typed ones stay.
@@ -111,7 +124,7 @@ def log_setup(config: Config, dataset: Dataset, hardware: Mapping[str, str]) -> 
     )
     mlflow.set_tags(
         {
-            **hardware,
+            **learner.hardware,
             "dataset_digest": dataset.digest,
             TRAINING_DIGEST: training_digest(config),
         }
@@ -151,7 +164,14 @@ def log_metrics(values: Mapping[str, float]) -> None:
 
 def log_reused(run_ids: Iterable[str]) -> None:
     """Note in the active run, a parent, which runs besides its children belong to it."""
-    mlflow.set_tag("reused_runs", ",".join(run_ids))
+    mlflow.set_tag(REUSED, ",".join(run_ids))
+
+
+def log_sources(run_ids: Sequence[str]) -> None:
+    """Note in the active run, a comparison, which runs it compares."""
+    # A tag holds 8,000 characters, 242 ids.
+    for number, start in enumerate(range(0, len(run_ids), 200), start=1):
+        mlflow.set_tag(f"source_runs_{number}", ",".join(run_ids[start : start + 200]))
 
 
 def log_files(folder: Path) -> None:
@@ -168,46 +188,6 @@ def finished_training(digest: str) -> str | None:
         max_results=1,
     )
     return found[0].info.run_id if found else None
-
-
-def load_history(run_ids: Iterable[str]) -> pd.DataFrame:
-    """A tidy frame with a row for each run and epoch, in the order of `run_ids`, then of epochs.
-
-    Columns: run_id, run_name, status, the parameters (numbers as numbers), the tags that are not
-    MLflow's own, epoch, and the metrics that were logged for each epoch.
-    """
-    client = mlflow.MlflowClient()
-    rows = []
-    for run_id in run_ids:
-        run = client.get_run(run_id)
-        tags = {k: v for k, v in run.data.tags.items() if not k.startswith("mlflow.")}
-        common = {
-            "run_id": run_id,
-            "run_name": run.info.run_name,
-            "status": run.info.status,
-            **{key: _number(value) for key, value in run.data.params.items()},
-            **tags,
-        }
-        epochs: dict[int, dict[str, float]] = {}
-        for metric in EPOCH_METRICS & run.data.metrics.keys():
-            # Of points that were logged for the same epoch the last one holds.
-            for point in sorted(client.get_metric_history(run_id, metric), key=_logged_at):
-                epochs.setdefault(point.step, {})[metric] = point.value
-        rows += [common | {"epoch": epoch} | epochs[epoch] for epoch in sorted(epochs)]
-    return pd.DataFrame(rows)
-
-
-def _logged_at(point: Metric) -> int:
-    return point.timestamp
-
-
-def _number(text: str) -> int | float | str:
-    for number in (int, float):
-        try:
-            return number(text)
-        except ValueError:
-            continue
-    return text
 
 
 def log_model(state: Mapping[str, np.ndarray], config: Config) -> None:

@@ -1,0 +1,37 @@
+"""The options of `compare`, apart from what it does, so that the command line starts at once."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+X = ("epoch", "train_seconds", "wall_seconds")
+ALL = "all"
+# The sheets' figures by name, and the recipe whose newest finished group they are drawn from.
+PLOTS = {
+    "mlp_numpy": "mlp_numpy",
+    "lr_sweep": "lr_sweep",
+    "cpu_vs_gpu": "cpu_vs_gpu",
+    "mlp_vs_cnn": "mlp_vs_cnn",
+    "optimizers": "cifar_cnn",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """Compare runs of the tracking store, over epochs and over seconds; nothing is trained.
+
+    The newest finished group of trainings is taken, unless runs are selected. What varies among
+    them becomes the labels, runs that differ in their seed alone become one curve with its range,
+    and whatever else differs is listed. Figures and summary become artifacts of a run of its own.
+    """
+
+    experiment: Annotated[str, "name of the experiment; else the active one"] = ""
+    recipe: Annotated[str, "runs of this recipe; else of the newest finished one"] = ""
+    parent: Annotated[str, "the trainings of this parent run"] = ""
+    runs: Annotated[str, "these run ids, separated by commas"] = ""
+    filter: Annotated[str, "runs that this MLflow filter selects"] = ""
+    plot: Annotated[str, f"the sheets' figures: {', '.join(PLOTS)} or {ALL}"] = ""
+    x: Annotated[str, f"{', '.join(X)} or {ALL}"] = ALL
+    metric: Annotated[str, "metrics to draw, separated by commas"] = "test_accuracy,test_loss"
+    target: Annotated[str, "test accuracies to reach, 0 to 1, separated by commas"] = ""
+    output: Annotated[str, "folder for a copy of the files; absolute for `mlflow run`"] = ""
+    strict: Annotated[bool, "refuse runs in which anything else differs"] = False

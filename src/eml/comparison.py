@@ -1,0 +1,120 @@
+"""The `compare` command: selects runs, compares them, and keeps the result as a run of its own."""
+
+import inspect
+import shutil
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from eml import tracking
+from eml.compare_options import ALL, PLOTS, CompareOptions, X
+from eml.config import one_of
+from eml.errors import UserError
+from eml.fairness import differences
+from eml.figures import over
+from eml.history import METRICS, Selection, SelectionError, load_history
+from eml.report import FIGURES, Draw, write_report
+
+
+def compare(options: CompareOptions) -> None:
+    """Select, compare, print the summary, and log it with the figures.
+
+    Raises UserError, before a run is made, if there is nothing to compare or an option is wrong.
+    """
+    metrics, targets = _metrics(options.metric), _targets(options.target)
+    one_of("x", options.x, [*X, ALL])
+    if options.plot:
+        one_of("plot", options.plot, [*PLOTS, ALL])
+    if options.output and Path(options.output).is_file():
+        raise UserError(f"output={options.output}: that is a file, give a folder")
+    absent = []
+    sections: dict[str, tuple[pd.DataFrame, dict[str, Draw]]] = {}
+    for name in list(PLOTS) if options.plot == ALL else [options.plot]:
+        selection = _selection(options, PLOTS.get(name, ""))
+        try:
+            history, left_out = load_history(selection)
+        except SelectionError as error:
+            if options.plot != ALL:
+                raise
+            absent.append(f"{name}: {error}")
+            continue
+        for line in left_out:
+            print(line)
+        sections[name] = history, _figures(name, options.x, metrics)
+    if sections:
+        print("".join(f"{line}\n" for line in absent), end="")
+    else:
+        raise SelectionError("no exercise of the sheets has a finished run here: train one first")
+    _refuse_if_strict(options.strict, sections)
+    with tempfile.TemporaryDirectory() as work:
+        parts = []
+        for name, (history, figures) in sections.items():
+            folder = Path(work, name if options.plot == ALL else "")
+            folder.mkdir(exist_ok=True)
+            title = f"## {name}\n\n" if name else ""
+            parts.append(title + write_report(figures, history, folder, targets))
+        text = "\n".join(parts)
+        print(text)
+        sources = [id_ for history, _ in sections.values() for id_ in history["run_id"].unique()]
+        description = f"{inspect.getdoc(CompareOptions)}\n\n{text}"
+        with tracking.run("compare", description, {"recipe": "compare"}):
+            tracking.log_sources(sources)
+            tracking.log_files(Path(work))
+            print(f"figures and summary: {tracking.where()}")
+        if options.output:
+            shutil.copytree(work, options.output, dirs_exist_ok=True)
+            print(f"and in {Path(options.output).resolve()}")
+
+
+def _selection(options: CompareOptions, recipe: str) -> Selection:
+    chosen = options.runs or options.parent or options.filter
+    return Selection(
+        experiment=options.experiment,
+        recipe=options.recipe or ("" if chosen else recipe),
+        parent=options.parent,
+        runs=[run_id.strip() for run_id in options.runs.split(",") if run_id.strip()],
+        filter=options.filter,
+    )
+
+
+def _figures(plot: str, x: str, metrics: list[str]) -> dict[str, Draw]:
+    if plot in FIGURES:
+        return FIGURES[plot]
+    if plot:
+        return {"test_accuracy_over_epochs": partial(over, x="epoch")}
+    return {
+        f"{metric}_over_{axis}": partial(over, x=axis, metric=metric)
+        for metric in metrics
+        for axis in (X if x == ALL else [x])
+    }
+
+
+def _refuse_if_strict(strict: bool, sections: dict[str, tuple[pd.DataFrame, dict]]) -> None:
+    if not strict:
+        return
+    found = [line for history, _ in sections.values() for line in differences(history)]
+    if found:
+        raise UserError(
+            f"strict: these runs differ in more than what is compared: {'; '.join(found)}"
+        )
+
+
+def _metrics(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        one_of("metric", name, METRICS)
+    if not names:
+        raise UserError(f"metric={text}: give one or more of {', '.join(METRICS)}")
+    return names
+
+
+def _targets(text: str) -> list[float]:
+    try:
+        targets = [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        targets = [-1.0]
+    if not all(0 < target <= 1 for target in targets):
+        raise UserError(f"target={text}: give accuracies above 0, up to 1, separated by commas")
+    return targets

@@ -1,0 +1,154 @@
+"""A figure shows the numbers of its history, and says what it cannot show."""
+
+import pytest
+from histories import NAN, run, together
+
+from eml.figures import best_by_rate, losses, over, sensitivity
+from eml.report import FIGURES, edges, markdown, write_report
+
+SWEEP = together(
+    run("a", [0.1, 0.9, 0.8], lr=1.0),
+    run("b", [0.1, 0.3, 0.5], lr=0.001),
+    run("c", [0.1, 0.2, NAN], lr=0.5),
+)
+
+
+def lines(figure) -> dict[str, tuple[list, list]]:
+    """x and y of what the legend of a figure names."""
+    (legend,) = figure.legends
+    (axes,) = figure.axes
+    drawn = {line.get_label(): line for line in axes.lines}
+    return {
+        text.get_text(): tuple(values.tolist() for values in drawn[text.get_text()].get_data())
+        for text in legend.get_texts()
+    }
+
+
+def test_accuracy_over_epochs():
+    figure = over(SWEEP, x="epoch")
+    assert lines(figure) == {
+        "learning rate 0.001: 50.00% at the end": ([0, 1, 2], [0.1, 0.3, 0.5]),
+        "learning rate 0.5 (diverged in epoch 2)": ([0, 1], [0.1, 0.2]),
+        "learning rate 1: 80.00% at the end": ([0, 1, 2], [0.1, 0.9, 0.8]),
+    }
+    (axes,) = figure.axes
+    assert axes.get_title(loc="left") == "MLP in NumPy on MNIST: test accuracy"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "test accuracy")
+    assert (axes.get_xlim(), axes.get_ylim()) == ((0, 2), (0, 1))
+    assert over(run("a", [0.1, 0.35]), x="epoch").axes[0].get_ylim() == (0, 0.4)
+
+
+def test_loss_over_time():
+    figure = over(run("a", [0.1, 0.9]), x="train_seconds", metric="test_loss")
+    (axes,) = figure.axes
+    (line,) = axes.lines
+    assert line.get_xdata().tolist() == [0, 2]
+    assert line.get_ydata().tolist() == pytest.approx([2.2, 1.4], abs=1e-3)
+    assert axes.get_xlabel() == "training time (s)"
+    assert axes.get_ylabel() == "test loss (cross-entropy, nats)"
+    assert axes.get_ylim()[0] == 0
+    assert not figure.legends
+
+
+def test_seeds_are_a_mean_with_a_band():
+    history = together(run("a", [0.1, 0.5], seed=1), run("b", [0.2, 0.7], seed=2))
+    figure = over(history, x="epoch")
+    ((label, (xs, ys)),) = lines(figure).items()
+    assert label == "(n = 2)"
+    assert xs == [0, 1]
+    assert ys == pytest.approx([0.15, 0.6])
+    (band,) = figure.axes[0].collections
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices}
+    assert {(0, 0.1), (0, 0.2), (1, 0.5), (1, 0.7)} <= corners
+    assert "bands: their range" in figure.axes[0].texts[0].get_text()
+
+
+def test_an_unfinished_seed_ends_the_mean_and_is_named():
+    history = together(run("a", [0.1, 0.5, 0.9], seed=1), run("b", [0.2, 0.7], seed=2, epochs=2))
+    ((label, (xs, _)),) = lines(over(history, x="epoch")).items()
+    assert label == "(n = 2) (unfinished, epoch 1 of 2)"
+    assert xs == [0, 1]
+
+
+def test_a_seed_that_diverged_ends_the_mean_and_is_named():
+    history = together(run("a", [0.1, 0.5], seed=1), run("b", [0.2, NAN], seed=2))
+    ((label, (xs, _)),) = lines(over(history, x="epoch")).items()
+    assert label == "(n = 2) (diverged in epoch 1)"
+    assert xs == [0]
+
+
+def test_a_single_run_that_diverged_is_named():
+    assert lines(over(run("a", [0.1, NAN]), x="epoch")) == {"(diverged in epoch 1)": ([0], [0.1])}
+
+
+def test_losses():
+    figure = losses(run("a", [0.1, 0.9]))
+    assert set(lines(figure)) == {"train loss", "test loss"}
+    (axes,) = figure.axes
+    assert axes.get_xlim() == (0, 1)
+    assert axes.get_ylim()[0] == 0
+
+
+def test_footnotes_are_on_the_figure():
+    assert over(SWEEP, ["hardware: a, b"], x="epoch").get_supxlabel().endswith("hardware: a, b")
+
+
+RATES = together(
+    run("a", [0.1, 0.5], optimizer="sgd", lr="0.1"),
+    run("b", [0.1, 0.7], optimizer="sgd", lr="0.01"),
+    run("c", [0.1, 0.6], optimizer="sgd", lr="0.001"),
+    run("d", [0.1, 0.9, NAN], optimizer="adam", lr="0.1"),
+    run("e", [0.1, 0.4], optimizer="adam", lr="0.01"),
+    run("f", [0.1, 0.6], optimizer="adam", lr="0.01", seed=2),
+    run("g", [0.1, 0.3], optimizer="rmsprop"),
+)
+
+
+def test_sensitivity_to_the_learning_rate():
+    rates = {name: of.to_dict() for name, of in best_by_rate(RATES).items()}
+    assert rates == {
+        "adam": {0.01: 0.5, 0.1: 0.0},  # a rate that diverges has failed
+        "sgd": {0.001: 0.6, 0.01: 0.7, 0.1: 0.5},
+    }
+    figure = sensitivity(RATES)
+    assert lines(figure)["sgd"] == ([0.001, 0.01, 0.1], [0.6, 0.7, 0.5])
+    assert figure.axes[0].get_xscale() == "log"
+
+
+def test_a_best_rate_at_the_edge_is_said():
+    assert edges(RATES) == [
+        "the best learning rate of adam, 0.01, is at the edge of those tried: "
+        "try 0.001 and 0.0001 too"
+    ]
+
+
+@pytest.mark.parametrize("recipe", FIGURES)
+def test_report_writes_the_recipes_figures_and_the_summary(recipe, tmp_path):
+    text = write_report(FIGURES[recipe], run("a", [0.1, 0.9]), tmp_path, [0.5])
+    names = {f"{name}.{kind}" for name in FIGURES[recipe] for kind in ("png", "svg", "pdf")}
+    assert {file.name for file in tmp_path.iterdir()} == names | {"summary.csv", "summary.md"}
+    assert (tmp_path / "summary.md").read_text() == text
+    assert "epoch 1, 2 s" in text
+    assert "one seed, so no spread" in text
+
+
+def test_files_are_the_same_bytes_for_the_same_history(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        write_report(FIGURES["lr_sweep"], SWEEP, tmp_path / folder)
+    files = sorted((tmp_path / "one").iterdir())
+    assert len(files) == 8
+    for file in files:
+        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+
+
+def test_markdown():
+    import pandas as pd
+
+    table = pd.DataFrame({"name": ["a", "long name"], "value": ["98.77%", ""]})
+    assert markdown(table) == (
+        "| name      | value  |\n"
+        "| --------- | ------ |\n"
+        "| a         | 98.77% |\n"
+        "| long name |        |\n"
+    )

@@ -1,0 +1,274 @@
+"""Which runs are selected, and that every way to read them gives the same frame."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+import requests
+from conftest import call, eml_command, runs
+from mlflow.entities import Metric, Param, RunTag
+
+from eml import history, readers
+from eml.compare import summary
+from eml.history import METRICS, Selection, SelectionError, load_history
+from eml.launch import launch
+from eml.recipes import SweepOptions, TwinOptions, lr_sweep, mlp_torch
+
+
+def train(**options) -> None:
+    launch("mlp_torch", mlp_torch(TwinOptions(**({"epochs": 1, "device": "cpu"} | options))))
+
+
+def seeds_of(selection: Selection) -> list[int]:
+    frame, _ = load_history(selection)
+    return frame.drop_duplicates("run_id")["seed"].tolist()
+
+
+def add_run(client, *, parent: str = "", **tags) -> str:
+    """A small run of a training, made by hand."""
+    experiment = client.get_experiment_by_name("test").experiment_id
+    run_id = client.create_run(experiment).info.run_id
+    tags |= {"mlflow.parentRunId": parent} if parent else {}
+    params = {"learning_rate": "0.1", "train_images": "10", "seed": "3", "dataset": "mnist"}
+    client.log_batch(
+        run_id,
+        [Metric("test_accuracy", 0.5, 1000, 0), Metric("test_loss", float("nan"), 1000, 0)],
+        [Param(*item) for item in params.items()],
+        [RunTag(*item) for item in tags.items()],
+    )
+    return run_id
+
+
+def test_the_newest_group_is_taken(small_data, store):
+    train(seed=1)
+    launch("lr_sweep", lr_sweep(SweepOptions(epochs=1)))
+    frame, left_out = load_history(Selection())
+    assert len(frame) == 12
+    assert set(frame["recipe"]) == {"mlp_numpy"}
+    assert left_out == []
+    train(seed=2)
+    assert seeds_of(Selection()) == [1, 2]
+    assert len(load_history(Selection(recipe="lr_sweep"))[0]) == 12
+
+
+def test_what_a_group_leaves_out_is_said(small_data, store):
+    train(seed=1)
+    train(seed=1)
+    older, newer = (run.info.run_id for run in runs(store))
+    unfinished = add_run(store, recipe="mlp_torch")
+    frame, left_out = load_history(Selection(recipe="mlp_torch"))
+    assert set(frame["run_id"]) == {newer}
+    assert left_out == [
+        f"left out, not finished: {unfinished}",
+        f"left out, run again since with the same Config: {older}",
+    ]
+    # Asked for by id they are there, and visible as what they are.
+    frame, _ = load_history(Selection(runs=[unfinished, older]))
+    assert frame.drop_duplicates("run_id")["status"].tolist() == ["RUNNING", "FINISHED"]
+
+
+def test_runs_by_id_parent_and_filter(small_data, store):
+    launch("lr_sweep", lr_sweep(SweepOptions(epochs=1)))
+    parent, *children = (run.info.run_id for run in runs(store))
+    for selection in (Selection(parent=parent), Selection(runs=[parent])):
+        assert load_history(selection)[0]["run_id"].unique().tolist() == children
+    frame, _ = load_history(Selection(runs=[children[2], children[0]]))
+    assert frame["run_id"].unique().tolist() == [children[2], children[0]]
+    frame, _ = load_history(Selection(filter="params.learning_rate = '0.1'"))
+    assert frame["run_id"].unique().tolist() == [children[2]]
+    store.create_experiment("other")
+    with pytest.raises(SelectionError, match="no finished training"):
+        load_history(Selection(experiment="other"))
+
+
+def test_the_frame_is_what_was_logged(small_data, store):
+    train(epochs=2)
+    (run,) = runs(store)
+    frame, _ = load_history(Selection())
+    assert frame["epoch"].tolist() == [0, 1, 2]
+    for metric in METRICS:
+        points = {p.step: p.value for p in store.get_metric_history(run.info.run_id, metric)}
+        logged = frame.set_index("epoch")[metric].dropna().to_dict()
+        assert logged == points
+    first = frame.iloc[0]
+    assert (first["learning_rate"], first["batch_size"], first["parameters"]) == (0.1, 64, 468_874)
+    assert first["git_commit"] == run.data.tags["git_commit"]
+
+
+def test_the_last_point_of_an_epoch_holds(store):
+    run_id = add_run(store)
+    for timestamp, value in ((3000, 0.3), (2000, 0.2)):
+        store.log_metric(run_id, "test_accuracy", value, timestamp=timestamp, step=0)
+    frame, _ = load_history(Selection(runs=[run_id]))
+    assert frame[["epoch", "test_accuracy"]].values.tolist() == [[0, 0.3]]
+    assert frame["test_loss"].isna().all()
+
+
+def test_runs_without_an_epoch_are_refused(store):
+    experiment = store.get_experiment_by_name("test").experiment_id
+    run_id = store.create_run(experiment).info.run_id
+    for selection in (Selection(runs=[run_id]), Selection(parent=run_id)):
+        with pytest.raises(SelectionError, match="none with an epoch"):
+            load_history(selection)
+
+
+def test_a_store_of_an_older_schema_is_named(store, tmp_path, monkeypatch):
+    import sqlite3
+
+    file = tmp_path / "old.db"
+    shutil.copy(tmp_path / "mlflow.db", file)
+    with sqlite3.connect(file) as connection:
+        connection.execute("update alembic_version set version_num = '451aebb31d03'")
+    connection.close()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}")
+    result = call(eml_command("compare"))
+    assert result.returncode == 2
+    assert "out-of-date database schema" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+
+
+def test_a_server_that_is_not_there_is_named_at_once(store, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    result = call(eml_command("compare"))
+    assert result.returncode == 2
+    assert result.stderr == "eml: the tracking server http://127.0.0.1:9 does not answer\n"
+
+
+@pytest.fixture
+def server(store, tmp_path):
+    """`mlflow server` on the test's store; its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path / 'mlflow.db'}"]
+    command += ["--artifacts-destination", str(tmp_path / "served")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            try:
+                if requests.get(f"{uri}/health", timeout=5).ok:
+                    break
+            except requests.ConnectionError:
+                time.sleep(0.1)
+        yield uri
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_moved_or_served_a_store_gives_the_same(small_data, store, server, tmp_path, monkeypatch):
+    launch("lr_sweep", lr_sweep(SweepOptions(epochs=2)))
+    here, _ = load_history(Selection())
+    moved = tmp_path / "elsewhere" / "moved.db"
+    moved.parent.mkdir()
+    shutil.copy(tmp_path / "mlflow.db", moved)
+    for uri in (f"sqlite:///{moved}", server):
+        mlflow.set_tracking_uri(uri)
+        there, _ = load_history(Selection())
+        pd.testing.assert_frame_equal(there, here)
+        pd.testing.assert_frame_equal(summary(there, [0.5]), summary(here, [0.5]))
+
+
+def test_every_reader_gives_the_same(small_data, store, server, monkeypatch):
+    launch("lr_sweep", lr_sweep(SweepOptions(epochs=1)))
+    run_ids = [run.info.run_id for run in runs(store)]
+    database = readers.reader()
+    mlflow.set_tracking_uri(server)
+    served = readers.reader()
+    public = readers.ClientReader(mlflow.MlflowClient())
+    assert [type(r).__name__ for r in (database, served)] == ["DatabaseReader", "ServerReader"]
+    experiment = store.get_experiment_by_name("test").experiment_id
+
+    def read(reader):
+        points = reader.points(run_ids, METRICS).sort_values(readers.COLUMNS)
+        found = reader.find([experiment], {"recipe": "mlp_numpy"})
+        return points.reset_index(drop=True), found, reader.get(run_ids)
+
+    expected = read(public)
+    assert len(expected[0]) == 6 * (2 * len(METRICS) - 2)
+    assert len(expected[1]) == 6
+    for reader in (database, served):
+        points, found, got = read(reader)
+        pd.testing.assert_frame_equal(points, expected[0])
+        assert (found, got) == expected[1:]
+
+
+def test_a_server_without_the_bulk_endpoint_is_read_one_by_one(
+    small_data, store, server, monkeypatch
+):
+    train()
+    mlflow.set_tracking_uri(server)
+    expected, _ = load_history(Selection())
+    # Nor is an answer trusted that may have been cut off.
+    for name, value in (("BULK_ENDPOINT", "/ajax-api/2.0/nowhere"), ("POINTS_IN_A_REQUEST", 2)):
+        with monkeypatch.context() as patch:
+            patch.setattr(readers, name, value)
+            pd.testing.assert_frame_equal(load_history(Selection())[0], expected)
+
+
+def test_a_database_whose_tables_are_not_known_is_read_by_the_client(store, monkeypatch):
+    def missing(*_):
+        raise AttributeError
+
+    monkeypatch.setattr(readers.DatabaseReader, "__init__", missing)
+    assert type(readers.reader()) is readers.ClientReader
+    run_id = add_run(store)
+    assert history.load_history(Selection(runs=[run_id]))[0]["test_accuracy"].tolist() == [0.5]
+
+
+def files(folder: Path) -> set[str]:
+    return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+
+
+def test_compare_keeps_its_result_as_a_run_of_its_own(small_data, store, environment, tmp_path):
+    launch("lr_sweep", lr_sweep(SweepOptions(epochs=1)))
+    sources = [run.info.run_id for run in runs(store)[1:]]
+    program = "import sys; from eml.cli import main; main(); print('torch' in sys.modules)"
+    arguments = ["compare", "--output", str(tmp_path / "out"), "--target", "0.2,0.99"]
+    result = call([sys.executable, "-c", program, *arguments, "--x", "epoch"])
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "False"
+    compared = runs(store)[-1]
+    assert compared.data.tags["recipe"] == "compare"
+    assert compared.data.tags["source_runs_1"].split(",") == sources
+    assert compared.info.status == "FINISHED"
+    written = files(tmp_path / "out")
+    assert written == {"summary.csv", "summary.md"} | {
+        f"{name}.{kind}"
+        for name in ("test_accuracy_over_epoch", "test_loss_over_epoch", "sensitivity")
+        for kind in ("png", "svg", "pdf")
+    }
+    logged = Path(store.download_artifacts(compared.info.run_id, ""))
+    assert files(logged) == written
+    table = pd.read_csv(tmp_path / "out" / "summary.csv")
+    assert table["learning_rate"].tolist() == [0.001, 0.01, 0.05, 0.1, 0.5, 1]
+    assert "not reached in 1" in result.stdout
+    # A comparison is not what the next one compares.
+    assert set(load_history(Selection())[0]["run_id"]) == set(sources)
+
+
+def test_all_plots_have_a_folder_each(small_data, store, environment, tmp_path):
+    launch("lr_sweep", lr_sweep(SweepOptions(epochs=1)))
+    result = call(eml_command("compare", "--plot", "all", "--output", str(tmp_path / "out")))
+    assert result.returncode == 0, result.stderr
+    assert "cpu_vs_gpu: no finished training" in result.stdout
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"lr_sweep"}
+
+
+def test_strict_refuses_what_differs_in_more(small_data, store, environment):
+    train(seed=1)
+    train(seed=1, batch_size=32)
+    before = len(runs(store))
+    result = call(eml_command("compare", "--strict", "true"))
+    assert result.returncode == 2
+    assert "strict: these runs differ in more than what is compared: batch size: " in result.stderr
+    assert len(runs(store)) == before
+    assert call(eml_command("compare")).returncode == 0
