@@ -1,6 +1,5 @@
 """The `compare` command: selects runs, compares them, and keeps the result as a run of its own."""
 
-import inspect
 import shutil
 import tempfile
 from functools import partial
@@ -58,11 +57,11 @@ def compare(options: CompareOptions) -> None:
         text = "\n".join(parts)
         print(text)
         sources = [id_ for history, _ in sections.values() for id_ in history["run_id"].unique()]
-        description = f"{inspect.getdoc(CompareOptions)}\n\n{text}"
-        with tracking.run("compare", description, {"recipe": "compare"}):
+        with tracking.run("compare", text, {"recipe": "compare"}):
             tracking.log_sources(sources)
             tracking.log_files(Path(work))
-            print(f"figures and summary: {tracking.where()}")
+            where = tracking.where()
+        print(f"figures and summary: {where}")
         if options.output:
             shutil.copytree(work, options.output, dirs_exist_ok=True)
             print(f"and in {Path(options.output).resolve()}")

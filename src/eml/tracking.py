@@ -31,6 +31,7 @@ from eml.train import EpochRecord
 
 TRAINING_DIGEST = "training_digest"  # tag: see identity.py
 PAUSE_SECONDS = 2
+LONGEST_NOTE = 5000  # characters that MLflow takes for a tag in every store
 MODEL_FOLDER = "model"  # artifact folder of the weights
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # MLflow's own run names, as "calm-fox-12"
 
@@ -56,7 +57,8 @@ def run(
         given_name = active.info.run_name
         if nested or GENERATED_NAME.fullmatch(given_name):
             mlflow.set_tag(MLFLOW_RUN_NAME, name)
-        mlflow.set_tags({**tags, **versions(), **git_state(), MLFLOW_RUN_NOTE: description})
+        note = description[:LONGEST_NOTE]
+        mlflow.set_tags({**tags, **versions(), **git_state(), MLFLOW_RUN_NOTE: note})
         yield active.info.run_id
     except Stopped as stopped:
         status = RunStatus.KILLED
