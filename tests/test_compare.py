@@ -55,6 +55,9 @@ def test_an_optimizer_is_never_named_without_its_learning_rate():
 def test_what_makes_the_model_is_not_named_beside_it():
     both = together(run("a", [0.1]), run("b", [0.1], optimizer="sgd"))
     assert varying(both) == ["model", "framework", "dataset"]
+    relu = run("c", [0.1])
+    relu["activation"] = "relu"  # unless the same model has several
+    assert varying(together(both, relu)) == ["model", "framework", "dataset", "activation"]
 
 
 def test_curves_are_in_the_order_of_what_varies():
@@ -124,6 +127,12 @@ def test_a_diverged_run_is_counted_out_and_named():
     (row,) = summary(seeds).to_dict("records")
     assert (row["n"], row["final_test_accuracy"]) == (1, 0.5)
     assert row["diverged"] == "seed 2 in epoch 1"
+
+
+def test_a_run_without_an_accuracy_is_counted_out():
+    nothing = run("a", [0.1, 0.5])
+    nothing["test_accuracy"] = NAN
+    assert summary(nothing)["n"].tolist() == [0]
 
 
 def test_an_unfinished_run_is_counted_out_and_named():

@@ -54,6 +54,11 @@ def test_other_hardware_is_the_point_of_comparing_devices():
     assert differences(together(cpu, gpu)) == []
 
 
+def test_what_alone_is_compared_is_no_difference():
+    pair = together(run("a", [0.1, 0.5]), run("b", [0.1, 0.5], batch_size=32))
+    assert differences(pair) == []
+
+
 def test_one_seed_is_warned_of():
     assert warnings(run("a", [0.1, 0.5])) == ["one seed, so no spread: all runs"]
 

@@ -3,7 +3,8 @@
 import pytest
 from histories import NAN, run, together
 
-from eml.figures import best_by_rate, losses, over, sensitivity
+from eml.compare import best_by_rate
+from eml.figures import losses, over, sensitivity
 from eml.report import FIGURES, edges, markdown, write_report
 
 SWEEP = together(
@@ -66,14 +67,14 @@ def test_seeds_are_a_mean_with_a_band():
 def test_an_unfinished_seed_ends_the_mean_and_is_named():
     history = together(run("a", [0.1, 0.5, 0.9], seed=1), run("b", [0.2, 0.7], seed=2, epochs=2))
     ((label, (xs, _)),) = lines(over(history, x="epoch")).items()
-    assert label == "(n = 2) (unfinished, epoch 1 of 2)"
+    assert label == "(n = 1 of 2) (unfinished, epoch 1 of 2)"
     assert xs == [0, 1]
 
 
 def test_a_seed_that_diverged_ends_the_mean_and_is_named():
     history = together(run("a", [0.1, 0.5], seed=1), run("b", [0.2, NAN], seed=2))
     ((label, (xs, _)),) = lines(over(history, x="epoch")).items()
-    assert label == "(n = 2) (diverged in epoch 1)"
+    assert label == "(n = 1 of 2) (diverged in epoch 1)"
     assert xs == [0]
 
 
@@ -89,18 +90,35 @@ def test_losses():
     assert axes.get_ylim()[0] == 0
 
 
-def test_footnotes_are_on_the_figure():
-    assert over(SWEEP, ["hardware: a, b"], x="epoch").get_supxlabel().endswith("hardware: a, b")
+def test_what_else_differs_is_on_the_figure():
+    figure = over(SWEEP, ["hardware: a (x), b (y)", "batch size: 1, 2"], x="epoch")
+    assert figure.axes[0].texts[0].get_text().endswith("also different: hardware, batch size")
+
+
+def test_every_curve_of_many_has_its_own_look():
+    many = together(*(run(f"r{n}", [0.1, 0.5], lr=0.001 + n / 1000) for n in range(40)))
+    figure = over(many, x="epoch")
+    looks = {
+        (line.get_color(), line.get_linestyle(), line.get_marker()) for line in figure.axes[0].lines
+    }
+    assert len(looks) == 40
+    assert figure.get_figheight() > 8
+
+
+def test_a_single_point_is_seen():
+    (line,) = over(run("a", [0.1]), x="epoch").axes[0].lines
+    assert line.get_marker() == "o"
 
 
 RATES = together(
-    run("a", [0.1, 0.5], optimizer="sgd", lr="0.1"),
-    run("b", [0.1, 0.7], optimizer="sgd", lr="0.01"),
-    run("c", [0.1, 0.6], optimizer="sgd", lr="0.001"),
+    run("a", [0.1, 0.4, 0.5], optimizer="sgd", lr="0.1"),
+    run("b", [0.1, 0.7, 0.6], optimizer="sgd", lr="0.01"),
+    run("c", [0.1, 0.5, 0.6], optimizer="sgd", lr="0.001"),
     run("d", [0.1, 0.9, NAN], optimizer="adam", lr="0.1"),
-    run("e", [0.1, 0.4], optimizer="adam", lr="0.01"),
-    run("f", [0.1, 0.6], optimizer="adam", lr="0.01", seed=2),
-    run("g", [0.1, 0.3], optimizer="rmsprop"),
+    run("e", [0.1, 0.3, 0.4], optimizer="adam", lr="0.01"),
+    run("f", [0.1, 0.5, 0.6], optimizer="adam", lr="0.01", seed=2),
+    run("g", [0.1, 0.2, 0.3], optimizer="rmsprop"),
+    run("h", [0.1, 0.95], optimizer="sgd", lr="0.1", epochs=2, seed=2),  # unfinished
 )
 
 
@@ -113,6 +131,22 @@ def test_sensitivity_to_the_learning_rate():
     figure = sensitivity(RATES)
     assert lines(figure)["sgd"] == ([0.001, 0.01, 0.1], [0.6, 0.7, 0.5])
     assert figure.axes[0].get_xscale() == "log"
+
+
+def test_other_differences_are_not_mixed_into_a_line():
+    small = RATES[RATES["run_id"].isin(["a", "b"])].copy()
+    small["batch_size"] = 32
+    small["run_id"] += " again"
+    assert set(best_by_rate(together(RATES, small))) == {
+        "adam, batch size 64",
+        "sgd, batch size 32",
+        "sgd, batch size 64",
+    }
+
+
+def test_no_rate_is_best_where_all_diverged():
+    failed = together(run("a", [0.1, NAN], lr=0.1), run("b", [0.1, NAN], lr=0.2))
+    assert edges(failed) == ["every learning rate of sgd diverged: try 0.01"]
 
 
 def test_a_best_rate_at_the_edge_is_said():

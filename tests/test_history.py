@@ -1,5 +1,6 @@
 """Which runs are selected, and that every way to read them gives the same frame."""
 
+import dataclasses
 import shutil
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import mlflow
 import pandas as pd
 import pytest
 import requests
-from conftest import call, eml_command, runs
+from conftest import call, eml_command, mlflow_command, runs
 from mlflow.entities import Metric, Param, RunTag
 
 from eml import history, readers
@@ -30,12 +31,13 @@ def seeds_of(selection: Selection) -> list[int]:
     return frame.drop_duplicates("run_id")["seed"].tolist()
 
 
-def add_run(client, *, parent: str = "", **tags) -> str:
-    """A small run of a training, made by hand."""
+def add_run(client, *, parent: str = "", without: str = "", **tags) -> str:
+    """A small unfinished run of a training, made by hand."""
     experiment = client.get_experiment_by_name("test").experiment_id
     run_id = client.create_run(experiment).info.run_id
     tags |= {"mlflow.parentRunId": parent} if parent else {}
-    params = {"learning_rate": "0.1", "train_images": "10", "seed": "3", "dataset": "mnist"}
+    (config,) = mlp_torch(TwinOptions(seed=3, device="cpu"))
+    params = {k: str(v) for k, v in dataclasses.asdict(config).items() if k != without}
     client.log_batch(
         run_id,
         [Metric("test_accuracy", 0.5, 1000, 0), Metric("test_loss", float("nan"), 1000, 0)],
@@ -63,14 +65,61 @@ def test_what_a_group_leaves_out_is_said(small_data, store):
     older, newer = (run.info.run_id for run in runs(store))
     unfinished = add_run(store, recipe="mlp_torch")
     frame, left_out = load_history(Selection(recipe="mlp_torch"))
-    assert set(frame["run_id"]) == {newer}
-    assert left_out == [
-        f"left out, not finished: {unfinished}",
-        f"left out, run again since with the same Config: {older}",
-    ]
-    # Asked for by id they are there, and visible as what they are.
-    frame, _ = load_history(Selection(runs=[unfinished, older]))
-    assert frame.drop_duplicates("run_id")["status"].tolist() == ["RUNNING", "FINISHED"]
+    assert set(frame["run_id"]) == {newer, unfinished}
+    assert left_out == [f"left out, run again since with the same Config: {older}"]
+    # Its status is in the frame, and the summary does not count it.
+    assert frame.drop_duplicates("run_id")["status"].tolist() == ["FINISHED", "RUNNING"]
+    assert summary(frame)["n"].sum() == 1
+    # Asked for by id the older one is there.
+    assert set(load_history(Selection(runs=[older]))[0]["run_id"]) == {older}
+
+
+def test_a_seed_never_counts_twice(small_data, store):
+    for _ in range(2):
+        train(seed=1)
+    train(seed=2)
+    frame, left_out = load_history(Selection(runs=[run.info.run_id for run in runs(store)]))
+    assert summary(frame)["n"].tolist() == [2]
+    assert len(left_out) == 1
+
+
+def test_a_finished_run_is_taken_before_a_newer_one_that_is_not(store):
+    finished = add_run(store)
+    store.set_terminated(finished)
+    stopped = add_run(store)
+    frame, left_out = load_history(Selection(runs=[finished, stopped]))
+    assert set(frame["run_id"]) == {finished}
+    assert left_out == [f"left out, not finished, run again with the same Config: {stopped}"]
+
+
+def test_what_is_no_training_is_left_out_by_name(store):
+    training, foreign, deleted = add_run(store), add_run(store, without="seed"), add_run(store)
+    store.delete_run(deleted)
+    frame, left_out = load_history(Selection(runs=[foreign, training, deleted]))
+    assert set(frame["run_id"]) == {training}
+    assert set(left_out) == {
+        f"left out, no training with a seed: {foreign}",
+        f"left out, deleted: {deleted}",
+    }
+    with pytest.raises(SelectionError, match=f"no training selected; left out, .*{foreign}"):
+        load_history(Selection(runs=[foreign]))
+
+
+def test_a_tag_never_takes_the_place_of_what_was_logged(store):
+    run_id = add_run(store, learning_rate="9", epoch="x", test_accuracy="1", run_id="y")
+    frame, _ = load_history(Selection(runs=[run_id]))
+    (row,) = frame.to_dict("records")
+    assert (row["learning_rate"], row["epoch"], row["test_accuracy"]) == (0.1, 0, 0.5)
+    assert row["run_id"] == run_id
+
+
+def test_a_group_whose_runs_were_deleted_is_passed_over(small_data, store):
+    train()
+    launch("lr_sweep", lr_sweep(SweepOptions(epochs=1)))
+    trained, _, *children = (run.info.run_id for run in runs(store))
+    for child in children:
+        store.delete_run(child)
+    assert set(load_history(Selection())[0]["run_id"]) == {trained}
 
 
 def test_runs_by_id_parent_and_filter(small_data, store):
@@ -114,7 +163,7 @@ def test_runs_without_an_epoch_are_refused(store):
     experiment = store.get_experiment_by_name("test").experiment_id
     run_id = store.create_run(experiment).info.run_id
     for selection in (Selection(runs=[run_id]), Selection(parent=run_id)):
-        with pytest.raises(SelectionError, match="none with an epoch"):
+        with pytest.raises(SelectionError, match="no training selected"):
             load_history(selection)
 
 
@@ -186,6 +235,8 @@ def test_every_reader_gives_the_same(small_data, store, server, monkeypatch):
     public = readers.ClientReader(mlflow.MlflowClient())
     assert [type(r).__name__ for r in (database, served)] == ["DatabaseReader", "ServerReader"]
     experiment = store.get_experiment_by_name("test").experiment_id
+
+    assert served._request(run_ids, "test_loss")
 
     def read(reader):
         points = reader.points(run_ids, METRICS).sort_values(readers.COLUMNS)
@@ -265,10 +316,26 @@ def test_all_plots_have_a_folder_each(small_data, store, environment, tmp_path):
 
 def test_strict_refuses_what_differs_in_more(small_data, store, environment):
     train(seed=1)
-    train(seed=1, batch_size=32)
+    train(seed=1, batch_size=32, lr="0.2")
     before = len(runs(store))
     result = call(eml_command("compare", "--strict", "true"))
     assert result.returncode == 2
     assert "strict: these runs differ in more than what is compared: batch size: " in result.stderr
     assert len(runs(store)) == before
     assert call(eml_command("compare")).returncode == 0
+
+
+def test_an_output_folder_is_made_at_once_or_refused(small_data, store, environment, tmp_path):
+    train()
+    before = len(runs(store))
+    (tmp_path / "file").write_text("")
+    for output, reason in (
+        (tmp_path / "file", "File exists, give a folder"),
+        (tmp_path / "file" / "below", "Not a directory, give a folder"),
+        (tmp_path, "it holds other files, give a new folder"),
+    ):
+        result = call(eml_command("compare", "--output", str(output)))
+        assert (result.returncode, result.stderr) == (2, f"eml: output={output}: {reason}\n")
+    result = call(mlflow_command("compare", output="relative"))
+    assert "eml: output=relative: give an absolute path" in result.stderr
+    assert len(runs(store)) == before + 1  # that of `mlflow run`

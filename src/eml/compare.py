@@ -49,7 +49,8 @@ def varying(history: pd.DataFrame) -> list[str]:
     """What a label says: the fields that differ, and the learning rate beside an optimizer."""
     names = differing(history)
     if "model" in names:
-        names = [name for name in names if name not in OF_THE_MODEL]
+        by_model = history.groupby("model")
+        names = [n for n in names if n not in OF_THE_MODEL or by_model[n].nunique().max() > 1]
     if "optimizer" in names and "learning_rate" not in names:
         names.insert(names.index("optimizer") + 1, "learning_rate")
     return names
@@ -90,12 +91,18 @@ def curves(history: pd.DataFrame) -> list[Curve]:
 def diverged_epoch(run: pd.DataFrame) -> int | None:
     """The epoch of a run whose loss was not finite, if there was one."""
     last = run.iloc[-1]
-    return int(last["epoch"]) if pd.isna(last["test_loss"]) else None
+    missing = pd.isna(last["test_loss"]) or pd.isna(last["test_accuracy"])
+    return int(last["epoch"]) if missing else None
 
 
 def unfinished(run: pd.DataFrame) -> bool:
     """Whether a run has fewer epochs than it was to have, and did not diverge."""
     return bool(run["epoch"].iloc[-1] < run["epochs"].iloc[0]) and diverged_epoch(run) is None
+
+
+def ended(run: pd.DataFrame) -> bool:
+    """Whether a run has all its epochs, so that it counts."""
+    return diverged_epoch(run) is None and not unfinished(run)
 
 
 def summary(history: pd.DataFrame, targets: Sequence[float] = ()) -> pd.DataFrame:
@@ -108,13 +115,13 @@ def summary(history: pd.DataFrame, targets: Sequence[float] = ()) -> pd.DataFram
     by = differing(history)
     rows = []
     for curve in curves(history):
-        ended = [run for run in curve.runs if diverged_epoch(run) is None and not unfinished(run)]
-        finals = pd.Series([run["test_accuracy"].iloc[-1] for run in ended], dtype=float)
-        best = [run.loc[run["test_accuracy"].idxmax()] for run in ended]
+        counted = [run for run in curve.runs if ended(run)]
+        finals = pd.Series([run["test_accuracy"].iloc[-1] for run in counted], dtype=float)
+        best = [run.loc[run["test_accuracy"].idxmax()] for run in counted]
         row = {
             "curve": curve.label or "all runs",
             **{name: curve.runs[0][name].iloc[0] for name in by},
-            "n": len(ended),
+            "n": len(counted),
             "final_test_accuracy": finals.mean(),
             "final_lowest": finals.min(),
             "final_highest": finals.max(),
@@ -122,13 +129,13 @@ def summary(history: pd.DataFrame, targets: Sequence[float] = ()) -> pd.DataFram
             "best_epoch": ", ".join(str(b["epoch"]) for b in best),
             "epochs": curve.runs[0]["epochs"].iloc[0],
             "train_seconds_per_epoch": _mean(
-                run["train_seconds"].iloc[-1] / run["epoch"].iloc[-1] for run in ended
+                run["train_seconds"].iloc[-1] / run["epoch"].iloc[-1] for run in counted
             ),
             "parameters": _parameters(curve),
         }
         for target in targets:
-            reached = [first for run in ended if (first := _reached(run, target)) is not None]
-            complete = reached if ended and len(reached) == len(ended) else []
+            reached = [first for run in counted if (first := _reached(run, target)) is not None]
+            complete = reached if counted and len(reached) == len(counted) else []
             row[f"epochs_to_{target:g}"] = _mean(first["epoch"] for first in complete)
             row[f"seconds_to_{target:g}"] = _mean(first["train_seconds"] for first in complete)
             row[f"reached_{target:g}"] = len(reached)
@@ -178,6 +185,29 @@ def _not_separable(table: pd.DataFrame) -> list[str]:
         )
         for row in table.itertuples()
     ]
+
+
+def best_by_rate(history: pd.DataFrame) -> dict[str, pd.Series]:
+    """Best test accuracy of any epoch, mean over runs, by learning rate; for each optimizer.
+
+    And for each of what else differs. Of those with at least two learning rates, ascending.
+    Unfinished runs do not count; one that diverged counts as 0, for its rate has failed.
+    """
+    by = [name for name in differing(history) if name != "learning_rate"] or ["optimizer"]
+    found = {}
+    for _, rows in history.groupby(by, sort=True, dropna=False):
+        best = pd.DataFrame(
+            (
+                run["learning_rate"].iloc[0],
+                run["test_accuracy"].max() if diverged_epoch(run) is None else 0.0,
+            )
+            for _, run in rows.groupby("run_id")
+            if not unfinished(run)
+        )
+        if not best.empty and best[0].nunique() > 1:
+            label = ", ".join(words(name, rows[name].iloc[0]) for name in by)
+            found[label] = best.groupby(0)[1].mean()
+    return found
 
 
 def readable(table: pd.DataFrame, targets: Sequence[float] = ()) -> pd.DataFrame:

@@ -33,5 +33,5 @@ class CompareOptions:
     x: Annotated[str, f"{', '.join(X)} or {ALL}"] = ALL
     metric: Annotated[str, "metrics to draw, separated by commas"] = "test_accuracy,test_loss"
     target: Annotated[str, "test accuracies to reach, 0 to 1, separated by commas"] = ""
-    output: Annotated[str, "folder for a copy of the files; absolute for `mlflow run`"] = ""
+    output: Annotated[str, "new folder for a copy of the files; absolute for `mlflow run`"] = ""
     strict: Annotated[bool, "refuse runs in which anything else differs"] = False

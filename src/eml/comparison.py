@@ -1,5 +1,6 @@
 """The `compare` command: selects runs, compares them, and keeps the result as a run of its own."""
 
+import os
 import shutil
 import tempfile
 from functools import partial
@@ -13,7 +14,7 @@ from eml.config import one_of
 from eml.errors import UserError
 from eml.fairness import differences
 from eml.figures import over
-from eml.history import METRICS, Selection, SelectionError, load_history
+from eml.history import METRICS, NothingFinishedError, Selection, SelectionError, load_history
 from eml.report import FIGURES, Draw, write_report
 
 
@@ -26,15 +27,17 @@ def compare(options: CompareOptions) -> None:
     one_of("x", options.x, [*X, ALL])
     if options.plot:
         one_of("plot", options.plot, [*PLOTS, ALL])
-    if options.output and Path(options.output).is_file():
-        raise UserError(f"output={options.output}: that is a file, give a folder")
+        if (options.x, options.metric) != (CompareOptions.x, CompareOptions.metric):
+            raise UserError("x and metric have no effect with plot: leave them out")
+    if options.output:
+        _make_folder(options.output)
     absent = []
     sections: dict[str, tuple[pd.DataFrame, dict[str, Draw]]] = {}
     for name in list(PLOTS) if options.plot == ALL else [options.plot]:
         selection = _selection(options, PLOTS.get(name, ""))
         try:
             history, left_out = load_history(selection)
-        except SelectionError as error:
+        except NothingFinishedError as error:
             if options.plot != ALL:
                 raise
             absent.append(f"{name}: {error}")
@@ -69,13 +72,30 @@ def compare(options: CompareOptions) -> None:
 
 def _selection(options: CompareOptions, recipe: str) -> Selection:
     chosen = options.runs or options.parent or options.filter
+    run_ids = [run_id.strip() for run_id in options.runs.split(",") if run_id.strip()]
+    if options.runs and not run_ids:
+        raise UserError(f"runs={options.runs}: give run ids separated by commas")
     return Selection(
         experiment=options.experiment,
         recipe=options.recipe or ("" if chosen else recipe),
         parent=options.parent,
-        runs=[run_id.strip() for run_id in options.runs.split(",") if run_id.strip()],
+        runs=run_ids,
         filter=options.filter,
     )
+
+
+def _make_folder(output: str) -> None:
+    """Make the folder at once: no comparison should be lost to a wrong name."""
+    folder = Path(output)
+    if not folder.is_absolute() and "MLFLOW_RUN_ID" in os.environ:
+        # `mlflow run` changes the directory, to the project's or to one that it deletes.
+        raise UserError(f"output={output}: give an absolute path")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise UserError(f"output={output}: it holds other files, give a new folder")
+    except OSError as error:
+        raise UserError(f"output={output}: {error.strerror}, give a folder") from error
 
 
 def _figures(plot: str, x: str, metrics: list[str]) -> dict[str, Draw]:
@@ -102,10 +122,11 @@ def _refuse_if_strict(strict: bool, sections: dict[str, tuple[pd.DataFrame, dict
 
 def _metrics(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
+    by_epoch = [metric for metric in METRICS if metric != "setup_seconds"]
     for name in names:
-        one_of("metric", name, METRICS)
+        one_of("metric", name, by_epoch)
     if not names:
-        raise UserError(f"metric={text}: give one or more of {', '.join(METRICS)}")
+        raise UserError(f"metric={text}: give one or more of {', '.join(by_epoch)}")
     return names
 
 

@@ -20,8 +20,11 @@ def differences(history: pd.DataFrame) -> list[str]:
     """A line for each thing that differs between the runs and is not what is compared."""
     drawn = curves(history)
     # A GPU is other hardware than a CPU: that is the comparison, not a flaw of it.
-    by_device = "device_type" in differing(history)
-    names = [n for n in (*HELD_EQUAL, *TAGS) if not (by_device and n in ("hardware", "threads"))]
+    compared = differing(history)
+    aside = ("hardware", "threads") if "device_type" in compared else ()
+    if len(compared) == 1:  # then that is what is compared
+        aside += tuple(compared)
+    names = [name for name in (*HELD_EQUAL, *TAGS) if name not in aside]
     lines = [
         _line(name.replace("_", " "), _by_value(drawn, name, SHORT.get(name)))
         for name in names

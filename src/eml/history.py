@@ -9,6 +9,7 @@ import pandas as pd
 import requests
 import sqlalchemy.exc
 
+from eml.config import Config
 from eml.errors import UserError
 from eml.readers import ClientReader, StoredRun, reader
 from eml.recipes import RECIPES
@@ -16,6 +17,7 @@ from eml.train import EpochRecord
 
 PARENT = "mlflow.parentRunId"  # MLflow's tag on a nested run
 REUSED = "reused_runs"  # tag of a parent: runs that belong to it besides its children
+CONFIG = [field.name for field in fields(Config) if field.name != "recipe"]
 METRICS = [field.name for field in fields(EpochRecord) if field.name != "epoch"]
 FINISHED = "FINISHED"
 
@@ -24,12 +26,15 @@ class SelectionError(UserError):
     """Nothing to compare, or no store to read; the message says why."""
 
 
+class NothingFinishedError(SelectionError):
+    """There is no finished training to take where none was named."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Selection:
     """Which runs. Where nothing is said: the newest finished group of trainings.
 
-    A group is a parent's trainings; or all finished trainings of one recipe that have no parent,
-    the newest of each Config.
+    A group is a parent's trainings; or all finished trainings of one recipe that have no parent.
     """
 
     experiment: str = ""  # its name; else the one that `mlflow run` would use here
@@ -38,29 +43,30 @@ class Selection:
     runs: Sequence[str] = ()  # run ids; that of a parent stands for its trainings
     filter: str = ""  # as in MLflow's search
 
-
-@dataclass(frozen=True)
-class Selected:
-    """The runs that were selected, and a line for each reason why others were not."""
-
-    runs: list[StoredRun]
-    left_out: list[str]
+    def __post_init__(self):
+        if (self.runs or self.parent) and (self.experiment or self.recipe or self.filter):
+            raise SelectionError("with runs or parent, experiment, recipe and filter say nothing")
+        if self.recipe and self.recipe not in RECIPES:
+            raise SelectionError(f"recipe={self.recipe}: give one of {', '.join(RECIPES)}")
 
 
 def load_history(selection: Selection) -> tuple[pd.DataFrame, list[str]]:
-    """The histories of the runs selected, and why others were left out.
+    """The histories of the runs selected, and a line for each reason why others were left out.
 
     The frame has a row for each run and epoch: run_id, run_name, status, start_time, the parameters
-    (numbers as numbers), the tags that are not MLflow's own, epoch, and METRICS. Unfinished and
-    diverged runs are in it if they were asked for by id, parent or filter: `status` and the tag
-    `diverged` tell them. Of points that were logged for the same epoch the last one holds.
+    (numbers as numbers), the tags that are not MLflow's own, epoch, and METRICS. Of runs with the
+    same Config, seed included, it has one, so that none counts twice: the newest, a finished one if
+    there is one. Unfinished and diverged runs are in it if they were asked for by id, parent or
+    filter. Of points that were logged for the same epoch the last one holds.
 
     Raises SelectionError if nothing is selected, nothing has an epoch, or the store cannot be read.
     """
     try:
         read = reader()
-        selected = select(selection, read)
-        return _frame(selected.runs, read), selected.left_out
+        runs, left_out = _trainings_alone(_select(selection, read))
+        if not runs:
+            raise SelectionError("; ".join(["no training selected", *left_out]))
+        return _frame(runs, read), left_out
     except requests.RequestException as error:
         uri = mlflow.get_tracking_uri()
         raise SelectionError(f"the tracking server {uri} does not answer") from error
@@ -69,63 +75,66 @@ def load_history(selection: Selection) -> tuple[pd.DataFrame, list[str]]:
         raise SelectionError(f"the store {mlflow.get_tracking_uri()}: {reason}") from error
 
 
-def select(selection: Selection, read: ClientReader) -> Selected:
-    """The runs that a selection means."""
-    if selection.recipe and selection.recipe not in RECIPES:
-        raise SelectionError(f"recipe={selection.recipe}: give one of {', '.join(RECIPES)}")
+def _select(selection: Selection, read: ClientReader) -> list[StoredRun]:
+    """The runs that a selection means, oldest first or in the order given."""
     if selection.runs or selection.parent:
-        ids = list(selection.runs) + ([selection.parent] if selection.parent else [])
-        runs = [training for run in read.get(ids) for training in _trainings(run, read)]
-        return Selected(list({run.run_id: run for run in runs}.values()), [])
+        ids = [*selection.runs, selection.parent] if selection.parent else selection.runs
+        return [member for run in read.get(ids) for member in _members(run, read)]
     experiment = _experiment(selection.experiment)
     if selection.filter:
-        found = read.search([experiment], selection.filter)
-        parts = [run for run in found if selection.recipe in ("", run.tags.get("recipe"))]
-        return Selected([run for run in parts if _is_training(run)], [])
+        found = read.search([experiment], selection.filter)[::-1]
+        return [run for run in found if selection.recipe in ("", run.tags.get("recipe"))]
     tags = {"recipe": selection.recipe} if selection.recipe else {}
     return _newest_group(read.find([experiment], tags), read)
 
 
-def _newest_group(runs: list[StoredRun], read: ClientReader) -> Selected:
+def _newest_group(runs: list[StoredRun], read: ClientReader) -> list[StoredRun]:
     tops = [run for run in runs if PARENT not in run.tags and run.tags.get("recipe") in RECIPES]
     finished = [run for run in tops if run.status == FINISHED]
-    if not finished:
-        unfinished = f", {len(tops)} not finished" if tops else ""
-        raise SelectionError(
-            f"no finished training in {mlflow.get_tracking_uri()}{unfinished}: train first, "
-            "or give experiment, recipe, parent, runs or filter"
-        )
-    newest = finished[0]
-    if not _is_training(newest):
-        return Selected(_trainings(newest, read), [])
-    same = [run for run in tops if run.tags["recipe"] == newest.tags["recipe"]]
-    group: dict[str, StoredRun] = {}
-    older, unfinished = [], []
-    for run in same:  # newest first
-        if run.status != FINISHED:
-            unfinished.append(run.run_id)
-        elif group.setdefault(run.tags.get("training_digest", run.run_id), run) is not run:
-            older.append(run.run_id)
-    left_out = []
-    if unfinished:
-        left_out.append(f"left out, not finished: {', '.join(unfinished)}")
-    if older:
-        left_out.append(f"left out, run again since with the same Config: {', '.join(older)}")
-    return Selected(list(group.values())[::-1], left_out)
+    for newest in finished:
+        if not _lacks(newest):
+            same = [run for run in tops if run.tags["recipe"] == newest.tags["recipe"]]
+            return same[::-1]
+        if members := [run for run in _members(newest, read) if not _lacks(run)]:
+            return members
+    unfinished = f", {len(tops)} not finished" if tops else ""
+    raise NothingFinishedError(
+        f"no finished training in {mlflow.get_tracking_uri()}{unfinished}: train first, "
+        "or give experiment, recipe, parent, runs or filter"
+    )
 
 
-def _is_training(run: StoredRun) -> bool:
-    """Not a parent, nor a comparison: it has a Config."""
-    return "learning_rate" in run.params and "train_images" in run.params
-
-
-def _trainings(run: StoredRun, read: ClientReader) -> list[StoredRun]:
-    """The run itself, or, of a parent, the trainings that belong to it, oldest first."""
-    if _is_training(run):
+def _members(run: StoredRun, read: ClientReader) -> list[StoredRun]:
+    """Of a parent, the trainings that belong to it, oldest first; else the run itself."""
+    if not _lacks(run):
         return [run]
     reused = [run_id for run_id in run.tags.get(REUSED, "").split(",") if run_id]
     children = read.find([run.experiment_id], {PARENT: run.run_id})
-    return read.get(reused) + [child for child in children[::-1] if _is_training(child)]
+    return (read.get(reused) + children[::-1]) or [run]
+
+
+def _lacks(run: StoredRun) -> list[str]:
+    """The fields of Config that a run has no parameter for; a training has all."""
+    return [name for name in CONFIG if name not in run.params]
+
+
+def _trainings_alone(runs: list[StoredRun]) -> tuple[list[StoredRun], list[str]]:
+    """Runs that can be compared, each Config once, and why others were left out."""
+    left_out = []
+    newest: dict[tuple, StoredRun] = {}
+    for run in sorted(runs, key=lambda run: (run.status == FINISHED, run.start_time)):
+        if run.deleted:
+            left_out.append(f"left out, deleted: {run.run_id}")
+        elif lacking := _lacks(run):
+            left_out.append(f"left out, no training with a {lacking[0]}: {run.run_id}")
+        else:
+            key = tuple(_number(run.params[name]) for name in CONFIG)
+            if older := newest.get(key):
+                kind = "run again since" if older.status == FINISHED else "not finished, run again"
+                left_out.append(f"left out, {kind} with the same Config: {older.run_id}")
+            newest[key] = run
+    kept = {run.run_id for run in newest.values()}
+    return list({run.run_id: run for run in runs if run.run_id in kept}.values()), left_out
 
 
 def _experiment(name: str) -> str:
@@ -144,9 +153,8 @@ def _experiment(name: str) -> str:
 def _frame(runs: list[StoredRun], read: ClientReader) -> pd.DataFrame:
     points = read.points([run.run_id for run in runs], METRICS)
     if points.empty:
-        raise SelectionError(
-            f"{len(runs)} runs selected, none with an epoch: select runs that trained"
-        )
+        ids = ", ".join(run.run_id for run in runs[:5])
+        raise SelectionError(f"none of the runs selected has trained an epoch: {ids}")
     points = points.sort_values("timestamp", kind="stable")
     points = points.drop_duplicates(["run_id", "metric", "epoch"], keep="last")
     table = points.pivot(index=["run_id", "epoch"], columns="metric", values="value")
@@ -160,14 +168,16 @@ def _frame(runs: list[StoredRun], read: ClientReader) -> pd.DataFrame:
 
 
 def _described(run: StoredRun) -> dict[str, int | float | str]:
+    # A tag, which anyone may set, never takes the place of what was logged.
     tags = {key: value for key, value in run.tags.items() if not key.startswith("mlflow.")}
-    return {
+    described = tags | {key: _number(value) for key, value in run.params.items()}
+    for key in ("epoch", *METRICS):
+        described.pop(key, None)
+    return described | {
         "run_id": run.run_id,
         "run_name": run.name,
         "status": run.status,
         "start_time": run.start_time,
-        **{key: _number(value) for key, value in run.params.items()},
-        **tags,
     }
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import mlflow
 import pandas as pd
 import requests
-from mlflow.entities import Run
+from mlflow.entities import LifecycleStage, Run
 
 COLUMNS = ["run_id", "metric", "epoch", "timestamp", "value"]
 IDS_IN_A_QUERY = 500  # a query of SQLite takes 32,766 values, of an old one 999
@@ -29,6 +29,7 @@ class StoredRun(NamedTuple):
     status: str
     start_time: int  # milliseconds since 1970
     experiment_id: str
+    deleted: bool
     params: dict[str, str]
     tags: dict[str, str]
 
@@ -128,13 +129,10 @@ class DatabaseReader(ClientReader):
 
     def get(self, run_ids: Sequence[str]) -> list[StoredRun]:
         run, param, tag = self.models.SqlRun, self.models.SqlParam, self.models.SqlTag
+        columns = (run.run_uuid, run.name, run.status, run.start_time, run.experiment_id)
         found = {
-            row[0]: StoredRun(*row[:4], str(row[4]), {}, {})
-            for row in self._rows(
-                (run.run_uuid, run.name, run.status, run.start_time, run.experiment_id),
-                run,
-                run_ids,
-            )
+            row[0]: StoredRun(*row[:4], str(row[4]), row[5] == LifecycleStage.DELETED, {}, {})
+            for row in self._rows((*columns, run.lifecycle_stage), run, run_ids)
         }
         if missing := [run_id for run_id in run_ids if run_id not in found]:
             self.client.get_run(missing[0])  # raises, with MLflow's own words
@@ -191,6 +189,7 @@ def _stored(run: Run) -> StoredRun:
         info.status,
         info.start_time,
         info.experiment_id,
+        info.lifecycle_stage == LifecycleStage.DELETED,
         data.params,
         data.tags,
     )

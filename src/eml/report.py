@@ -8,9 +8,9 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from eml.compare import readable, summary
+from eml.compare import best_by_rate, readable, summary
 from eml.fairness import differences, warnings
-from eml.figures import best_by_rate, losses, over, sensitivity
+from eml.figures import losses, over, sensitivity
 
 Draw = Callable[[pd.DataFrame, Sequence[str]], Figure]
 
@@ -66,6 +66,7 @@ def write_report(
     table = summary(history, targets)
     table.to_csv(folder / "summary.csv", index=False)
     text = markdown(readable(table, targets))
+    text += "\nbest: of all epochs by test accuracy, so chosen on the test set\n"
     notes = {
         "Also different between these runs": other,
         "Mind": [*warnings(history), *edges(history)],
@@ -83,7 +84,9 @@ def edges(history: pd.DataFrame) -> list[str]:
     for optimizer, rates in best_by_rate(history).items():
         tried = list(rates.index)
         best = rates.idxmax()
-        if best in (tried[0], tried[-1]):
+        if rates[best] == 0:
+            lines.append(f"every learning rate of {optimizer} diverged: try {tried[0] / 10:.2g}")
+        elif best in (tried[0], tried[-1]):
             inner = tried[1] if best == tried[0] else tried[-2]
             step = best / inner
             lines.append(
