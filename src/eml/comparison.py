@@ -29,8 +29,6 @@ def compare(options: CompareOptions) -> None:
         one_of("plot", options.plot, [*PLOTS, ALL])
         if (options.x, options.metric) != (CompareOptions.x, CompareOptions.metric):
             raise UserError("x and metric have no effect with plot: leave them out")
-    if options.output:
-        _make_folder(options.output)
     absent = []
     sections: dict[str, tuple[pd.DataFrame, dict[str, Draw]]] = {}
     for name in list(PLOTS) if options.plot == ALL else [options.plot]:
@@ -50,6 +48,8 @@ def compare(options: CompareOptions) -> None:
     else:
         raise SelectionError("no exercise of the sheets has a finished run here: train one first")
     _refuse_if_strict(options.strict, sections)
+    if options.output:
+        _make_folder(options.output)
     with tempfile.TemporaryDirectory() as work:
         parts = []
         for name, (history, figures) in sections.items():
