@@ -247,8 +247,8 @@ def mlp_vs_cnn(options: PairOptions) -> list[Config]:
     Varies: the network, and with it activation and the learning rate that works for it. Fixed: all
     else.
 
-    Expected: the CNN is ahead after every epoch, 0.63 to 0.41 after 30, but behind in the first half
-    minute: an epoch of it takes about twelve times as long. 20 to 40 minutes on two CPU cores.
+    Expected: the CNN is ahead after every epoch, 0.63 to 0.41 after 30, but behind in the first
+    half minute: an epoch of it takes about twelve times as long. 20 to 40 minutes on two CPU cores.
 
     Source: sheet 3, task 3.3.
     """
