@@ -3,9 +3,9 @@
 import pytest
 from histories import NAN, run, together
 
-from eml.compare import best_by_rate
+from eml.compare import best_by_rate, markdown
 from eml.figures import losses, over, sensitivity
-from eml.report import FIGURES, edges, markdown, write_report
+from eml.report import FIGURES, edges, write_report
 
 SWEEP = together(
     run("a", [0.1, 0.9, 0.8], lr=1.0),

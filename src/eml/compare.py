@@ -38,11 +38,7 @@ class Curve:
 def differing(history: pd.DataFrame) -> list[str]:
     """The fields of Config, but for recipe and seed, in which the runs differ."""
     names = [f.name for f in fields(Config) if f.name not in ("recipe", "seed", *SUBJECTS)]
-    return [
-        name
-        for name in (*SUBJECTS, *names)
-        if name in history and history[name].nunique(dropna=False) > 1
-    ]
+    return [name for name in (*SUBJECTS, *names) if history[name].nunique(dropna=False) > 1]
 
 
 def varying(history: pd.DataFrame) -> list[str]:
@@ -71,7 +67,7 @@ def in_common(history: pd.DataFrame, names: Sequence[str]) -> list[str]:
     return [
         words(name, history[name].iloc[0])
         for name in names
-        if name in history and history[name].nunique(dropna=False) == 1
+        if history[name].nunique(dropna=False) == 1
     ]
 
 
@@ -125,7 +121,7 @@ def summary(history: pd.DataFrame, targets: Sequence[float] = ()) -> pd.DataFram
             "final_test_accuracy": finals.mean(),
             "final_lowest": finals.min(),
             "final_highest": finals.max(),
-            "best_test_accuracy": pd.Series([b["test_accuracy"] for b in best]).mean(),
+            "best_test_accuracy": _mean(b["test_accuracy"] for b in best),
             "best_epoch": ", ".join(str(b["epoch"]) for b in best),
             "epochs": curve.runs[0]["epochs"].iloc[0],
             "train_seconds_per_epoch": _mean(
@@ -251,3 +247,15 @@ def _per_cent(fraction: float) -> str:
 
 def _digits(value: float) -> str:
     return "" if pd.isna(value) else f"{value:.3g}"
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table of text in Markdown, its columns aligned."""
+    rows = [list(table.columns), *([str(cell) for cell in row] for row in table.values)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
+    rows.insert(1, ["-" * width for width in widths])
+    lines = [
+        " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
+    return "".join(f"| {line} |\n" for line in lines)

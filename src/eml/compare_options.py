@@ -3,7 +3,11 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-X = ("epoch", "train_seconds", "wall_seconds")
+X_LABELS = {
+    "epoch": "epoch",
+    "train_seconds": "training time (s)",
+    "wall_seconds": "time since the data were loaded (s)",
+}
 ALL = "all"
 # The sheets' figures by name, and the recipe whose newest finished group they are drawn from.
 PLOTS = {
@@ -30,7 +34,7 @@ class CompareOptions:
     runs: Annotated[str, "these run ids, separated by commas"] = ""
     filter: Annotated[str, "runs that this MLflow filter selects"] = ""
     plot: Annotated[str, f"the sheets' figures: {', '.join(PLOTS)} or {ALL}"] = ""
-    x: Annotated[str, f"{', '.join(X)} or {ALL}"] = ALL
+    x: Annotated[str, f"{', '.join(X_LABELS)} or {ALL}"] = ALL
     metric: Annotated[str, "metrics to draw, separated by commas"] = "test_accuracy,test_loss"
     target: Annotated[str, "test accuracies to reach, 0 to 1, separated by commas"] = ""
     output: Annotated[str, "new folder for a copy of the files; absolute for `mlflow run`"] = ""

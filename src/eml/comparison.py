@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from eml import tracking
-from eml.compare_options import ALL, PLOTS, CompareOptions, X
+from eml.compare_options import ALL, PLOTS, X_LABELS, CompareOptions
 from eml.config import one_of
 from eml.errors import UserError
 from eml.fairness import differences
@@ -24,7 +24,7 @@ def compare(options: CompareOptions) -> None:
     Raises UserError, before a run is made, if there is nothing to compare or an option is wrong.
     """
     metrics, targets = _metrics(options.metric), _targets(options.target)
-    one_of("x", options.x, [*X, ALL])
+    one_of("x", options.x, [*X_LABELS, ALL])
     if options.plot:
         one_of("plot", options.plot, [*PLOTS, ALL])
         if (options.x, options.metric) != (CompareOptions.x, CompareOptions.metric):
@@ -99,14 +99,12 @@ def _make_folder(output: str) -> None:
 
 
 def _figures(plot: str, x: str, metrics: list[str]) -> dict[str, Draw]:
-    if plot in FIGURES:
-        return FIGURES[plot]
     if plot:
-        return {"test_accuracy_over_epochs": partial(over, x="epoch")}
+        return FIGURES[plot]
     return {
         f"{metric}_over_{axis}": partial(over, x=axis, metric=metric)
         for metric in metrics
-        for axis in (X if x == ALL else [x])
+        for axis in (X_LABELS if x == ALL else [x])
     }
 
 

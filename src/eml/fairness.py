@@ -92,7 +92,7 @@ def _identical(runs: dict[str, pd.DataFrame]) -> list[str]:
         if len(rows) < 2:
             continue
         losses = tuple(rows["test_loss"])
-        config = tuple(rows[name].iloc[0] for name in deciding if name in rows)
+        config = tuple(rows[name].iloc[0] for name in deciding)
         other, other_config = seen.setdefault(losses, (run_id, config))
         if config != other_config:
             lines.append(f"identical histories, different parameters: runs {other} and {run_id}")

@@ -17,16 +17,12 @@ from eml.compare import (
     in_common,
     unfinished,
 )
+from eml.compare_options import X_LABELS
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; the styles do it in grey print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", ":")
 MARKERS = ("", "o", "s", "^")
-X_LABELS = {
-    "epoch": "epoch",
-    "train_seconds": "training time (s)",
-    "wall_seconds": "time since the data were loaded (s)",
-}
 SETTINGS = ("device_type", "optimizer", "learning_rate", "batch_size", "seed", "subset", "dtype")
 UNITS = {"loss": " (cross-entropy, nats)", "accuracy": "", "second": "", "seconds": " (s)"}
 

@@ -101,7 +101,7 @@ def read_exercise(file: Path) -> Exercise:
             if key not in valid:
                 raise ExerciseError(f"no key {key}, give {', '.join(valid)}")
             depth = {"x": 2, "weights_1": 2, "bias_2": 0, "learning_rate": 0}.get(key, 1)
-            if key == "x" and isinstance(value, list) and not any(map(_is_list, value)):
+            if key == "x" and _is_list(value) and not any(map(_is_list, value)):
                 value = [value]
             values[key] = _exact(key, value, depth)
         return replace(SHEET, **values)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from eml.compare import markdown
 from eml.errors import CheckError
 from eml.gradients import PARAMETERS, Exercise, Paper, Solution, forward
-from eml.report import markdown
 
 STEP = Fraction(1, 10**40)  # of the central differences; in fractions no step is too small
 NEAR_THE_KINK = 1e-9  # a sum so close to 0 can have the other sign in floating point

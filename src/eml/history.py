@@ -34,7 +34,7 @@ class NothingFinishedError(SelectionError):
 class Selection:
     """Which runs. Where nothing is said: the newest finished group of trainings.
 
-    A group is a parent's trainings; or all finished trainings of one recipe that have no parent.
+    A group is a parent's trainings; or all trainings of one recipe that have no parent.
     """
 
     experiment: str = ""  # its name; else the one that `mlflow run` would use here
@@ -56,8 +56,8 @@ def load_history(selection: Selection) -> tuple[pd.DataFrame, list[str]]:
     The frame has a row for each run and epoch: run_id, run_name, status, start_time, the parameters
     (numbers as numbers), the tags that are not MLflow's own, epoch, and METRICS. Of runs with the
     same Config, seed included, it has one, so that none counts twice: the newest, a finished one if
-    there is one. Unfinished and diverged runs are in it if they were asked for by id, parent or
-    filter. Of points that were logged for the same epoch the last one holds.
+    there is one. Unfinished and diverged runs are in it too: compare.summary tells them apart. Of
+    points that were logged for the same epoch the last one holds.
 
     Raises SelectionError if nothing is selected, nothing has an epoch, or the store cannot be read.
     """
@@ -160,11 +160,7 @@ def _frame(runs: list[StoredRun], read: ClientReader) -> pd.DataFrame:
     table = points.pivot(index=["run_id", "epoch"], columns="metric", values="value")
     table = table.reindex(columns=METRICS).reset_index()
     described = pd.DataFrame([_described(run) for run in runs])
-    history = described.merge(table, on="run_id", how="inner", sort=False)
-    position = {run.run_id: number for number, run in enumerate(runs)}
-    return history.sort_values(
-        ["run_id", "epoch"], key=lambda c: c.map(position) if c.name == "run_id" else c
-    ).reset_index(drop=True)
+    return described.merge(table, on="run_id", how="inner")  # in the order of its left side
 
 
 def _described(run: StoredRun) -> dict[str, int | float | str]:

@@ -13,7 +13,6 @@ from eml.history import Selection, load_history
 from eml.identity import training_digest
 from eml.progress import Display
 from eml.recipes import RECIPES, RESUMED
-from eml.report import FIGURES, write_report
 from eml.train import Training
 
 
@@ -82,6 +81,8 @@ def _train(config: Config, check: bool = False) -> None:
 
 
 def _report(recipe: str, run_ids: list[str]) -> None:
+    from eml.report import FIGURES, write_report  # matplotlib: the first batch need not wait for it
+
     history, _ = load_history(Selection(runs=run_ids))
     with tempfile.TemporaryDirectory() as folder:
         print(write_report(FIGURES[recipe], history, Path(folder)))

@@ -20,6 +20,12 @@ from eml.config import (
     resolve_learning_rate,
 )
 
+# Options that several classes have, with their help.
+Seed = Annotated[int, "decides initial weights, order of the data, and the subset"]
+Device = Annotated[str, f"one of {', '.join(DEVICES)}"]
+OptimizerName = Annotated[str, f"one of {', '.join(OPTIMIZERS)}"]
+Init = Annotated[str, f"initial weights, {' or '.join(INITIAL_WEIGHTS)}"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class SharedOptions:
@@ -35,7 +41,7 @@ class SharedOptions:
 class TrainingOptions(SharedOptions):
     """Options of a single training."""
 
-    seed: Annotated[int, "decides initial weights, order of the data, and the subset"] = 1
+    seed: Seed = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,18 +73,18 @@ class DevicesOptions(TrainingOptions):
 class Options(TrainingOptions):
     """Options of a training in PyTorch."""
 
-    optimizer: Annotated[str, f"one of {', '.join(OPTIMIZERS)}"] = "sgd"
+    optimizer: OptimizerName = "sgd"
     lr: Annotated[str, "learning rate, or auto: one that works for model and optimizer"] = AUTO
     momentum: Annotated[float, "of optimizer=momentum alone, 0 to below 1"] = MOMENTUM
-    device: Annotated[str, f"one of {', '.join(DEVICES)}"] = AUTO
+    device: Device = AUTO
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairOptions(TrainingOptions):
     """Options of two networks that are trained alike."""
 
-    optimizer: Annotated[str, f"one of {', '.join(OPTIMIZERS)}"] = Options.optimizer
-    device: Annotated[str, f"one of {', '.join(DEVICES)}"] = Options.device
+    optimizer: OptimizerName = Options.optimizer
+    device: Device = Options.device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +92,14 @@ class MLPOptions(Options):
     """Options of an MLP in PyTorch."""
 
     activation: Annotated[str, f"of the hidden layers, {' or '.join(ACTIVATIONS)}"] = "sigmoid"
-    init: Annotated[str, f"initial weights, {' or '.join(INITIAL_WEIGHTS)}"] = "pytorch"
+    init: Init = "pytorch"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TwinOptions(MLPOptions):
     """Options of the PyTorch MLP that is the NumPy MLP's twin."""
 
-    init: Annotated[str, f"initial weights, {' or '.join(INITIAL_WEIGHTS)}"] = "template"
+    init: Init = "template"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +108,8 @@ class FirstLookOptions:
 
     epochs: Annotated[int, "passes over the training images"] = 2
     subset: Annotated[int, "training images, class-balanced; a fifth as many to test"] = 1000
-    seed: Annotated[int, "decides initial weights, order of the data, and the subset"] = (
-        TrainingOptions.seed
-    )
-    device: Annotated[str, f"one of {', '.join(DEVICES)}"] = Options.device
+    seed: Seed = TrainingOptions.seed
+    device: Device = Options.device
 
 
 def mlp_numpy(options: NumpyOptions) -> list[Config]:

