@@ -2,17 +2,20 @@
 
 import dataclasses
 import json
+import os
 import signal
 
 import mlflow
 import numpy as np
 import pytest
 from conftest import runs
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from eml import tracking
 from eml.launch import launch
 from eml.recipes import Options, TwinOptions, cifar_cnn, mlp_torch
-from eml.stopping import Stopped
+from eml.stopping import SIGNALS, Stopped, raise_on_signals
 from eml.train import EpochRecord
 
 METRICS = {
@@ -139,6 +142,34 @@ def test_a_signal_is_killed_with_its_name_and_time(store):
     (run,) = runs(store)
     assert run.info.status == "KILLED"
     assert run.data.tags["stopped"].startswith("SIGTERM at 20")
+
+
+@pytest.fixture
+def stoppable():
+    """Signals raise Stopped, as in the `eml` command."""
+    former = {number: signal.getsignal(number) for number in SIGNALS}
+    raise_on_signals()
+    yield
+    for number, handler in former.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("statement", ["INSERT INTO runs", "INSERT INTO metrics"])
+def test_a_signal_in_the_middle_of_a_write_lets_it_end(statement, store, stoppable):
+    def interrupt(_connection, _cursor, executed, *_):
+        if executed.startswith(statement):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    event.listen(Engine, "after_cursor_execute", interrupt)
+    try:
+        with pytest.raises(Stopped), tracking.run("r", "d", {}):
+            tracking.log_record(record(0, 0.1))
+    finally:
+        event.remove(Engine, "after_cursor_execute", interrupt)
+    (run,) = runs(store)
+    assert run.info.status == "KILLED"
+    assert run.data.tags["stopped"].startswith("SIGTERM at 20")
+    assert statement != "INSERT INTO metrics" or run.data.metrics["wall_seconds"] == 0
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from eml.history import Selection, load_history
 from eml.identity import training_digest
 from eml.progress import Display
 from eml.recipes import RECIPES, RESUMED
+from eml.stopping import signals_held
 from eml.train import Training
 
 
@@ -83,7 +84,8 @@ def _train(config: Config, check: bool = False) -> None:
 def _report(recipe: str, run_ids: list[str]) -> None:
     from eml.report import FIGURES, write_report  # matplotlib: the first batch need not wait for it
 
-    history, _ = load_history(Selection(runs=run_ids))
+    with signals_held():
+        history, _ = load_history(Selection(runs=run_ids))
     with tempfile.TemporaryDirectory() as folder:
         print(write_report(FIGURES[recipe], history, Path(folder)))
         tracking.log_files(Path(folder))

@@ -3,8 +3,12 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psutil
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 SHELLS = {"bash", "sh", "dash", "zsh", "ksh", "fish", "cmd.exe"}
 POLL_SECONDS = 0.5
@@ -26,12 +30,32 @@ def raise_on_signals() -> None:
     """
 
     def stop(number, _frame):
-        for other in (signal.SIGINT, signal.SIGTERM):
+        for other in SIGNALS:
             signal.signal(other, signal.SIG_IGN)
         raise Stopped(number)
 
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
+    for number in SIGNALS:
+        signal.signal(number, stop)
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Keep a signal that comes within until the end of it. Also a decorator.
+
+    For what must not be left half-done: a write to SQLite that an exception leaves in the middle
+    keeps its lock for as long as the traceback lives, and closing the run fails on it.
+    """
+    came = []
+    former = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        signal.signal(number, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def stop_with_parent() -> None:

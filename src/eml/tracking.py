@@ -5,7 +5,7 @@ import math
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from eml.history import REUSED
 from eml.identity import training_digest
 from eml.learner import Learner
 from eml.provenance import git_state, versions
-from eml.stopping import Stopped
+from eml.stopping import Stopped, signals_held
 from eml.train import EpochRecord
 
 TRAINING_DIGEST = "training_digest"  # tag: see identity.py
@@ -50,26 +50,29 @@ def run(
     becomes FINISHED; KILLED on a signal, with the tag `stopped` (which signal, when); FAILED on
     any other exception, with its message in the tag `error`.
     """
-    # Not start_run() as context manager: it knows FINISHED and FAILED only.
-    active = mlflow.start_run(nested=nested)
-    status = RunStatus.FINISHED
-    try:
-        given_name = active.info.run_name
-        if nested or GENERATED_NAME.fullmatch(given_name):
-            mlflow.set_tag(MLFLOW_RUN_NAME, name)
-        note = description[:LONGEST_NOTE]
-        mlflow.set_tags({**tags, **versions(), **git_state(), MLFLOW_RUN_NOTE: note})
-        yield active.info.run_id
-    except Stopped as stopped:
-        status = RunStatus.KILLED
-        mlflow.set_tag("stopped", _when(stopped))
-        raise
-    except BaseException as error:
-        status = RunStatus.FAILED
-        mlflow.set_tag("error", f"{type(error).__name__}: {error}")
-        raise
-    finally:
-        _end(active.info.run_id, RunStatus.to_string(status))
+    with ExitStack() as beginning:
+        beginning.enter_context(signals_held())
+        # Not start_run() as context manager: it knows FINISHED and FAILED only.
+        active = mlflow.start_run(nested=nested)
+        status = RunStatus.FINISHED
+        try:
+            given_name = active.info.run_name
+            if nested or GENERATED_NAME.fullmatch(given_name):
+                mlflow.set_tag(MLFLOW_RUN_NAME, name)
+            note = description[:LONGEST_NOTE]
+            mlflow.set_tags({**tags, **versions(), **git_state(), MLFLOW_RUN_NOTE: note})
+            beginning.close()
+            yield active.info.run_id
+        except Stopped as stopped:
+            status = RunStatus.KILLED
+            mlflow.set_tag("stopped", _when(stopped))
+            raise
+        except BaseException as error:
+            status = RunStatus.FAILED
+            mlflow.set_tag("error", f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            _end(active.info.run_id, RunStatus.to_string(status))
 
 
 def _end(run_id: str, status: str) -> None:
@@ -102,6 +105,7 @@ def stop(run_id: str, stopped: Stopped) -> None:
         client.set_terminated(run_id, RunStatus.to_string(RunStatus.KILLED))
 
 
+@signals_held()
 def log_setup(config: Config, dataset: Dataset, learner: Learner) -> None:
     """Log what the active run trains: all of its Config, its dataset, and on what it runs."""
     values = asdict(config) | {
@@ -133,6 +137,7 @@ def log_setup(config: Config, dataset: Dataset, learner: Learner) -> None:
     )
 
 
+@signals_held()
 def log_record(record: EpochRecord) -> None:
     """Log an epoch as metrics of the active run, in one request, with `step` the epoch."""
     values = asdict(record)
@@ -146,6 +151,7 @@ def log_record(record: EpochRecord) -> None:
     mlflow.MlflowClient().log_batch(mlflow.active_run().info.run_id, metrics=metrics)
 
 
+@signals_held()
 def log_result(records: list[EpochRecord]) -> None:
     """Log final and best test accuracy, or the tag `diverged` with the epoch."""
     if records[-1].diverged:
@@ -159,16 +165,19 @@ def log_result(records: list[EpochRecord]) -> None:
         mlflow.log_metric("final_test_accuracy", records[-1].test_accuracy)
 
 
+@signals_held()
 def log_metrics(values: Mapping[str, float]) -> None:
     """Log values that belong to the active run as a whole, to no epoch."""
     mlflow.log_metrics(dict(values))
 
 
+@signals_held()
 def log_reused(run_ids: Iterable[str]) -> None:
     """Note in the active run, a parent, which runs besides its children belong to it."""
     mlflow.set_tag(REUSED, ",".join(run_ids))
 
 
+@signals_held()
 def log_sources(run_ids: Sequence[str]) -> None:
     """Note in the active run, a comparison, which runs it compares."""
     # A tag holds 8,000 characters, 242 ids.
@@ -176,11 +185,13 @@ def log_sources(run_ids: Sequence[str]) -> None:
         mlflow.set_tag(f"source_runs_{number}", ",".join(run_ids[start : start + 200]))
 
 
+@signals_held()
 def log_files(folder: Path) -> None:
     """Log all files in `folder` as artifacts of the active run."""
     mlflow.log_artifacts(str(folder))
 
 
+@signals_held()
 def finished_training(digest: str) -> str | None:
     """The newest finished run, in any experiment, of the training with this digest."""
     client = mlflow.MlflowClient()
@@ -192,6 +203,7 @@ def finished_training(digest: str) -> str | None:
     return found[0].info.run_id if found else None
 
 
+@signals_held()
 def log_model(state: Mapping[str, np.ndarray], config: Config) -> None:
     """Log weights (safetensors) and Config (JSON), from which `eml evaluate` rebuilds the model."""
     with tempfile.TemporaryDirectory() as folder:
