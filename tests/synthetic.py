@@ -38,6 +38,7 @@ def write(folder: Path) -> Path:
         np.savez(folder / f"{name}.npz", **made)
         specs[name] = {
             "train_size": SIZES[name][0],
+            "test_size": SIZES[name][1],
             "sha256": {k: hashlib.sha256(v.tobytes()).hexdigest() for k, v in made.items()},
         }
     file = folder / "specs.json"

@@ -12,6 +12,7 @@ from eml.compare import (
     in_common,
     readable,
     summary,
+    tried,
     unfinished,
     varying,
 )
@@ -133,6 +134,38 @@ def test_a_run_without_an_accuracy_is_counted_out():
     nothing = run("a", [0.1, 0.5])
     nothing["test_accuracy"] = NAN
     assert summary(nothing)["n"].tolist() == [0]
+
+
+def test_runs_on_validation_images_are_summed_up_by_them():
+    history = run("a", [0.1, 0.7, 0.6], optimizer="sgd", validation=5000)
+    (row,) = summary(history).to_dict("records")
+    assert (row["final_validation_accuracy"], row["best_validation_accuracy"]) == (0.6, 0.7)
+    assert "final_test_accuracy" not in row
+    (shown,) = readable(summary(history)).to_dict("records")
+    assert shown["final validation accuracy"] == "60.00%"
+    diverged = run("b", [0.1, 0.7, NAN], optimizer="sgd", validation=5000)
+    assert diverged_epoch(diverged) == 2
+
+
+GRID = together(
+    run("a", [0.1, 0.4, 0.5], optimizer="sgd", lr="0.1", validation=5000),
+    run("b", [0.1, 0.3, 0.6], optimizer="sgd", lr="0.01", validation=5000),
+    run("c", [0.1, 0.2, NAN], optimizer="sgd", lr="1", validation=5000),
+    run("d", [0.1, 0.6, 0.3], optimizer="adam", lr="0.001", validation=5000),
+)
+
+
+def test_what_a_search_tried():
+    table = tried(GRID, chosen=["a", "d"], pruned={"b": 1})
+    assert table["run_id"].tolist() == ["d", "b", "a", "c"]
+    assert table["best_validation_accuracy"].tolist() == [0.6, 0.3, 0.5, 0.2]
+    assert table["in_epoch"].tolist() == [1, 1, 2, 1]
+    assert table["outcome"].tolist() == [
+        "chosen",
+        "pruned after epoch 1",
+        "chosen",
+        "diverged in epoch 2",
+    ]
 
 
 def test_an_unfinished_run_is_counted_out_and_named():

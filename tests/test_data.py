@@ -191,6 +191,26 @@ def test_subset_and_digest_depend_on_the_seed_alone(small_data):
     assert len(set(digests.values())) == 5
 
 
+def test_validation_is_held_out_class_by_class_and_the_test_images_are_not_given(small_data):
+    whole, part = load("mnist", subset=200), load("mnist", subset=200, validation=20)
+    assert part.images.keys() == part.labels.keys() == {"train", "validation"}
+    assert np.bincount(part.labels["validation"]).tolist() == [2] * 10
+    assert np.bincount(part.labels["train"]).tolist() == [18] * 10
+    index = {image.tobytes(): label for image, label in zip(*_pairs(whole), strict=True)}
+    held_out = part.images["validation"], part.labels["validation"]
+    for split in (_pairs(part), held_out):
+        for image, label in zip(*split, strict=True):
+            assert index.pop(image.tobytes()) == label  # in one of the splits
+    assert index == {}
+
+
+def test_validation_depends_on_the_seed_and_changes_the_digest(small_data):
+    first, again, other = (load("mnist", 0, seed, 50) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.images["validation"], again.images["validation"])
+    assert not np.array_equal(first.images["validation"], other.images["validation"])
+    assert len({load("mnist").digest, first.digest, other.digest}) == 3
+
+
 def test_a_class_that_runs_out_gives_all_it_has():
     labels = np.array([0] * 3 + [1] * 10 + [2] * 10)
     chosen = labels[balanced(labels, 15, np.random.default_rng(1))]

@@ -48,6 +48,14 @@ def test_a_difference_within_every_curve_is_listed_too():
     assert differences(together(*runs)) == ["hardware: CPU 1, CPU 2"]
 
 
+def test_trainings_that_shared_the_machine_are_named():
+    alone, shared = (
+        run(f"{n}", [0.1, 0.5], lr=0.1 / n, tags={"trainings_at_once": str(n)}) for n in (1, 2)
+    )
+    (line,) = differences(together(alone, shared))
+    assert line == "trainings at once: 2 (learning rate 0.05), 1 (learning rate 0.1)"
+
+
 def test_other_hardware_is_the_point_of_comparing_devices():
     cpu, gpu = run("a", [0.1, 0.5]), run("b", [0.1, 0.5], tags={"hardware": "a GPU"})
     gpu["device_type"] = "cuda"

@@ -2,9 +2,10 @@
 
 import pytest
 from histories import NAN, run, together
+from test_compare import GRID
 
-from eml.compare import best_by_rate, markdown
-from eml.figures import losses, over, sensitivity
+from eml.compare import best_by_rate, markdown, tried
+from eml.figures import grid, losses, over, sensitivity
 from eml.report import FIGURES, edges, write_report
 
 SWEEP = together(
@@ -23,6 +24,22 @@ def lines(figure) -> dict[str, tuple[list, list]]:
         text.get_text(): tuple(values.tolist() for values in drawn[text.get_text()].get_data())
         for text in legend.get_texts()
     }
+
+
+def test_grid_shows_what_was_chosen_pruned_and_diverged():
+    figure = grid(GRID, tried(GRID, chosen=["a", "d"], pruned={"b": 1}))
+    assert lines(figure) == {
+        "adam: 0.001, with 60.00%": ([0.001], [0.6]),
+        "sgd: 0.1, with 50.00%": ([0.1], [0.5]),
+        "chosen": ([], []),
+        "pruned": ([], []),
+        "diverged": ([], []),
+    }
+    (axes,) = figure.axes
+    assert axes.get_ylabel() == "best validation accuracy"
+    marks = [(line.get_marker(), line.get_xdata().tolist()) for line in axes.lines]
+    for mark in (("*", [0.001]), ("*", [0.1]), ("o", [0.01]), ("x", [1.0])):
+        assert mark in marks
 
 
 def test_accuracy_over_epochs():

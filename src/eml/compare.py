@@ -3,7 +3,7 @@
 All of it is worked out from a history (history.load_history) and nothing else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import pandas as pd
@@ -84,10 +84,15 @@ def curves(history: pd.DataFrame) -> list[Curve]:
     ]
 
 
+def evaluated(history: pd.DataFrame) -> str:
+    """The split that the runs were evaluated on: "validation" if all were, else "test"."""
+    return "validation" if (history["validation"] > 0).all() else "test"
+
+
 def diverged_epoch(run: pd.DataFrame) -> int | None:
     """The epoch of a run whose loss was not finite, if there was one."""
     last = run.iloc[-1]
-    missing = pd.isna(last["test_loss"]) or pd.isna(last["test_accuracy"])
+    missing = pd.isna(last["train_loss"]) or pd.isna(last[f"{evaluated(run)}_accuracy"])
     return int(last["epoch"]) if missing else None
 
 
@@ -108,20 +113,20 @@ def summary(history: pd.DataFrame, targets: Sequence[float] = ()) -> pd.DataFram
     seeds whose range of final accuracies overlaps with that of this one. For each target the mean
     epochs and train_seconds until it was reached, empty unless all n reached it, and how many did.
     """
-    by = differing(history)
+    by, accuracy = differing(history), f"{evaluated(history)}_accuracy"
     rows = []
     for curve in curves(history):
         counted = [run for run in curve.runs if ended(run)]
-        finals = pd.Series([run["test_accuracy"].iloc[-1] for run in counted], dtype=float)
-        best = [run.loc[run["test_accuracy"].idxmax()] for run in counted]
+        finals = pd.Series([run[accuracy].iloc[-1] for run in counted], dtype=float)
+        best = [run.loc[run[accuracy].idxmax()] for run in counted]
         row = {
             "curve": curve.label or "all runs",
             **{name: curve.runs[0][name].iloc[0] for name in by},
             "n": len(counted),
-            "final_test_accuracy": finals.mean(),
+            f"final_{accuracy}": finals.mean(),
             "final_lowest": finals.min(),
             "final_highest": finals.max(),
-            "best_test_accuracy": _mean(b["test_accuracy"] for b in best),
+            f"best_{accuracy}": _mean(b[accuracy] for b in best),
             "best_epoch": ", ".join(str(b["epoch"]) for b in best),
             "epochs": curve.runs[0]["epochs"].iloc[0],
             "train_seconds_per_epoch": _mean(
@@ -130,7 +135,9 @@ def summary(history: pd.DataFrame, targets: Sequence[float] = ()) -> pd.DataFram
             "parameters": _parameters(curve),
         }
         for target in targets:
-            reached = [first for run in counted if (first := _reached(run, target)) is not None]
+            reached = [
+                first for run in counted if (first := _reached(run, accuracy, target)) is not None
+            ]
             complete = reached if counted and len(reached) == len(counted) else []
             row[f"epochs_to_{target:g}"] = _mean(first["epoch"] for first in complete)
             row[f"seconds_to_{target:g}"] = _mean(first["train_seconds"] for first in complete)
@@ -156,9 +163,9 @@ def _mean(values) -> float:
     return pd.Series(list(values), dtype=float).mean()
 
 
-def _reached(run: pd.DataFrame, target: float) -> pd.Series | None:
-    """The first epoch of a run whose test accuracy is at least `target`."""
-    reached = run[run["test_accuracy"] >= target]
+def _reached(run: pd.DataFrame, accuracy: str, target: float) -> pd.Series | None:
+    """The first epoch of a run in which the metric `accuracy` is at least `target`."""
+    reached = run[run[accuracy] >= target]
     return None if reached.empty else reached.iloc[0]
 
 
@@ -184,18 +191,18 @@ def _not_separable(table: pd.DataFrame) -> list[str]:
 
 
 def best_by_rate(history: pd.DataFrame) -> dict[str, pd.Series]:
-    """Best test accuracy of any epoch, mean over runs, by learning rate; for each optimizer.
+    """Best accuracy of any epoch, mean over runs, by learning rate; for each optimizer.
 
     And for each of what else differs. Of those with at least two learning rates, ascending.
     Unfinished runs do not count; one that diverged counts as 0, for its rate has failed.
     """
     by = [name for name in differing(history) if name != "learning_rate"] or ["optimizer"]
-    found = {}
+    found, accuracy = {}, f"{evaluated(history)}_accuracy"
     for _, rows in history.groupby(by, sort=True, dropna=False):
         best = pd.DataFrame(
             (
                 run["learning_rate"].iloc[0],
-                run["test_accuracy"].max() if diverged_epoch(run) is None else 0.0,
+                run[accuracy].max() if diverged_epoch(run) is None else 0.0,
             )
             for _, run in rows.groupby("run_id")
             if not unfinished(run)
@@ -206,9 +213,40 @@ def best_by_rate(history: pd.DataFrame) -> dict[str, pd.Series]:
     return found
 
 
+def tried(
+    history: pd.DataFrame, chosen: Collection[str], pruned: Mapping[str, int]
+) -> pd.DataFrame:
+    """A row for each training of a search: how far it got, and what became of it.
+
+    chosen: run ids. pruned: by run id the epoch after which the search gave a training up; later
+    ones, of a run that was finished before, do not count.
+    """
+    rows = []
+    for run_id, run in history.groupby("run_id", sort=False):
+        outcome = "chosen" if run_id in chosen else ""
+        if run_id in pruned:
+            run = run[run["epoch"] <= pruned[run_id]]
+            outcome = f"pruned after epoch {pruned[run_id]}"
+        elif (epoch := diverged_epoch(run)) is not None:
+            outcome = f"diverged in epoch {epoch}"
+        accuracies = run.set_index("epoch")["validation_accuracy"]
+        rows.append(
+            {
+                "optimizer": run["optimizer"].iloc[0],
+                "learning_rate": run["learning_rate"].iloc[0],
+                "best_validation_accuracy": accuracies.max(),
+                "in_epoch": accuracies.idxmax(),
+                "outcome": outcome,
+                "run_id": run_id,
+            }
+        )
+    return pd.DataFrame(rows).sort_values(["optimizer", "learning_rate"], ignore_index=True)
+
+
 def readable(table: pd.DataFrame, targets: Sequence[float] = ()) -> pd.DataFrame:
     """The summary for people: fractions in per cent, ranges in one column, misses in words."""
     rows = []
+    split = "test" if "final_test_accuracy" in table else "validation"
     for row in table.to_dict("records"):
         spread = ""
         if row["n"] > 1:
@@ -216,9 +254,9 @@ def readable(table: pd.DataFrame, targets: Sequence[float] = ()) -> pd.DataFrame
         said = {
             "curve": row["curve"],
             "n": str(row["n"]),
-            "final test accuracy": _per_cent(row["final_test_accuracy"]) + spread,
+            f"final {split} accuracy": _per_cent(row[f"final_{split}_accuracy"]) + spread,
             "not separable from": row["not_separable_from"],
-            "best": _per_cent(row["best_test_accuracy"]),
+            "best": _per_cent(row[f"best_{split}_accuracy"]),
             "in epoch": row["best_epoch"],
             "train s/epoch": _digits(row["train_seconds_per_epoch"]),
             "parameters": "" if pd.isna(row["parameters"]) else f"{row['parameters']:,.0f}",

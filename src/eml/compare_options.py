@@ -15,7 +15,7 @@ PLOTS = {
     "lr_sweep": "lr_sweep",
     "cpu_vs_gpu": "cpu_vs_gpu",
     "mlp_vs_cnn": "mlp_vs_cnn",
-    "optimizers": "cifar_cnn",
+    "optimizers": "optimizers",
 }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from eml import tracking
+from eml.compare import evaluated
 from eml.compare_options import ALL, PLOTS, X_LABELS, CompareOptions
 from eml.config import one_of
 from eml.errors import UserError
@@ -42,7 +43,7 @@ def compare(options: CompareOptions) -> None:
             continue
         for line in left_out:
             print(line)
-        sections[name] = history, _figures(name, options.x, metrics)
+        sections[name] = history, _figures(name, options.x, metrics, history)
     if sections:
         print("".join(f"{line}\n" for line in absent), end="")
     else:
@@ -98,9 +99,14 @@ def _make_folder(output: str) -> None:
         raise UserError(f"output={output}: {error.strerror}, give a folder") from error
 
 
-def _figures(plot: str, x: str, metrics: list[str]) -> dict[str, Draw]:
+def _figures(plot: str, x: str, metrics: list[str], history: pd.DataFrame) -> dict[str, Draw]:
     if plot:
         return FIGURES[plot]
+    if evaluated(history) == "validation":
+        metrics = [metric.replace("test_", "validation_") for metric in metrics]
+    for metric in metrics:
+        if history[metric].isna().all():
+            raise UserError(f"metric={metric}: none of these runs has it")
     return {
         f"{metric}_over_{axis}": partial(over, x=axis, metric=metric)
         for metric in metrics

@@ -11,6 +11,8 @@ AUTO = "auto"
 ACTIVATIONS = ("sigmoid", "relu")
 DEVICES = (AUTO, "cpu", "cuda")
 DTYPES = ("float32", "float64")
+LAUNCHERS = ("inline", "local")
+PRUNING = ("halving", "none")
 INITIAL_WEIGHTS = ("template", "pytorch")
 MOMENTUM = 0.9  # the default; Config refuses another where it has no effect
 
@@ -61,6 +63,7 @@ class Config:
     batch_size: int
     seed: int
     subset: int  # training images; 0 takes all
+    validation: int  # of them held out and evaluated on in place of the test images
     device_type: str  # "cpu" or "cuda", never "auto": that is logged as `device`
     dtype: str
 
@@ -89,16 +92,29 @@ class Config:
                 "or 0 for all"
             )
         images = self.subset or available
+        if self.validation and not 10 <= self.validation <= images // 2:
+            raise ConfigError(
+                f"validation={self.validation}: give 10 to {images // 2}, half of the training "
+                "images, or 0 for none"
+            )
+        images -= self.validation
         if not 1 <= self.batch_size <= images:
             raise ConfigError(
                 f"batch_size={self.batch_size}: give 1 to {images}, the number of training images"
             )
 
     @property
+    def evaluated(self) -> str:
+        """The split that is evaluated after each epoch."""
+        return "validation" if self.validation else "test"
+
+    @property
     def run_name(self) -> str:
         """What tells this training from its neighbours, for people."""
         name = f"{self.recipe} {self.optimizer} lr={self.learning_rate:g} seed={self.seed}"
-        return f"{name} subset={self.subset}" if self.subset else name
+        if self.subset:
+            name += f" subset={self.subset}"
+        return f"{name} validation={self.validation}" if self.validation else name
 
 
 def one_of(name: str, value: str, valid) -> None:

@@ -47,6 +47,7 @@ class Spec:
     title: str
     image_shape: tuple[int, ...]
     train_size: int
+    test_size: int
     scaling: Scaling
     files: str  # the official ones, for someone who places them by hand
     sha256: dict[str, str]  # of each array's bytes
@@ -58,6 +59,7 @@ SPECS = {
         title="MNIST",
         image_shape=(28, 28),
         train_size=60000,
+        test_size=10000,
         scaling=Scaling(mean=0.1307, std=0.3081),
         files="the four files {train,t10k}-{images-idx3,labels-idx1}-ubyte.gz",
         sha256={
@@ -71,6 +73,7 @@ SPECS = {
         title="CIFAR-10",
         image_shape=(3, 32, 32),
         train_size=50000,
+        test_size=10000,
         scaling=Scaling(mean=0.0, std=1.0),
         files="cifar-10-python.tar.gz (MD5 c58f30108f718f92721af3b95e74349a)",
         sha256={
@@ -85,7 +88,7 @@ SPECS = {
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images and labels by split ("train", "test").
+    """Images and labels by split: "train", and "validation" or "test" to evaluate on.
 
     images: uint8, (n, 28, 28) or (n, 3, 32, 32); labels: int64, (n,), 0 to 9.
     digest: 32 hexadecimal digits that change with any image, label, or their order.
@@ -98,11 +101,13 @@ class Dataset:
     digest: str
 
 
-def load(name: str, subset: int = 0, seed: int = 1) -> Dataset:
+def load(name: str, subset: int = 0, seed: int = 1, validation: int = 0) -> Dataset:
     """A dataset from the cache, fetched first if need be.
 
     subset: keep that many training images and a fifth as many test images, as equally many of
         each class as there are; 0 keeps all. The same `seed` takes the same images.
+    validation: hold that many of the training images out, balanced likewise, and give them in
+        place of the test images, which nobody who chooses anything should see.
 
     Raises DataError if no source has it intact.
     """
@@ -116,6 +121,16 @@ def load(name: str, subset: int = 0, seed: int = 1) -> Dataset:
             chosen = balanced(labels[split], size, rng)
             images[split] = images[split][chosen]
             labels[split] = labels[split][chosen]
+    if validation:
+        # Three numbers, and a third that nothing else has (numpy_mlp.initial_weights).
+        rng = np.random.default_rng([seed, 0, 2])
+        held_out = np.zeros(len(labels["train"]), bool)
+        held_out[balanced(labels["train"], validation, rng)] = True
+        for split in (images, labels):
+            del split["test"]
+            split["validation"] = split["train"][held_out]
+            split["train"] = split["train"][~held_out]
+    if subset or validation:
         digests = {f"{s}_images": _sha256(images[s]) for s in images}
         digests |= {f"{s}_labels": _sha256(labels[s]) for s in labels}
     digest = hashlib.sha256("".join(digests[key] for key in sorted(digests)).encode())

@@ -6,12 +6,21 @@ from dataclasses import fields
 
 import pandas as pd
 
-from eml.compare import Curve, curves, differing
+from eml.compare import Curve, curves, differing, evaluated
 from eml.config import Config
 
 # Of Config: what a comparison of other things should hold equal.
 HELD_EQUAL = ("epochs", "batch_size", "subset", "dtype")
-TAGS = ("git_commit", "git_dirty", "python", "torch", "numpy", "hardware", "threads")
+TAGS = (
+    "git_commit",
+    "git_dirty",
+    "python",
+    "torch",
+    "numpy",
+    "hardware",
+    "threads",
+    "trainings_at_once",
+)
 SHORT = {"git_commit": 9}  # characters that are enough to tell them apart
 CHANCE = 0.12  # of ten classes; an untrained network has 0.08 to 0.12
 
@@ -71,7 +80,7 @@ def warnings(history: pd.DataFrame) -> list[str]:
     lines += _identical(runs)
     for run_id, rows in runs.items():
         name = rows["run_name"].iloc[0]
-        last = rows["test_accuracy"].iloc[-1]
+        last = rows[f"{evaluated(rows)}_accuracy"].iloc[-1]
         if rows["epoch"].iloc[-1] > 0 and last < CHANCE:
             lines.append(f"at chance after the last epoch, {last:.1%}: {name}, run {run_id}")
         lines += _loss_scale(rows, f"{name}, run {run_id}")
@@ -91,7 +100,7 @@ def _identical(runs: dict[str, pd.DataFrame]) -> list[str]:
     for run_id, rows in runs.items():
         if len(rows) < 2:
             continue
-        losses = tuple(rows["test_loss"])
+        losses = tuple(rows["train_loss"])
         config = tuple(rows[name].iloc[0] for name in deciding)
         other, other_config = seen.setdefault(losses, (run_id, config))
         if config != other_config:
@@ -102,9 +111,9 @@ def _identical(runs: dict[str, pd.DataFrame]) -> list[str]:
 def _loss_scale(rows: pd.DataFrame, name: str) -> list[str]:
     """An untrained network's loss is near ln 10, unless it is not the mean over the images."""
     first = rows.iloc[0]
-    if first["epoch"] != 0 or pd.isna(first["test_loss"]) or first["batch_size"] < 8:
+    if first["epoch"] != 0 or pd.isna(first["train_loss"]) or first["batch_size"] < 8:
         return []
-    ratio = first["test_loss"] / math.log(10)
+    ratio = first["train_loss"] / math.log(10)
     for factor, what in (
         (first["batch_size"], "summed over"),
         (1 / first["batch_size"], "divided by"),

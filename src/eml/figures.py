@@ -14,6 +14,7 @@ from eml.compare import (
     curves,
     diverged_epoch,
     ended,
+    evaluated,
     in_common,
     unfinished,
 )
@@ -28,13 +29,14 @@ UNITS = {"loss": " (cross-entropy, nats)", "accuracy": "", "second": "", "second
 
 
 def losses(history: pd.DataFrame, footnotes: Sequence[str] = ()) -> Figure:
-    """Train and test loss over the epochs, on one scale."""
+    """Train and test (or validation) loss over the epochs, on one scale."""
+    split = evaluated(history)
     figure, axes = _figure(
-        history, "train and test loss", "epoch", "loss (cross-entropy, nats)", footnotes
+        history, f"train and {split} loss", "epoch", "loss (cross-entropy, nats)", footnotes
     )
     number = 0
     for curve in curves(history):
-        for metric in ("train_loss", "test_loss"):
+        for metric in ("train_loss", f"{split}_loss"):
             label = ", ".join(filter(None, (curve.label, metric.replace("_", " "))))
             _draw(axes, Curve(label, curve.runs), number, "epoch", metric)
             number += 1
@@ -69,15 +71,56 @@ def over(
 
 
 def sensitivity(history: pd.DataFrame, footnotes: Sequence[str] = ()) -> Figure:
-    """Best test accuracy over the learning rate, a line for each optimizer."""
-    label = "best test accuracy (chosen on the test set)"
-    figure, axes = _figure(history, "best test accuracy", "learning rate", label, footnotes)
+    """Best accuracy over the learning rate, a line for each optimizer."""
+    split = evaluated(history)
+    what = f"best {split} accuracy"
+    label = f"{what} (chosen on the test set)" if split == "test" else what
+    figure, axes = _figure(history, what, "learning rate", label, footnotes)
     for number, (optimizer, rates) in enumerate(best_by_rate(history).items()):
         colour, style, _ = _look(number)
         axes.plot(rates.index, rates, f"o{style}", color=colour, label=optimizer)
     axes.set_xscale("log")
     axes.margins(x=0.05)
-    _per_cent(axes, history["test_accuracy"].max())
+    _per_cent(axes, history[f"{split}_accuracy"].max())
+    _legend(figure, axes)
+    return figure
+
+
+def grid(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
+    """Best validation accuracy over the learning rate of all that a search tried.
+
+    table: compare.tried of the history.
+    """
+    what = "best validation accuracy"
+    figure, axes = _figure(history, what, "learning rate", what, ())
+    kinds = {"": "o", "chosen": "*", "pruned": "o", "diverged": "x"}  # first words of an outcome
+    words = table["outcome"].str.partition(" ")[0]
+    for number, (optimizer, rows) in enumerate(table.groupby("optimizer")):
+        colour, style, _ = _look(number)
+        rates, accuracies = rows["learning_rate"], rows["best_validation_accuracy"]
+        label = optimizer
+        for rate, accuracy in zip(
+            rates[words == "chosen"], accuracies[words == "chosen"], strict=True
+        ):
+            label += f": {rate:g}, with {accuracy:.2%}"
+        ended = rows["outcome"].isin(["", "chosen"])
+        axes.plot(rates[ended], accuracies[ended], style, color=colour, label=label)
+        for word, marker in kinds.items():
+            axes.plot(
+                rates[words == word],
+                accuracies[words == word],
+                marker,
+                color=colour,
+                markerfacecolor="white" if word == "pruned" else colour,
+                markersize=12 if word == "chosen" else 6,
+            )
+    for word in ("chosen", "pruned", "diverged"):
+        if (words == word).any():
+            fill = "white" if word == "pruned" else "0.35"
+            axes.plot([], [], kinds[word], color="0.35", markerfacecolor=fill, label=word)
+    axes.set_xscale("log")
+    axes.margins(x=0.05)
+    _per_cent(axes, table["best_validation_accuracy"].max())
     _legend(figure, axes)
     return figure
 

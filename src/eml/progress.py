@@ -11,6 +11,22 @@ from eml.train import EpochRecord, Training
 REFRESHES_PER_SECOND = 2
 
 
+def epoch_line(record: EpochRecord, epochs: int) -> str:
+    """An epoch that is over, for people. epochs: how many there are to be."""
+    line = f"epoch {record.epoch:{len(str(epochs))}}/{epochs}"
+    if record.diverged:
+        line += "  the loss is not finite: diverged"
+    else:
+        line += (
+            f"  train loss {record.train_loss:.4f} accuracy {record.train_accuracy:6.2%}"
+            f"  {record.evaluated} loss {record.loss:.4f} accuracy {record.accuracy:6.2%}"
+        )
+    line += f"  {record.train_seconds:.1f} s trained"
+    if record.epoch:
+        line += f"  {record.images_per_second:,.0f} images/s"
+    return line
+
+
 class Display:
     """Watches a Training from outside; the loop knows nothing of it.
 
@@ -18,8 +34,9 @@ class Display:
     there is a plain line for each epoch and nothing else.
     """
 
-    def __init__(self, training: Training):
+    def __init__(self, training: Training, where: str):
         self.training = training
+        self.where = where
         self.console = Console(highlight=False)
         self.live = Live(
             console=self.console,
@@ -31,6 +48,14 @@ class Display:
         self.seconds_per_epoch = None
 
     def __enter__(self) -> "Display":
+        config, hardware = self.training.config, self.training.learner.hardware
+        print(f"{config.run_name}: {self.where}")
+        if self.training.last:
+            print(f"goes on after epoch {self.training.last.epoch}")
+        print(
+            f"{config.device_type}: {hardware['hardware']}, {hardware['threads']} threads",
+            flush=True,
+        )
         if self.console.is_terminal:
             self.live.start()
         return self
@@ -44,18 +69,7 @@ class Display:
         if record.epoch:
             self.seconds_per_epoch = now - self.epoch_started
         self.epoch_started = now
-        epochs = self.training.config.epochs
-        line = f"epoch {record.epoch:{len(str(epochs))}}/{epochs}"
-        if record.diverged:
-            line += "  the loss is not finite: diverged"
-        else:
-            line += (
-                f"  train loss {record.train_loss:.4f} accuracy {record.train_accuracy:6.2%}"
-                f"  test loss {record.test_loss:.4f} accuracy {record.test_accuracy:6.2%}"
-            )
-        line += f"  {record.train_seconds:.1f} s trained"
-        if record.epoch:
-            line += f"  {record.images_per_second:,.0f} images/s"
+        line = epoch_line(record, self.training.config.epochs)
         self.console.print(line, soft_wrap=True)
         if not self.console.is_terminal:
             self.console.file.flush()  # a log that is followed should not lag behind

@@ -8,9 +8,9 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from eml.compare import best_by_rate, markdown, readable, summary
+from eml.compare import best_by_rate, evaluated, markdown, readable, summary
 from eml.fairness import differences, warnings
-from eml.figures import losses, over, sensitivity
+from eml.figures import grid, losses, over, sensitivity
 
 Draw = Callable[[pd.DataFrame, Sequence[str]], Figure]
 
@@ -26,7 +26,7 @@ FIGURES = {
     "cifar_mlp": OF_ONE_TRAINING,
     "cifar_cnn": OF_ONE_TRAINING,
     "mlp_vs_cnn": OVER_BOTH,
-    "optimizers": OVER_EPOCHS,
+    "optimizers": OVER_BOTH,
     "main": {},
 }
 
@@ -62,7 +62,9 @@ def write_report(
     table = summary(history, targets)
     table.to_csv(folder / "summary.csv", index=False)
     text = markdown(readable(table, targets))
-    text += "\nbest: of all epochs by test accuracy, so chosen on the test set\n"
+    split = evaluated(history)
+    text += f"\nbest: of all epochs by {split} accuracy"
+    text += ", so chosen on the test set\n" if split == "test" else "\n"
     notes = {
         "Also different between these runs": other,
         "Mind": [*warnings(history), *edges(history)],
@@ -71,6 +73,25 @@ def write_report(
         if lines:
             text += f"\n{title}:\n" + "".join(f"- {line}\n" for line in lines)
     (folder / "summary.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def write_grid(
+    history: pd.DataFrame, table: pd.DataFrame, remarks: Sequence[str], folder: Path
+) -> str:
+    """Write what a search tried as figure, CSV and Markdown into `folder`; return the Markdown.
+
+    table: compare.tried of the history.
+    """
+    write_figures({"grid": grid(history, table)}, folder)
+    table.to_csv(folder / "grid.csv", index=False)
+    shown = table.drop(columns="run_id").assign(
+        best_validation_accuracy=table["best_validation_accuracy"].map("{:.2%}".format),
+        learning_rate=table["learning_rate"].map("{:g}".format),
+    )
+    text = markdown(shown.rename(columns=lambda name: name.replace("_", " ")))
+    text += "".join(f"- {remark}\n" for remark in remarks)
+    (folder / "grid.md").write_text(text, encoding="utf-8")
     return text
 
 
