@@ -11,6 +11,7 @@ import synthetic
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from eml import data
+from eml.launch import launch
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,6 +50,7 @@ def store(fresh_store, tmp_path, monkeypatch):
     client.create_experiment("test", artifact_location=(tmp_path / "mlruns").as_uri())
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "test")
     monkeypatch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
+    monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path / "checkpoints"))
     yield client
     while mlflow.active_run():
         mlflow.end_run()
@@ -68,6 +70,11 @@ def environment(specs_file, on_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, paths)))
     monkeypatch.setenv("EML_TEST_SPECS", str(specs_file))
     monkeypatch.setenv("EML_DATA_DIR", str(specs_file.parent))
+
+
+def train(recipe, options) -> None:
+    """What the command of a recipe does, in this process."""
+    launch(recipe.__name__, recipe(options), options)
 
 
 def eml_command(*arguments: str) -> list[str]:

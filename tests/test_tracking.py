@@ -8,13 +8,13 @@ import signal
 import mlflow
 import numpy as np
 import pytest
-from conftest import runs
+from conftest import runs, train
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from eml import tracking
 from eml.launch import launch
-from eml.recipes import Options, TwinOptions, cifar_cnn, mlp_torch
+from eml.recipes import FirstLookOptions, Options, TwinOptions, cifar_cnn, mlp_torch
 from eml.stopping import SIGNALS, Stopped, raise_on_signals
 from eml.train import EpochRecord
 
@@ -30,12 +30,24 @@ METRICS = {
 
 
 def record(epoch: int, accuracy: float) -> EpochRecord:
-    return EpochRecord(epoch, 0.5, 0.8, 0.6, accuracy, 1.0 * epoch, 0.5, 2.0 * epoch, 0.1, 100.0)
+    return EpochRecord(
+        epoch=epoch,
+        train_loss=0.5,
+        train_accuracy=0.8,
+        train_seconds=1.0 * epoch,
+        eval_seconds=0.5,
+        wall_seconds=2.0 * epoch,
+        setup_seconds=0.1,
+        images_per_second=100.0,
+        test_loss=0.6,
+        test_accuracy=accuracy,
+    )
 
 
 def test_all_of_a_training_is_logged(small_data, store, capsys):
-    (config,) = cifar_cnn(Options(optimizer="adam", epochs=2, device="cpu"))
-    launch("cifar_cnn", [config])
+    options = Options(optimizer="adam", epochs=2, device="cpu")
+    (config,) = cifar_cnn(options)
+    train(cifar_cnn, options)
     (run,) = runs(store)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "cifar_cnn adam lr=0.001 seed=1"
@@ -67,12 +79,11 @@ def test_all_of_a_training_is_logged(small_data, store, capsys):
 
 
 def test_values_typed_for_mlflow_run_are_left_as_they_are(small_data, store):
-    (config,) = mlp_torch(TwinOptions(momentum=0.9, epochs=1, device="cpu"))
     with mlflow.start_run() as run:  # as `mlflow run` does before it starts eml
         mlflow.log_params({"momentum": "0.90", "epochs": "01", "lr": "1e-1"})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_RUN_ID", run.info.run_id)
-        launch("mlp_torch", [config])
+        train(mlp_torch, TwinOptions(momentum=0.9, epochs=1, device="cpu"))
     params = store.get_run(run.info.run_id).data.params
     assert (params["momentum"], params["epochs"], params["lr"]) == ("0.90", "01", "1e-1")
     assert params["learning_rate"] == "0.1"
@@ -83,12 +94,12 @@ def test_a_run_that_holds_other_values_is_refused(small_data, store, monkeypatch
         mlflow.log_param("epochs", "3")
     monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
     with pytest.raises(tracking.TrackingError, match="the run given holds epochs=3, not 1"):
-        launch("mlp_torch", mlp_torch(TwinOptions(epochs=1, device="cpu")))
+        train(mlp_torch, TwinOptions(epochs=1, device="cpu"))
 
 
 def test_several_configs_are_children_of_one_run(small_data, store):
     configs = [mlp_torch(TwinOptions(epochs=1, seed=s, device="cpu"))[0] for s in (1, 2)]
-    launch("main", configs)
+    launch("main", configs, FirstLookOptions())
     parent, *children = runs(store)
     assert parent.info.run_name == "main"
     assert [c.data.params["seed"] for c in children] == ["1", "2"]
@@ -99,7 +110,7 @@ def test_several_configs_are_children_of_one_run(small_data, store):
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_diverged_run(small_data, store):
     options = TwinOptions(lr="1e30", activation="relu", epochs=4, device="cpu")
-    launch("mlp_torch", mlp_torch(options))
+    train(mlp_torch, options)
     (run,) = runs(store)
     assert run.info.status == "FINISHED"
     epoch = int(run.data.tags["diverged"].removeprefix("epoch "))
@@ -124,7 +135,7 @@ def test_best_is_the_first_of_the_highest(store):
 def test_an_exception_is_failed_with_its_message(store):
     def fails():
         with tracking.run("r", "d", {}):
-            tracking.log_record(record(0, 0.1))
+            tracking.log_record(record(0, 0.1), 1)
             return 1 / 0
 
     with pytest.raises(ZeroDivisionError):
@@ -163,7 +174,7 @@ def test_a_signal_in_the_middle_of_a_write_lets_it_end(statement, store, stoppab
     event.listen(Engine, "after_cursor_execute", interrupt)
     try:
         with pytest.raises(Stopped), tracking.run("r", "d", {}):
-            tracking.log_record(record(0, 0.1))
+            tracking.log_record(record(0, 0.1), 1)
     finally:
         event.remove(Engine, "after_cursor_execute", interrupt)
     (run,) = runs(store)
@@ -186,7 +197,7 @@ def test_a_name_that_the_user_gave_is_kept(given, expected, store, monkeypatch):
 
 def test_weights_and_config_are_read_back_without_pickle(small_data, store):
     options = TwinOptions(epochs=1, activation="relu", device="cpu")
-    launch("mlp_torch", mlp_torch(options))
+    train(mlp_torch, options)
     (run,) = runs(store)
     config, weights, accuracy = tracking.load_model(run.info.run_id)
     assert [config] == mlp_torch(options)

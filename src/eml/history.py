@@ -17,6 +17,7 @@ from eml.train import EpochRecord
 
 PARENT = "mlflow.parentRunId"  # MLflow's tag on a nested run
 REUSED = "reused_runs"  # tag of a parent: runs that belong to it besides its children
+CONTINUED_IN = "continued_in"  # tag of a run that was interrupted: the one that went on with it
 CONFIG = [field.name for field in fields(Config) if field.name != "recipe"]
 METRICS = [field.name for field in fields(EpochRecord) if field.name != "epoch"]
 FINISHED = "FINISHED"
@@ -125,6 +126,10 @@ def _trainings_alone(runs: list[StoredRun]) -> tuple[list[StoredRun], list[str]]
     for run in sorted(runs, key=lambda run: (run.status == FINISHED, run.start_time)):
         if run.deleted:
             left_out.append(f"left out, deleted: {run.run_id}")
+        elif CONTINUED_IN in run.tags:
+            left_out.append(
+                f"left out, interrupted and continued in {run.tags[CONTINUED_IN]}: {run.run_id}"
+            )
         elif lacking := _lacks(run):
             left_out.append(f"left out, no training with a {lacking[0]}: {run.run_id}")
         else:
@@ -133,6 +138,13 @@ def _trainings_alone(runs: list[StoredRun]) -> tuple[list[StoredRun], list[str]]
                 kind = "run again since" if older.status == FINISHED else "not finished, run again"
                 left_out.append(f"left out, {kind} with the same Config: {older.run_id}")
             newest[key] = run
+    on_validation = [run for run in newest.values() if run.params["validation"] != "0"]
+    if len(on_validation) < len(newest):
+        # Accuracies of two kinds of images: those of the test images are what is compared.
+        if on_validation:
+            ids = ", ".join(run.run_id for run in on_validation)
+            left_out.append(f"left out, evaluated on validation images: {ids}")
+        newest = {key: run for key, run in newest.items() if run not in on_validation}
     kept = {run.run_id for run in newest.values()}
     return list({run.run_id: run for run in runs if run.run_id in kept}.values()), left_out
 
@@ -151,7 +163,9 @@ def _experiment(name: str) -> str:
 
 
 def _frame(runs: list[StoredRun], read: ClientReader) -> pd.DataFrame:
-    points = read.points([run.run_id for run in runs], METRICS)
+    splits = {"validation" if run.params["validation"] != "0" else "test" for run in runs}
+    metrics = [m for m in METRICS if m.partition("_")[0] not in {"test", "validation"} - splits]
+    points = read.points([run.run_id for run in runs], metrics)
     if points.empty:
         ids = ", ".join(run.run_id for run in runs[:5])
         raise SelectionError(f"none of the runs selected has trained an epoch: {ids}")

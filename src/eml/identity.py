@@ -2,12 +2,14 @@
 
 import hashlib
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, fields
 from functools import cache
 from pathlib import Path
 
-from eml.config import Config
+from eml.config import OPTIMIZERS, Config
 from eml.data import SPECS
+from eml.recipes import LaunchOptions
 
 # The modules whose code decides a result.
 MODULES = ("data", "learner", "numpy_mlp", "torch_models", "train")
@@ -18,7 +20,16 @@ def training_digest(config: Config) -> str:
 
     Not with package versions or the machine, which change a result by rounding only.
     """
-    parts = [asdict(config), SPECS[config.dataset].sha256, _code_digest()]
+    optimizer_class = OPTIMIZERS[config.optimizer].torch_class
+    parts = [asdict(config), SPECS[config.dataset].sha256, optimizer_class, _code_digest()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def plan_digest(recipe: str, configs: Sequence[Config], options: LaunchOptions) -> str:
+    """32 hexadecimal digits that change with what a recipe is to train, not with where or when."""
+    how = {field.name for field in fields(LaunchOptions)} | {"budget_minutes"}
+    what = {key: value for key, value in asdict(options).items() if key not in how}
+    parts = [recipe, [training_digest(config) for config in configs], what]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 

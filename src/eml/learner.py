@@ -35,7 +35,7 @@ class Learner(Protocol):
         """
 
     def evaluate(self, split: str) -> Score:
-        """The score on all images of "train" or "test", without training."""
+        """The score on all images of a split ("train", "validation", "test"), without training."""
 
     def synchronize(self) -> None:
         """Return when the device has done all that it was given."""
@@ -45,6 +45,12 @@ class Learner(Protocol):
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         """Take the weights that `state` of such a learner returned."""
+
+    def training_state(self) -> dict[str, np.ndarray]:
+        """All that the next step depends on: the weights, and what the optimizer remembers."""
+
+    def load_training_state(self, state: dict[str, np.ndarray]) -> None:
+        """Take what `training_state` of such a learner returned."""
 
     def running_score(self) -> Score:
         """The score of the pass under way so far. May be called from another thread."""

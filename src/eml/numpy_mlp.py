@@ -225,6 +225,10 @@ class NumpyLearner:
         for name, weight in self.model.weights().items():
             weight[...] = state[name]
 
+    # Plain gradient descent remembers nothing.
+    training_state = state
+    load_training_state = load_state
+
     def running_score(self) -> Score:
         return Score.mean(self._loss_sum, self._hits, self._examples)
 

@@ -13,6 +13,8 @@ import pandas as pd
 import requests
 from mlflow.entities import LifecycleStage, Run
 
+from eml.store import open_store
+
 COLUMNS = ["run_id", "metric", "epoch", "timestamp", "value"]
 IDS_IN_A_QUERY = 500  # a query of SQLite takes 32,766 values, of an old one 999
 BULK_ENDPOINT = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
@@ -169,6 +171,7 @@ def reader() -> ClientReader:
 
     Raises requests.RequestException if it is a server that does not answer.
     """
+    open_store()
     client = mlflow.MlflowClient()
     uri = mlflow.get_tracking_uri()
     if uri.startswith(("http://", "https://")):

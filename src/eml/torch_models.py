@@ -14,6 +14,7 @@ from eml.learner import EVALUATION_BATCH, Score
 from eml.numpy_mlp import initial_weights, mlp_sizes
 from eml.provenance import cpu_name
 
+OPTIMIZER = "optimizer."  # what names in a training state begin with that are not weights
 ACTIVATION_LAYERS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU}
 
 
@@ -124,6 +125,25 @@ class TorchLearner:
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
         self.model.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
+
+    def training_state(self) -> dict[str, np.ndarray]:
+        remembered = self.optimizer.state_dict()["state"]
+        return self.state() | {
+            f"{OPTIMIZER}{number}.{name}": value.cpu().numpy()
+            for number, values in remembered.items()
+            for name, value in values.items()
+        }
+
+    def load_training_state(self, state: dict[str, np.ndarray]) -> None:
+        self.load_state({k: v for k, v in state.items() if not k.startswith(OPTIMIZER)})
+        parameters = list(self.model.parameters())
+        for key in state.keys() - self.state().keys():
+            number, name = key.removeprefix(OPTIMIZER).split(".")
+            # A copy: the optimizer would go on to write into the array. Not through its
+            # load_state_dict, which changes dtypes. Counters are kept on the CPU.
+            value = torch.tensor(state[key])
+            value = value.to(self.device) if value.ndim else value
+            self.optimizer.state[parameters[int(number)]][name] = value
 
     def running_score(self) -> Score:
         loss_sum, hits = self._sums.tolist()

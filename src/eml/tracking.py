@@ -1,38 +1,46 @@
-"""Runs in the MLflow tracking store. The only module that imports mlflow."""
+"""Writes runs to the MLflow tracking store; history.py reads them."""
 
 import json
 import math
+import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from time import sleep
+from typing import NamedTuple
 
 import mlflow
 import numpy as np
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import Metric, RunStatus
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
+from mlflow.entities import Metric, Run, RunStatus
+from mlflow.environment_variables import MLFLOW_RUN_ID
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 from safetensors.numpy import load_file, save_file
 
 from eml.config import Config
 from eml.data import Dataset
 from eml.errors import UserError
-from eml.history import REUSED
-from eml.identity import training_digest
+from eml.history import CONTINUED_IN, REUSED
 from eml.learner import Learner
 from eml.provenance import git_state, versions
 from eml.stopping import Stopped, signals_held
+from eml.store import open_store
 from eml.train import EpochRecord
 
 TRAINING_DIGEST = "training_digest"  # tag: see identity.py
+CHECKPOINT = "checkpoint"  # tag: the name of a run's place (checkpoints.py)
+PRUNED_AFTER = "pruned_after"  # tag: the epoch after which a search gave a training up
 PAUSE_SECONDS = 2
 LONGEST_NOTE = 5000  # characters that MLflow takes for a tag in every store
 MODEL_FOLDER = "model"  # artifact folder of the weights
+ENDINGS = {"stopped", "error", PRUNED_AFTER}  # tags that a run loses when it goes on
+TIMED = {"hardware", "threads", "trainings_at_once"}  # tags that a run's times depend on
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # MLflow's own run names, as "calm-fox-12"
 
 
@@ -40,29 +48,50 @@ class TrackingError(UserError):
     """The store does not hold what was asked for; the message says what is missing."""
 
 
+class Paused(Exception):  # noqa: N818, it is no error
+    """Ends a run for now: it is to go on later."""
+
+
 @contextmanager
 def run(
-    name: str, description: str, tags: Mapping[str, str], nested: bool = False
+    name: str,
+    description: str,
+    tags: Mapping[str, str],
+    *,
+    parent: str = "",
+    go_on_in: str = "",
+    take_over: str = "",
+    before: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
     """A run that ends with the right status, whatever ends it; its id.
 
     The run that `mlflow run` made is used where there is one, else a new one begins. Its status
-    becomes FINISHED; KILLED on a signal, with the tag `stopped` (which signal, when); FAILED on
-    any other exception, with its message in the tag `error`.
+    becomes FINISHED; KILLED on a signal, with the tag `stopped` (which signal, when); SCHEDULED
+    when Paused; FAILED on any other exception, with its message in the tag `error`.
+
+    parent: the id of the run that it is nested in. go_on_in: the id of an interrupted run, to be
+    used again; take_over: of one that this run takes the place of (see _take_over). before: the
+    tags of the run whose epochs it has, if any.
     """
+    open_store()
     with ExitStack() as beginning:
         beginning.enter_context(signals_held())
         # Not start_run() as context manager: it knows FINISHED and FAILED only.
-        active = mlflow.start_run(nested=nested)
+        active = _start(parent, go_on_in, _of_all_machines(before or {}, tags))
         status = RunStatus.FINISHED
         try:
+            if take_over:
+                _take_over(take_over, active.info.run_id)
             given_name = active.info.run_name
-            if nested or GENERATED_NAME.fullmatch(given_name):
+            if parent or GENERATED_NAME.fullmatch(given_name):
                 mlflow.set_tag(MLFLOW_RUN_NAME, name)
             note = description[:LONGEST_NOTE]
-            mlflow.set_tags({**tags, **versions(), **git_state(), MLFLOW_RUN_NOTE: note})
+            mlflow.set_tags({**versions(), **git_state(), MLFLOW_RUN_NOTE: note})
             beginning.close()
             yield active.info.run_id
+        except Paused:
+            status = RunStatus.SCHEDULED
+            raise
         except Stopped as stopped:
             status = RunStatus.KILLED
             mlflow.set_tag("stopped", _when(stopped))
@@ -75,14 +104,70 @@ def run(
             _end(active.info.run_id, RunStatus.to_string(status))
 
 
+def _start(parent: str, go_on_in: str, tags: Mapping[str, str]) -> mlflow.ActiveRun:
+    """Begin or go on with a run; one that begins has its tags from the first moment."""
+    tags = dict(tags)
+    client = mlflow.MlflowClient()
+    if go_on_in:
+        for tag in ENDINGS & client.get_run(go_on_in).data.tags.keys():
+            client.delete_tag(go_on_in, tag)
+        active = mlflow.start_run(run_id=go_on_in, nested=bool(parent), tags=tags)
+        MLFLOW_RUN_ID.unset()  # taken, as start_run() does it where no id is given
+        if parent:
+            mlflow.set_tag(MLFLOW_PARENT_RUN_ID, parent)
+        return active
+    if parent:
+        return mlflow.start_run(
+            experiment_id=experiment_of(parent), nested=True, parent_run_id=parent, tags=tags
+        )
+    return mlflow.start_run(tags=tags)
+
+
+def _take_over(old: str, new: str) -> None:
+    """Close the run `old`, which was interrupted: the run `new` goes on with what it did.
+
+    The children of `old` become those of `new`.
+    """
+    client = mlflow.MlflowClient()
+    found = client.get_run(old)
+    for child in _children(old):
+        client.set_tag(child.info.run_id, MLFLOW_PARENT_RUN_ID, new)
+    client.set_tag(new, "continues", old)
+    client.set_tag(old, CONTINUED_IN, new)
+    if found.info.status == RunStatus.to_string(RunStatus.RUNNING):
+        client.set_terminated(old, RunStatus.to_string(RunStatus.KILLED))
+
+
+def _of_all_machines(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """Tags as they are now, but of those that its times depend on, all values that a run had."""
+    tags = {key: before[key] for key in TIMED if key in before} | dict(now)
+    for key in TIMED & before.keys() & now.keys():
+        had = before[key].split(", ")
+        tags[key] = ", ".join(had if now[key] in had else [*had, now[key]])
+    return tags
+
+
 def _end(run_id: str, status: str) -> None:
     try:
         mlflow.end_run(status)
-    except mlflow.MlflowException:
-        # "database is locked": SQLite says so at once while it undoes what a killed process had
-        # half written. The run is off MLflow's stack already.
+    except MlflowException:
+        # The run is off MLflow's stack already.
         sleep(PAUSE_SECONDS)
         mlflow.MlflowClient().set_terminated(run_id, status)
+
+
+def _patiently(write: Callable[[], None]) -> None:
+    """Do it, and once more if SQLite says at once that it is locked.
+
+    It does so while it undoes what a killed process had half written.
+    """
+    try:
+        write()
+    except MlflowException as error:
+        if "database is locked" not in str(error):
+            raise
+        sleep(PAUSE_SECONDS)
+        write()
 
 
 def _when(stopped: Stopped) -> str:
@@ -112,7 +197,7 @@ def log_setup(config: Config, dataset: Dataset, learner: Learner) -> None:
         "scaling_mean": dataset.scaling.mean,
         "scaling_std": dataset.scaling.std,
         "train_images": len(dataset.labels["train"]),
-        "test_images": len(dataset.labels["test"]),
+        f"{config.evaluated}_images": len(dataset.labels[config.evaluated]),
         "parameters": sum(weights.size for weights in learner.state().values()),
     }
     # `mlflow run` has logged the -P values as they were typed ("1e-3"), and a parameter cannot
@@ -124,45 +209,70 @@ def log_setup(config: Config, dataset: Dataset, learner: Learner) -> None:
                 f"the run given holds {key}={present[key]}, not {values[key]}: give a new run"
             )
     mlflow.log_params({key: value for key, value in values.items() if key not in present})
-    source = CodeDatasetSource(tags={"eml.data": dataset.name})
-    mlflow.log_input(
-        MetaDataset(source, name=dataset.name, digest=dataset.digest), context="training"
-    )
+    if "dataset_digest" not in mlflow.active_run().data.tags:  # else logged already: it goes on
+        log_dataset(dataset)
     mlflow.set_tags(
         {
-            **learner.hardware,
+            **_of_all_machines(mlflow.active_run().data.tags, learner.hardware),
             "dataset_digest": dataset.digest,
-            TRAINING_DIGEST: training_digest(config),
         }
     )
 
 
 @signals_held()
-def log_record(record: EpochRecord) -> None:
-    """Log an epoch as metrics of the active run, in one request, with `step` the epoch."""
+def log_dataset(dataset: Dataset) -> None:
+    """Log the dataset as input of the active run."""
+    source = CodeDatasetSource(tags={"eml.data": dataset.name})
+    described = MetaDataset(source, name=dataset.name, digest=dataset.digest)
+    try:
+        mlflow.log_input(described, context="training")
+    except MlflowException:
+        # Of several that log a new dataset at once, MLflow lets one succeed. Now it is there.
+        mlflow.log_input(described, context="training")
+
+
+@signals_held()
+def log_record(record: EpochRecord, timestamp: int) -> None:
+    """Log an epoch as metrics of the active run, in one request, with `step` the epoch.
+
+    timestamp: when the epoch was over, in milliseconds since 1970.
+    """
     values = asdict(record)
     epoch = values.pop("epoch")
     if epoch == 0:
         del values["images_per_second"]  # nothing was trained
     else:
         del values["setup_seconds"]  # does not change
-    timestamp = int(datetime.now(UTC).timestamp() * 1000)
-    metrics = [Metric(key, value, timestamp, epoch) for key, value in values.items()]
-    mlflow.MlflowClient().log_batch(mlflow.active_run().info.run_id, metrics=metrics)
+    metrics = [
+        Metric(key, value, timestamp, epoch) for key, value in values.items() if value is not None
+    ]
+    run_id = mlflow.active_run().info.run_id
+    _patiently(lambda: mlflow.MlflowClient().log_batch(run_id, metrics=metrics))
+
+
+@signals_held()
+def logged_epochs(run_id: str) -> set[int]:
+    """The epochs that a run holds. One is logged with all its metrics or with none."""
+    history = mlflow.MlflowClient().get_metric_history(run_id, "train_seconds")
+    return {point.step for point in history}
 
 
 @signals_held()
 def log_result(records: list[EpochRecord]) -> None:
-    """Log final and best test accuracy, or the tag `diverged` with the epoch."""
+    """Log final and best accuracy, or the tag `diverged` with the epoch."""
     if records[-1].diverged:
         mlflow.set_tag("diverged", f"epoch {records[-1].epoch}")
-    finite = [r for r in records if not math.isnan(r.test_accuracy)]
+    finite = [r for r in records if not math.isnan(r.accuracy)]
     if not finite:
         return
-    best = max(finite, key=lambda r: r.test_accuracy)
-    mlflow.log_metrics({"best_test_accuracy": best.test_accuracy, "best_epoch": best.epoch})
+    name = f"{records[0].evaluated}_accuracy"
+    best = max(finite, key=lambda r: r.accuracy)
+    values = {f"best_{name}": best.accuracy, "best_epoch": best.epoch}
     if not records[-1].diverged:
-        mlflow.log_metric("final_test_accuracy", records[-1].test_accuracy)
+        values[f"final_{name}"] = records[-1].accuracy
+    # A run that was interrupted just before its end may have them.
+    present = mlflow.active_run().data.metrics
+    mlflow.log_metrics({key: value for key, value in values.items() if key not in present})
 
 
 @signals_held()
@@ -191,16 +301,117 @@ def log_files(folder: Path) -> None:
     mlflow.log_artifacts(str(folder))
 
 
+class Unfinished(NamedTuple):
+    """A run that has a checkpoint."""
+
+    run_id: str
+    experiment_id: str
+    parent: str
+    tags: dict[str, str]
+    is_over: bool  # finished, or continued in another run
+
+
 @signals_held()
-def finished_training(digest: str) -> str | None:
-    """The newest finished run, in any experiment, of the training with this digest."""
-    client = mlflow.MlflowClient()
-    found = client.search_runs(
-        [experiment.experiment_id for experiment in client.search_experiments()],
-        f"tags.{TRAINING_DIGEST} = '{digest}' and attributes.status = 'FINISHED'",
-        max_results=1,
+def of_checkpoint(name: str) -> Unfinished | None:
+    """The run with this checkpoint; None if it is not in this store, or was deleted."""
+    found = _search(f"tags.{CHECKPOINT} = '{name}'")
+    if not found:
+        return None
+    info, tags = found[0].info, found[0].data.tags
+    is_over = info.status == RunStatus.to_string(RunStatus.FINISHED) or CONTINUED_IN in tags
+    return Unfinished(
+        info.run_id, info.experiment_id, tags.get(MLFLOW_PARENT_RUN_ID, ""), tags, is_over
     )
+
+
+def experiment_of(parent: str) -> str:
+    """The id of the experiment in which a new run with this parent, or none, is made.
+
+    "" if the experiment is still to be created.
+    """
+    if parent:
+        return mlflow.get_run(parent).info.experiment_id
+    if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return given
+    active = mlflow.get_experiment_by_name(os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default"))
+    return active.experiment_id if active else ""
+
+
+@signals_held()
+def prune(run_id: str, epoch: int) -> None:
+    """End a paused run that is not to go on. One that was finished before is left as it is."""
+    client = mlflow.MlflowClient()
+    if client.get_run(run_id).info.status != RunStatus.to_string(RunStatus.SCHEDULED):
+        return
+    client.set_tag(run_id, PRUNED_AFTER, str(epoch))
+    client.set_terminated(run_id, RunStatus.to_string(RunStatus.KILLED))
+
+
+@signals_held()
+def fail(run_id: str, message: str) -> None:
+    """End a run whose process is gone, if it has not ended it itself."""
+    client = mlflow.MlflowClient()
+    if client.get_run(run_id).info.status != RunStatus.to_string(RunStatus.RUNNING):
+        return
+    _patiently(lambda: client.set_tag(run_id, "error", message))
+    client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
+
+
+@signals_held()
+def children(parent: str) -> dict[str, str]:
+    """The trainings nested in a run: the newest with each training digest, its id."""
+    newest_last = [run for run in _children(parent)[::-1] if TRAINING_DIGEST in run.data.tags]
+    return {run.data.tags[TRAINING_DIGEST]: run.info.run_id for run in newest_last}
+
+
+def _children(parent: str) -> list[Run]:
+    """All runs nested in a run, newest first."""
+    client = mlflow.MlflowClient()
+    experiment, found, token = experiment_of(parent), [], None
+    while token != "":
+        page = client.search_runs(
+            [experiment],
+            f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'",
+            max_results=1000,
+            page_token=token,
+        )
+        found += page
+        token = page.token or ""
+    return found
+
+
+@signals_held()
+def is_child(run_id: str, parent: str) -> bool:
+    """Whether a run is nested in another."""
+    return mlflow.get_run(run_id).data.tags.get(MLFLOW_PARENT_RUN_ID) == parent
+
+
+@signals_held()
+def finished_training(digest: str, parent: str = "") -> str | None:
+    """The newest finished run, in any experiment, of the training with this digest.
+
+    parent: among the children of this run only.
+    """
+    chosen = f"tags.{TRAINING_DIGEST} = '{digest}' and attributes.status = 'FINISHED'"
+    if parent:
+        chosen += f" and tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'"
+    found = _search(chosen)
     return found[0].info.run_id if found else None
+
+
+@signals_held()
+def pruned_training(digest: str, epoch: int) -> str | None:
+    """The newest run of this training that a search gave up, if it got to this epoch."""
+    found = _search(f"tags.{TRAINING_DIGEST} = '{digest}' and tags.{PRUNED_AFTER} LIKE '%'")
+    enough = found and int(found[0].data.tags[PRUNED_AFTER]) >= epoch
+    return found[0].info.run_id if enough else None
+
+
+def _search(filter_string: str) -> list[Run]:
+    """The newest run, in any experiment, that the filter selects; none or one."""
+    client = mlflow.MlflowClient()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return client.search_runs(experiments, filter_string, max_results=1)
 
 
 @signals_held()
@@ -215,26 +426,31 @@ def log_model(state: Mapping[str, np.ndarray], config: Config) -> None:
 
 
 def load_model(run_id: str) -> tuple[Config, dict[str, np.ndarray], float]:
-    """The Config, the weights and the logged final test accuracy of a run.
+    """The Config, the weights and the logged final accuracy (Config.evaluated) of a run.
 
     Raises TrackingError if there is no such run, or it has no weights.
     """
     try:
         metrics = mlflow.get_run(run_id).data.metrics
-    except mlflow.MlflowException as error:
+    except MlflowException as error:
         raise TrackingError(f"no run {run_id} in the store {mlflow.get_tracking_uri()}") from error
-    if "final_test_accuracy" not in metrics:
+    if "best_epoch" not in metrics:
         raise TrackingError(f"run {run_id} holds no finished training: give the id of one that is")
     try:
         folder = Path(mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{MODEL_FOLDER}"))
         values = json.loads((folder / "config.json").read_text())
         weights = load_file(folder / "weights.safetensors")
-    except (mlflow.MlflowException, OSError) as error:
+    except (MlflowException, OSError) as error:
         raise TrackingError(f"run {run_id} holds no weights ({MODEL_FOLDER}/)") from error
     try:
-        return Config(**values), weights, metrics["final_test_accuracy"]
+        config = Config(**values)
+        return config, weights, metrics[f"final_{config.evaluated}_accuracy"]
     except TypeError as error:
         raise TrackingError(f"run {run_id} was made by another version of eml: {error}") from error
+
+
+def active_run_id() -> str:
+    return mlflow.active_run().info.run_id
 
 
 def where() -> str:

@@ -8,7 +8,7 @@ from time import perf_counter
 import numpy as np
 
 from eml.config import Config
-from eml.data import Dataset
+from eml.data import Dataset, load
 from eml.learner import Learner, Score
 from eml.numpy_mlp import NumpyLearner
 
@@ -17,6 +17,7 @@ from eml.numpy_mlp import NumpyLearner
 class EpochRecord:
     """What is known after an epoch; epoch 0 is the untrained model.
 
+    Either test or validation images are evaluated (Config.validation); the others' scores are None.
     Seconds count from the start of the training. `train_seconds` holds the training steps alone
     and `eval_seconds` the evaluations; `wall_seconds` is everything since the data were loaded:
     these two, the set-up (`setup_seconds`: model, transfer to the device, warm-up), and whatever
@@ -26,18 +27,35 @@ class EpochRecord:
     epoch: int
     train_loss: float  # over the epoch's examples as they are trained; evaluated in epoch 0
     train_accuracy: float
-    test_loss: float
-    test_accuracy: float
     train_seconds: float
     eval_seconds: float
     wall_seconds: float
     setup_seconds: float
     images_per_second: float  # of this epoch's training; NaN in epoch 0
+    test_loss: float | None = None
+    test_accuracy: float | None = None
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
 
     @property
     def diverged(self) -> bool:
-        """Whether a loss was not finite; then all four scores are NaN."""
+        """Whether a loss was not finite; then all scores are NaN."""
         return math.isnan(self.train_loss)
+
+    @property
+    def evaluated(self) -> str:
+        """The split that was evaluated, "test" or "validation"."""
+        return "validation" if self.test_loss is None else "test"
+
+    @property
+    def loss(self) -> float:
+        """That of the split that was evaluated."""
+        return self.validation_loss if self.test_loss is None else self.test_loss
+
+    @property
+    def accuracy(self) -> float:
+        """That of the split that was evaluated."""
+        return self.validation_accuracy if self.test_loss is None else self.test_accuracy
 
 
 def order_of(seed: int, epoch: int, images: int) -> np.ndarray:
@@ -46,6 +64,11 @@ def order_of(seed: int, epoch: int, images: int) -> np.ndarray:
     It depends on nothing else, so every device and framework sees the same batches.
     """
     return np.random.default_rng([seed, epoch]).permutation(images)
+
+
+def load_for(config: Config) -> Dataset:
+    """The dataset that a Config describes."""
+    return load(config.dataset, config.subset, config.seed, config.validation)
 
 
 def make_learner(config: Config, dataset: Dataset) -> Learner:
@@ -63,22 +86,38 @@ class Training:
     It ends early, with a record of NaNs, when a loss is not finite.
     """
 
-    def __init__(self, config: Config, dataset: Dataset):
+    def __init__(
+        self,
+        config: Config,
+        dataset: Dataset,
+        last: EpochRecord | None = None,
+        state: dict[str, np.ndarray] | None = None,
+    ):
+        """last, state: go on after this record, with what Learner.training_state returned then.
+
+        The clocks go on too, so that they do not hold the time between.
+        """
         self.config = config
-        self.epoch = 0  # the one under way, for whoever looks on
+        self.last = last
+        self.epoch = last.epoch if last else 0  # the one under way, for whoever looks on
         self.evaluating = True
-        self._started = perf_counter()
+        self._started = perf_counter() - (last.wall_seconds if last else 0.0)
         self.learner = make_learner(config, dataset)
-        self.images = {split: len(dataset.labels[split]) for split in ("train", "test")}
+        if state is not None:
+            self.learner.load_training_state(state)
+        self.images = {split: len(labels) for split, labels in dataset.labels.items()}
         self.learner.synchronize()
-        self._setup_seconds = perf_counter() - self._started
-        self._train_seconds = 0.0
-        self._eval_seconds = 0.0
+        self._setup_seconds = last.setup_seconds if last else perf_counter() - self._started
+        self._train_seconds = last.train_seconds if last else 0.0
+        self._eval_seconds = last.eval_seconds if last else 0.0
 
     def __iter__(self) -> Iterator[EpochRecord]:
-        train = self._evaluate("train")
-        yield self._record(train, images_per_second=math.nan)
-        for epoch in range(1, self.config.epochs + 1):
+        if self.last is None:
+            train = self._evaluate("train")
+            yield self._record(train, images_per_second=math.nan)
+        elif self.last.diverged:
+            return
+        for epoch in range(self.epoch + 1, self.config.epochs + 1):
             self.epoch = epoch
             self.evaluating = False
             order = order_of(self.config.seed, epoch, self.images["train"])
@@ -102,15 +141,21 @@ class Training:
         return score
 
     def _record(self, train: Score, images_per_second: float) -> EpochRecord:
-        test = self._evaluate("test")
+        split = self.config.evaluated
+        held_out = self._evaluate(split)
         assert train.examples == self.images["train"], "a training image was left out"
-        assert test.examples == self.images["test"], "a test image was left out"
-        scores = (train.loss, train.accuracy, test.loss, test.accuracy)
-        if not (math.isfinite(train.loss) and math.isfinite(test.loss)):
-            scores = (math.nan,) * 4
+        assert held_out.examples == self.images[split], f"a {split} image was left out"
+        scores = {
+            "train_loss": train.loss,
+            "train_accuracy": train.accuracy,
+            f"{split}_loss": held_out.loss,
+            f"{split}_accuracy": held_out.accuracy,
+        }
+        if not (math.isfinite(train.loss) and math.isfinite(held_out.loss)):
+            scores = dict.fromkeys(scores, math.nan)
         return EpochRecord(
-            self.epoch,
-            *scores,
+            epoch=self.epoch,
+            **scores,
             train_seconds=self._train_seconds,
             eval_seconds=self._eval_seconds,
             wall_seconds=perf_counter() - self._started,
