@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import ROOT, call, eml_command, mlflow_command, runs
+from conftest import ROOT, call, eml_command, mlflow_command, runs, train
 
-from eml import data, tracking
-from eml import launch as launch_module
+from eml import checkpoints, data, tracked, tracking
 from eml.errors import CheckError
 from eml.gradient_check import TOLERANCE
 from eml.identity import training_digest
@@ -30,8 +29,8 @@ from eml.stopping import Stopped
 CHILDREN_OF = "tags.`mlflow.parentRunId` = '{}'"
 
 
-def sweep(**options) -> list:
-    return lr_sweep(SweepOptions(**({"epochs": 1, "lrs": "1,0.5,0.1,0.05,0.01"} | options)))
+def sweep(**options) -> SweepOptions:
+    return SweepOptions(**({"epochs": 1, "lrs": "1,0.5,0.1,0.05,0.01"} | options))
 
 
 def artifacts(store, run_id: str) -> Path:
@@ -43,7 +42,7 @@ def newest(store, recipe: str):
 
 
 def test_mlp_numpy_leaves_its_figures(small_data, store):
-    launch("mlp_numpy", mlp_numpy(NumpyOptions(epochs=2)))
+    train(mlp_numpy, NumpyOptions(epochs=2))
     (run,) = runs(store)
     assert run.info.run_name == "mlp_numpy sgd lr=0.1 seed=1"
     files = {file.name for file in artifacts(store, run.info.run_id).iterdir()}
@@ -54,22 +53,22 @@ def test_mlp_numpy_leaves_its_figures(small_data, store):
 
 
 def test_check_logs_the_worst_error_before_training(small_data, store):
-    launch("mlp_numpy", mlp_numpy(NumpyOptions(epochs=1)), check=True)
+    train(mlp_numpy, NumpyOptions(epochs=1, check=True))
     (run,) = runs(store)
     assert 0 < run.data.metrics["gradient_check_error"] < TOLERANCE
 
 
 def test_a_failed_check_ends_the_run_before_training(small_data, store, monkeypatch):
-    monkeypatch.setattr(launch_module, "check_gradients", lambda *_: math.nan)
+    monkeypatch.setattr(tracked, "check_gradients", lambda *_: math.nan)
     with pytest.raises(CheckError):
-        launch("mlp_numpy", mlp_numpy(NumpyOptions(epochs=1)), check=True)
+        train(mlp_numpy, NumpyOptions(epochs=1, check=True))
     (run,) = runs(store)
     assert run.info.status == "FAILED"
     assert "test_accuracy" not in run.data.metrics
 
 
 def test_a_sweep_is_a_parent_with_a_child_for_each_rate(small_data, store, capsys):
-    launch("lr_sweep", sweep())
+    train(lr_sweep, sweep())
     parent, *children = runs(store)
     assert parent.data.tags["recipe"] == "lr_sweep"
     assert [c.data.params["learning_rate"] for c in children] == [
@@ -92,9 +91,10 @@ def test_a_sweep_is_a_parent_with_a_child_for_each_rate(small_data, store, capsy
 
 
 def test_a_diverged_child_is_marked_and_the_sweep_goes_on(small_data, store):
-    configs = sweep(epochs=2)
+    options = sweep(epochs=2)
+    configs = lr_sweep(options)
     configs[1] = dataclasses.replace(configs[1], learning_rate=1e38)
-    launch("lr_sweep", configs)
+    launch("lr_sweep", configs, options)
     parent, *children = runs(store)
     assert [c.info.status for c in children] == ["FINISHED"] * 5
     assert [("diverged" in c.data.tags) for c in children] == [False, True, False, False, False]
@@ -104,39 +104,54 @@ def test_a_diverged_child_is_marked_and_the_sweep_goes_on(small_data, store):
     assert parent.info.status == "FINISHED"
 
 
-def test_an_interrupted_sweep_runs_only_what_is_missing(small_data, store, monkeypatch):
+def test_an_interrupted_sweep_goes_on_in_its_own_run(small_data, store, monkeypatch):
     log_record = tracking.log_record
-    logged = 0
+    logged = []
 
-    def stop_in_the_third(record):
-        nonlocal logged
-        logged += 1
-        if logged == 6:  # two records for each training
+    def stop_in_the_third(record, timestamp):
+        if len(logged) == 5:  # two records for each training
             raise Stopped(2)
-        log_record(record)
+        logged.append(record)
+        log_record(record, timestamp)
 
     with monkeypatch.context() as patch:
         patch.setattr(tracking, "log_record", stop_in_the_third)
         with pytest.raises(Stopped):
-            launch("lr_sweep", sweep())
-    first, *before = runs(store)
-    assert [run.info.status for run in (first, *before)] == [
-        "KILLED",
-        "FINISHED",
-        "FINISHED",
-        "KILLED",
+            train(lr_sweep, sweep())
+    states = ["KILLED", "FINISHED", "FINISHED", "KILLED"]
+    before = runs(store)
+    assert [run.info.status for run in before] == states
+    train(lr_sweep, sweep())
+    parent, *children = runs(store)
+    assert [run.info.run_id for run in (parent, *children)][:4] == [r.info.run_id for r in before]
+    assert [c.data.params["learning_rate"] for c in children] == [
+        "1.0",
+        "0.5",
+        "0.1",
+        "0.05",
+        "0.01",
     ]
-    launch("lr_sweep", sweep())
-    second = newest(store, "lr_sweep")
-    experiment = store.get_experiment_by_name("test").experiment_id
-    children = store.search_runs([experiment], CHILDREN_OF.format(second.info.run_id))
-    assert {c.data.params["learning_rate"] for c in children} == {"0.1", "0.05", "0.01"}
-    reused = second.data.tags["reused_runs"].split(",")
-    assert reused == [run.info.run_id for run in before[:2]]
-    table = pd.read_csv(artifacts(store, second.info.run_id) / "summary.csv")
-    assert list(table["learning_rate"]) == [0.01, 0.05, 0.1, 0.5, 1]
-    assert list(table["run_ids"][:-3:-1]) == reused
-    assert second.info.status == "FINISHED"
+    assert all(run.info.status == "FINISHED" for run in (parent, *children))
+    assert not any("stopped" in run.data.tags for run in (parent, *children))
+    assert children[1].info.end_time == before[2].info.end_time  # not trained again
+    table = pd.read_csv(artifacts(store, parent.info.run_id) / "summary.csv")
+    assert list(table["run_ids"]) == [child.info.run_id for child in children[::-1]]
+    assert not list(checkpoints.directory().rglob("*.safetensors"))
+
+
+def test_a_sweep_takes_what_another_has_finished(small_data, store):
+    train(mlp_numpy, NumpyOptions(epochs=1, lr=0.5))
+    (done,) = runs(store)
+    train(lr_sweep, sweep())
+    parent = newest(store, "lr_sweep")
+    assert parent.data.tags["reused_runs"] == done.info.run_id
+    assert len(runs(store)) == 6
+    table = pd.read_csv(artifacts(store, parent.info.run_id) / "summary.csv")
+    assert dict(zip(table["learning_rate"], table["run_ids"], strict=True))[0.5] == done.info.run_id
+    train(lr_sweep, sweep(resume=False))
+    again = newest(store, "lr_sweep")
+    assert "reused_runs" not in again.data.tags
+    assert len(tracking.children(again.info.run_id)) == 5
 
 
 def test_a_training_is_run_again_if_anything_that_decides_it_differs(small_data, monkeypatch):
@@ -172,19 +187,20 @@ def test_a_training_is_run_again_if_the_code_that_trains_was_edited(module, tmp_
 
 def test_a_deleted_run_is_not_used_again(small_data, store):
     (config,) = mlp_numpy(NumpyOptions(epochs=1))
-    launch("mlp_numpy", [config])
-    (run,) = runs(store)
-    assert tracking.finished_training(training_digest(config)) == run.info.run_id
-    store.delete_run(run.info.run_id)
+    train(mlp_numpy, NumpyOptions(epochs=1))
+    (done,) = runs(store)
+    assert tracking.finished_training(training_digest(config)) == done.info.run_id
+    store.delete_run(done.info.run_id)
     assert tracking.finished_training(training_digest(config)) is None
 
 
 def test_two_devices_are_children_with_the_same_history(small_data, store):
     # Two CPUs stand in for a CPU and a GPU.
-    configs = cpu_vs_gpu(DevicesOptions(devices="cpu", epochs=2)) * 2
-    launch("cpu_vs_gpu", configs)
+    options = DevicesOptions(devices="cpu", epochs=2)
+    (config,) = cpu_vs_gpu(options)
+    launch("cpu_vs_gpu", [config, dataclasses.replace(config, device_type="cpu:0")], options)
     parent, *children = runs(store)
-    assert [c.data.params["device_type"] for c in children] == ["cpu", "cpu"]
+    assert [c.data.params["device_type"] for c in children] == ["cpu", "cpu:0"]
     histories = [
         [point.value for point in store.get_metric_history(c.info.run_id, "test_loss")]
         for c in children
@@ -199,7 +215,7 @@ def test_two_devices_are_children_with_the_same_history(small_data, store):
 
 
 def test_one_device_is_a_child_too(small_data, store):
-    launch("cpu_vs_gpu", cpu_vs_gpu(DevicesOptions(devices="cpu", epochs=1)))
+    train(cpu_vs_gpu, DevicesOptions(devices="cpu", epochs=1))
     parent, child = runs(store)
     assert parent.data.tags["recipe"] == "cpu_vs_gpu"
     assert child.data.tags["recipe"] == "mlp_torch"

@@ -1,91 +1,101 @@
 """Runs a recipe's Configs, each as one training in one MLflow run, and reports on them."""
 
 import inspect
-import tempfile
-from pathlib import Path
+import os
+from collections.abc import Sequence
 
-from eml import tracking
-from eml.config import Config
-from eml.data import load
-from eml.errors import CheckError
-from eml.gradient_check import TOLERANCE, check_gradients
-from eml.history import Selection, load_history
-from eml.identity import training_digest
-from eml.progress import Display
-from eml.recipes import RECIPES, RESUMED
-from eml.stopping import signals_held
-from eml.train import Training
+from eml import resuming, tracking
+from eml.config import Config, ConfigError
+from eml.data import fetch
+from eml.errors import UserError
+from eml.identity import plan_digest
+from eml.optimizers import compare_optimizers
+from eml.plan import Plan, probe_costs, search_plan, states
+from eml.recipes import RECIPES, LaunchOptions, ResumeOptions, SearchOptions
+from eml.reporting import report
+from eml.store import open_store
+from eml.tracked import Task, train
+from eml.trainings import Trainings
+from eml.work import Inline, Launcher
 
 
-def launch(recipe: str, configs: list[Config], check: bool = False) -> None:
-    """Train each Config in this process, one after the other, and log the recipe's figures.
+class LaunchError(UserError):
+    """Some of several trainings failed; the message says which, and why."""
+
+    exit_code = 1
+
+
+def launch(recipe: str, configs: Sequence[Config], options: ResumeOptions) -> None:
+    """Train each Config and log the recipe's figures.
 
     A recipe's own training writes into the run that `mlflow run` made, if there is one. A recipe
-    made of other recipes' trainings makes that run the parent, and each training a nested child.
+    made of several trainings makes that run the parent, and each training a nested child.
 
-    check: compare the hand-written gradients with numerical ones first.
+    Raises LaunchError, after all others are done, if a training failed.
     """
-    if [config.recipe for config in configs] == [recipe]:
-        with _run(configs[0], nested=False) as run_id:
-            _train(configs[0], check)
-            _report(recipe, [run_id])
+    if not isinstance(options, LaunchOptions):
+        (config,) = configs
+        train(Task(config=config, resume=options.resume, check=getattr(options, "check", False)))
         return
-    with tracking.run(recipe, _description(recipe), {"recipe": recipe}):
-        run_ids, reused = [], []
-        for number, config in enumerate(configs, start=1):
-            print(f"training {number} of {len(configs)}: {config.run_name}", flush=True)
-            if recipe in RESUMED and (done := tracking.finished_training(training_digest(config))):
-                print(f"finished already, as run {done}", flush=True)
-                reused.append(done)
-                tracking.log_reused(reused)
-                run_ids.append(done)
-                continue
-            with _run(config, nested=True) as run_id:
-                _train(config)
-            run_ids.append(run_id)
-        _report(recipe, run_ids)
+    with launcher_of(configs, options) as launcher:
+        for dataset in {config.dataset: None for config in configs}:
+            fetch(dataset)  # once, before several want it
+        if options.dry_run:
+            _show_plan(recipe, configs, options, launcher)
+            return
+        with resuming.run(
+            plan_digest(recipe, configs, options),
+            recipe,
+            inspect.getdoc(RECIPES[recipe]),
+            {"recipe": recipe},
+            resume=options.resume,
+        ) as run:
+            print(f"{recipe}: {tracking.where()}", flush=True)
+            trainings = Trainings(recipe, run.run_id, launcher, options)
+            if isinstance(options, SearchOptions):
+                compare_optimizers(configs, options, trainings)
+            else:
+                trainings.train(configs)
+                if made := trainings.made_of(configs):
+                    report(recipe, made)
+            if failed := trainings.failed:
+                reasons = "; ".join(f"{c.run_name}: {reason}" for c, reason in failed.items())
+                total = len(failed) + len(trainings.run_ids)
+                raise LaunchError(f"{len(failed)} of {total} trainings failed: {reasons}")
 
 
-def _description(recipe: str) -> str:
-    return inspect.getdoc(RECIPES[recipe])
+def _show_plan(
+    recipe: str, configs: Sequence[Config], options: LaunchOptions, launcher: Launcher
+) -> None:
+    open_store()
+    costs = probe_costs(configs, launcher, options.jobs)
+    if isinstance(options, SearchOptions):
+        plan, left_out = search_plan(configs, options, costs)
+    else:
+        plan, left_out = Plan(configs, options, costs, states(recipe, configs, options)), []
+    text = "\n".join([str(plan), *left_out])
+    print(text)
+    if "MLFLOW_RUN_ID" in os.environ:
+        with tracking.run(f"plan of {recipe}", text, {"recipe": "plan"}):
+            pass
 
 
-def _run(config: Config, nested: bool):
-    tags = {"recipe": config.recipe}
-    return tracking.run(config.run_name, _description(config.recipe), tags, nested=nested)
+def launcher_of(configs: Sequence[Config], options: LaunchOptions) -> Launcher:
+    """The launcher that the options name.
 
+    Raises ConfigError if trainings would share a GPU without being asked to.
+    """
+    if options.launcher == "inline":
+        return Inline()
+    from eml.local import Workers  # what only its launcher needs
 
-def _train(config: Config, check: bool = False) -> None:
-    dataset = load(config.dataset, config.subset, config.seed)
-    if check:
-        error = check_gradients(config, dataset)
-        tracking.log_metrics({"gradient_check_error": error})
-        print(f"gradients against central differences: worst relative error {error:.1e}")
-        if not error < TOLERANCE:
-            raise CheckError("the gradients are wrong: see gradient_check_error")
-    training = Training(config, dataset)
-    hardware = training.learner.hardware
-    tracking.log_setup(config, dataset, training.learner)
-    print(f"{config.run_name}: {tracking.where()}")
-    print(
-        f"{config.device_type}: {hardware['hardware']}, {hardware['threads']} threads", flush=True
-    )
-    records = []
-    with Display(training) as display:
-        for record in training:
-            tracking.log_record(record)
-            display.show(record)
-            records.append(record)
-    tracking.log_result(records)
-    if not records[-1].diverged:
-        tracking.log_model(training.learner.state(), config)
+    gpus = 0
+    if any(config.device_type == "cuda" for config in configs):
+        import torch
 
-
-def _report(recipe: str, run_ids: list[str]) -> None:
-    from eml.report import FIGURES, write_report  # matplotlib: the first batch need not wait for it
-
-    with signals_held():
-        history, _ = load_history(Selection(runs=run_ids))
-    with tempfile.TemporaryDirectory() as folder:
-        print(write_report(FIGURES[recipe], history, Path(folder)))
-        tracking.log_files(Path(folder))
+        gpus = torch.cuda.device_count()
+        if options.jobs > gpus and not options.share_gpu:
+            raise ConfigError(
+                f"jobs={options.jobs}: there are {gpus} GPUs; give as many jobs, or share_gpu=true"
+            )
+    return Workers(options.jobs, gpus)

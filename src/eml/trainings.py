@@ -1,0 +1,88 @@
+"""The trainings of one parent run: those that the store has, and those still to be made."""
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from eml import tracking
+from eml.config import Config
+from eml.history import Selection, load_history
+from eml.identity import training_digest
+from eml.recipes import REUSING, LaunchOptions
+from eml.stopping import signals_held
+from eml.tracked import Task
+from eml.work import Launcher
+
+
+class Trainings:
+    """Makes trainings as children of a parent run, and remembers the run of each Config."""
+
+    def __init__(self, recipe: str, parent: str, launcher: Launcher, options: LaunchOptions):
+        self.parent, self.launcher, self.options = parent, launcher, options
+        self.reusing = recipe in REUSING
+        self.run_ids: dict[Config, str] = {}
+        self.reused: list[str] = []
+        self.failed: dict[Config, str] = {}
+        self._begun: set[Config] = set()
+
+    def train(self, configs: Sequence[Config], until: int | None = None) -> None:
+        """Train what the store does not hold finished, to the end or to the epoch `until`."""
+        missing = []
+        for config in configs:
+            done = self.finished(config, until)
+            if done is None:
+                missing.append(config)
+                continue
+            if config not in self.run_ids:
+                print(f"done already: {config.run_name}, run {done}", flush=True)
+            if done not in self.reused and not tracking.is_child(done, self.parent):
+                self.reused.append(done)
+                tracking.log_reused(self.reused)
+            self.run_ids[config] = done
+        tasks = [
+            Task(
+                config=config,
+                parent=self.parent,
+                # What this plan itself has paused goes on in any case.
+                resume=self.options.resume or config in self._begun,
+                borrow=self.reusing and self.options.resume,
+                until=until,
+                at_once=self.options.jobs,
+            )
+            for config in missing
+        ]
+        self._begun.update(missing)
+        ended = self.launcher.run(tasks)
+        made = tracking.children(self.parent)
+        for task in tasks:
+            reason = ended[task].reason
+            for former in (self.failed, self.run_ids):
+                former.pop(task.config, None)
+            if reason:
+                self.failed[task.config] = reason
+            else:
+                self.run_ids[task.config] = made[training_digest(task.config)]
+
+    def finished(self, config: Config, until: int | None = None) -> str | None:
+        """The run that counts as this training, if it is finished.
+
+        Or was given up by another search, but not before the epoch `until`.
+        """
+        digest = training_digest(config)
+        if not (self.reusing and self.options.resume):
+            return tracking.finished_training(digest, self.parent)
+        done = tracking.finished_training(digest)
+        return done if done or until is None else tracking.pruned_training(digest, until)
+
+    def made_of(self, configs: Iterable[Config]) -> list[str]:
+        """The run ids of those that have not failed."""
+        return [self.run_ids[config] for config in configs if config in self.run_ids]
+
+    def histories(self, configs: Iterable[Config]) -> dict[Config, pd.DataFrame]:
+        """What the store holds of those that have not failed."""
+        ids = {self.run_ids[config]: config for config in configs if config in self.run_ids}
+        if not ids:
+            return {}
+        with signals_held():
+            history, _ = load_history(Selection(runs=list(ids)))
+        return {ids[run_id]: rows for run_id, rows in history.groupby("run_id", sort=False)}
