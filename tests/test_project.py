@@ -17,6 +17,7 @@ from eml.config import OPTIMIZERS
 from eml.recipes import RECIPES
 
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
+TYPED = {True: "true", False: "false"}  # MLflow knows no truth values
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -29,10 +30,10 @@ def test_mlproject_has_the_recipes_with_their_options_and_defaults():
     for name, options_class in options_of.items():
         entry = PROJECT["entry_points"][name]
         fields = dataclasses.fields(options_class)
-        # MLflow knows no truth values: "false" is how its user would type one.
-        assert {f.name: "false" if f.default is False else f.default for f in fields} == {
-            key: value["default"] for key, value in entry["parameters"].items()
-        }
+        assert {
+            f.name: TYPED.get(f.default, f.default) if f.type.__origin__ is bool else f.default
+            for f in fields
+        } == {key: value["default"] for key, value in entry["parameters"].items()}
         kinds = {str: "string", int: "int", float: "float", bool: "string"}
         for field in fields:
             expected = kinds[field.type.__origin__]

@@ -12,6 +12,7 @@ from eml.recipes import (
     MLPOptions,
     NumpyOptions,
     Options,
+    SearchOptions,
     SweepOptions,
     TwinOptions,
     cifar_cnn,
@@ -21,6 +22,7 @@ from eml.recipes import (
     main,
     mlp_numpy,
     mlp_torch,
+    optimizers,
 )
 
 
@@ -134,13 +136,37 @@ def test_cuda_without_a_gpu_is_refused():
 
 def test_main_trains_each_of_the_others_on_a_subset():
     configs = main(FirstLookOptions(device="cpu"))
-    several = ("main", "lr_sweep", "cpu_vs_gpu", "mlp_vs_cnn")  # made of the others' trainings
+    several = (
+        "main",
+        "lr_sweep",
+        "cpu_vs_gpu",
+        "mlp_vs_cnn",
+        "optimizers",
+    )  # made of the others' trainings
     assert [c.recipe for c in configs] == [name for name in RECIPES if name not in several]
     assert all(c.subset == 1000 and c.epochs == 2 for c in configs)
 
 
 def test_main_takes_the_smallest_subset():
     assert all(c.batch_size == 50 for c in main(FirstLookOptions(subset=50, device="cpu")))
+
+
+@pytest.mark.parametrize(
+    ("validation", "message"),
+    [(5, "validation=5: give 10 to 25000, half of the training"), (25001, "validation=25001: ")],
+)
+def test_a_validation_split_that_is_too_small_or_large_is_refused(validation, message):
+    (config,) = cifar_cnn(Options(device="cpu"))
+    with pytest.raises(ConfigError, match=message):
+        replace(config, validation=validation)
+
+
+def test_the_grid_of_optimizers_holds_a_tenth_out():
+    configs = optimizers(SearchOptions(device="cpu", seeds="7,8"))
+    assert len(configs) == 20
+    assert {(c.validation, c.seed, c.recipe) for c in configs} == {(5000, 7, "cifar_cnn")}
+    (small, *_) = optimizers(SearchOptions(device="cpu", subset=2000))
+    assert (small.subset, small.validation) == (2000, 200)
 
 
 def test_run_name():

@@ -12,11 +12,11 @@ import click
 
 from eml.compare_options import CompareOptions
 from eml.config import AUTO, resolve_device
-from eml.data import SPECS, cache_file, fetch, load
+from eml.data import SPECS, cache_file, fetch
 from eml.download import Limits
 from eml.errors import UserError
 from eml.gradients import SHEET, read_exercise, solve
-from eml.recipes import RECIPES
+from eml.recipes import RECIPES, LaunchOptions
 from eml.stopping import Stopped, raise_on_signals, stop_with_parent
 
 # Modules that import torch or mlflow take seconds: each command imports those that it needs.
@@ -27,18 +27,24 @@ def cli():
     """Experiments of the course Embedded Machine Learning, tracked in MLflow."""
 
 
-def recipe_command(name: str) -> click.Command:
-    """The command of a recipe: an option for each field of its options, with its default."""
+def recipe_command(name: str, **fixed) -> click.Command:
+    """The command of a recipe: an option for each field of its options, with its default.
+
+    fixed: values of options that the command does not have.
+    """
     recipe = RECIPES[name]
     options_class = inspect.signature(recipe).parameters["options"].annotation
 
     def callback(**values):
-        configs = recipe(options_class(**values))
+        options = options_class(**values, **fixed)
+        configs = recipe(options)
         from eml.launch import launch
 
-        launch(name, configs, check=values.get("check", False))
+        launch(name, configs, options)
 
-    return _command(name, options_class, inspect.getdoc(recipe), callback)
+    command = _command(name, options_class, inspect.getdoc(recipe), callback)
+    command.params = [option for option in command.params if option.name not in fixed]
+    return command
 
 
 class TrueOrFalse(click.Choice):
@@ -69,6 +75,18 @@ def _command(name: str, options_class: type, help_text: str, callback) -> click.
 
 for _name in RECIPES:
     cli.add_command(recipe_command(_name))
+
+
+@cli.group()
+def plan():
+    """Show what a recipe of several trainings is going to do, what of it is done, and how long the
+    rest takes. Some batches of each kind are trained, to try them; nothing is kept.
+    """
+
+
+for _name, _recipe in RECIPES.items():
+    if issubclass(inspect.signature(_recipe).parameters["options"].annotation, LaunchOptions):
+        plan.add_command(recipe_command(_name, dry_run=True))
 
 
 def _compare(**values):
@@ -141,24 +159,24 @@ def data(dataset: str, torchvision_dir: Path | None, min_rate: float):
 @click.argument("run_id")
 @click.option("--device", default=AUTO, show_default=True, help="auto, cpu or cuda")
 def evaluate(run_id: str, device: str):
-    """Load the weights of RUN_ID and compare their test accuracy with the logged one.
+    """Load the weights of RUN_ID and compare their accuracy with the logged one.
 
     Ends with exit code 1 if they differ by more than 0.1 percentage points, which another
     processor's rounding cannot explain.
     """
     device_type = resolve_device(device)
     from eml import tracking
-    from eml.train import make_learner
+    from eml.train import load_for, make_learner
 
     config, weights, logged = tracking.load_model(run_id)
     if config.framework == "torch":
         config = dataclasses.replace(config, device_type=device_type)
-    learner = make_learner(config, load(config.dataset, config.subset, config.seed))
+    learner = make_learner(config, load_for(config))
     learner.load_state(weights)
-    score = learner.evaluate("test")
+    score = learner.evaluate(config.evaluated)
     click.echo(
-        f"{config.run_name}: test accuracy {score.accuracy:.4f} on {score.examples} images, "
-        f"logged {logged:.4f}"
+        f"{config.run_name}: {config.evaluated} accuracy {score.accuracy:.4f} "
+        f"on {score.examples} images, logged {logged:.4f}"
     )
     if abs(score.accuracy - logged) > 1e-3:
         click.echo("they differ", err=True)

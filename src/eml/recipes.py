@@ -3,7 +3,7 @@
 Every default is written here, once: in the fields of the options.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Annotated
 
 from eml.config import (
@@ -12,19 +12,49 @@ from eml.config import (
     DEVICES,
     DTYPES,
     INITIAL_WEIGHTS,
+    LAUNCHERS,
     MOMENTUM,
     OPTIMIZERS,
+    PRUNING,
     Config,
     ConfigError,
+    one_of,
     resolve_device,
     resolve_learning_rate,
 )
+from eml.data import SPECS
 
 # Options that several classes have, with their help.
 Seed = Annotated[int, "decides initial weights, order of the data, and the subset"]
 Device = Annotated[str, f"one of {', '.join(DEVICES)}"]
 OptimizerName = Annotated[str, f"one of {', '.join(OPTIMIZERS)}"]
 Init = Annotated[str, f"initial weights, {' or '.join(INITIAL_WEIGHTS)}"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumeOptions:
+    """How a training is begun."""
+
+    resume: Annotated[bool, "go on where an interrupted run of the same ended"] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchOptions(ResumeOptions):
+    """How several trainings are run."""
+
+    launcher: Annotated[str, f"{' or '.join(LAUNCHERS)}: in this process, or in workers of it"] = (
+        "inline"
+    )
+    jobs: Annotated[int, "trainings at once of launcher=local, which divide the cores"] = 1
+    share_gpu: Annotated[bool, "let several trainings at once use one GPU"] = False
+    dry_run: Annotated[bool, "show the trainings, try and time each kind, and end"] = False
+
+    def __post_init__(self):
+        one_of("launcher", self.launcher, LAUNCHERS)
+        if self.jobs < 1:
+            raise ConfigError(f"jobs={self.jobs}: give 1 or more")
+        if self.jobs > 1 and self.launcher == "inline":
+            raise ConfigError(f"jobs={self.jobs} has no effect with launcher=inline: give local")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +69,13 @@ class SharedOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(SharedOptions):
-    """Options of a single training."""
+    """Options of trainings with one seed."""
 
     seed: Seed = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class NumpyOptions(TrainingOptions):
+class NumpyOptions(ResumeOptions, TrainingOptions):
     """Options of the NumPy MLP."""
 
     lr: Annotated[float, "learning rate"] = OPTIMIZERS["sgd"].learning_rate["mlp"]
@@ -53,7 +83,7 @@ class NumpyOptions(TrainingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepOptions(SharedOptions):
+class SweepOptions(LaunchOptions, SharedOptions):
     """Options of the sweep over learning rates."""
 
     lrs: Annotated[str, "at least five learning rates from 0.001 to 1"] = (
@@ -63,14 +93,14 @@ class SweepOptions(SharedOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DevicesOptions(TrainingOptions):
+class DevicesOptions(LaunchOptions, TrainingOptions):
     """Options of the comparison of devices."""
 
     devices: Annotated[str, "one training on each; cpu for the CPU alone"] = "cpu,cuda"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(TrainingOptions):
+class Options(ResumeOptions, TrainingOptions):
     """Options of a training in PyTorch."""
 
     optimizer: OptimizerName = "sgd"
@@ -80,7 +110,7 @@ class Options(TrainingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairOptions(TrainingOptions):
+class PairOptions(LaunchOptions, TrainingOptions):
     """Options of two networks that are trained alike."""
 
     optimizer: OptimizerName = Options.optimizer
@@ -103,7 +133,22 @@ class TwinOptions(MLPOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FirstLookOptions:
+class SearchOptions(LaunchOptions, SharedOptions):
+    """Options of the comparison of optimizers."""
+
+    optimizers: Annotated[str, f"some of {', '.join(OPTIMIZERS)}"] = "sgd,momentum,adam,rmsprop"
+    lrs: Annotated[str, "learning rates of the grid, two or more"] = "0.1,0.03,0.01,0.003,0.001"
+    seeds: Annotated[str, "the grid is trained with the first, the winners with all"] = "1,2,3"
+    device: Device = Options.device
+    prune: Annotated[str, f"stop weak trainings of the grid early: {' or '.join(PRUNING)}"] = (
+        "halving"
+    )
+    extend: Annotated[int, "steps beyond the grid, for an optimizer that is best at its edge"] = 2
+    budget_minutes: Annotated[float, "what does not fit in is left out; 0: no limit"] = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstLookOptions(LaunchOptions):
     """Options of the first look at every training."""
 
     epochs: Annotated[int, "passes over the training images"] = 2
@@ -137,6 +182,8 @@ def mlp_numpy(options: NumpyOptions) -> list[Config]:
             optimizer="sgd",
             learning_rate=options.lr,
             momentum=MOMENTUM,
+            seed=options.seed,
+            validation=0,
             device_type="cpu",
             **_shared(options),
         )
@@ -159,13 +206,12 @@ def lr_sweep(options: SweepOptions) -> list[Config]:
     rates = _numbers("lrs", options.lrs, float)
     if len(rates) < 5 or not all(0.001 <= rate <= 1 for rate in rates):
         raise ConfigError(f"lrs={options.lrs}: give at least five learning rates from 0.001 to 1")
-    seeds = _numbers("seeds", options.seeds, int)
-    shared = {key: value for key, value in asdict(options).items() if key not in ("lrs", "seeds")}
+    seeds = seeds_of(options)
     return [
         config
         for seed in seeds
         for rate in rates
-        for config in mlp_numpy(NumpyOptions(lr=rate, seed=seed, **shared))
+        for config in mlp_numpy(NumpyOptions(lr=rate, seed=seed, **_shared(options)))
     ]
 
 
@@ -198,8 +244,7 @@ def cpu_vs_gpu(options: DevicesOptions) -> list[Config]:
     Source: sheet 3, task 3.2.
     """
     devices = _listed("devices", options.devices)
-    shared = {key: value for key, value in asdict(options).items() if key != "devices"}
-    (config,) = mlp_torch(TwinOptions(device="cpu", **shared))
+    (config,) = mlp_torch(TwinOptions(device="cpu", seed=options.seed, **_shared(options)))
     if unknown := [device for device in devices if device not in ("cpu", "cuda")]:
         raise ConfigError(f"devices={options.devices}: no {unknown[0]}, give cpu, cuda or both")
     if "cuda" in devices and resolve_device(AUTO) == "cpu":
@@ -256,8 +301,60 @@ def mlp_vs_cnn(options: PairOptions) -> list[Config]:
 
     Source: sheet 3, task 3.3.
     """
-    shared = asdict(options)
+    shared = _shared(options) | {
+        "seed": options.seed,
+        "optimizer": options.optimizer,
+        "device": options.device,
+    }
     return [*cifar_mlp(MLPOptions(**shared)), *cifar_cnn(Options(**shared))]
+
+
+def optimizers(options: SearchOptions) -> list[Config]:
+    """Optimizers on the CNN and CIFAR-10, each at the learning rate that suits it best.
+
+    Question: how does the test accuracy develop, over epochs and over training time, with each?
+
+    Varies: the optimizer, its learning rate, and the seed. Fixed: all else, as in cifar_cnn.
+
+    Protocol, after DeepOBS (Schneider et al. 2019) and AlgoPerf (Dahl et al. 2023): the grid of
+    optimizers and rates is trained with one seed, a tenth of the training images held out, class by
+    class, for validation. An optimizer's rate is the one with the highest validation accuracy of
+    any epoch; a best rate at the grid's edge extends the grid by a step. The winners are trained on
+    all training images with all seeds, never stopped early, and only these see the test images. A
+    diverged training is a failure of its rate.
+
+    Expected: by its own estimate about 6 hours with launcher=local and jobs=2 on two CPU cores, 10
+    if nothing is pruned and every grid is extended; not run in full so far.
+
+    Source: sheet 3, task 3.4.
+    """
+    names = _listed("optimizers", options.optimizers)
+    rates = _numbers("lrs", options.lrs, float)
+    if len(rates) < 2:
+        raise ConfigError(f"lrs={options.lrs}: give at least two learning rates")
+    one_of("prune", options.prune, PRUNING)
+    if options.extend < 0:
+        raise ConfigError(f"extend={options.extend}: give 0 or more")
+    if not options.budget_minutes >= 0:
+        raise ConfigError(f"budget_minutes={options.budget_minutes}: give 0 or more")
+    seed, *_ = seeds_of(options)
+    if options.subset and options.subset < 100:  # of a tenth of them, one of each class
+        raise ConfigError(f"subset={options.subset}: give 100 or more, or 0 for all")
+    images = options.subset or SPECS["cifar10"].train_size
+    shared = _shared(options) | {"seed": seed}
+    grid = [
+        config
+        for name in names
+        for rate in rates
+        for config in cifar_cnn(Options(optimizer=name, lr=str(rate), device="cpu", **shared))
+    ]
+    device = resolve_device(options.device)
+    return [replace(c, validation=images // 10, device_type=device) for c in grid]
+
+
+def seeds_of(options: SearchOptions | SweepOptions) -> list[int]:
+    """The seeds of the trainings."""
+    return _numbers("seeds", options.seeds, int)
 
 
 def main(options: FirstLookOptions) -> list[Config]:
@@ -292,24 +389,19 @@ RECIPES = {
         cifar_mlp,
         cifar_cnn,
         mlp_vs_cnn,
+        optimizers,
     )
 }
 
 
-# Their trainings are taken from the store where it holds them finished, so that one that was
-# interrupted goes on. Not those that compare times: they belong to one machine and one hour.
-RESUMED = {"lr_sweep"}
+# They take trainings from the store that others have made. Not those that compare times: these
+# belong to one machine and one hour.
+REUSING = {"lr_sweep", "optimizers"}
 
 
-def _shared(options: TrainingOptions) -> dict[str, int | str]:
-    """The fields of a Config that every training takes from its options as they are."""
-    return {
-        "epochs": options.epochs,
-        "batch_size": options.batch_size,
-        "seed": options.seed,
-        "subset": options.subset,
-        "dtype": options.dtype,
-    }
+def _shared(options: SharedOptions) -> dict[str, int | str]:
+    """What several trainings have in common: options and fields of Config alike."""
+    return {field.name: getattr(options, field.name) for field in fields(SharedOptions)}
 
 
 def _torch_config(options: Options, *, recipe: str, dataset: str, model: str) -> Config:
@@ -324,6 +416,8 @@ def _torch_config(options: Options, *, recipe: str, dataset: str, model: str) ->
         optimizer=options.optimizer,
         learning_rate=resolve_learning_rate(options.lr, options.optimizer, model),
         momentum=options.momentum,
+        seed=options.seed,
+        validation=0,
         device_type="cpu",
         **_shared(options),
     )

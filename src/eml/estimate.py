@@ -1,0 +1,61 @@
+"""How long trainings will take, from a few batches of each kind."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+from eml.config import Config
+from eml.train import load_for, make_learner, order_of
+
+PROBE_SECONDS = 3.0  # of training, and of evaluation
+# Measured with the CNN and Adam, whose checkpoints are the largest, and an SQLite store.
+SECONDS_A_TRAINING = 0.8  # its run, figures aside
+SECONDS_AN_EPOCH = 0.15  # its record and checkpoint
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a kind of training takes, in seconds."""
+
+    setup: float
+    train_image: float
+    evaluate_image: float
+
+    def seconds(self, train_images: int, evaluated_images: int, epochs: float) -> float:
+        """Of a training of so many epochs."""
+        epoch = train_images * self.train_image + evaluated_images * self.evaluate_image
+        before = self.setup + train_images * self.evaluate_image
+        return SECONDS_A_TRAINING + before + epochs * (epoch + SECONDS_AN_EPOCH)
+
+
+def probe(config: Config) -> Cost:
+    """Train some batches of a Config, and evaluate some images. Nothing is kept."""
+    make_learner(config, load_for(config))  # imports what is imported once in a process
+    start = perf_counter()
+    dataset = load_for(config)
+    learner = make_learner(config, dataset)
+    learner.synchronize()
+    setup = perf_counter() - start
+    order = order_of(config.seed, 1, len(dataset.labels["train"]))
+    images, seconds = 0, 0.0
+    while seconds < PROBE_SECONDS:
+        # More at a time where they are fast, so that the clock is read seldom.
+        size = max(config.batch_size, images)
+        start = perf_counter()
+        learner.train_epoch(order[:size])
+        learner.synchronize()
+        seconds += perf_counter() - start
+        images += min(size, len(order))
+    start = perf_counter()
+    learner.evaluate(config.evaluated)
+    learner.synchronize()
+    evaluation = (perf_counter() - start) / len(dataset.labels[config.evaluated])
+    return Cost(setup, seconds / images, evaluation)
+
+
+def makespan(durations: Sequence[float], at_once: int) -> float:
+    """How long jobs take that are begun in this order as workers get free."""
+    free = [0.0] * at_once
+    for duration in durations:
+        free[free.index(min(free))] += duration
+    return max(free)

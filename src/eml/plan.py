@@ -1,0 +1,244 @@
+"""What a recipe of several trainings is going to do, how long that takes, what fits a budget."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from eml import tracking
+from eml.checkpoints import places
+from eml.config import Config
+from eml.data import SPECS
+from eml.errors import UserError
+from eml.estimate import Cost, makespan
+from eml.identity import training_digest
+from eml.recipes import REUSING, LaunchOptions, SearchOptions, seeds_of
+from eml.search import REDUCTION, rungs
+from eml.work import Launcher, Probe
+
+Costs = dict[tuple, Cost]  # by kind
+SHARE_AT_AN_EDGE = 0.5  # of optimizers, about: so many extend the grid once
+
+
+class State(NamedTuple):
+    """Where a training stands."""
+
+    words: str
+    epochs: int  # that are done
+
+
+def kind(config: Config) -> tuple:
+    """What decides how long an image takes."""
+    return (
+        config.framework,
+        config.model,
+        config.dataset,
+        config.optimizer,
+        config.batch_size,
+        config.dtype,
+        config.device_type,
+    )
+
+
+def probe_costs(configs: Iterable[Config], launcher: Launcher, at_once: int) -> Costs:
+    """Try each kind of training, as many at once as are going to run at once.
+
+    Raises UserError if one does not work.
+    """
+    kinds = {kind(config): config for config in configs}
+    probes = [Probe(config=config) for config in kinds.values()]
+    # All workers have to be busy, or the last one would have the machine to itself.
+    for number in range(-len(probes) % at_once):
+        probes.append(replace(probes[number % len(kinds)], number=number + 1))
+    ended = launcher.run(probes)
+    if failed := [f"{p.config.run_name}: {ended[p].reason}" for p in probes if ended[p].reason]:
+        raise UserError(failed[0])
+    return {kind(probe.config): ended[probe].cost for probe in probes}
+
+
+def seconds_of(config: Config, costs: Costs, epochs: float, begun: bool = False) -> float:
+    """Of so many epochs of a training, from its beginning or from a pause on."""
+    train = (config.subset or SPECS[config.dataset].train_size) - config.validation
+    evaluated = config.validation or (config.subset // 5 or SPECS[config.dataset].test_size)
+    cost = costs[kind(config)]
+    seconds = cost.seconds(train, evaluated, epochs)
+    return seconds - cost.evaluate_image * train if begun else seconds
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The trainings of a recipe, or of a search with so many seeds and steps beyond the grid."""
+
+    configs: Sequence[Config]
+    options: LaunchOptions
+    costs: Costs
+    done: Mapping[Config, State]
+    seeds: tuple[int, ...] = ()
+    extend: int = 0
+    winners_done: int = 0  # trainings of winners that the store has
+
+    @property
+    def expected(self) -> float:
+        """Seconds, from nothing on."""
+        if not self._searches:
+            return self.whole(self.configs)
+        return self._grid(self.options.prune == "halving") + self._beyond() + self.finals()
+
+    @property
+    def longest(self) -> float:
+        """Seconds, if nothing is pruned and the grid is extended as far as it may be."""
+        if not self._searches:
+            return self.expected
+        beyond = self.extend * self.whole(self._each().values())
+        return self._grid(prune=False) + beyond + self.finals()
+
+    @property
+    def left(self) -> float:
+        """Seconds that are to be expected after what is done already."""
+        done = sum(
+            seconds_of(config, self.costs, state.epochs)
+            for config, state in self.done.items()
+            if state.epochs
+        )
+        done /= self.options.jobs
+        if not self._searches:
+            return max(self.expected - done, 0.0)
+        winners = len(self._each()) * len(self.seeds)
+        missing = max(winners - self.winners_done, 0) / winners
+        if not missing:  # then the search before them is over as well
+            return 0.0
+        grid = max(self._grid(self.options.prune == "halving") - done, 0.0)
+        return grid + self._beyond() + missing * self.finals()
+
+    def whole(self, configs: Iterable[Config]) -> float:
+        """Seconds that these trainings take from beginning to end."""
+        durations = [seconds_of(config, self.costs, config.epochs) for config in configs]
+        return makespan(durations, self.options.jobs)
+
+    def finals(self) -> float:
+        """Seconds that the winners take with all seeds."""
+        configs = [replace(config, validation=0) for config in self._each().values()]
+        return self.whole(config for config in configs for _ in self.seeds)
+
+    @property
+    def _searches(self) -> bool:
+        return isinstance(self.options, SearchOptions)
+
+    def _each(self) -> dict[str, Config]:
+        return {config.optimizer: config for config in self.configs}
+
+    def _grid(self, prune: bool) -> float:
+        epochs = self.configs[0].epochs
+        alive = {
+            optimizer: float(sum(config.optimizer == optimizer for config in self.configs))
+            for optimizer in self._each()
+        }
+        seconds, done = 0.0, 0
+        for until in [*(rungs(epochs) if prune else []), epochs]:
+            durations = []
+            for optimizer, config in self._each().items():
+                one = seconds_of(config, self.costs, until - done, begun=done > 0)
+                durations += [one] * round(alive[optimizer])
+                alive[optimizer] = expected_survivors(round(alive[optimizer]))
+            seconds += makespan(durations, self.options.jobs)
+            done = until
+        return seconds
+
+    def _beyond(self) -> float:
+        if not self.extend:
+            return 0.0
+        each = list(self._each().values())
+        return self.whole(each[: max(1, round(SHARE_AT_AN_EDGE * len(each)))])
+
+    def __str__(self) -> str:
+        """For people: the trainings and where they stand, and the time that is to be expected."""
+        lines = [f"  {config.run_name}: {self.done[config].words}" for config in self.configs]
+        if self._searches:
+            lines.append(
+                f"  then the best rate each of {', '.join(self._each())} on all training images, "
+                f"with the seeds {', '.join(map(str, self.seeds))}"
+            )
+            total = len(self._each()) * len(self.seeds)
+            counted = f"{len(self.configs)} trainings on the grid and {total} of winners"
+        else:
+            counted = f"{len(self.configs)} trainings"
+        time = f"about {duration(self.left)}"
+        if self.longest > 1.05 * self.expected:
+            time += f", {duration(self.longest)} if nothing is pruned and every grid is extended"
+        at_once = f", {self.options.jobs} at once" if self.options.jobs > 1 else ""
+        return "\n".join([*lines, f"{counted}{at_once}: {time}"])
+
+
+def search_plan(
+    grid: Sequence[Config], options: SearchOptions, costs: Costs
+) -> tuple[Plan, list[str]]:
+    """What fits the budget, and a line for each thing that is left out for it.
+
+    Raises UserError if not even one seed without a step beyond the grid fits.
+    """
+    seeds = tuple(seeds_of(options))
+    done = states("optimizers", grid, options)
+    plan = Plan(grid, options, costs, done, seeds, options.extend, _winners_done(grid, options))
+    budget = 60 * options.budget_minutes
+    left_out = []
+    if budget and plan.left > budget and plan.extend:
+        plan = replace(plan, extend=0)
+        left_out.append("steps beyond the grid are left out")
+    while budget and plan.left > budget:
+        if len(plan.seeds) == 1:
+            raise UserError(
+                f"budget_minutes={options.budget_minutes:g}: the least, with one seed, takes about "
+                f"{duration(plan.left)}; give more, or fewer epochs, rates or optimizers, or a "
+                "subset"
+            )
+        left_out.append(f"seed {plan.seeds[-1]} is left out")
+        plan = replace(plan, seeds=plan.seeds[:-1])
+    return plan, left_out
+
+
+def expected_survivors(trainings: int) -> float:
+    """How many pass a rung, on average over the orders in which they may come to it.
+
+    The i-th passes if it is among the best i // REDUCTION of those so far, or the best of all.
+    """
+    return sum(max(1, i // REDUCTION) / i for i in range(1, trainings + 1))
+
+
+def duration(seconds: float) -> str:
+    """For people: "40 s", "12 min", "3 h 5 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def states(recipe: str, configs: Iterable[Config], options: LaunchOptions) -> dict[Config, State]:
+    """Where trainings stand, by what of the store and the checkpoints is going to be used."""
+    found = {}
+    for config in configs:
+        digest = training_digest(config)
+        done, epochs = None, 0
+        if options.resume and recipe in REUSING:
+            done = tracking.finished_training(digest)
+        if options.resume and not done:
+            here = (p for p in places(digest) if tracking.of_checkpoint(p.name))
+            epochs = max((place.epochs() for place in here), default=0)
+        if done:
+            found[config] = State(f"done, run {done}", config.epochs)
+        elif epochs:
+            found[config] = State(f"{epochs} of {config.epochs} epochs done", epochs)
+        else:
+            found[config] = State(f"{config.epochs} epochs to do", 0)
+    return found
+
+
+def _winners_done(grid: Sequence[Config], options: SearchOptions) -> int:
+    """How many trainings of winners there are, whichever rate of an optimizer it is that wins."""
+    if not options.resume:
+        return 0
+    pairs = {
+        (config.optimizer, seed)
+        for config in grid
+        for seed in seeds_of(options)
+        if tracking.finished_training(training_digest(replace(config, validation=0, seed=seed)))
+    }
+    return len(pairs)
