@@ -51,6 +51,20 @@ def test_bad_input_is_one_line_and_code_2(arguments, message, store, environment
     assert runs(store) == []
 
 
+def test_a_folder_that_cannot_be_written_is_named(store, environment, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path / "file" / "checkpoints"))
+    result = call(eml_command("mlp_numpy", "--epochs", "1"))
+    assert result.returncode == 2
+    assert re.fullmatch(
+        "eml: no checkpoints can be kept in .*: Not a directory; set .*\n", result.stderr
+    )
+    monkeypatch.setenv("EML_CHECKPOINT_DIR", "checkpoints")
+    result = call(eml_command("mlp_numpy", "--epochs", "1"))
+    assert result.stderr == "eml: EML_CHECKPOINT_DIR=checkpoints: give an absolute path\n"
+    assert runs(store) == []
+
+
 def test_no_arguments_show_the_commands(environment):
     result = call(eml_command())
     assert result.returncode == 0

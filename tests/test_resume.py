@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import os
 import random
+import shutil
 import signal
 import time
 
@@ -108,6 +109,15 @@ def test_a_checkpoint_is_replaced_whole_or_not_at_all(monkeypatch, tmp_path):
         with pytest.raises(OSError, match="disk full"):
             place.save(Checkpoint([], [], {"a": np.ones(3)}))
     assert place.load().state["a"].tolist() == [0, 0, 0]
+
+
+def test_a_checkpoint_that_cannot_be_written_is_an_os_error(monkeypatch, tmp_path):
+    monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path))
+    place = Place("digest", "run")
+    assert place.hold()
+    shutil.rmtree(place.file.parent)
+    with pytest.raises(OSError, match="No such file"):
+        place.save(Checkpoint([], [], {}))
 
 
 def test_a_damaged_checkpoint_is_passed_over(small_data, store, monkeypatch):

@@ -59,7 +59,7 @@ class Place:
         self.lock.release()
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Replace the checkpoint, all of it or nothing. Raises OSError if there is no room."""
+        """Replace the checkpoint, all of it or nothing. Raises OSError if it cannot be written."""
         metadata = {
             "records": json.dumps([asdict(record) for record in checkpoint.records]),
             "timestamps": json.dumps(checkpoint.timestamps),
@@ -67,7 +67,10 @@ class Place:
         part = self.file.with_suffix(".part")
         # safetensors writes the memory as it lies, whatever the strides say.
         state = {name: np.asarray(value, order="C") for name, value in checkpoint.state.items()}
-        save_file(state, part, metadata)
+        try:
+            save_file(state, part, metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
         part.replace(self.file)
 
     def load(self) -> Checkpoint | None:

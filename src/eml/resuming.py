@@ -4,9 +4,11 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from eml import tracking
-from eml.checkpoints import Checkpoint, Place, free_places, new_place
+from eml.checkpoints import Checkpoint, Place, directory, free_places, new_place
+from eml.errors import UserError
 from eml.store import open_store
 from eml.tracking import CHECKPOINT, Paused, Unfinished
 
@@ -46,53 +48,67 @@ def run(
     """
     open_store()
     same, others = _interrupted(digest, parent)
-    old = next(iter([*same, *(others if borrow else [])]), None) if resume else None
-    for place, _ in [*same, *others]:
-        if old is None or place is not old[0]:
-            place.release()
-    checkpoint = old[0].load() if old else None
+    candidates = [*same, *(others if borrow else [])] if resume else []
+    old = candidates[0] if candidates else None
+    for other in [*same, *others]:
+        if other is not old:
+            other.place.release()
+    checkpoint = old.place.load() if old else Checkpoint([], [], {})
     given = "" if parent else os.environ.get("MLFLOW_RUN_ID", "")
-    own = old if old in same else None
-    goes_on = own is not None and given in ("", own[1].run_id)
-    if goes_on:
-        places = [own[0]]
-    else:
-        # Before there is a run: a process that is killed between the two leaves no run behind that
-        # the next one does not find.
-        places = [new_place(digest), *([old[0]] if old else [])]
-        places[0].save(checkpoint or Checkpoint([], [], {}))
+    # Its own run can be used again; or be taken over; a copy of another's is neither.
+    own = old.run.run_id if old in same else ""
+    goes_on = own and given in ("", own)
+    # Before there is a run: a process that is killed between the two leaves no run behind that the
+    # next one does not find.
+    place = old.place if goes_on else _new_place(digest, checkpoint)
     try:
         with tracking.run(
             name,
             description,
-            {**tags, CHECKPOINT: places[0].name},
+            {**tags, CHECKPOINT: place.name},
             parent=parent,
-            go_on_in=own[1].run_id if goes_on else "",
-            take_over=own[1].run_id if own and not goes_on else "",
-            before=old[1].tags if old else {},
+            go_on_in=own if goes_on else "",
+            take_over="" if goes_on else own,
+            before=old.run.tags if old else {},
         ) as run_id:
-            yield Resumed(run_id, places[0], checkpoint or Checkpoint([], [], {}), new=not goes_on)
+            yield Resumed(run_id, place, checkpoint, new=not goes_on)
     except Paused:
         pass
     else:
+        if own:
+            old.place.remove()
+        place.remove()
         # Whatever else was interrupted of it here is superseded.
         superseded, others = _interrupted(digest, parent)
-        for place, _ in superseded:
-            place.remove()
-        for place, _ in others:
-            place.release()
-        places[0].remove()
-        if own:
-            own[0].remove()
+        for former in superseded:
+            former.place.remove()
+        for other in others:
+            other.place.release()
     finally:
-        for place in places:
-            place.release()
+        place.release()
+        if old:
+            old.place.release()
 
 
-def _interrupted(
-    digest: str, parent: str
-) -> tuple[list[tuple[Place, Unfinished]], list[tuple[Place, Unfinished]]]:
-    """Unfinished runs of this store with this digest, newest first, each with its place, held.
+class _Interrupted(NamedTuple):
+    place: Place  # held
+    run: Unfinished
+
+
+def _new_place(digest: str, checkpoint: Checkpoint) -> Place:
+    try:
+        place = new_place(digest)
+        place.save(checkpoint)
+    except OSError as error:
+        raise UserError(
+            f"no checkpoints can be kept in {directory()}: {error.strerror or error}; set "
+            "EML_CHECKPOINT_DIR to a folder that can be written"
+        ) from error
+    return place
+
+
+def _interrupted(digest: str, parent: str) -> tuple[list[_Interrupted], list[_Interrupted]]:
+    """Unfinished runs of this store with this digest, newest first.
 
     First those with this parent, in the experiment where a new run would be made; then the others.
     """
@@ -105,5 +121,6 @@ def _interrupted(
         elif run is None:
             place.release()  # another store's
         else:
-            (same if (run.parent, run.experiment_id) == here else others).append((place, run))
+            where = (run.parent, run.experiment_id)
+            (same if where == here else others).append(_Interrupted(place, run))
     return same, others

@@ -113,8 +113,6 @@ def _start(parent: str, go_on_in: str, tags: Mapping[str, str]) -> mlflow.Active
             client.delete_tag(go_on_in, tag)
         active = mlflow.start_run(run_id=go_on_in, nested=bool(parent), tags=tags)
         MLFLOW_RUN_ID.unset()  # taken, as start_run() does it where no id is given
-        if parent:
-            mlflow.set_tag(MLFLOW_PARENT_RUN_ID, parent)
         return active
     if parent:
         return mlflow.start_run(
