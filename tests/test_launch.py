@@ -33,6 +33,10 @@ def sweep(**options) -> SweepOptions:
     return SweepOptions(**({"epochs": 1, "lrs": "1,0.5,0.1,0.05,0.01"} | options))
 
 
+def rates_of(children) -> list[str]:
+    return [child.data.params["learning_rate"] for child in children]
+
+
 def artifacts(store, run_id: str) -> Path:
     return Path(store.download_artifacts(run_id, ""))
 
@@ -71,13 +75,7 @@ def test_a_sweep_is_a_parent_with_a_child_for_each_rate(small_data, store, capsy
     train(lr_sweep, sweep())
     parent, *children = runs(store)
     assert parent.data.tags["recipe"] == "lr_sweep"
-    assert [c.data.params["learning_rate"] for c in children] == [
-        "1.0",
-        "0.5",
-        "0.1",
-        "0.05",
-        "0.01",
-    ]
+    assert rates_of(children) == ["1.0", "0.5", "0.1", "0.05", "0.01"]
     assert all(c.data.tags["mlflow.parentRunId"] == parent.info.run_id for c in children)
     folder = artifacts(store, parent.info.run_id)
     assert (folder / "test_accuracy_over_epochs.png").stat().st_size > 10_000
@@ -124,13 +122,7 @@ def test_an_interrupted_sweep_goes_on_in_its_own_run(small_data, store, monkeypa
     train(lr_sweep, sweep())
     parent, *children = runs(store)
     assert [run.info.run_id for run in (parent, *children)][:4] == [r.info.run_id for r in before]
-    assert [c.data.params["learning_rate"] for c in children] == [
-        "1.0",
-        "0.5",
-        "0.1",
-        "0.05",
-        "0.01",
-    ]
+    assert rates_of(children) == ["1.0", "0.5", "0.1", "0.05", "0.01"]
     assert all(run.info.status == "FINISHED" for run in (parent, *children))
     assert not any("stopped" in run.data.tags for run in (parent, *children))
     assert children[1].info.end_time == before[2].info.end_time  # not trained again

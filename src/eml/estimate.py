@@ -7,8 +7,8 @@ from time import perf_counter
 from eml.config import Config
 from eml.train import load_for, make_learner, order_of
 
-PROBE_SECONDS = 3.0  # of training, and of evaluation
-# Measured with the CNN and Adam, whose checkpoints are the largest, and an SQLite store.
+PROBE_SECONDS = 3.0  # of training
+# Rough guesses for an SQLite store, that matter little where an epoch takes seconds.
 SECONDS_A_TRAINING = 0.8  # its run, figures aside
 SECONDS_AN_EPOCH = 0.15  # its record and checkpoint
 

@@ -13,6 +13,7 @@ from eml.config import Config
 from eml.errors import UserError
 from eml.readers import ClientReader, StoredRun, reader
 from eml.recipes import RECIPES
+from eml.stopping import signals_held
 from eml.train import EpochRecord
 
 PARENT = "mlflow.parentRunId"  # MLflow's tag on a nested run
@@ -74,6 +75,16 @@ def load_history(selection: Selection) -> tuple[pd.DataFrame, list[str]]:
     except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise SelectionError(f"the store {mlflow.get_tracking_uri()}: {reason}") from error
+
+
+@signals_held()
+def history_of(run_ids: Sequence[str]) -> pd.DataFrame:
+    """The histories of these runs, read without interruption, for a process that goes on to write.
+
+    An interrupted read keeps a lock of SQLite as an interrupted write does.
+    """
+    history, _ = load_history(Selection(runs=run_ids))
+    return history
 
 
 def _select(selection: Selection, read: ClientReader) -> list[StoredRun]:

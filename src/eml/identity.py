@@ -22,7 +22,7 @@ def training_digest(config: Config) -> str:
     """
     optimizer_class = OPTIMIZERS[config.optimizer].torch_class
     parts = [asdict(config), SPECS[config.dataset].sha256, optimizer_class, _code_digest()]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    return _digest(parts)
 
 
 def plan_digest(recipe: str, configs: Sequence[Config], options: LaunchOptions) -> str:
@@ -30,6 +30,10 @@ def plan_digest(recipe: str, configs: Sequence[Config], options: LaunchOptions) 
     how = {field.name for field in fields(LaunchOptions)} | {"budget_minutes"}
     what = {key: value for key, value in asdict(options).items() if key not in how}
     parts = [recipe, [training_digest(config) for config in configs], what]
+    return _digest(parts)
+
+
+def _digest(parts: list) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from eml import tracking
 from eml.compare import tried
-from eml.history import Selection, load_history
-from eml.stopping import signals_held
+from eml.history import history_of
 
 
 def report_grid(
@@ -22,8 +21,7 @@ def report_grid(
     """
     from eml.report import write_grid
 
-    with signals_held():
-        history, _ = load_history(Selection(runs=run_ids))
+    history = history_of(run_ids)
     table = tried(history, chosen, pruned)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "grid").mkdir()
@@ -35,8 +33,7 @@ def report(recipe: str, run_ids: Sequence[str]) -> None:
     """Print the summary of these runs, and log it with the recipe's figures."""
     from eml.report import FIGURES, write_report  # matplotlib: the first batch need not wait for it
 
-    with signals_held():
-        history, _ = load_history(Selection(runs=run_ids))
+    history = history_of(run_ids)
     with tempfile.TemporaryDirectory() as folder:
         print(write_report(FIGURES[recipe], history, Path(folder)))
         tracking.log_files(Path(folder))

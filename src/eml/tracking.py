@@ -244,7 +244,7 @@ def log_record(record: EpochRecord, timestamp: int) -> None:
     metrics = [
         Metric(key, value, timestamp, epoch) for key, value in values.items() if value is not None
     ]
-    run_id = mlflow.active_run().info.run_id
+    run_id = active_run_id()
     _patiently(lambda: mlflow.MlflowClient().log_batch(run_id, metrics=metrics))
 
 

@@ -6,10 +6,9 @@ import pandas as pd
 
 from eml import tracking
 from eml.config import Config
-from eml.history import Selection, load_history
+from eml.history import history_of
 from eml.identity import training_digest
 from eml.recipes import REUSING, LaunchOptions
-from eml.stopping import signals_held
 from eml.tracked import Task
 from eml.work import Launcher
 
@@ -83,6 +82,5 @@ class Trainings:
         ids = {self.run_ids[config]: config for config in configs if config in self.run_ids}
         if not ids:
             return {}
-        with signals_held():
-            history, _ = load_history(Selection(runs=list(ids)))
+        history = history_of(list(ids))
         return {ids[run_id]: rows for run_id, rows in history.groupby("run_id", sort=False)}
