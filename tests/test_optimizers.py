@@ -19,8 +19,9 @@ from eml.errors import UserError
 from eml.estimate import Cost, makespan
 from eml.history import Selection, load_history
 from eml.launch import LaunchError
-from eml.plan import State, expected_survivors, kind, search_plan
+from eml.plan import expected_survivors, kind, search_plan
 from eml.recipes import Options, SearchOptions, cifar_cnn, optimizers
+from eml.standing import State
 
 SMALL = {
     "optimizers": "sgd,adam",
@@ -194,7 +195,7 @@ def test_what_is_done_counts_for_the_budget(small_data, store):
     chosen = options(prune="none", extend=0)
     grid = optimizers(chosen)
     costs = costs_of(grid, 0.1)
-    whole, _ = search_plan(grid, chosen, costs)
+    whole, _ = search_plan(grid, chosen, costs, {})
     done = {config: State("done", 4) for config in grid[:3]}
     part = replace(whole, done=done)
     assert whole.left - part.left == pytest.approx(whole.whole(grid[:3]))
@@ -233,7 +234,7 @@ def test_killed_at_random_it_ends_with_the_same_table(store, environment, tmp_pa
     parents = [r for r in runs(store) if r.data.tags.get("recipe") == "optimizers"]
     assert [p.info.status for p in parents] == ["FINISHED"]
     made = tracking.children(parents[0].info.run_id)
-    for run_id in made.values():
+    for run_id in (found.run_id for found in made.values()):
         run = store.get_run(run_id)
         assert run.info.status in ("FINISHED", "KILLED")
         steps = [point.step for point in store.get_metric_history(run_id, "train_loss")]
@@ -283,13 +284,13 @@ def test_the_budget_leaves_out_steps_then_seeds(small_data, store):
     chosen = options(seeds="1,2,3")
     grid = optimizers(chosen)
     costs = costs_of(grid, 0.1)
-    whole, left_out = search_plan(grid, chosen, costs)
+    whole, left_out = search_plan(grid, chosen, costs, {})
     assert (whole.seeds, whole.extend, left_out) == ((1, 2, 3), 2, [])
     minutes = whole.expected / 60
     found = {}
     for share in (1.01, 0.95, 0.75, 0.6):
         fitting, left_out = search_plan(
-            grid, options(seeds="1,2,3", budget_minutes=share * minutes), costs
+            grid, options(seeds="1,2,3", budget_minutes=share * minutes), costs, {}
         )
         assert fitting.expected <= share * minutes * 60
         found[share] = (fitting.seeds, fitting.extend, len(left_out))
@@ -302,7 +303,7 @@ def test_the_budget_leaves_out_steps_then_seeds(small_data, store):
     with pytest.raises(
         UserError, match=r"budget_minutes=0.1: the least, with one seed, takes about"
     ):
-        search_plan(grid, options(budget_minutes=0.1), costs)
+        search_plan(grid, options(budget_minutes=0.1), costs, {})
 
 
 def test_a_budget_that_is_used_up_leaves_out_seeds(small_data, store, quick_probes, monkeypatch):
@@ -317,7 +318,7 @@ def test_a_budget_that_is_used_up_leaves_out_seeds(small_data, store, quick_prob
 def test_expected_seconds_of_a_plan(small_data, store):
     chosen = options(prune="none", extend=0)
     grid = optimizers(chosen)
-    whole, _ = search_plan(grid, chosen, costs_of(grid, 0.1))
+    whole, _ = search_plan(grid, chosen, costs_of(grid, 0.1), {})
     images = 6 * 90 + 4 * 100
     trainings, epochs = 10, 10 * 4
     expected = 0.1 * images * 4

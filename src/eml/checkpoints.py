@@ -43,14 +43,14 @@ class Place:
         self.file = directory() / digest / f"{name}.safetensors"
         self.lock = FileLock(self.file.with_suffix(".lock"))
 
-    def hold(self) -> bool:
+    def hold(self, wait: bool = False) -> bool:
         """Claim the place until release(), remove(), or the end of the process.
 
-        Returns whether it was free.
+        Returns whether it was free. wait: until it is.
         """
         self.file.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self.lock.acquire(blocking=False)
+            self.lock.acquire(blocking=wait)
         except Timeout:
             return False
         return True

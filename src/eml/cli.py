@@ -17,6 +17,8 @@ from eml.download import Limits
 from eml.errors import UserError
 from eml.gradients import SHEET, read_exercise, solve
 from eml.recipes import RECIPES, LaunchOptions
+from eml.slurm_script import script
+from eml.slurm_settings import PREFIX, SlurmOptions
 from eml.stopping import Stopped, raise_on_signals, stop_with_parent
 
 # Modules that import torch or mlflow take seconds: each command imports those that it needs.
@@ -87,6 +89,54 @@ def plan():
 for _name, _recipe in RECIPES.items():
     if issubclass(inspect.signature(_recipe).parameters["options"].annotation, LaunchOptions):
         plan.add_command(recipe_command(_name, dry_run=True))
+
+
+@cli.group()
+def slurm_script():
+    """Print a plain sbatch script for a single training: `eml slurm-script cifar_cnn > train.sh`,
+    then `sbatch train.sh`. At its time limit it requeues itself and goes on in the same run.
+    """
+
+
+def _script_command(name: str, options_class: type) -> click.Command:
+    recipe = RECIPES[name]
+    combined = dataclasses.make_dataclass(
+        "ScriptOptions", [], bases=(options_class, SlurmOptions), kw_only=True, frozen=True
+    )
+
+    def callback(**values):
+        asked = {key: values.pop(key) for key in list(values) if key.startswith(PREFIX)}
+        # What is not valid is refused here; but the job's machine may have a GPU that this lacks.
+        recipe(options_class(**values | ({"device": "cpu"} if "device" in values else {})))
+        settings = SlurmOptions(**asked).slurm_settings()
+        differing = {
+            field.name: values[field.name]
+            for field in dataclasses.fields(options_class)
+            if values[field.name] != field.default
+        }
+        click.echo(script(name, differing, settings), nl=False)
+
+    command = _command(name, combined, inspect.getdoc(recipe), callback)
+    unused = PREFIX + "array_parallelism"  # it is no array
+    command.params = [option for option in command.params if option.name != unused]
+    return command
+
+
+for _name, _recipe in RECIPES.items():
+    _options = inspect.signature(_recipe).parameters["options"].annotation
+    if not issubclass(_options, LaunchOptions):
+        slurm_script.add_command(_script_command(_name, _options))
+
+
+@cli.command()
+@click.argument("run_id")
+def cancel(run_id: str):
+    """End the Slurm jobs of RUN_ID, a run of several trainings, and the runs that they train in."""
+    from eml import slurm, tracking
+
+    parent = tracking.get(run_id)
+    jobs = slurm.cancel(parent.run_id)
+    click.echo(f"{parent.name}: {jobs} jobs ended" if jobs else f"{parent.name}: no job is left")
 
 
 def _compare(**values):
@@ -186,6 +236,8 @@ def evaluate(run_id: str, device: str):
 def main() -> None:
     """Run the command line. What the user can mend is shown in a line, without a traceback."""
     raise_on_signals()
+    # Our own output says where a run is; MLflow's would say it of each of many.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     given_run_id = os.environ.get("MLFLOW_RUN_ID")  # the id of the run that `mlflow run` made
     if given_run_id:
         stop_with_parent()

@@ -4,16 +4,17 @@ import inspect
 import os
 from collections.abc import Sequence
 
-from eml import resuming, tracking
+from eml import cluster, resuming, tracking
 from eml.config import Config, ConfigError
 from eml.data import fetch
 from eml.errors import UserError
 from eml.identity import plan_digest
 from eml.optimizers import compare_optimizers
-from eml.plan import Plan, probe_costs, search_plan, states
+from eml.plan import Plan, probe_costs, search_plan
 from eml.recipes import RECIPES, LaunchOptions, ResumeOptions, SearchOptions
 from eml.reporting import report
-from eml.store import open_store
+from eml.standing import Standing, stand
+from eml.store import open_store, refuse_if_local
 from eml.tracked import Task, train
 from eml.trainings import Trainings
 from eml.work import Inline, Launcher
@@ -37,17 +38,17 @@ def launch(recipe: str, configs: Sequence[Config], options: ResumeOptions) -> No
         (config,) = configs
         train(Task(config=config, resume=options.resume, check=getattr(options, "check", False)))
         return
+    if options.dry_run:
+        _show_plan(recipe, configs, options)
+        return
     with launcher_of(configs, options) as launcher:
-        for dataset in {config.dataset: None for config in configs}:
-            fetch(dataset)  # once, before several want it
-        if options.dry_run:
-            _show_plan(recipe, configs, options, launcher)
-            return
+        _fetch(configs)
+        digest = plan_digest(recipe, configs, options)
         with resuming.run(
-            plan_digest(recipe, configs, options),
+            digest,
             recipe,
             inspect.getdoc(RECIPES[recipe]),
-            {"recipe": recipe},
+            {"recipe": recipe, tracking.PLAN_DIGEST: digest},
             resume=options.resume,
         ) as run:
             print(f"{recipe}: {tracking.where()}", flush=True)
@@ -64,20 +65,39 @@ def launch(recipe: str, configs: Sequence[Config], options: ResumeOptions) -> No
                 raise LaunchError(f"{len(failed)} of {total} trainings failed: {reasons}")
 
 
-def _show_plan(
-    recipe: str, configs: Sequence[Config], options: LaunchOptions, launcher: Launcher
-) -> None:
+def _show_plan(recipe: str, configs: Sequence[Config], options: LaunchOptions) -> None:
     open_store()
-    costs = probe_costs(configs, launcher, options.jobs)
-    if isinstance(options, SearchOptions):
-        plan, left_out = search_plan(configs, options, costs)
-    else:
-        plan, left_out = Plan(configs, options, costs, states(recipe, configs, options)), []
-    text = "\n".join([str(plan), *left_out])
+    standing = stand(recipe, configs, options)
+    print(standing, flush=True)
+    text = _expected(recipe, configs, options, standing)
     print(text)
     if "MLFLOW_RUN_ID" in os.environ:
-        with tracking.run(f"plan of {recipe}", text, {"recipe": "plan"}):
+        with tracking.run(f"plan of {recipe}", f"{standing}\n{text}", {"recipe": "plan"}):
             pass
+
+
+def _expected(
+    recipe: str, configs: Sequence[Config], options: LaunchOptions, standing: Standing
+) -> str:
+    """How long the rest takes, if this can be tried without disturbing what is under way."""
+    if options.launcher == "slurm" and not cluster.is_here():
+        return "how long it takes is tried on the cluster alone"
+    if options.launcher == "slurm" and standing.begun:  # looking should submit nothing
+        done = sum(state.epochs == c.epochs for c, state in standing.states.items())
+        return f"{done} of {len(configs)} trainings have all their epochs"
+    with launcher_of(configs, options) as launcher:
+        _fetch(configs)
+        costs = probe_costs(configs, launcher, options.jobs)
+    if isinstance(options, SearchOptions):
+        plan, left_out = search_plan(configs, options, costs, standing.states)
+        return "\n".join([str(plan), *left_out])
+    return str(Plan(configs, options, costs, standing.states))
+
+
+def _fetch(configs: Sequence[Config]) -> None:
+    """Once, before several processes want the data."""
+    for dataset in {config.dataset: None for config in configs}:
+        fetch(dataset)
 
 
 def launcher_of(configs: Sequence[Config], options: LaunchOptions) -> Launcher:
@@ -87,7 +107,15 @@ def launcher_of(configs: Sequence[Config], options: LaunchOptions) -> Launcher:
     """
     if options.launcher == "inline":
         return Inline()
-    from eml.local import Workers  # what only its launcher needs
+    # Each launcher has imports that only it needs.
+    if options.launcher == "slurm":
+        from eml.slurm import Slurm
+
+        refuse_if_local()
+        settings = options.slurm_settings()
+        cluster.check(settings.flags)
+        return Slurm(settings)
+    from eml.local import Workers
 
     gpus = 0
     if any(config.device_type == "cuda" for config in configs):

@@ -23,6 +23,10 @@ class Score(NamedTuple):
         return cls(loss_sum / examples, hits / examples, examples)
 
 
+# What the libraries that compute read when they are loaded.
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
 class Learner(Protocol):
     """What trains: a model, its optimizer and its data, all on one device."""
 

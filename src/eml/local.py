@@ -13,13 +13,12 @@ from rich.live import Live
 from rich.table import Table
 
 from eml import tracking
+from eml.learner import THREADS
 from eml.progress import epoch_line
 from eml.stopping import Stopped, raise_on_signals, stop_with_parent
 from eml.train import EpochRecord, Training
-from eml.work import Ended, Job, perform
+from eml.work import Ended, Job, environment, perform
 
-# What the libraries that compute read when they are loaded.
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 SECONDS_TO_END = 30  # that a worker has to close its run
 
@@ -92,18 +91,11 @@ class _Worker:
         if gpus:
             visible = os.environ.get(VISIBLE_GPUS) or ",".join(map(str, range(gpus)))
             changes[VISIBLE_GPUS] = visible.split(",")[number % gpus]
-        before = {name: os.environ.get(name) for name in changes}
         context = get_context("spawn")  # a fork would share threads that are in the middle of work
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs,), name=f"worker {number}")
-        os.environ.update(changes)
-        try:
+        with environment(changes):
             self.process.start()
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name)
-                if value is not None:
-                    os.environ[name] = value
         theirs.close()  # else its end would not be seen here
 
     def send(self, job: Job) -> None:

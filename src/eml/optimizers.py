@@ -11,6 +11,7 @@ from eml.plan import duration, probe_costs, search_plan
 from eml.recipes import SearchOptions
 from eml.reporting import report, report_grid
 from eml.search import Found, search
+from eml.standing import stand
 from eml.trainings import Trainings
 
 
@@ -19,7 +20,10 @@ def compare_optimizers(
 ) -> None:
     """Search (search.py), train the winners with all seeds, and report on both."""
     started = perf_counter()
-    plan, left_out = search_plan(grid, options, probe_costs(grid, trainings.launcher, options.jobs))
+    standing = stand("optimizers", grid, options)
+    print(standing, flush=True)
+    costs = probe_costs(grid, trainings.launcher, options.jobs)
+    plan, left_out = search_plan(grid, options, costs, standing.states)
     expected = plan.left
     print(plan)
     for line in left_out:

@@ -2,28 +2,20 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from eml import tracking
-from eml.checkpoints import places
 from eml.config import Config
 from eml.data import SPECS
 from eml.errors import UserError
 from eml.estimate import Cost, makespan
 from eml.identity import training_digest
-from eml.recipes import REUSING, LaunchOptions, SearchOptions, seeds_of
+from eml.recipes import LaunchOptions, SearchOptions, seeds_of
 from eml.search import REDUCTION, rungs
+from eml.standing import State
 from eml.work import Launcher, Probe
 
 Costs = dict[tuple, Cost]  # by kind
 SHARE_AT_AN_EDGE = 0.5  # of optimizers, about: so many extend the grid once
-
-
-class State(NamedTuple):
-    """Where a training stands."""
-
-    words: str
-    epochs: int  # that are done
 
 
 def kind(config: Config) -> tuple:
@@ -150,8 +142,8 @@ class Plan:
         return self.whole(each[: max(1, round(SHARE_AT_AN_EDGE * len(each)))])
 
     def __str__(self) -> str:
-        """For people: the trainings and where they stand, and the time that is to be expected."""
-        lines = [f"  {config.run_name}: {self.done[config].words}" for config in self.configs]
+        """For people: what there is to do, and the time that is to be expected."""
+        lines = []
         if self._searches:
             lines.append(
                 f"  then the best rate each of {', '.join(self._each())} on all training images, "
@@ -169,14 +161,16 @@ class Plan:
 
 
 def search_plan(
-    grid: Sequence[Config], options: SearchOptions, costs: Costs
+    grid: Sequence[Config],
+    options: SearchOptions,
+    costs: Costs,
+    done: Mapping[Config, State],
 ) -> tuple[Plan, list[str]]:
     """What fits the budget, and a line for each thing that is left out for it.
 
     Raises UserError if not even one seed without a step beyond the grid fits.
     """
     seeds = tuple(seeds_of(options))
-    done = states("optimizers", grid, options)
     plan = Plan(grid, options, costs, done, seeds, options.extend, _winners_done(grid, options))
     budget = 60 * options.budget_minutes
     left_out = []
@@ -209,26 +203,6 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
-
-
-def states(recipe: str, configs: Iterable[Config], options: LaunchOptions) -> dict[Config, State]:
-    """Where trainings stand, by what of the store and the checkpoints is going to be used."""
-    found = {}
-    for config in configs:
-        digest = training_digest(config)
-        done, epochs = None, 0
-        if options.resume and recipe in REUSING:
-            done = tracking.finished_training(digest)
-        if options.resume and not done:
-            here = (p for p in places(digest) if tracking.of_checkpoint(p.name))
-            epochs = max((place.epochs() for place in here), default=0)
-        if done:
-            found[config] = State(f"done, run {done}", config.epochs)
-        elif epochs:
-            found[config] = State(f"{epochs} of {config.epochs} epochs done", epochs)
-        else:
-            found[config] = State(f"{config.epochs} epochs to do", 0)
-    return found
 
 
 def _winners_done(grid: Sequence[Config], options: SearchOptions) -> int:

@@ -3,6 +3,7 @@
 Every default is written here, once: in the fields of the options.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Annotated
 
@@ -23,6 +24,7 @@ from eml.config import (
     resolve_learning_rate,
 )
 from eml.data import SPECS
+from eml.slurm_settings import SlurmOptions
 
 # Options that several classes have, with their help.
 Seed = Annotated[int, "decides initial weights, order of the data, and the subset"]
@@ -39,10 +41,10 @@ class ResumeOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaunchOptions(ResumeOptions):
+class LaunchOptions(SlurmOptions, ResumeOptions):
     """How several trainings are run."""
 
-    launcher: Annotated[str, f"{' or '.join(LAUNCHERS)}: in this process, or in workers of it"] = (
+    launcher: Annotated[str, "inline: in this process, local: in workers of it, slurm: in jobs"] = (
         "inline"
     )
     jobs: Annotated[int, "trainings at once of launcher=local, which divide the cores"] = 1
@@ -53,8 +55,19 @@ class LaunchOptions(ResumeOptions):
         one_of("launcher", self.launcher, LAUNCHERS)
         if self.jobs < 1:
             raise ConfigError(f"jobs={self.jobs}: give 1 or more")
-        if self.jobs > 1 and self.launcher == "inline":
-            raise ConfigError(f"jobs={self.jobs} has no effect with launcher=inline: give local")
+        if self.jobs > 1 and self.launcher != "local":
+            instead = "local" if self.launcher == "inline" else "slurm_array_parallelism"
+            raise ConfigError(
+                f"jobs={self.jobs} has no effect with launcher={self.launcher}: give {instead}"
+            )
+        if self.launcher == "slurm":
+            self.slurm_settings()  # what is not valid is refused at once
+        elif self.slurm_given:
+            name = self.slurm_given[0]
+            raise ConfigError(
+                f"{name}={getattr(self, name)} has no effect with launcher={self.launcher}: "
+                "give launcher=slurm"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,10 +260,13 @@ def cpu_vs_gpu(options: DevicesOptions) -> list[Config]:
     (config,) = mlp_torch(TwinOptions(device="cpu", seed=options.seed, **_shared(options)))
     if unknown := [device for device in devices if device not in ("cpu", "cuda")]:
         raise ConfigError(f"devices={options.devices}: no {unknown[0]}, give cpu, cuda or both")
-    if "cuda" in devices and resolve_device(AUTO) == "cpu":
-        raise ConfigError(
-            f"devices={options.devices}: PyTorch finds no GPU here; give cpu for the CPU alone"
+    if "cuda" in devices and _device_of(options, AUTO) == "cpu":
+        why = (
+            "slurm_gres asks for no GPU"
+            if options.launcher == "slurm"
+            else ("PyTorch finds no GPU here")
         )
+        raise ConfigError(f"devices={options.devices}: {why}; give cpu for the CPU alone")
     return [replace(config, device_type=device) for device in devices]
 
 
@@ -304,9 +320,10 @@ def mlp_vs_cnn(options: PairOptions) -> list[Config]:
     shared = _shared(options) | {
         "seed": options.seed,
         "optimizer": options.optimizer,
-        "device": options.device,
+        "device": "cpu",
     }
-    return [*cifar_mlp(MLPOptions(**shared)), *cifar_cnn(Options(**shared))]
+    pair = [*cifar_mlp(MLPOptions(**shared)), *cifar_cnn(Options(**shared))]
+    return _on(_device_of(options, options.device), pair)
 
 
 def optimizers(options: SearchOptions) -> list[Config]:
@@ -348,8 +365,8 @@ def optimizers(options: SearchOptions) -> list[Config]:
         for rate in rates
         for config in cifar_cnn(Options(optimizer=name, lr=str(rate), device="cpu", **shared))
     ]
-    device = resolve_device(options.device)
-    return [replace(c, validation=images // 10, device_type=device) for c in grid]
+    grid = [replace(config, validation=images // 10) for config in grid]
+    return _on(_device_of(options, options.device), grid)
 
 
 def seeds_of(options: SearchOptions | SweepOptions) -> list[int]:
@@ -370,12 +387,13 @@ def main(options: FirstLookOptions) -> list[Config]:
         "seed": options.seed,
         "batch_size": min(Options.batch_size, options.subset or Options.batch_size),
     }
-    return [
-        *mlp_numpy(NumpyOptions(**shared)),
-        *mlp_torch(TwinOptions(device=options.device, **shared)),
-        *cifar_mlp(MLPOptions(device=options.device, **shared)),
-        *cifar_cnn(Options(device=options.device, optimizer="adam", **shared)),
+    in_torch = [
+        *mlp_torch(TwinOptions(device="cpu", **shared)),
+        *cifar_mlp(MLPOptions(device="cpu", **shared)),
+        *cifar_cnn(Options(device="cpu", optimizer="adam", **shared)),
     ]
+    device = _device_of(options, options.device)
+    return [*mlp_numpy(NumpyOptions(**shared)), *_on(device, in_torch)]
 
 
 RECIPES = {
@@ -423,6 +441,20 @@ def _torch_config(options: Options, *, recipe: str, dataset: str, model: str) ->
     )
     # Last, because it imports torch: a mistyped value is refused at once.
     return replace(config, device_type=resolve_device(options.device))
+
+
+def _device_of(options: LaunchOptions, device: str) -> str:
+    """ "cpu" or "cuda". With launcher=slurm those of the jobs count, not those of this machine."""
+    if options.launcher != "slurm":
+        return resolve_device(device)
+    one_of("device", device, DEVICES)
+    if device == AUTO:
+        return "cuda" if options.slurm_settings().has_gpu else "cpu"
+    return device
+
+
+def _on(device: str, configs: Iterable[Config]) -> list[Config]:
+    return [replace(config, device_type=device) for config in configs]
 
 
 def _listed(name: str, text: str) -> list[str]:

@@ -10,7 +10,7 @@ from eml import tracking
 from eml.checkpoints import Checkpoint, Place, directory, free_places, new_place
 from eml.errors import UserError
 from eml.store import open_store
-from eml.tracking import CHECKPOINT, Paused, Unfinished
+from eml.tracking import CHECKPOINT, Found, Paused
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,43 @@ def run(
             old.place.release()
 
 
+@contextmanager
+def go_on(
+    run_id: str, digest: str, name: str, description: str, tags: Mapping[str, str]
+) -> Iterator[Resumed | None]:
+    """The run with this id, which another process has made for this one. None if it is over.
+
+    Waits while another process has it in hand. Otherwise like run().
+    """
+    found = tracking.get(run_id)
+    place = Place(digest, found.tags[CHECKPOINT])
+    place.hold(wait=True)
+    try:
+        found = tracking.get(run_id)  # as the other process has left it
+        if found.is_over:
+            place.remove()
+            yield None
+            return
+        checkpoint = place.load()
+        if checkpoint is None:
+            raise UserError(
+                f"the checkpoint of run {run_id} is not in {directory()}, or is damaged: every "
+                "node has to see this folder (EML_CHECKPOINT_DIR)"
+            )
+        with tracking.run(
+            name, description, tags, parent=found.parent, go_on_in=run_id, before=found.tags
+        ):
+            yield Resumed(run_id, place, checkpoint, new=False)
+        place.remove()
+    except Paused:
+        pass
+    finally:
+        place.release()
+
+
 class _Interrupted(NamedTuple):
     place: Place  # held
-    run: Unfinished
+    run: Found
 
 
 def _new_place(digest: str, checkpoint: Checkpoint) -> Place:
@@ -108,7 +142,7 @@ def _new_place(digest: str, checkpoint: Checkpoint) -> Place:
 
 
 def _interrupted(digest: str, parent: str) -> tuple[list[_Interrupted], list[_Interrupted]]:
-    """Unfinished runs of this store with this digest, newest first.
+    """Found runs of this store with this digest, newest first.
 
     First those with this parent, in the experiment where a new run would be made; then the others.
     """

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import psutil
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+REQUEUE = signal.SIGUSR2  # to a job of Slurm, which is to make room; submitit's choice
 
 SHELLS = {"bash", "sh", "dash", "zsh", "ksh", "fish", "cmd.exe"}
 POLL_SECONDS = 0.5
@@ -19,22 +20,30 @@ class Stopped(BaseException):
 
     def __init__(self, signal_number: int):
         super().__init__(signal.Signals(signal_number).name)
+        self.signal_number = signal_number
         self.exit_code = 128 + signal_number
 
 
-def raise_on_signals() -> None:
+class Deferred(Stopped):
+    """This process stops, but its work goes on: in other processes, or later in another one."""
+
+
+def raise_on_signals(in_job: bool = False) -> None:
     """Make the first SIGINT or SIGTERM raise Stopped in the main thread.
 
     Later ones are ignored: `mlflow run` answers Ctrl-C with a SIGTERM to its child, which would
     otherwise end the run a second time while it is being closed.
+
+    in_job: whether a REQUEUE signal raises Deferred, as a job of Slurm wants it.
     """
 
     def stop(number, _frame):
-        for other in SIGNALS:
+        for other in handled:
             signal.signal(other, signal.SIG_IGN)
-        raise Stopped(number)
+        raise Deferred(number) if number == REQUEUE else Stopped(number)
 
-    for number in SIGNALS:
+    handled = (*SIGNALS, REQUEUE) if in_job else SIGNALS
+    for number in handled:
         signal.signal(number, stop)
 
 
@@ -46,8 +55,8 @@ def signals_held() -> Iterator[None]:
     keeps its lock for as long as the traceback lives, and closing the run fails on it.
     """
     came = []
-    former = {number: signal.getsignal(number) for number in SIGNALS}
-    for number in SIGNALS:
+    former = {number: signal.getsignal(number) for number in (*SIGNALS, REQUEUE)}
+    for number in former:
         signal.signal(number, lambda number, _frame: came.append(number))
     try:
         yield

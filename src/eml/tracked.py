@@ -3,7 +3,9 @@
 import inspect
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from eml import resuming, tracking
 from eml.checkpoints import Checkpoint
@@ -23,6 +25,7 @@ class Task:
 
     config: Config
     parent: str = ""  # the id of the run to nest in; "" for a training of its own
+    run_id: str = ""  # of the run that prepare() has made for it
     resume: bool = True  # go on where an interrupted training of the same ended
     borrow: bool = True  # even if that one belongs to something else
     until: int | None = None  # pause after that epoch
@@ -30,47 +33,80 @@ class Task:
     at_once: int = 1  # trainings that share this machine
 
 
+class Prepared(NamedTuple):
+    """A training that waits in its run for another process."""
+
+    run_id: str
+    epochs: int  # that are done
+    is_there: bool  # where the task wants it: nothing is to be done
+
+
+def prepare(task: Task) -> Prepared:
+    """Make the run, SCHEDULED, in which another process is to train (Task.run_id).
+
+    It has whatever an interrupted training has left to go on from.
+    """
+    with _run_of(task) as run:
+        _catch_up(run)
+        records = run.checkpoint.records
+        epochs = records[-1].epoch if records else 0
+        is_there = _at_pause(task, records)
+        raise tracking.Paused(epochs if is_there else None)
+    return Prepared(run.run_id, epochs, is_there)
+
+
 def train(task: Task, display: Callable[[Training, str], Display] = Display) -> None:
     """Train in a run, with the figures of its recipe if it is not part of another's.
 
     display: makes what shows the training on its way, from it and words on where its run is.
     """
-    config = task.config
-    digest = training_digest(config)
-    with resuming.run(
-        digest,
-        config.run_name,
-        inspect.getdoc(RECIPES[config.recipe]),
-        {
-            "recipe": config.recipe,
-            tracking.TRAINING_DIGEST: digest,
-            "trainings_at_once": str(task.at_once),
-        },
-        resume=task.resume,
-        parent=task.parent,
-        borrow=task.borrow,
-    ) as run:
+    with _run_of(task) as run:
+        if run is None:
+            return
         _train(task, run, display)
         if not task.parent:
-            report(config.recipe, [run.run_id])
+            report(task.config.recipe, [run.run_id])
+
+
+def _run_of(task: Task) -> AbstractContextManager[resuming.Resumed | None]:
+    config = task.config
+    digest = training_digest(config)
+    described = config.run_name, inspect.getdoc(RECIPES[config.recipe])
+    tags = {
+        "recipe": config.recipe,
+        tracking.TRAINING_DIGEST: digest,
+        "trainings_at_once": str(task.at_once),
+    }
+    if task.run_id:
+        return resuming.go_on(task.run_id, digest, *described, tags)
+    return resuming.run(
+        digest, *described, tags, resume=task.resume, parent=task.parent, borrow=task.borrow
+    )
+
+
+def _catch_up(run: resuming.Resumed) -> set[int]:
+    """Log what the checkpoint has and the run lacks; the epochs that the run has then."""
+    records = run.checkpoint.records
+    present = tracking.logged_epochs(run.run_id) if records else set()
+    for record, timestamp in zip(records, run.checkpoint.timestamps, strict=True):
+        if record.epoch not in present:
+            tracking.log_record(record, timestamp)
+    return present | {record.epoch for record in records}
 
 
 def _train(task: Task, run: resuming.Resumed, display) -> None:
     config = task.config
     records, timestamps = list(run.checkpoint.records), list(run.checkpoint.timestamps)
-    present = tracking.logged_epochs(run.run_id) if records else set()
-    for record, timestamp in zip(records, timestamps, strict=True):
-        if record.epoch not in present:
-            tracking.log_record(record, timestamp)
+    present = _catch_up(run)
     if _at_pause(task, records) and not run.new:
-        raise tracking.Paused
+        raise tracking.Paused(records[-1].epoch)
     dataset = load_for(config)
     if task.check and not records:
         _check(config, dataset)
     training = Training(config, dataset, *((records[-1], run.checkpoint.state) if records else ()))
     tracking.log_setup(config, dataset, training.learner)
     if _at_pause(task, records):
-        raise tracking.Paused
+        raise tracking.Paused(records[-1].epoch)
     with display(training, tracking.where()) as shown:
         for record in training:
             records.append(record)
@@ -82,7 +118,7 @@ def _train(task: Task, run: resuming.Resumed, display) -> None:
                 tracking.log_record(record, timestamps[-1])
             shown.show(record)
             if _at_pause(task, records):
-                raise tracking.Paused
+                raise tracking.Paused(record.epoch)
     tracking.log_result(records)
     if not records[-1].diverged:
         tracking.log_model(training.learner.state(), config)

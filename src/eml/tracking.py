@@ -29,17 +29,21 @@ from eml.errors import UserError
 from eml.history import CONTINUED_IN, REUSED
 from eml.learner import Learner
 from eml.provenance import git_state, versions
-from eml.stopping import Stopped, signals_held
+from eml.stopping import Deferred, Stopped, signals_held
 from eml.store import open_store
 from eml.train import EpochRecord
 
 TRAINING_DIGEST = "training_digest"  # tag: see identity.py
+PLAN_DIGEST = "plan_digest"  # tag of a parent: see identity.py
 CHECKPOINT = "checkpoint"  # tag: the name of a run's place (checkpoints.py)
+PAUSED_AFTER = "paused_after"  # tag: the epoch after which a training waits for its search
 PRUNED_AFTER = "pruned_after"  # tag: the epoch after which a search gave a training up
+SLURM_JOB = "slurm_job"  # tag: the job that is to train, or trains, or has trained
+SLURM_LOG = "slurm_log"  # tag: the file that this job writes to
 PAUSE_SECONDS = 2
 LONGEST_NOTE = 5000  # characters that MLflow takes for a tag in every store
 MODEL_FOLDER = "model"  # artifact folder of the weights
-ENDINGS = {"stopped", "error", PRUNED_AFTER}  # tags that a run loses when it goes on
+ENDINGS = {"stopped", "error", PAUSED_AFTER, PRUNED_AFTER}  # tags that a run loses when it goes on
 TIMED = {"hardware", "threads", "trainings_at_once"}  # tags that a run's times depend on
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # MLflow's own run names, as "calm-fox-12"
 
@@ -49,7 +53,14 @@ class TrackingError(UserError):
 
 
 class Paused(Exception):  # noqa: N818, it is no error
-    """Ends a run for now: it is to go on later."""
+    """Ends a run for now: it is to go on later.
+
+    epoch: after which it waits for the others of its search; None if it waits for its turn.
+    """
+
+    def __init__(self, epoch: int | None = None):
+        super().__init__(epoch)
+        self.epoch = epoch
 
 
 @contextmanager
@@ -67,7 +78,7 @@ def run(
 
     The run that `mlflow run` made is used where there is one, else a new one begins. Its status
     becomes FINISHED; KILLED on a signal, with the tag `stopped` (which signal, when); SCHEDULED
-    when Paused; FAILED on any other exception, with its message in the tag `error`.
+    when Paused or Deferred; FAILED on any other exception, with its message in the tag `error`.
 
     parent: the id of the run that it is nested in. go_on_in: the id of an interrupted run, to be
     used again; take_over: of one that this run takes the place of (see _take_over). before: the
@@ -89,7 +100,12 @@ def run(
             mlflow.set_tags({**versions(), **git_state(), MLFLOW_RUN_NOTE: note})
             beginning.close()
             yield active.info.run_id
-        except Paused:
+        except Paused as paused:
+            status = RunStatus.SCHEDULED
+            if paused.epoch is not None:
+                mlflow.set_tag(PAUSED_AFTER, str(paused.epoch))
+            raise
+        except Deferred:
             status = RunStatus.SCHEDULED
             raise
         except Stopped as stopped:
@@ -169,7 +185,11 @@ def _patiently(write: Callable[[], None]) -> None:
 
 
 def _when(stopped: Stopped) -> str:
-    return f"{stopped} at {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{stopped} at {_now()}"
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def refuse(run_id: str, message: str) -> None:
@@ -299,27 +319,47 @@ def log_files(folder: Path) -> None:
     mlflow.log_artifacts(str(folder))
 
 
-class Unfinished(NamedTuple):
-    """A run that has a checkpoint."""
+class Found(NamedTuple):
+    """A run in the store."""
 
     run_id: str
+    name: str
     experiment_id: str
-    parent: str
+    parent: str  # the id of the run that it is nested in, or ""
+    status: str  # MLflow's
     tags: dict[str, str]
-    is_over: bool  # finished, or continued in another run
+    epochs: int  # that it is to train; 0 of a parent
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is finished, or continued in another run."""
+        return self.status == "FINISHED" or CONTINUED_IN in self.tags
+
+
+def _found(run: Run) -> Found:
+    info, tags = run.info, run.data.tags
+    return Found(
+        run_id=info.run_id,
+        name=info.run_name,
+        experiment_id=info.experiment_id,
+        parent=tags.get(MLFLOW_PARENT_RUN_ID, ""),
+        status=info.status,
+        tags=tags,
+        epochs=int(run.data.params.get("epochs", 0)),
+    )
 
 
 @signals_held()
-def of_checkpoint(name: str) -> Unfinished | None:
+def get(run_id: str) -> Found:
+    """The run with this id. Raises TrackingError if there is none."""
+    return _found(_get(run_id))
+
+
+@signals_held()
+def of_checkpoint(name: str) -> Found | None:
     """The run with this checkpoint; None if it is not in this store, or was deleted."""
     found = _search(f"tags.{CHECKPOINT} = '{name}'")
-    if not found:
-        return None
-    info, tags = found[0].info, found[0].data.tags
-    is_over = info.status == RunStatus.to_string(RunStatus.FINISHED) or CONTINUED_IN in tags
-    return Unfinished(
-        info.run_id, info.experiment_id, tags.get(MLFLOW_PARENT_RUN_ID, ""), tags, is_over
-    )
+    return _found(found[0]) if found else None
 
 
 def experiment_of(parent: str) -> str:
@@ -347,19 +387,37 @@ def prune(run_id: str, epoch: int) -> None:
 
 @signals_held()
 def fail(run_id: str, message: str) -> None:
-    """End a run whose process is gone, if it has not ended it itself."""
-    client = mlflow.MlflowClient()
-    if client.get_run(run_id).info.status != RunStatus.to_string(RunStatus.RUNNING):
-        return
-    _patiently(lambda: client.set_tag(run_id, "error", message))
-    client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
+    """End a run as failed whose process is gone, if it is not over."""
+    _end_for_it(run_id, RunStatus.FAILED, "error", message)
 
 
 @signals_held()
-def children(parent: str) -> dict[str, str]:
-    """The trainings nested in a run: the newest with each training digest, its id."""
+def cancel(run_id: str) -> None:
+    """End a run as stopped whose process is gone, or which never had one, if it is not over."""
+    _end_for_it(run_id, RunStatus.KILLED, "stopped", f"cancelled at {_now()}")
+
+
+def _end_for_it(run_id: str, status: int, tag: str, message: str) -> None:
+    client = mlflow.MlflowClient()
+    if RunStatus.is_terminated(RunStatus.from_string(client.get_run(run_id).info.status)):
+        return
+    _patiently(lambda: client.set_tag(run_id, tag, message[:LONGEST_NOTE]))
+    client.set_terminated(run_id, RunStatus.to_string(status))
+
+
+@signals_held()
+def set_tags(run_id: str, tags: Mapping[str, str]) -> None:
+    """Set tags of any run."""
+    client = mlflow.MlflowClient()
+    for key, value in tags.items():
+        client.set_tag(run_id, key, value)
+
+
+@signals_held()
+def children(parent: str) -> dict[str, Found]:
+    """The trainings nested in a run: the newest with each training digest."""
     newest_last = [run for run in _children(parent)[::-1] if TRAINING_DIGEST in run.data.tags]
-    return {run.data.tags[TRAINING_DIGEST]: run.info.run_id for run in newest_last}
+    return {run.data.tags[TRAINING_DIGEST]: _found(run) for run in newest_last}
 
 
 def _children(parent: str) -> list[Run]:
@@ -398,6 +456,13 @@ def finished_training(digest: str, parent: str = "") -> str | None:
 
 
 @signals_held()
+def unfinished_plan(digest: str) -> str | None:
+    """The newest parent with this plan digest, if the same command would go on with it."""
+    found = _search(f"tags.{PLAN_DIGEST} = '{digest}'")
+    return found[0].info.run_id if found and not _found(found[0]).is_over else None
+
+
+@signals_held()
 def pruned_training(digest: str, epoch: int) -> str | None:
     """The newest run of this training that a search gave up, if it got to this epoch."""
     found = _search(f"tags.{TRAINING_DIGEST} = '{digest}' and tags.{PRUNED_AFTER} LIKE '%'")
@@ -428,10 +493,7 @@ def load_model(run_id: str) -> tuple[Config, dict[str, np.ndarray], float]:
 
     Raises TrackingError if there is no such run, or it has no weights.
     """
-    try:
-        metrics = mlflow.get_run(run_id).data.metrics
-    except MlflowException as error:
-        raise TrackingError(f"no run {run_id} in the store {mlflow.get_tracking_uri()}") from error
+    metrics = _get(run_id).data.metrics
     if "best_epoch" not in metrics:
         raise TrackingError(f"run {run_id} holds no finished training: give the id of one that is")
     try:
@@ -447,11 +509,20 @@ def load_model(run_id: str) -> tuple[Config, dict[str, np.ndarray], float]:
         raise TrackingError(f"run {run_id} was made by another version of eml: {error}") from error
 
 
+def _get(run_id: str) -> Run:
+    try:
+        return mlflow.get_run(run_id)
+    except MlflowException as error:
+        raise TrackingError(f"no run {run_id} in the store {mlflow.get_tracking_uri()}") from error
+
+
 def active_run_id() -> str:
     return mlflow.active_run().info.run_id
 
 
 def where() -> str:
-    """The active run and its store, for people."""
-    info = mlflow.active_run().info
-    return f"run {info.run_id} in {mlflow.get_tracking_uri()}"
+    """The active run and its store, for people: of a server, the page that shows it."""
+    info, uri = mlflow.active_run().info, mlflow.get_tracking_uri()
+    if uri.startswith("http"):
+        return f"{uri}/#/experiments/{info.experiment_id}/runs/{info.run_id}"
+    return f"run {info.run_id} in {uri}"

@@ -60,7 +60,7 @@ class Trainings:
             if reason:
                 self.failed[task.config] = reason
             else:
-                self.run_ids[task.config] = made[training_digest(task.config)]
+                self.run_ids[task.config] = made[training_digest(task.config)].run_id
 
     def finished(self, config: Config, until: int | None = None) -> str | None:
         """The run that counts as this training, if it is finished.

@@ -1,7 +1,9 @@
 """What a launcher is given to do, what it gives back, and how it is done in any process."""
 
+import os
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -74,3 +76,17 @@ def perform(job: Job, display: Callable[[Training, str], Display] = Display) -> 
     except Exception as error:
         traceback.print_exc()
         return Ended(f"{type(error).__name__}: {error}")
+
+
+@contextmanager
+def environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """Changed environment variables, for processes that are started within."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value

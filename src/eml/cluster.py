@@ -1,0 +1,93 @@
+"""Slurm's own commands: what has become of jobs, and how to end them."""
+
+import getpass
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from eml.errors import UserError
+
+SECONDS_TO_ANSWER = 60
+
+
+class ClusterError(UserError):
+    """Slurm is not here, does not answer, or refuses what was asked of it."""
+
+
+class Alive(NamedTuple):
+    """A job that waits or runs."""
+
+    state: str  # Slurm's, as PENDING
+    why: str  # "(Priority)": why it waits; or the nodes that it runs on
+
+    def __str__(self) -> str:
+        on = f"on {self.why}" if self.state == "RUNNING" else self.why
+        return f"{self.state.lower()} {on}".strip()
+
+
+def is_here() -> bool:
+    """Whether this machine has Slurm's commands."""
+    return shutil.which("squeue") is not None
+
+
+def check(flags: Mapping[str, str | int | bool]) -> None:
+    """Raise ClusterError if sbatch would not take a job with these flags."""
+    if not is_here():
+        raise ClusterError(
+            "launcher=slurm: there is no Slurm here (squeue); give the command on a machine of the "
+            "cluster, or launcher=inline or local"
+        )
+    given = [f"--{name}" if v is True else f"--{name}={v}" for name, v in flags.items()]
+    _call("sbatch", "--test-only", *given, "--wrap=true")
+
+
+def alive(jobs: Iterable[str]) -> dict[str, Alive]:
+    """Those of these jobs ("1000", or "1000_3" of an array) that wait or run."""
+    jobs = set(jobs)
+    if not jobs:
+        return {}
+    # All of a user's: asked for a job that it has forgotten, squeue fails.
+    lines = _call("squeue", "-h", "-r", "-u", getpass.getuser(), "-o", "%i|%T|%R").splitlines()
+    found = {}
+    for line in lines:
+        job, state, why = line.split("|", 2)
+        if job in jobs:
+            found[job] = Alive(state, "" if why == "(None)" else why)
+    return found
+
+
+def outcome(job: str) -> str:
+    """How a job has ended, in Slurm's words: "CANCELLED", "FAILED, exit code 1"."""
+    try:
+        state, code = _call("sacct", "-n", "-X", "-P", "-o", "State,ExitCode", "-j", job).split("|")
+    except (ClusterError, ValueError):  # a cluster without accounting remembers for minutes only
+        try:
+            shown = _call("scontrol", "-o", "show", "job", job)
+        except ClusterError:
+            return "ended; Slurm does not remember it any more"
+        state = re.search(r"JobState=(\S+)", shown)[1]
+        code = re.search(r"ExitCode=(\S+)", shown)[1]
+    exit_code, signal_number = code.strip().split(":")
+    if exit_code != "0":
+        return f"{state}, exit code {exit_code}"
+    return f"{state}, signal {signal_number}" if signal_number != "0" else state
+
+
+def cancel(jobs: Iterable[str]) -> None:
+    """End these jobs."""
+    _call("scancel", *jobs)
+
+
+def _call(*command: str) -> str:
+    """What it prints. Raises ClusterError with its complaints in a line."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_TO_ANSWER)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ClusterError(f"{command[0]}: {error}") from error
+    if done.returncode:
+        lines = [line.removeprefix(f"{command[0]}: error: ") for line in done.stderr.splitlines()]
+        complaint = "; ".join(filter(None, lines)) or f"exit code {done.returncode}"
+        raise ClusterError(f"{command[0]}: {complaint}")
+    return done.stdout

@@ -1,0 +1,377 @@
+"""Trainings in jobs of a Slurm cluster, submitted through submitit.
+
+The runs are made before the jobs that train in them, and say which job that is. So where each
+training stands is in the tracking store alone, and another process can take over from this one.
+"""
+
+import os
+import sys
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from signal import getsignal
+from time import perf_counter, sleep
+
+import mlflow
+import submitit
+
+from eml import cluster, tracking
+from eml.checkpoints import directory
+from eml.cluster import Alive, ClusterError
+from eml.errors import UserError
+from eml.identity import training_digest
+from eml.learner import THREADS
+from eml.plan import Costs, kind, seconds_of
+from eml.progress import Display
+from eml.slurm_settings import SlurmSettings
+from eml.stopping import REQUEUE, Deferred, Stopped, raise_on_signals, signals_held
+from eml.tracked import Prepared, Task, prepare
+from eml.tracking import PAUSED_AFTER, SLURM_JOB, SLURM_LOG, Found
+from eml.train import EpochRecord
+from eml.work import Ended, Job, Probe, environment, perform
+
+FILLED = 0.8  # of a job's time: estimates err, and starting takes its time
+POLL_SECONDS = 1.0, 20.0  # between two questions to Slurm and the store: at first, at most
+REFUSALS = 10  # of Slurm to answer, one after the other, that are borne
+NO_LIMIT = 1_000_000  # requeues: Pack ends those that lead nowhere
+
+
+class Slurm:
+    """The launcher that submits job arrays. Leaving it, or killing it, leaves the jobs alone."""
+
+    def __init__(self, settings: SlurmSettings):
+        self.settings = settings
+        self.costs: Costs = {}
+
+    def __enter__(self) -> "Slurm":
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
+
+    def run(self, jobs: Sequence[Job]) -> dict[Job, Ended]:
+        """Do all jobs, and tell how each ended. What a former process has submitted is waited for.
+
+        Raises Deferred on SIGINT and SIGTERM: the jobs go on.
+        """
+        if not jobs:
+            return {}
+        if isinstance(jobs[0], Probe):
+            return self._probe(jobs)
+        try:
+            return _Trainings(self, jobs).wait()
+        except Stopped as stopped:
+            print(
+                "\nleft: what is submitted goes on. The same command takes it up again, "
+                f"`eml cancel {jobs[0].parent}` ends it",
+                flush=True,
+            )
+            raise Deferred(stopped.signal_number) from None
+
+    def submit(self, packs: Sequence["Pack"], name: str) -> list[submitit.Job]:
+        """Submit them as a job array."""
+        settings = self.settings
+        folder = (
+            directory() / "slurm" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{uuid.uuid4().hex[:8]}"
+        )
+        executor = submitit.SlurmExecutor(folder, max_num_timeout=NO_LIMIT)
+        executor.update_parameters(
+            job_name=name,
+            time=settings.time,
+            array_parallelism=settings.array_parallelism,
+            signal_delay_s=settings.warning_seconds,
+            setup=settings.setup,
+            stderr_to_stdout=True,
+            srun_args=[f"--cpus-per-task={settings.cpus}", "--open-mode=append"],
+            additional_parameters=settings.flags,
+        )
+        inherited = dict.fromkeys(THREADS, str(settings.cpus)) | {
+            "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
+            # This code, wherever another eml may be installed.
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")])
+            ),
+        }
+        with environment(inherited):
+            try:
+                with executor.batch():
+                    return [executor.submit(pack) for pack in packs]
+            except submitit.core.utils.FailedJobError as error:
+                raise ClusterError(f"sbatch: {' '.join(str(error).split())}") from error
+
+    def costs_of(self, tasks: Iterable[Task]) -> Costs:
+        """What trainings of each kind take; without those that cannot be tried."""
+        kinds = {kind(task.config): task.config for task in tasks}
+        if unknown := [Probe(config=c) for key, c in kinds.items() if key not in self.costs]:
+            self._probe(unknown)
+        return self.costs
+
+    def _probe(self, probes: Sequence[Probe]) -> dict[Job, Ended]:
+        """Try all of them in one job."""
+        (job,) = self.submit([Pack(list(probes), 60 * self.settings.time)], "eml-probe")
+        print(f"job {job.job_id} tries what is to be trained; log {job.paths.stdout}", flush=True)
+        try:
+            _wait_for([job.job_id])
+        except BaseException:
+            cluster.cancel([job.job_id])
+            raise
+        if not job.paths.result_pickle.exists():
+            raise UserError(
+                f"job {job.job_id}: {cluster.outcome(job.job_id)}; log {job.paths.stdout}"
+            )
+        ended = dict(zip(probes, job.result(), strict=True))
+        self.costs |= {kind(p.config): e.cost for p, e in ended.items() if e.cost}
+        return ended
+
+
+@dataclass
+class Pack:
+    """What one job does: one thing after the other. Requeued, it goes on with the rest."""
+
+    jobs: list[Job]
+    seconds: float  # that the job may take
+    ended: list[Ended] = field(default_factory=list)
+
+    def __call__(self) -> list[Ended]:
+        started, progressed = perf_counter(), False
+        requeue: Callable = getsignal(REQUEUE)  # submitit's: calls checkpoint(), and ends
+        raise_on_signals(in_job=True)
+
+        class Log(Display):
+            def show(self, record: EpochRecord) -> None:
+                nonlocal progressed
+                progressed = True
+                super().show(record)
+
+        try:
+            while self.jobs:
+                self.ended.append(perform(self.jobs[0], Log))
+                if self.ended[-1].reason:
+                    print(f"failed: {self.ended[-1].reason}", flush=True)
+                del self.jobs[0]
+        except Deferred:
+            if not progressed and perf_counter() - started > self.seconds / 2:
+                self._give_up(self.jobs.pop(0))
+            if self.jobs:
+                requeue(REQUEUE, None)
+        except Stopped as stopped:
+            sys.exit(stopped.exit_code)
+        return self.ended
+
+    def checkpoint(self) -> submitit.helpers.DelayedSubmission:
+        """What submitit is to do when the job is on again."""
+        return submitit.helpers.DelayedSubmission(self)
+
+    def _give_up(self, job: Job) -> None:
+        reason = "a job is too short for an epoch: give more slurm_time"
+        self.ended.append(Ended(reason))
+        print(f"failed: {reason}", flush=True)
+        if isinstance(job, Task):
+            tracking.fail(job.run_id, reason)
+
+
+class _Trainings:
+    """Trainings of one parent run, on their way through Slurm."""
+
+    def __init__(self, launcher: Slurm, tasks: Sequence[Task]):
+        self.launcher, self.tasks = launcher, tasks
+        self.ended: dict[Task, Ended] = {}
+        self.shown: dict[Task, str] = {}
+        self.run_ids: dict[Task, str] = {}
+        self.packs: dict[str, list[Task]] = {}  # by job, in the order in which they are trained
+
+    def wait(self) -> dict[Job, Ended]:
+        """Submit, and submit again what a job that died has not begun; return when all ended."""
+        prepared = self._take_up()
+        while len(self.ended) < len(self.tasks):
+            if prepared:
+                self._submit(prepared)
+            prepared = self._watch()
+        return self.ended
+
+    def _take_up(self) -> dict[Task, Prepared]:
+        """Find those that are in a job already, and make the others' runs."""
+        made = tracking.children(self.tasks[0].parent)
+        found = {task: made.get(training_digest(task.config)) for task in self.tasks}
+        jobs = {task: run.tags.get(SLURM_JOB, "") for task, run in found.items() if run}
+        alive = cluster.alive(jobs.values())
+        prepared = {}
+        for task in self.tasks:
+            if jobs.get(task) in alive:
+                self.packs.setdefault(jobs[task], []).append(task)
+                self.run_ids[task] = found[task].run_id
+                continue
+            one = self._prepare(task)
+            if one.is_there:
+                self.ended[task] = Ended()
+            else:
+                prepared[task] = one
+        return prepared
+
+    def _prepare(self, task: Task, again: bool = False) -> Prepared:
+        one = prepare(replace(task, resume=True) if again else task)
+        self.run_ids[task] = one.run_id
+        return one
+
+    def _submit(self, prepared: dict[Task, Prepared]) -> None:
+        settings, tasks = self.launcher.settings, list(prepared)
+        durations = [0.0]
+        if len(tasks) > 1:
+            costs = self.launcher.costs_of(tasks)
+            durations = [_seconds_left(task, prepared[task].epochs, costs) for task in tasks]
+        lots = [
+            [tasks[number] for number in numbers]
+            for numbers in pack(durations, FILLED * 60 * settings.time)
+        ]
+        packs = [
+            Pack([replace(task, run_id=self.run_ids[task]) for task in lot], 60 * settings.time)
+            for lot in lots
+        ]
+        with signals_held():  # what is submitted has to be known
+            jobs = self.launcher.submit(packs, f"eml-{tasks[0].config.recipe}")
+            for job, lot in zip(jobs, lots, strict=True):
+                self.packs[job.job_id] = lot
+                tags = {SLURM_JOB: job.job_id, SLURM_LOG: str(job.paths.stdout)}
+                for task in lot:
+                    tracking.set_tags(self.run_ids[task], tags)
+        ids = (
+            f"job {jobs[0].job_id}"
+            if len(jobs) == 1
+            else (f"jobs {jobs[0].job_id} to {jobs[-1].job_id}")
+        )
+        print(f"{len(tasks)} trainings in {ids}; logs in {jobs[0].paths.folder}", flush=True)
+
+    def _watch(self) -> dict[Task, Prepared]:
+        """Wait until all have ended, or some have to be submitted again: these."""
+        again: dict[Task, Prepared] = {}
+        for alive in _polls(self.packs):
+            # Asked for after the jobs, so that what one that is gone had to write is there.
+            runs = {run.run_id: run for run in tracking.children(self.tasks[0].parent).values()}
+            for job, lot in list(self.packs.items()):
+                for task in lot:
+                    self._look(task, runs.get(self.run_ids[task]), job, alive.get(job))
+                if job not in alive:
+                    del self.packs[job]
+                    open_ones = [task for task in lot if task not in self.ended]
+                    for task in self._bury(job, open_ones, runs) if open_ones else []:
+                        again[task] = self._prepare(task, again=True)
+            if again or len(self.ended) == len(self.tasks):
+                break
+        return again
+
+    def _look(self, task: Task, run: Found | None, job: str, alive: Alive | None) -> None:
+        """Note how a training stands."""
+        if task in self.ended:
+            return
+        if run is None:
+            self._end(task, "its run was deleted")
+            return
+        paused = int(run.tags.get(PAUSED_AFTER, -1))
+        if run.status == "FINISHED" or (task.until is not None and paused >= task.until):
+            self._end(task, "")
+        elif run.status == "FAILED":
+            self._end(
+                task, f"{run.tags.get('error', 'no reason given')}; log {run.tags[SLURM_LOG]}"
+            )
+        elif run.status == "KILLED" and not alive:
+            self._end(task, f"stopped: {run.tags.get('stopped', '')}; log {run.tags[SLURM_LOG]}")
+        elif alive and run.status == "RUNNING":
+            self._show(task, f"runs in job {job} on {alive.why}")
+        elif alive:
+            self._show(task, f"waits in job {job}", f" {alive.why}")
+
+    def _bury(self, job: str, open_ones: list[Task], runs: dict[str, Found]) -> list[Task]:
+        """A job is gone with trainings undone: say so of the first, or of all if it was cancelled.
+
+        Returns those that are to be submitted again.
+        """
+        outcome = cluster.outcome(job)
+        log = runs[self.run_ids[open_ones[0]]].tags[SLURM_LOG]
+        reason = f"job {job} has ended: {outcome}; log {log}"
+        if outcome.startswith("CANCELLED"):
+            for task in open_ones:
+                tracking.cancel(self.run_ids[task])
+                self._end(task, reason)
+            return []
+        first, *others = open_ones
+        if PAUSED_AFTER in runs[self.run_ids[first]].tags:
+            return open_ones  # submitted by another process, for a shorter way
+        tracking.fail(self.run_ids[first], reason)
+        self._end(first, reason)
+        return others
+
+    def _end(self, task: Task, reason: str) -> None:
+        self.ended[task] = Ended(reason)
+        self._show(task, f"failed: {reason}" if reason else "done")
+
+    def _show(self, task: Task, words: str, why: str = "") -> None:
+        """Print what is new; why alone is not."""
+        if self.shown.get(task) == words:
+            return
+        self.shown[task] = words
+        number = self.tasks.index(task) + 1
+        print(f"[{number}/{len(self.tasks)}] {task.config.run_name}: {words}{why}", flush=True)
+
+
+def pack(durations: Sequence[float], seconds: float) -> list[list[int]]:
+    """Their numbers, in lots that take `seconds` together at most; a longer one is a lot alone."""
+    lots: list[list[int]] = []
+    left: list[float] = []
+    for number, duration in enumerate(durations):
+        fits = next((n for n, free in enumerate(left) if duration <= free), None)
+        if fits is None:
+            lots.append([])
+            left.append(seconds)
+            fits = -1
+        lots[fits].append(number)
+        left[fits] -= duration
+    return lots
+
+
+def cancel(parent: str) -> int:
+    """End the jobs of a parent run, and the runs that these leave; how many jobs there were."""
+    runs = tracking.children(parent).values()
+    jobs = cluster.alive(run.tags.get(SLURM_JOB, "") for run in runs)
+    if jobs:
+        cluster.cancel(jobs)
+        _wait_for(jobs)
+    for run in tracking.children(parent).values():
+        if SLURM_JOB in run.tags:
+            tracking.cancel(run.run_id)
+    if tracking.get(parent).status == "SCHEDULED":  # nobody waits for them
+        tracking.cancel(parent)
+    return len(jobs)
+
+
+def _seconds_left(task: Task, done: int, costs: Costs) -> float:
+    if kind(task.config) not in costs:
+        return float("inf")  # it is likely to fail, but not to take others with it
+    epochs = (task.until or task.config.epochs) - done
+    return seconds_of(task.config, costs, epochs, begun=done > 0)
+
+
+def _wait_for(jobs: Collection[str]) -> None:
+    """Until they are over."""
+    for alive in _polls(jobs):
+        if not alive:
+            return
+
+
+def _polls(jobs: Collection[str]) -> Iterator[dict[str, Alive]]:
+    """Those of the jobs that are alive, again and again, with growing pauses."""
+    seconds, longest = POLL_SECONDS
+    refusals = 0
+    while True:
+        try:
+            alive = cluster.alive(jobs)
+        except ClusterError:  # its controller is restarted, say
+            refusals += 1
+            if refusals == REFUSALS:
+                raise
+        else:
+            refusals = 0
+            yield alive
+        sleep(seconds)
+        seconds = min(1.2 * seconds, longest)

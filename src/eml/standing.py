@@ -1,0 +1,97 @@
+"""Where the trainings of a recipe stand: read from the store, whoever it is that trains them."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from eml import cluster, tracking
+from eml.checkpoints import places
+from eml.cluster import Alive
+from eml.config import Config
+from eml.identity import plan_digest, training_digest
+from eml.recipes import REUSING, LaunchOptions
+from eml.tracking import PAUSED_AFTER, PRUNED_AFTER, SLURM_JOB, SLURM_LOG, Found
+
+
+class State(NamedTuple):
+    """Where a training stands."""
+
+    words: str
+    epochs: int  # that are done
+
+
+class Standing(NamedTuple):
+    """Where all trainings of a recipe stand."""
+
+    states: Mapping[Config, State]  # of the Configs asked for
+    others: Mapping[str, State]  # by name: what a search has come to besides
+    begun: bool  # by a process that the same command would take over from
+
+    def __str__(self) -> str:
+        named = {config.run_name: state for config, state in self.states.items()} | self.others
+        return "\n".join(f"  {name}: {state.words}" for name, state in named.items())
+
+
+def stand(recipe: str, configs: Sequence[Config], options: LaunchOptions) -> Standing:
+    """Where trainings stand, by what of the store and the checkpoints is going to be used."""
+    digests = {training_digest(config): config for config in configs}
+    parent = options.resume and tracking.unfinished_plan(plan_digest(recipe, configs, options))
+    children = tracking.children(parent) if parent else {}
+    jobs = {run.tags.get(SLURM_JOB, "") for run in children.values()} - {""}
+    alive = cluster.alive(jobs) if jobs and cluster.is_here() else None
+    states, others = {}, {}
+    for digest, config in digests.items():
+        states[config] = _state(digest, config, children.get(digest), alive, recipe, options)
+    for digest, run in children.items():
+        if digest not in digests:
+            others[run.name] = _of_run(run, alive, run.epochs)
+    return Standing(states, others, bool(parent))
+
+
+def _state(
+    digest: str,
+    config: Config,
+    run: Found | None,
+    alive: Mapping[str, Alive] | None,
+    recipe: str,
+    options: LaunchOptions,
+) -> State:
+    if run and run.status == "FINISHED":
+        return State(f"done, run {run.run_id}", config.epochs)
+    if options.resume and recipe in REUSING and (done := tracking.finished_training(digest)):
+        return State(f"done, run {done}", config.epochs)
+    if run:
+        return _of_run(run, alive, config.epochs)
+    epochs = 0
+    if options.resume:
+        here = (place for place in places(digest) if tracking.of_checkpoint(place.name))
+        epochs = max((place.epochs() for place in here), default=0)
+    if epochs:
+        return State(f"{epochs} of {config.epochs} epochs done", epochs)
+    return State(f"{config.epochs} epochs to do", 0)
+
+
+def _of_run(run: Found, alive: Mapping[str, Alive] | None, epochs: int) -> State:
+    """Of a training that has a run, but is not finished."""
+    done = max(tracking.logged_epochs(run.run_id), default=0)
+    progress = f", {done} of {epochs} epochs done"
+    job, log = run.tags.get(SLURM_JOB), run.tags.get(SLURM_LOG)
+    in_job = f" in job {job}" if job else ""
+    if alive is not None and job in alive:
+        in_job += f" ({alive[job]})"
+    see = f"; log {log}" if log else ""
+    if run.status == "FINISHED":
+        return State(f"done, run {run.run_id}", done)
+    if PRUNED_AFTER in run.tags:
+        return State(f"given up after epoch {run.tags[PRUNED_AFTER]}", done)
+    if PAUSED_AFTER in run.tags:
+        return State(f"waits for the others of its search{progress}", done)
+    if run.status == "FAILED":
+        return State(f"failed: {run.tags.get('error', '')}{progress}{see}", done)
+    if run.status == "KILLED":
+        return State(f"stopped: {run.tags.get('stopped', '')}{progress}{see}", done)
+    if job and alive is not None and job not in alive:
+        return State(f"left by job {job}: {cluster.outcome(job)}{progress}{see}", done)
+    if not job:  # whether a process is at it cannot be told from here
+        return State(f"{progress.removeprefix(', ')}, run {run.run_id}", done)
+    word = "running" if run.status == "RUNNING" else "waiting"
+    return State(f"{word}{in_job}{progress}, run {run.run_id}", done)
