@@ -3,12 +3,17 @@
 import os
 import subprocess
 import sys
+import uuid
+from contextlib import ExitStack
 from pathlib import Path
 
 import mlflow
 import pytest
+import servers
+import sqlalchemy
 import synthetic
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy.pool import NullPool
 
 from eml import data
 from eml.launch import launch
@@ -55,6 +60,67 @@ def store(fresh_store, tmp_path, monkeypatch):
     while mlflow.active_run():
         mlflow.end_run()
     mlflow.set_tracking_uri(None)
+
+
+def _or_skip(why: servers.NotInstalled) -> None:
+    """`.ci/run` has installed everything, so that there nothing may be missing."""
+    if os.environ.get("EML_TEST_ALL_SERVICES"):
+        raise why
+    pytest.skip(str(why))
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """The URI of a database of PostgreSQL that has MLflow's tables, and no runs."""
+    with ExitStack() as stack:
+        try:
+            uri = stack.enter_context(servers.postgres())
+        except servers.NotInstalled as why:
+            _or_skip(why)
+        _execute(uri, "CREATE DATABASE template")
+        SqlAlchemyStore(
+            uri.replace("/postgres", "/template"), "mlflow-artifacts:/"
+        ).engine.dispose()
+        yield uri
+
+
+def _execute(uri: str, statement: str) -> None:
+    engine = sqlalchemy.create_engine(uri, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(statement))
+
+
+@pytest.fixture
+def database(postgres, tmp_path) -> str:
+    """A fresh store in PostgreSQL; its URI."""
+    name = f"store_{uuid.uuid4().hex}"
+    _execute(postgres, f"CREATE DATABASE {name} TEMPLATE template")
+    return postgres.replace("/postgres", f"/{name}")
+
+
+@pytest.fixture
+def shared_store(database, tmp_path, monkeypatch):
+    """`mlflow server` on a fresh store in PostgreSQL, also for subprocesses; its client."""
+    with servers.mlflow_server(database, tmp_path / "served") as address:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        mlflow.set_tracking_uri(address)
+        client = mlflow.MlflowClient(address)
+        client.create_experiment("test")
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "test")
+        monkeypatch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
+        monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path / "checkpoints"))
+        yield client
+        mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def slurm():
+    """A Slurm of two nodes, without jobs."""
+    try:
+        servers.slurm()
+    except servers.NotInstalled as why:
+        _or_skip(why)
 
 
 @pytest.fixture

@@ -2,18 +2,15 @@
 
 import dataclasses
 import shutil
-import socket
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import mlflow
 import pandas as pd
 import pytest
-import requests
 from conftest import call, eml_command, mlflow_command, runs, train
 from mlflow.entities import Metric, Param, RunTag
+from servers import mlflow_server
 
 from eml import history, readers
 from eml.compare import summary
@@ -191,25 +188,8 @@ def test_a_server_that_is_not_there_is_named_at_once(store, monkeypatch):
 @pytest.fixture
 def server(store, tmp_path):
     """`mlflow server` on the test's store; its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{tmp_path / 'mlflow.db'}"]
-    command += ["--artifacts-destination", str(tmp_path / "served")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    uri = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            try:
-                if requests.get(f"{uri}/health", timeout=5).ok:
-                    break
-            except requests.ConnectionError:
-                time.sleep(0.1)
-        yield uri
-    finally:
-        process.terminate()
-        process.wait()
+    with mlflow_server(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "served") as address:
+        yield address
 
 
 def test_moved_or_served_a_store_gives_the_same(small_data, store, server, tmp_path, monkeypatch):

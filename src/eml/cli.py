@@ -117,8 +117,8 @@ def _script_command(name: str, options_class: type) -> click.Command:
         click.echo(script(name, differing, settings), nl=False)
 
     command = _command(name, combined, inspect.getdoc(recipe), callback)
-    unused = PREFIX + "array_parallelism"  # it is no array
-    command.params = [option for option in command.params if option.name != unused]
+    unused = {PREFIX + "array_parallelism", PREFIX + "pack_minutes"}  # it is no array
+    command.params = [option for option in command.params if option.name not in unused]
     return command
 
 

@@ -32,8 +32,7 @@ from eml.tracking import PAUSED_AFTER, SLURM_JOB, SLURM_LOG, Found
 from eml.train import EpochRecord
 from eml.work import Ended, Job, Probe, environment, perform
 
-FILLED = 0.8  # of a job's time: estimates err, and starting takes its time
-POLL_SECONDS = 1.0, 20.0  # between two questions to Slurm and the store: at first, at most
+POLL_SECONDS = 1.0, 10.0  # between two questions to Slurm and the store: at first, at most
 REFUSALS = 10  # of Slurm to answer, one after the other, that are borne
 NO_LIMIT = 1_000_000  # requeues: Pack ends those that lead nowhere
 
@@ -223,7 +222,7 @@ class _Trainings:
             durations = [_seconds_left(task, prepared[task].epochs, costs) for task in tasks]
         lots = [
             [tasks[number] for number in numbers]
-            for numbers in pack(durations, FILLED * 60 * settings.time)
+            for numbers in pack(durations, settings.pack_seconds)
         ]
         packs = [
             Pack([replace(task, run_id=self.run_ids[task]) for task in lot], 60 * settings.time)

@@ -10,6 +10,7 @@ from typing import Annotated
 from eml.config import ConfigError
 
 PREFIX = "slurm_"
+FILLED = 0.8  # of a job's time: estimates err, and starting takes its time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,7 @@ class SlurmSettings:
     mem: str = ""
     gres: str = ""
     array_parallelism: int = 100  # jobs that run at once, at most
+    pack_minutes: int = 0  # of trainings that share a job; 0: as many as are likely to fit
     account: str = ""
     qos: str = ""
     constraint: str = ""
@@ -31,6 +33,13 @@ class SlurmSettings:
         for name in ("time", "cpus", "array_parallelism"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{PREFIX}{name}={getattr(self, name)}: give 1 or more")
+        if self.pack_minutes < 0:
+            raise ConfigError(f"{PREFIX}pack_minutes={self.pack_minutes}: give 0 or more")
+
+    @property
+    def pack_seconds(self) -> float:
+        """Of trainings that are put together in one job, at most."""
+        return 60 * (self.pack_minutes or FILLED * self.time)
 
     @property
     def warning_seconds(self) -> int:
@@ -73,6 +82,9 @@ class SlurmOptions:
     slurm_gres: Annotated[str, "as gpu:1"] = ""
     slurm_array_parallelism: Annotated[
         str, f"jobs at once; {SlurmSettings.array_parallelism} if not given"
+    ] = ""
+    slurm_pack_minutes: Annotated[
+        str, f"of trainings that share a job, at most; {FILLED} of slurm_time if not given"
     ] = ""
 
     def slurm_settings(self) -> SlurmSettings:

@@ -1,0 +1,392 @@
+"""Trainings in jobs of a real Slurm: whatever becomes of a job, the results are those of inline."""
+
+import getpass
+import re
+import signal
+import subprocess
+import threading
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import call, eml_command, runs
+from test_resume import SCORES, assert_whole
+from threadpoolctl import threadpool_limits
+
+from eml import cluster
+from eml.config import ConfigError
+from eml.history import Selection, load_history
+from eml.recipes import NumpyOptions, SearchOptions, SweepOptions, mlp_numpy, optimizers
+from eml.slurm import Pack, Slurm, pack
+from eml.slurm_settings import SlurmSettings
+from eml.stopping import REQUEUE, SIGNALS
+from eml.tracked import Task, prepare
+from eml.tracking import run as tracked_run
+from eml.train import Training, load_for
+from eml.work import Ended
+
+RATES = [1.0, 0.5, 0.1, 0.05, 0.01]
+# By the estimate two of these take more than the minute that may share a job.
+EPOCHS = 200
+IN_JOBS = ["--launcher", "slurm", "--slurm_time", "10"]
+IN_JOBS_OF_ONE = [*IN_JOBS, "--slurm_pack_minutes", "1"]
+
+
+def sweep(epochs: int = EPOCHS) -> list[str]:
+    return ["lr_sweep", "--lrs", ",".join(map(str, RATES)), "--epochs", str(epochs)]
+
+
+class Launched:
+    """A command under way, with what it has printed so far."""
+
+    def __init__(self, *arguments: str):
+        self.process = subprocess.Popen(
+            eml_command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.lines: list[str] = []
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.lines.append(line)
+
+    def end(self) -> tuple[int, str]:
+        """Wait; its exit code and what it has complained of."""
+        complaints = self.process.stderr.read()
+        self.process.wait(timeout=300)
+        self.reader.join()
+        return self.process.returncode, complaints
+
+
+@pytest.fixture
+def launched(slurm, environment):
+    """Starts a command; whatever is left of it ends with the test."""
+    processes = []
+
+    def start(*arguments: str) -> Launched:
+        processes.append(Launched(*arguments))
+        return processes[-1]
+
+    yield start
+    for one in processes:
+        one.process.kill()
+        one.end()
+        one.process.stdout.close()
+        one.process.stderr.close()
+    subprocess.run(["scancel", "-u", getpass.getuser()], check=True)
+
+
+def until(condition, seconds: float = 120):
+    """What condition() is as soon as it is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"{condition.__name__} has not become true")
+
+
+def trained(store) -> dict[str, object]:
+    """The trainings in the store, by learning rate; there is one of each."""
+    found = [run for run in runs(store) if "training_digest" in run.data.tags]
+    by_rate = {run.data.params.get("learning_rate", run.info.run_id): run for run in found}
+    assert len(by_rate) == len(found)
+    return by_rate
+
+
+def parents(store) -> list:
+    return [run for run in runs(store) if run.data.tags.get("recipe") == "lr_sweep"]
+
+
+def running(store, epoch: int) -> dict[str, str]:
+    """The jobs, by learning rate, whose training has come to an epoch and goes on."""
+    found = {}
+    for rate, run in trained(store).items():
+        if run.info.status == "RUNNING" and "train_seconds" in run.data.metrics:
+            last = store.get_metric_history(run.info.run_id, "train_seconds")[-1].step
+            if last >= epoch:
+                found[rate] = run.data.tags["slurm_job"]
+    return found
+
+
+def process_of(job: str) -> psutil.Process:
+    array, _, number = job.partition("_")
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it has ended meanwhile
+            if process.name().startswith("python"):
+                values = process.environ()
+                if [values.get(f"SLURM_ARRAY_{x}_ID") for x in ("JOB", "TASK")] == [array, number]:
+                    return process
+    raise AssertionError(f"no process of job {job}")
+
+
+def restarts(job: str) -> int:
+    shown = subprocess.run(["scontrol", "-o", "show", "job", job], capture_output=True, text=True)
+    return int(re.search(r"Restarts=(\d+)", shown.stdout)[1])
+
+
+def assert_as_in_one_process(store, epochs: int) -> None:
+    """Every epoch is there once, and all scores are those of an unbroken training."""
+    in_jobs, _ = load_history(Selection())
+    assert len(in_jobs) == len(RATES) * (epochs + 1)
+    for one in trained(store).values():
+        assert_whole(store, one.info.run_id, epochs)
+    with threadpool_limits(1):
+        for rate in RATES:
+            (config,) = mlp_numpy(NumpyOptions(lr=rate, epochs=epochs))
+            logged = in_jobs[in_jobs["learning_rate"] == rate].set_index("epoch").sort_index()
+            for record in Training(config, load_for(config)):
+                for name in SCORES:
+                    assert logged[name][record.epoch] == getattr(record, name)
+
+
+def test_preempted_signalled_cancelled_killed(shared_store, launched, small_data):
+    first = launched(*sweep(), *IN_JOBS_OF_ONE)
+
+    def four_at_work():
+        return len(found := running(shared_store, 5)) == 4 and found
+
+    jobs = until(four_at_work)
+    assert len(set(jobs.values())) == 4
+    # Both nodes are full, so that a core for a better job is that of one training.
+    more = ["sbatch", "--parsable", "-p", "high", "--wrap", "true", "-o", "/dev/null"]
+    subprocess.run(more, check=True, capture_output=True)
+
+    def preempted():
+        return {rate for rate, job in jobs.items() if restarts(job)}
+
+    (out,) = until(preempted)
+    signalled, cancelled, killed = (rate for rate in jobs if rate != out)
+    subprocess.run(["scancel", "--signal", "USR2", jobs[signalled]], check=True)
+    subprocess.run(["scancel", jobs[cancelled]], check=True)
+    process_of(jobs[killed]).send_signal(signal.SIGKILL)
+
+    code, complaints = first.end()
+    shown = "".join(first.lines)
+    assert code == 1, complaints
+    assert complaints.startswith("eml: 2 of 5 trainings failed: ")
+    assert re.search(f"lr={cancelled} .*CANCELLED|lr={cancelled} .*stopped: SIGTERM", complaints)
+    assert re.search(rf"lr={killed} .*job {jobs[killed]} has ended: .*; log /", complaints)
+    ended = trained(shared_store)
+    expected = dict.fromkeys(ended, "FINISHED") | {cancelled: "KILLED", killed: "FAILED"}
+    assert {rate: run.info.status for rate, run in ended.items()} == expected
+    assert restarts(jobs[signalled]) == 1
+    assert "5 trainings in jobs" in shown
+    print({rate: (run.info.run_id, run.data.tags["slurm_job"]) for rate, run in ended.items()})
+
+    again = launched(*sweep(), *IN_JOBS_OF_ONE)
+    code, complaints = again.end()
+    assert code == 0, complaints
+    after = trained(shared_store)
+    assert {rate: run.info.run_id for rate, run in after.items()} == {
+        rate: run.info.run_id for rate, run in ended.items()
+    }
+    assert {run.info.status for run in after.values()} == {"FINISHED"}
+    assert_as_in_one_process(shared_store, EPOCHS)
+
+
+def test_left_and_taken_up_again(shared_store, launched, small_data):
+    first = launched(*sweep(100), *IN_JOBS)
+    jobs = until(lambda: running(shared_store, 3))
+    first.process.send_signal(signal.SIGINT)
+    code, complaints = first.end()
+    assert (code, complaints) == (130, "eml: stopped by SIGINT\n")
+    (parent,) = parents(shared_store)
+    assert parent.info.status == "SCHEDULED"
+    assert f"`eml cancel {parent.info.run_id}` ends it" in first.lines[-1]
+
+    result = call(eml_command("plan", *sweep(100), *IN_JOBS))
+    assert result.returncode == 0, result.stderr
+    (job,) = set(jobs.values())
+    waits = rf": waiting in job {job} \(running on n[12]\), 0 of 100 epochs done, run \w+\n"
+    assert len(re.findall(waits, result.stdout)) >= 2
+    works = rf": running in job {job} \(running on n[12]\), \d+ of 100 epochs done, run \w+\n"
+    assert len(re.findall(works, result.stdout)) == 1
+
+    again = launched(*sweep(100), *IN_JOBS)
+    code, complaints = again.end()
+    assert code == 0, complaints
+    assert [run.info.status for run in parents(shared_store)] == ["FINISHED"]
+    assert {run.data.tags["slurm_job"] for run in trained(shared_store).values()} == {job}
+    assert_as_in_one_process(shared_store, 100)
+
+
+def test_cancelling_ends_jobs_and_runs(shared_store, launched):
+    first = launched(*sweep(), *IN_JOBS_OF_ONE)
+    until(lambda: running(shared_store, 3))
+    (parent,) = parents(shared_store)
+    result = call(eml_command("cancel", parent.info.run_id))
+    assert (result.returncode, result.stdout) == (0, "lr_sweep: 5 jobs ended\n")
+    code, complaints = first.end()
+    assert code == 1
+    assert complaints.startswith("eml: 5 of 5 trainings failed: ")
+    assert cluster.alive(run.data.tags["slurm_job"] for run in trained(shared_store).values()) == {}
+    assert {run.info.status for run in trained(shared_store).values()} == {"KILLED"}
+    (parent,) = parents(shared_store)
+    assert parent.info.status == "FAILED"
+    result = call(eml_command("plan", *sweep(), *IN_JOBS_OF_ONE))
+    stopped = r": stopped: (SIGTERM|cancelled) at .* UTC, \d+ of 200 epochs done; log /\S+\n"
+    assert len(re.findall(stopped, result.stdout)) == 5
+    result = call(eml_command("cancel", parent.info.run_id))
+    assert (result.returncode, result.stdout) == (0, "lr_sweep: no job is left\n")
+
+
+def test_the_time_limit_requeues(shared_store, slurm, environment, small_data):
+    (config,) = mlp_numpy(NumpyOptions(epochs=1000))  # more than a minute
+    with tracked_run("parent", "", {}) as parent, Slurm(SlurmSettings(time=1)) as launcher:
+        task = Task(config=config, parent=parent)
+        assert launcher.run([task]) == {task: Ended()}
+    (trained_in_job,) = trained(shared_store).values()
+    assert restarts(trained_in_job.data.tags["slurm_job"]) >= 1
+    assert_whole(shared_store, trained_in_job.info.run_id, 1000)
+
+
+def test_an_epoch_that_fits_no_job_is_given_up(monkeypatch, small_data, shared_store):
+    (config,) = mlp_numpy(NumpyOptions(epochs=1))
+    with tracked_run("parent", "", {}) as parent:
+        tasks = [Task(config=replace(config, seed=seed), parent=parent) for seed in (1, 2)]
+        tasks = [replace(task, run_id=prepare(task).run_id) for task in tasks]
+    requeued = []
+    former = {number: signal.getsignal(number) for number in (*SIGNALS, REQUEUE)}
+    signal.signal(REQUEUE, lambda *_: requeued.append(True))  # as submitit does
+    # The signal arrives in the middle of the first epoch.
+    monkeypatch.setattr(Training, "__iter__", lambda self: signal.raise_signal(REQUEUE))
+    lot = Pack(list(tasks), seconds=0)
+    try:
+        assert lot() == [Ended("a job is too short for an epoch: give more slurm_time")]
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    assert requeued == [True]  # for the second training
+    assert lot.checkpoint().function.jobs == [tasks[1]]
+    states = {run.info.run_id: run for run in trained(shared_store).values()}
+    assert states[tasks[0].run_id].info.status == "FAILED"
+    assert "slurm_time" in states[tasks[0].run_id].data.tags["error"]
+    assert states[tasks[1].run_id].info.status == "SCHEDULED"
+
+
+def test_a_job_that_cannot_begin(shared_store, launched, tmp_path):
+    settings = tmp_path / "cluster.toml"
+    settings.write_text('slurm_setup = ["echo no such module", "exit 3"]\n')
+    first = launched(*sweep(), "--launcher", "slurm", "--slurm_file", str(settings))
+    code, complaints = first.end()
+    assert code == 2
+    log = re.fullmatch(r"eml: job \d+: FAILED, exit code 3; log (\S+)\n", complaints)[1]
+    assert "no such module" in Path(log).read_text()
+    assert [run.info.status for run in parents(shared_store)] == ["FAILED"]
+
+
+def test_a_plain_script(shared_store, slurm, environment, tmp_path):
+    command = ["mlp_numpy", "--epochs", "300", "--seed", "3", "--slurm_time", "5"]
+    result = call(eml_command("slurm-script", *command))
+    assert result.returncode == 0, result.stderr
+    (tmp_path / "train.sh").write_text(result.stdout)
+    done = subprocess.run(["sbatch", "--parsable", "train.sh"], check=True, capture_output=True)
+    job = done.stdout.decode().strip()
+
+    def at_work():
+        return [run for run in trained(shared_store).values() if "test_loss" in run.data.metrics]
+
+    (begun,) = until(at_work)
+    subprocess.run(["scancel", "--batch", "--signal", "USR2", job], check=True)
+
+    def over():
+        return job not in cluster.alive([job])
+
+    until(over)
+    (run,) = trained(shared_store).values()
+    assert (run.info.run_id, run.info.status) == (begun.info.run_id, "FINISHED")
+    assert restarts(job) == 1
+    assert_whole(shared_store, run.info.run_id, 300)
+    log = (tmp_path / f"mlp_numpy-{job}.log").read_text()
+    assert "goes on after epoch" in log
+
+
+def test_sqlite_is_refused(store, slurm, environment):
+    result = call(eml_command(*sweep(), *IN_JOBS))
+    assert result.returncode == 2
+    assert "jobs on several nodes cannot write to sqlite:///" in result.stderr
+    assert "start an `mlflow server` and set MLFLOW_TRACKING_URI" in result.stderr
+    assert runs(store) == []
+
+
+def test_what_the_cluster_does_not_have_is_refused_at_once(shared_store, slurm, environment):
+    result = call(eml_command(*sweep(), "--launcher", "slurm", "--slurm_partition", "none"))
+    assert result.returncode == 2
+    assert result.stderr.startswith("eml: sbatch: invalid partition specified: none")
+    assert runs(shared_store) == []
+
+
+def test_without_a_cluster(store, environment, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    result = call(eml_command(*sweep(), "--launcher", "slurm"))
+    assert result.returncode == 2
+    assert result.stderr.startswith("eml: launcher=slurm: there is no Slurm here (squeue)")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("slurm_tme = 30", "no setting slurm_tme: give some of slurm_partition, slurm_time, "),
+        ("time = 30", "no setting time: give some of slurm_partition, "),
+        ('slurm_time = "30"', "slurm_time = '30': give a whole number"),
+        ("slurm_time = true", "slurm_time = True: give a whole number"),
+        ("slurm_mem = 5", "slurm_mem = 5: give a text"),
+        ('slurm_setup = "module load python"', "give a list of texts"),
+        ("slurm_setup = [1]", "give a list of texts"),
+        ("slurm_time = ", "Invalid value"),
+        ("slurm_time = 0", "slurm_time=0: give 1 or more"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_bad_settings(text, message, tmp_path):
+    file = tmp_path / "cluster.toml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        SweepOptions(launcher="slurm", slurm_file=str(file))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"launcher": "slurm", "slurm_time": "1:00"}, "slurm_time=1:00: give a whole number"),
+        ({"slurm_mem": "5GB"}, "slurm_mem=5GB has no effect with launcher=inline"),
+        ({"launcher": "slurm", "jobs": 2}, "give slurm_array_parallelism"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ConfigError, match=message):
+        SweepOptions(**options)
+
+
+def test_options_come_before_the_file(tmp_path):
+    file = tmp_path / "cluster.toml"
+    file.write_text(
+        'slurm_time = 60\nslurm_partition = "long"\nslurm_setup = ["module load python"]\n'
+    )
+    options = SweepOptions(launcher="slurm", slurm_file=str(file), slurm_time="20", slurm_cpus="4")
+    assert options.slurm_settings() == SlurmSettings(
+        time=20, partition="long", cpus=4, setup=["module load python"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("gres", "device", "expected"),
+    [("gpu:1", "auto", "cuda"), ("", "auto", "cpu"), ("gpu:1", "cpu", "cpu"), ("", "cuda", "cuda")],
+)
+def test_the_device_is_that_of_the_jobs(gres, device, expected):
+    options = SearchOptions(launcher="slurm", slurm_gres=gres, device=device)
+    assert {config.device_type for config in optimizers(options)} == {expected}
+
+
+def test_short_trainings_share_a_job():
+    assert pack([10, 10, 10, 10], 25) == [[0, 1], [2, 3]]
+    assert pack([20, 30, 5, 4], 25) == [[0, 2], [1], [3]]
+    assert pack([float("inf"), 1, float("inf")], 25) == [[0], [1], [2]]
+    assert pack([], 25) == []
