@@ -7,49 +7,19 @@ directly and through an `mlflow server` on loopback. Of the calls one by one a t
 """
 
 import resource
-import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
-from time import perf_counter, sleep
+from time import perf_counter
 
 import click
 import mlflow
-import numpy as np
-import requests
-from mlflow.entities import Metric, Param, RunTag
 
-from eml.history import METRICS, Selection, load_history
+from benchmarks.stores import EPOCHS, LOGGED, fill
+from eml.history import Selection, load_history
 from eml.readers import ClientReader
-
-EPOCHS = 30
-LOGGED = [metric for metric in METRICS if metric != "setup_seconds"]  # once a run
-PARAMETERS = {f"parameter_{number}": str(number) for number in range(16)} | {
-    "learning_rate": "0.1",
-    "train_images": "50000",
-}
-
-
-def make_store(uri: str, runs: int) -> None:
-    """A store of `runs` finished runs of one recipe."""
-    client = mlflow.MlflowClient(uri)
-    rng = np.random.default_rng(0)
-    for _ in range(runs):
-        run_id = client.create_run("0").info.run_id
-        values = rng.random((EPOCHS, len(LOGGED)))
-        client.log_batch(
-            run_id,
-            [
-                Metric(metric, float(values[epoch, column]), 1000 + epoch, epoch)
-                for epoch in range(EPOCHS)
-                for column, metric in enumerate(LOGGED)
-            ],
-            [Param(*item) for item in PARAMETERS.items()],
-            [RunTag("recipe", "cifar_cnn"), *(RunTag(f"tag_{n}", "x" * 20) for n in range(12))],
-        )
-        client.set_terminated(run_id)
+from tests.servers import mlflow_server
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -66,7 +36,7 @@ def measure(name: str, uri: str, runs: int, repeats: int) -> None:
 
     def at_once() -> None:
         history, _ = load_history(Selection(experiment="Default"))
-        assert len(history) == runs * EPOCHS
+        assert len(history) == runs * (EPOCHS + 1)
 
     ours, single = [], []
     for _ in range(repeats):
@@ -84,38 +54,15 @@ def measure(name: str, uri: str, runs: int, repeats: int) -> None:
 @click.option("--repeats", default=3, show_default=True, help="times that each is measured")
 def main(runs: int, repeats: int):
     """Print how long it takes to read a store both ways."""
-    with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
+    with tempfile.TemporaryDirectory() as folder:
         uri = f"sqlite:///{folder}/mlflow.db"
-        make_store(uri, runs)
+        fill(uri, runs)
         click.echo(f"{runs} runs, {EPOCHS} epochs, {len(LOGGED)} metrics, {repeats} times in turn")
         measure("database", uri, runs, repeats)
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-        free.close()
-        command = [sys.executable, "-m", "mlflow", "server", "--port", port, "--workers", "1"]
-        with subprocess.Popen(
-            [*command, "--backend-store-uri", uri, "--artifacts-destination", folder],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ) as server:
-            try:
-                address = f"http://127.0.0.1:{port}"
-                wait_for(address)
-                measure("server", address, runs, repeats)
-            finally:
-                server.terminate()
+        with mlflow_server(uri, Path(folder)) as address:
+            measure("server", address, runs, repeats)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     click.echo(f"peak memory {peak:.0f} MiB, most of it mlflow itself")
-
-
-def wait_for(address: str) -> None:
-    for _ in range(300):
-        try:
-            requests.get(f"{address}/health", timeout=5).raise_for_status()
-            return
-        except requests.RequestException:
-            sleep(0.2)
-    raise SystemExit(f"no server at {address}")
 
 
 if __name__ == "__main__":

@@ -178,9 +178,10 @@ def test_a_store_of_an_older_schema_is_named(store, tmp_path, monkeypatch):
     assert "Traceback" not in result.stderr
 
 
-def test_a_server_that_is_not_there_is_named_at_once(store, monkeypatch):
+@pytest.mark.parametrize("command", ["compare", "mlp_numpy", "plan lr_sweep", "cancel 1"])
+def test_a_server_that_is_not_there_is_named_at_once(command, store, environment, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    result = call(eml_command("compare"))
+    result = call(eml_command(*command.split()))
     assert result.returncode == 2
     assert result.stderr == "eml: the tracking server http://127.0.0.1:9 does not answer\n"
 

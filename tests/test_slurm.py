@@ -321,9 +321,8 @@ def test_what_the_cluster_does_not_have_is_refused_at_once(shared_store, slurm, 
     assert runs(shared_store) == []
 
 
-def test_without_a_cluster(store, environment, monkeypatch, tmp_path):
+def test_without_a_cluster(shared_store, environment, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     result = call(eml_command(*sweep(), "--launcher", "slurm"))
     assert result.returncode == 2
     assert result.stderr.startswith("eml: launcher=slurm: there is no Slurm here (squeue)")

@@ -133,7 +133,9 @@ for _name, _recipe in RECIPES.items():
 def cancel(run_id: str):
     """End the Slurm jobs of RUN_ID, a run of several trainings, and the runs that they train in."""
     from eml import slurm, tracking
+    from eml.store import reach_store
 
+    reach_store()
     parent = tracking.get(run_id)
     jobs = slurm.cancel(parent.run_id)
     click.echo(f"{parent.name}: {jobs} jobs ended" if jobs else f"{parent.name}: no job is left")
@@ -216,8 +218,10 @@ def evaluate(run_id: str, device: str):
     """
     device_type = resolve_device(device)
     from eml import tracking
+    from eml.store import reach_store
     from eml.train import load_for, make_learner
 
+    reach_store()
     config, weights, logged = tracking.load_model(run_id)
     if config.framework == "torch":
         config = dataclasses.replace(config, device_type=device_type)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields
 
 import mlflow
 import pandas as pd
-import requests
 import sqlalchemy.exc
 
 from eml.config import Config
@@ -69,9 +68,6 @@ def load_history(selection: Selection) -> tuple[pd.DataFrame, list[str]]:
         if not runs:
             raise SelectionError("; ".join(["no training selected", *left_out]))
         return _frame(runs, read), left_out
-    except requests.RequestException as error:
-        uri = mlflow.get_tracking_uri()
-        raise SelectionError(f"the tracking server {uri} does not answer") from error
     except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise SelectionError(f"the store {mlflow.get_tracking_uri()}: {reason}") from error

@@ -14,7 +14,7 @@ from eml.plan import Plan, probe_costs, search_plan
 from eml.recipes import RECIPES, LaunchOptions, ResumeOptions, SearchOptions
 from eml.reporting import report
 from eml.standing import Standing, stand
-from eml.store import open_store, refuse_if_local
+from eml.store import open_store, reach_store, refuse_if_local
 from eml.tracked import Task, train
 from eml.trainings import Trainings
 from eml.work import Inline, Launcher
@@ -34,6 +34,7 @@ def launch(recipe: str, configs: Sequence[Config], options: ResumeOptions) -> No
 
     Raises LaunchError, after all others are done, if a training failed.
     """
+    reach_store()
     if not isinstance(options, LaunchOptions):
         (config,) = configs
         train(Task(config=config, resume=options.resume, check=getattr(options, "check", False)))

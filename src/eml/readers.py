@@ -13,13 +13,12 @@ import pandas as pd
 import requests
 from mlflow.entities import LifecycleStage, Run
 
-from eml.store import open_store
+from eml.store import open_store, reach_store
 
 COLUMNS = ["run_id", "metric", "epoch", "timestamp", "value"]
 IDS_IN_A_QUERY = 500  # a query of SQLite takes 32,766 values, of an old one 999
 BULK_ENDPOINT = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 IDS_IN_A_REQUEST = 100  # what it takes
-SECONDS_TO_ANSWER = 20
 POINTS_IN_A_REQUEST = 25_000  # what it gives at most, without a word on the rest
 
 
@@ -169,14 +168,13 @@ class DatabaseReader(ClientReader):
 def reader() -> ClientReader:
     """The fastest reader that the active tracking store has.
 
-    Raises requests.RequestException if it is a server that does not answer.
+    Raises UserError if it is a server that does not answer.
     """
     open_store()
+    reach_store()
     client = mlflow.MlflowClient()
     uri = mlflow.get_tracking_uri()
     if uri.startswith(("http://", "https://")):
-        # MLflow itself would try for minutes.
-        requests.head(uri, timeout=SECONDS_TO_ANSWER)
         return ServerReader(client)
     try:
         return DatabaseReader(client)

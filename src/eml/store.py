@@ -1,12 +1,15 @@
-"""The first opening of a tracking store, and who can share it."""
+"""The tracking store: its first opening, whether it answers, and who can share it."""
 
 from pathlib import Path
 
 import mlflow
+import requests
 from filelock import FileLock
 from sqlalchemy.engine import make_url
 
 from eml.errors import UserError
+
+SECONDS_TO_ANSWER = 20
 
 
 def open_store() -> None:
@@ -20,6 +23,24 @@ def open_store() -> None:
     file = Path(make_url(uri).database).absolute()
     with FileLock(file.with_name(f".{file.name}.lock")):
         mlflow.MlflowClient().search_experiments(max_results=1)
+
+
+def reach_store() -> None:
+    """Raise UserError if the store is a server that does not answer, or wants another password.
+
+    MLflow itself would try for minutes.
+    """
+    uri = mlflow.get_tracking_uri()
+    if not uri.startswith(("http://", "https://")):
+        return
+    try:
+        requests.head(uri, timeout=SECONDS_TO_ANSWER)
+    except requests.RequestException as error:
+        raise UserError(f"the tracking server {uri} does not answer") from error
+    try:
+        mlflow.MlflowClient().search_experiments(max_results=1)
+    except mlflow.MlflowException as error:
+        raise UserError(f"the tracking server {uri}: {str(error).splitlines()[0]}") from error
 
 
 def refuse_if_local() -> None:
