@@ -18,9 +18,11 @@ from threadpoolctl import threadpool_limits
 
 from eml import cluster
 from eml.config import ConfigError
+from eml.estimate import Cost, pack
 from eml.history import Selection, load_history
-from eml.recipes import NumpyOptions, SearchOptions, SweepOptions, mlp_numpy, optimizers
-from eml.slurm import Pack, Slurm, pack
+from eml.plan import Plan, kind
+from eml.recipes import NumpyOptions, SearchOptions, SweepOptions, lr_sweep, mlp_numpy, optimizers
+from eml.slurm import Pack, Slurm
 from eml.slurm_settings import SlurmSettings
 from eml.stopping import REQUEUE, SIGNALS
 from eml.tracked import Task, prepare
@@ -382,6 +384,20 @@ def test_options_come_before_the_file(tmp_path):
 def test_the_device_is_that_of_the_jobs(gres, device, expected):
     options = SearchOptions(launcher="slurm", slurm_gres=gres, device=device)
     assert {config.device_type for config in optimizers(options)} == {expected}
+
+
+def test_expected_seconds_of_jobs(small_data):
+    options = SweepOptions(launcher="slurm", slurm_pack_minutes="1", slurm_array_parallelism="2")
+    configs = lr_sweep(options)
+    costs = {kind(configs[0]): Cost(0, 0, 0)}
+    each = costs[kind(configs[0])].seconds(0, 0, 30)
+    assert 6 * each < 60  # so that all share a job
+    assert Plan(configs, options, costs, {}).expected == pytest.approx(6 * each)
+    alone = replace(options, epochs=30 * 10)
+    configs = lr_sweep(alone)
+    each = costs[kind(configs[0])].seconds(0, 0, 300)
+    assert 60 > each > 30  # so that each has one, and two run at once
+    assert Plan(configs, alone, costs, {}).expected == pytest.approx(3 * each)
 
 
 def test_short_trainings_share_a_job():

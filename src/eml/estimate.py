@@ -59,3 +59,18 @@ def makespan(durations: Sequence[float], at_once: int) -> float:
     for duration in durations:
         free[free.index(min(free))] += duration
     return max(free)
+
+
+def pack(durations: Sequence[float], seconds: float) -> list[list[int]]:
+    """Their numbers, in lots that take `seconds` together at most; a longer one is a lot alone."""
+    lots: list[list[int]] = []
+    left: list[float] = []
+    for number, duration in enumerate(durations):
+        fits = next((n for n, free in enumerate(left) if duration <= free), None)
+        if fits is None:
+            lots.append([])
+            left.append(seconds)
+            fits = -1
+        lots[fits].append(number)
+        left[fits] -= duration
+    return lots

@@ -7,7 +7,7 @@ from eml import tracking
 from eml.config import Config
 from eml.data import SPECS
 from eml.errors import UserError
-from eml.estimate import Cost, makespan
+from eml.estimate import Cost, makespan, pack
 from eml.identity import training_digest
 from eml.recipes import LaunchOptions, SearchOptions, seeds_of
 from eml.search import REDUCTION, rungs
@@ -86,12 +86,13 @@ class Plan:
     @property
     def left(self) -> float:
         """Seconds that are to be expected after what is done already."""
-        done = sum(
-            seconds_of(config, self.costs, state.epochs)
-            for config, state in self.done.items()
-            if state.epochs
+        done = self._elapsed(
+            [
+                seconds_of(c, self.costs, state.epochs)
+                for c, state in self.done.items()
+                if state.epochs
+            ]
         )
-        done /= self.options.jobs
         if not self._searches:
             return max(self.expected - done, 0.0)
         winners = len(self._each()) * len(self.seeds)
@@ -104,12 +105,21 @@ class Plan:
     def whole(self, configs: Iterable[Config]) -> float:
         """Seconds that these trainings take from beginning to end."""
         durations = [seconds_of(config, self.costs, config.epochs) for config in configs]
-        return makespan(durations, self.options.jobs)
+        return self._elapsed(durations)
 
     def finals(self) -> float:
         """Seconds that the winners take with all seeds."""
         configs = [replace(config, validation=0) for config in self._each().values()]
         return self.whole(config for config in configs for _ in self.seeds)
+
+    def _elapsed(self, durations: Sequence[float]) -> float:
+        """Seconds that these take with the options' launcher, if no job has to wait for others."""
+        if self.options.launcher != "slurm":
+            return makespan(durations, self.options.jobs)
+        settings = self.options.slurm_settings()
+        lots = pack(durations, settings.pack_seconds)
+        lasting = [sum(durations[number] for number in lot) for lot in lots]
+        return makespan(lasting, settings.array_parallelism)
 
     @property
     def _searches(self) -> bool:
@@ -131,7 +141,7 @@ class Plan:
                 one = seconds_of(config, self.costs, until - done, begun=done > 0)
                 durations += [one] * round(alive[optimizer])
                 alive[optimizer] = expected_survivors(round(alive[optimizer]))
-            seconds += makespan(durations, self.options.jobs)
+            seconds += self._elapsed(durations)
             done = until
         return seconds
 
@@ -157,6 +167,8 @@ class Plan:
         if self.longest > 1.05 * self.expected:
             time += f", {duration(self.longest)} if nothing is pruned and every grid is extended"
         at_once = f", {self.options.jobs} at once" if self.options.jobs > 1 else ""
+        if self.options.launcher == "slurm":
+            time += ", and however long the jobs wait in the queue"
         return "\n".join([*lines, f"{counted}{at_once}: {time}"])
 
 

@@ -21,6 +21,7 @@ from eml import cluster, tracking
 from eml.checkpoints import directory
 from eml.cluster import Alive, ClusterError
 from eml.errors import UserError
+from eml.estimate import pack
 from eml.identity import training_digest
 from eml.learner import THREADS
 from eml.plan import Costs, kind, seconds_of
@@ -84,7 +85,7 @@ class Slurm:
             setup=settings.setup,
             stderr_to_stdout=True,
             srun_args=[f"--cpus-per-task={settings.cpus}", "--open-mode=append"],
-            additional_parameters=settings.flags,
+            additional_parameters=settings.flags | {"export": "ALL"},
         )
         inherited = dict.fromkeys(THREADS, str(settings.cpus)) | {
             "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(),
@@ -287,18 +288,18 @@ class _Trainings:
         Returns those that are to be submitted again.
         """
         outcome = cluster.outcome(job)
-        log = runs[self.run_ids[open_ones[0]]].tags[SLURM_LOG]
-        reason = f"job {job} has ended: {outcome}; log {log}"
+        reason = f"job {job} has ended: {outcome}"
+        log = f"; log {runs[self.run_ids[open_ones[0]]].tags[SLURM_LOG]}"
         if outcome.startswith("CANCELLED"):
             for task in open_ones:
                 tracking.cancel(self.run_ids[task])
-                self._end(task, reason)
+                self._end(task, reason + log)
             return []
         first, *others = open_ones
         if PAUSED_AFTER in runs[self.run_ids[first]].tags:
             return open_ones  # submitted by another process, for a shorter way
         tracking.fail(self.run_ids[first], reason)
-        self._end(first, reason)
+        self._end(first, reason + log)
         return others
 
     def _end(self, task: Task, reason: str) -> None:
@@ -312,21 +313,6 @@ class _Trainings:
         self.shown[task] = words
         number = self.tasks.index(task) + 1
         print(f"[{number}/{len(self.tasks)}] {task.config.run_name}: {words}{why}", flush=True)
-
-
-def pack(durations: Sequence[float], seconds: float) -> list[list[int]]:
-    """Their numbers, in lots that take `seconds` together at most; a longer one is a lot alone."""
-    lots: list[list[int]] = []
-    left: list[float] = []
-    for number, duration in enumerate(durations):
-        fits = next((n for n, free in enumerate(left) if duration <= free), None)
-        if fits is None:
-            lots.append([])
-            left.append(seconds)
-            fits = -1
-        lots[fits].append(number)
-        left[fits] -= duration
-    return lots
 
 
 def cancel(parent: str) -> int:
