@@ -137,6 +137,13 @@ def cancel(run_id: str):
 
     reach_store()
     parent = tracking.get(run_id)
+    while tracking.CONTINUED_IN in parent.tags:  # `mlflow run` has gone on with it in another
+        parent = tracking.get(parent.tags[tracking.CONTINUED_IN])
+    if tracking.PLAN_DIGEST not in parent.tags:
+        raise click.UsageError(
+            f"{parent.name} is no run of several trainings: give the run that it is part of"
+            + (f", {parent.parent}" if parent.parent else "")
+        )
     jobs = slurm.cancel(parent.run_id)
     click.echo(f"{parent.name}: {jobs} jobs ended" if jobs else f"{parent.name}: no job is left")
 

@@ -7,7 +7,7 @@ training stands is in the tracking store alone, and another process can take ove
 import os
 import sys
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -35,6 +35,7 @@ from eml.work import Ended, Job, Probe, environment, perform
 
 POLL_SECONDS = 1.0, 10.0  # between two questions to Slurm and the store: at first, at most
 REFUSALS = 10  # of Slurm to answer, one after the other, that are borne
+NO_FAULT = "PREEMPTED", "NODE_FAIL", "BOOT_FAIL"  # of the training: how a job may end
 NO_LIMIT = 1_000_000  # requeues: Pack ends those that lead nowhere
 
 
@@ -147,13 +148,10 @@ class Pack:
 
         try:
             while self.jobs:
-                self.ended.append(perform(self.jobs[0], Log))
-                if self.ended[-1].reason:
-                    print(f"failed: {self.ended[-1].reason}", flush=True)
-                del self.jobs[0]
+                self._note(perform(self.jobs[0], Log))
         except Deferred:
             if not progressed and perf_counter() - started > self.seconds / 2:
-                self._give_up(self.jobs.pop(0))
+                self._note(Ended("a job is too short for an epoch: give more slurm_time"))
             if self.jobs:
                 requeue(REQUEUE, None)
         except Stopped as stopped:
@@ -164,12 +162,14 @@ class Pack:
         """What submitit is to do when the job is on again."""
         return submitit.helpers.DelayedSubmission(self)
 
-    def _give_up(self, job: Job) -> None:
-        reason = "a job is too short for an epoch: give more slurm_time"
-        self.ended.append(Ended(reason))
-        print(f"failed: {reason}", flush=True)
-        if isinstance(job, Task):
-            tracking.fail(job.run_id, reason)
+    def _note(self, ended: Ended) -> None:
+        """The first of the jobs is over."""
+        job = self.jobs.pop(0)
+        self.ended.append(ended)
+        if ended.reason:
+            print(f"failed: {ended.reason}", flush=True)
+            if isinstance(job, Task):  # whose run may not have begun
+                tracking.fail(job.run_id, ended.reason)
 
 
 class _Trainings:
@@ -236,11 +236,9 @@ class _Trainings:
                 tags = {SLURM_JOB: job.job_id, SLURM_LOG: str(job.paths.stdout)}
                 for task in lot:
                     tracking.set_tags(self.run_ids[task], tags)
-        ids = (
-            f"job {jobs[0].job_id}"
-            if len(jobs) == 1
-            else (f"jobs {jobs[0].job_id} to {jobs[-1].job_id}")
-        )
+        ids = f"job {jobs[0].job_id}"
+        if len(jobs) > 1:
+            ids = f"jobs {jobs[0].job_id} to {jobs[-1].job_id}"
         print(f"{len(tasks)} trainings in {ids}; logs in {jobs[0].paths.folder}", flush=True)
 
     def _watch(self) -> dict[Task, Prepared]:
@@ -248,7 +246,12 @@ class _Trainings:
         again: dict[Task, Prepared] = {}
         for alive in _polls(self.packs):
             # Asked for after the jobs, so that what one that is gone had to write is there.
-            runs = {run.run_id: run for run in tracking.children(self.tasks[0].parent).values()}
+            try:
+                children = tracking.children(self.tasks[0].parent)
+            except tracking.MlflowException as error:  # the jobs go on, so does this
+                print(f"the store does not answer: {str(error).splitlines()[0]}", flush=True)
+                continue
+            runs = {run.run_id: run for run in children.values()}
             for job, lot in list(self.packs.items()):
                 for task in lot:
                     self._look(task, runs.get(self.run_ids[task]), job, alive.get(job))
@@ -272,39 +275,40 @@ class _Trainings:
         if run.status == "FINISHED" or (task.until is not None and paused >= task.until):
             self._end(task, "")
         elif run.status == "FAILED":
-            self._end(
-                task, f"{run.tags.get('error', 'no reason given')}; log {run.tags[SLURM_LOG]}"
-            )
-        elif run.status == "KILLED" and not alive:
-            self._end(task, f"stopped: {run.tags.get('stopped', '')}; log {run.tags[SLURM_LOG]}")
+            self._end(task, f"{run.reason}; log {run.tags[SLURM_LOG]}")
         elif alive and run.status == "RUNNING":
             self._show(task, f"runs in job {job} on {alive.why}")
         elif alive:
             self._show(task, f"waits in job {job}", f" {alive.why}")
 
-    def _bury(self, job: str, open_ones: list[Task], runs: dict[str, Found]) -> list[Task]:
-        """A job is gone with trainings undone: say so of the first, or of all if it was cancelled.
+    def _bury(self, job: str, open_ones: list[Task], runs: Mapping[str, Found]) -> list[Task]:
+        """A job is gone with trainings undone: end the first, or all if it was cancelled.
 
         Returns those that are to be submitted again.
         """
         outcome = cluster.outcome(job)
-        reason = f"job {job} has ended: {outcome}"
-        log = f"; log {runs[self.run_ids[open_ones[0]]].tags[SLURM_LOG]}"
+        if outcome.startswith(NO_FAULT):
+            return open_ones
+        first, *others = open_ones
+        run = runs[self.run_ids[first]]
+        reason = f"failed: job {job} has ended: {outcome}"
+        log = f"; log {run.tags[SLURM_LOG]}"
         if outcome.startswith("CANCELLED"):
             for task in open_ones:
                 tracking.cancel(self.run_ids[task])
                 self._end(task, reason + log)
             return []
-        first, *others = open_ones
-        if PAUSED_AFTER in runs[self.run_ids[first]].tags:
-            return open_ones  # submitted by another process, for a shorter way
-        tracking.fail(self.run_ids[first], reason)
+        if PAUSED_AFTER in run.tags:  # submitted by another process, for a shorter way
+            return open_ones
+        if run.status == "KILLED":
+            reason = run.reason
+        tracking.fail(run.run_id, reason.removeprefix("failed: "))
         self._end(first, reason + log)
         return others
 
     def _end(self, task: Task, reason: str) -> None:
         self.ended[task] = Ended(reason)
-        self._show(task, f"failed: {reason}" if reason else "done")
+        self._show(task, reason or "done")
 
     def _show(self, task: Task, words: str, why: str = "") -> None:
         """Print what is new; why alone is not."""

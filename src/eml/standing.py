@@ -85,10 +85,8 @@ def _of_run(run: Found, alive: Mapping[str, Alive] | None, epochs: int) -> State
         return State(f"given up after epoch {run.tags[PRUNED_AFTER]}", done)
     if PAUSED_AFTER in run.tags:
         return State(f"waits for the others of its search{progress}", done)
-    if run.status == "FAILED":
-        return State(f"failed: {run.tags.get('error', '')}{progress}{see}", done)
-    if run.status == "KILLED":
-        return State(f"stopped: {run.tags.get('stopped', '')}{progress}{see}", done)
+    if run.status in ("FAILED", "KILLED"):
+        return State(f"{run.reason}{progress}{see}", done)
     if job and alive is not None and job not in alive:
         return State(f"left by job {job}: {cluster.outcome(job)}{progress}{see}", done)
     if not job:  # whether a process is at it cannot be told from here

@@ -335,6 +335,13 @@ class Found(NamedTuple):
         """Whether it is finished, or continued in another run."""
         return self.status == "FINISHED" or CONTINUED_IN in self.tags
 
+    @property
+    def reason(self) -> str:
+        """Why it failed or stopped, in a line."""
+        failed = self.status == "FAILED"
+        text = self.tags.get("error" if failed else "stopped", "").strip() or "no reason is known"
+        return f"{'failed' if failed else 'stopped'}: {text.splitlines()[0]}"
+
 
 def _found(run: Run) -> Found:
     info, tags = run.info, run.data.tags
