@@ -73,6 +73,8 @@ def mlflow_server(store: str, artifacts: Path, port: int = 0) -> Iterator[str]:
                     break
                 except requests.RequestException:
                     time.sleep(0.1)
+            else:
+                raise TimeoutError(f"no server at {address}")
             yield address
         finally:
             process.terminate()

@@ -10,6 +10,8 @@ import psutil
 import pytest
 from conftest import call, eml_command, mlflow_command, runs
 
+from eml.stopping import SIGNALS
+
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
@@ -123,7 +125,7 @@ def assert_stopped(run, signal_name: str, status: set[str]):
 ENDLESS = 10_000  # epochs: the signal comes in the middle
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_signal_to_eml(number, store, environment):
     with training(eml_command("mlp_torch", "--epochs", str(ENDLESS))) as process:
         process.send_signal(number)

@@ -112,12 +112,13 @@ def _script_command(name: str, options_class: type) -> click.Command:
         differing = {
             field.name: values[field.name]
             for field in dataclasses.fields(options_class)
-            if values[field.name] != field.default
+            if values.get(field.name, field.default) != field.default
         }
         click.echo(script(name, differing, settings), nl=False)
 
     command = _command(name, combined, inspect.getdoc(recipe), callback)
-    unused = {PREFIX + "array_parallelism", PREFIX + "pack_minutes"}  # it is no array
+    # It is no array, and a script that begins afresh after each requeue has no end.
+    unused = {PREFIX + "array_parallelism", PREFIX + "pack_minutes", "resume"}
     command.params = [option for option in command.params if option.name not in unused]
     return command
 
@@ -144,7 +145,7 @@ def cancel(run_id: str):
             f"{parent.name} is no run of several trainings: give the run that it is part of"
             + (f", {parent.parent}" if parent.parent else "")
         )
-    jobs = slurm.cancel(parent.run_id)
+    jobs = slurm.cancel(parent)
     click.echo(f"{parent.name}: {jobs} jobs ended" if jobs else f"{parent.name}: no job is left")
 
 

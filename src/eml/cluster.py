@@ -1,6 +1,6 @@
 """Slurm's own commands: what has become of jobs, and how to end them."""
 
-import getpass
+import os
 import re
 import shutil
 import subprocess
@@ -10,6 +10,7 @@ from typing import NamedTuple
 from eml.errors import UserError
 
 SECONDS_TO_ANSWER = 60
+ALIVE = "PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED"
 
 
 class ClusterError(UserError):
@@ -29,15 +30,15 @@ class Alive(NamedTuple):
 
 def is_here() -> bool:
     """Whether this machine has Slurm's commands."""
-    return shutil.which("squeue") is not None
+    return all(shutil.which(command) for command in ("sbatch", "srun", "squeue"))
 
 
 def check(flags: Mapping[str, str | int | bool]) -> None:
     """Raise ClusterError if sbatch would not take a job with these flags."""
     if not is_here():
         raise ClusterError(
-            "launcher=slurm: there is no Slurm here (squeue); give the command on a machine of the "
-            "cluster, or launcher=inline or local"
+            "launcher=slurm: there is no Slurm here (sbatch, srun, squeue); give the command on a "
+            "machine of the cluster, or launcher=inline or local"
         )
     given = [f"--{name}" if v is True else f"--{name}={v}" for name, v in flags.items()]
     _call("sbatch", "--test-only", *given, "--wrap=true")
@@ -48,31 +49,42 @@ def alive(jobs: Iterable[str]) -> dict[str, Alive]:
     jobs = set(jobs)
     if not jobs:
         return {}
-    # All of a user's: asked for a job that it has forgotten, squeue fails.
-    lines = _call("squeue", "-h", "-r", "-u", getpass.getuser(), "-o", "%i|%T|%R").splitlines()
+    # All of this user's: asked for a job that it has forgotten, squeue fails.
+    lines = _call("squeue", "-h", "-r", "-u", str(os.getuid()), "-o", "%i|%T|%R").splitlines()
     found = {}
     for line in lines:
         job, state, why = line.split("|", 2)
         if job in jobs:
             found[job] = Alive(state, "" if why == "(None)" else why)
+    for job in jobs - found.keys():  # another user's may be alive too
+        state, _ = _shown(job)
+        if state in ALIVE:
+            found[job] = Alive(state, "")
     return found
 
 
 def outcome(job: str) -> str:
     """How a job has ended, in Slurm's words: "CANCELLED", "FAILED, exit code 1"."""
-    try:
-        state, code = _call("sacct", "-n", "-X", "-P", "-o", "State,ExitCode", "-j", job).split("|")
-    except (ClusterError, ValueError):  # a cluster without accounting remembers for minutes only
+    state, code = _shown(job)
+    if not state:  # it remembers for minutes only; its accounting, if the cluster has one, longer
         try:
-            shown = _call("scontrol", "-o", "show", "job", job)
-        except ClusterError:
-            return "ended; Slurm does not remember it any more"
-        state = re.search(r"JobState=(\S+)", shown)[1]
-        code = re.search(r"ExitCode=(\S+)", shown)[1]
-    exit_code, signal_number = code.strip().split(":")
+            line = _call("sacct", "-n", "-X", "-P", "-o", "State,ExitCode", "-j", job)
+            state, code = line.splitlines()[-1].split("|")
+        except (ClusterError, IndexError, ValueError):
+            return "Slurm does not remember it any more"
+    exit_code, signal_number = code.split(":")
     if exit_code != "0":
         return f"{state}, exit code {exit_code}"
     return f"{state}, signal {signal_number}" if signal_number != "0" else state
+
+
+def _shown(job: str) -> tuple[str, str]:
+    """A job's state and exit code; "" if Slurm's controller has forgotten it."""
+    try:
+        shown = _call("scontrol", "-o", "show", "job", job)
+    except ClusterError:
+        return "", ""
+    return re.search(r"JobState=(\S+)", shown)[1], re.search(r"ExitCode=(\S+)", shown)[1]
 
 
 def cancel(jobs: Iterable[str]) -> None:

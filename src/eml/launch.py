@@ -13,7 +13,7 @@ from eml.optimizers import compare_optimizers
 from eml.plan import Plan, probe_costs, search_plan
 from eml.recipes import RECIPES, LaunchOptions, ResumeOptions, SearchOptions
 from eml.reporting import report
-from eml.standing import Standing, stand
+from eml.standing import Standing, jobs_of, stand
 from eml.store import open_store, reach_store, refuse_if_local
 from eml.tracked import Task, train
 from eml.trainings import Trainings
@@ -42,9 +42,11 @@ def launch(recipe: str, configs: Sequence[Config], options: ResumeOptions) -> No
     if options.dry_run:
         _show_plan(recipe, configs, options)
         return
+    digest = plan_digest(recipe, configs, options)
+    if options.resume and options.launcher != "slurm":
+        _refuse_if_in_jobs(digest)
     with launcher_of(configs, options) as launcher:
         _fetch(configs)
-        digest = plan_digest(recipe, configs, options)
         with resuming.run(
             digest,
             recipe,
@@ -64,6 +66,16 @@ def launch(recipe: str, configs: Sequence[Config], options: ResumeOptions) -> No
                 reasons = "; ".join(f"{c.run_name}: {reason}" for c, reason in failed.items())
                 total = len(failed) + len(trainings.run_ids)
                 raise LaunchError(f"{len(failed)} of {total} trainings failed: {reasons}")
+
+
+def _refuse_if_in_jobs(digest: str) -> None:
+    """Raise UserError if jobs of Slurm are at the trainings that this launch would take up."""
+    parent = tracking.unfinished_plan(digest) if cluster.is_here() else None
+    if parent and jobs_of(tracking.children(parent).values()):
+        raise UserError(
+            "jobs of Slurm are at these trainings: take them up with launcher=slurm, or end them "
+            f"with `eml cancel {parent}`"
+        )
 
 
 def _show_plan(recipe: str, configs: Sequence[Config], options: LaunchOptions) -> None:

@@ -60,6 +60,10 @@ class LaunchOptions(SlurmOptions, ResumeOptions):
             raise ConfigError(
                 f"jobs={self.jobs} has no effect with launcher={self.launcher}: give {instead}"
             )
+        if self.share_gpu and self.launcher != "local":
+            raise ConfigError(
+                f"share_gpu=true has no effect with launcher={self.launcher}: give local"
+            )
         if self.launcher == "slurm":
             self.slurm_settings()  # what is not valid is refused at once
         elif self.slurm_given:

@@ -10,7 +10,7 @@ from eml import tracking
 from eml.checkpoints import Checkpoint, Place, directory, free_places, new_place
 from eml.errors import UserError
 from eml.store import open_store
-from eml.tracking import CHECKPOINT, Found, Paused
+from eml.tracking import CHECKPOINT, SLURM_JOB, SLURM_LOG, Found, Paused
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,10 @@ def go_on(
     Waits while another process has it in hand. Otherwise like run().
     """
     found = tracking.get(run_id)
+    if found.tags[tracking.TRAINING_DIGEST] != digest:
+        raise UserError(
+            f"eml's code has changed since run {run_id} was made: give the command again"
+        )
     place = Place(digest, found.tags[CHECKPOINT])
     place.hold(wait=True)
     try:
@@ -113,8 +117,14 @@ def go_on(
                 f"the checkpoint of run {run_id} is not in {directory()}, or is damaged: every "
                 "node has to see this folder (EML_CHECKPOINT_DIR)"
             )
+        in_job = {key: found.tags[key] for key in (SLURM_JOB, SLURM_LOG) if key in found.tags}
         with tracking.run(
-            name, description, tags, parent=found.parent, go_on_in=run_id, before=found.tags
+            name,
+            description,
+            {**tags, **in_job},
+            parent=found.parent,
+            go_on_in=run_id,
+            before=found.tags,
         ):
             yield Resumed(run_id, place, checkpoint, new=False)
         place.remove()

@@ -8,6 +8,7 @@ import os
 import sys
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,9 +17,10 @@ from time import perf_counter, sleep
 
 import mlflow
 import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
 
 from eml import cluster, tracking
-from eml.checkpoints import directory
+from eml.checkpoints import Place, directory
 from eml.cluster import Alive, ClusterError
 from eml.errors import UserError
 from eml.estimate import pack
@@ -28,15 +30,23 @@ from eml.plan import Costs, kind, seconds_of
 from eml.progress import Display
 from eml.slurm_settings import SlurmSettings
 from eml.stopping import REQUEUE, Deferred, Stopped, raise_on_signals, signals_held
+from eml.store import reach_store
 from eml.tracked import Prepared, Task, prepare
-from eml.tracking import PAUSED_AFTER, SLURM_JOB, SLURM_LOG, Found
+from eml.tracking import CHECKPOINT, PAUSED_AFTER, PLAN_DIGEST, SLURM_JOB, SLURM_LOG, Found
 from eml.train import EpochRecord
 from eml.work import Ended, Job, Probe, environment, perform
 
 POLL_SECONDS = 1.0, 10.0  # between two questions to Slurm and the store: at first, at most
-REFUSALS = 10  # of Slurm to answer, one after the other, that are borne
+PATIENCE = 600  # seconds in which Slurm may not answer, while its controller is restarted, say
 NO_FAULT = "PREEMPTED", "NODE_FAIL", "BOOT_FAIL"  # of the training: how a job may end
+LARGEST_ARRAY = 1000  # jobs; Slurm's own default is 1001
 NO_LIMIT = 1_000_000  # requeues: Pack ends those that lead nowhere
+
+
+class CancelledError(UserError):
+    """`eml cancel` was called for what this process waits for."""
+
+    exit_code = 1
 
 
 class Slurm:
@@ -61,9 +71,12 @@ class Slurm:
             return {}
         if isinstance(jobs[0], Probe):
             return self._probe(jobs)
+        trainings = _Trainings(self, jobs)
         try:
-            return _Trainings(self, jobs).wait()
+            return trainings.wait()
         except Stopped as stopped:
+            if not trainings.packs:
+                raise
             print(
                 "\nleft: what is submitted goes on. The same command takes it up again, "
                 f"`eml cancel {jobs[0].parent}` ends it",
@@ -95,12 +108,17 @@ class Slurm:
                 filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")])
             ),
         }
-        with environment(inherited):
+        submitted: list[submitit.Job] = []
+        # Not what belongs to a job that this process may itself be in.
+        with submitit.helpers.clean_env(), environment(inherited):
             try:
-                with executor.batch():
-                    return [executor.submit(pack) for pack in packs]
-            except submitit.core.utils.FailedJobError as error:
+                for start in range(0, len(packs), LARGEST_ARRAY):
+                    with executor.batch():
+                        for pack in packs[start : start + LARGEST_ARRAY]:
+                            submitted.append(executor.submit(pack))
+            except (FailedJobError, FailedSubmissionError, OSError) as error:
                 raise ClusterError(f"sbatch: {' '.join(str(error).split())}") from error
+        return submitted
 
     def costs_of(self, tasks: Iterable[Task]) -> Costs:
         """What trainings of each kind take; without those that cannot be tried."""
@@ -114,15 +132,20 @@ class Slurm:
         (job,) = self.submit([Pack(list(probes), 60 * self.settings.time)], "eml-probe")
         print(f"job {job.job_id} tries what is to be trained; log {job.paths.stdout}", flush=True)
         try:
-            _wait_for([job.job_id])
+            for alive in _polls([job.job_id]):
+                _refuse_if_cancelled()
+                if not alive:
+                    break
         except BaseException:
             cluster.cancel([job.job_id])
             raise
-        if not job.paths.result_pickle.exists():
-            raise UserError(
-                f"job {job.job_id}: {cluster.outcome(job.job_id)}; log {job.paths.stdout}"
-            )
-        ended = dict(zip(probes, job.result(), strict=True))
+        try:
+            if not job.paths.result_pickle.exists():
+                raise UncompletedJobError
+            ended = dict(zip(probes, job.result(), strict=True))
+        except UncompletedJobError as error:
+            outcome = cluster.outcome(job.job_id)
+            raise UserError(f"job {job.job_id}: {outcome}; log {job.paths.stdout}") from error
         self.costs |= {kind(p.config): e.cost for p, e in ended.items() if e.cost}
         return ended
 
@@ -136,31 +159,48 @@ class Pack:
     ended: list[Ended] = field(default_factory=list)
 
     def __call__(self) -> list[Ended]:
-        started, progressed = perf_counter(), False
+        started, progress = perf_counter(), None  # epochs; None before a training has begun
         requeue: Callable = getsignal(REQUEUE)  # submitit's: calls checkpoint(), and ends
         raise_on_signals(in_job=True)
 
         class Log(Display):
+            def __enter__(self) -> Display:
+                nonlocal progress
+                progress = progress or 0
+                return super().__enter__()
+
             def show(self, record: EpochRecord) -> None:
-                nonlocal progressed
-                progressed = True
+                nonlocal progress
+                progress += 1
                 super().show(record)
 
         try:
+            if isinstance(self.jobs[0], Probe):
+                reach_store()  # from here, too
+            self._say_which_job()
             while self.jobs:
                 self._note(perform(self.jobs[0], Log))
         except Deferred:
-            if not progressed and perf_counter() - started > self.seconds / 2:
+            if progress == 0 and perf_counter() - started > self.seconds / 2:
                 self._note(Ended("a job is too short for an epoch: give more slurm_time"))
             if self.jobs:
                 requeue(REQUEUE, None)
         except Stopped as stopped:
             sys.exit(stopped.exit_code)
+        except UserError as error:
+            return [Ended(str(error))] * len(self.jobs)
         return self.ended
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """What submitit is to do when the job is on again."""
         return submitit.helpers.DelayedSubmission(self)
+
+    def _say_which_job(self) -> None:
+        """The process that has submitted it may have been killed before it could."""
+        job = submitit.JobEnvironment()
+        for one in self.jobs:
+            if isinstance(one, Task):
+                tracking.note_job(one.run_id, job.job_id, str(job.paths.stdout))
 
     def _note(self, ended: Ended) -> None:
         """The first of the jobs is over."""
@@ -169,7 +209,8 @@ class Pack:
         if ended.reason:
             print(f"failed: {ended.reason}", flush=True)
             if isinstance(job, Task):  # whose run may not have begun
-                tracking.fail(job.run_id, ended.reason)
+                with suppress(tracking.MlflowException):
+                    tracking.fail(job.run_id, ended.reason)
 
 
 class _Trainings:
@@ -199,7 +240,7 @@ class _Trainings:
         alive = cluster.alive(jobs.values())
         prepared = {}
         for task in self.tasks:
-            if jobs.get(task) in alive:
+            if jobs.get(task) in alive and found[task].status != "FAILED":
                 self.packs.setdefault(jobs[task], []).append(task)
                 self.run_ids[task] = found[task].run_id
                 continue
@@ -229,13 +270,13 @@ class _Trainings:
             Pack([replace(task, run_id=self.run_ids[task]) for task in lot], 60 * settings.time)
             for lot in lots
         ]
+        _refuse_if_cancelled()
         with signals_held():  # what is submitted has to be known
             jobs = self.launcher.submit(packs, f"eml-{tasks[0].config.recipe}")
             for job, lot in zip(jobs, lots, strict=True):
                 self.packs[job.job_id] = lot
-                tags = {SLURM_JOB: job.job_id, SLURM_LOG: str(job.paths.stdout)}
                 for task in lot:
-                    tracking.set_tags(self.run_ids[task], tags)
+                    tracking.note_job(self.run_ids[task], job.job_id, str(job.paths.stdout))
         ids = f"job {jobs[0].job_id}"
         if len(jobs) > 1:
             ids = f"jobs {jobs[0].job_id} to {jobs[-1].job_id}"
@@ -247,6 +288,7 @@ class _Trainings:
         for alive in _polls(self.packs):
             # Asked for after the jobs, so that what one that is gone had to write is there.
             try:
+                _refuse_if_cancelled()
                 children = tracking.children(self.tasks[0].parent)
             except tracking.MlflowException as error:  # the jobs go on, so does this
                 print(f"the store does not answer: {str(error).splitlines()[0]}", flush=True)
@@ -275,36 +317,40 @@ class _Trainings:
         if run.status == "FINISHED" or (task.until is not None and paused >= task.until):
             self._end(task, "")
         elif run.status == "FAILED":
-            self._end(task, f"{run.reason}; log {run.tags[SLURM_LOG]}")
-        elif alive and run.status == "RUNNING":
-            self._show(task, f"runs in job {job} on {alive.why}")
+            self._end(task, f"{run.reason}; log {run.tags.get(SLURM_LOG)}")
+        elif alive and alive.state == run.status == "RUNNING":
+            self._show(task, f"runs in job {job}", f" on {alive.why}")
         elif alive:
-            self._show(task, f"waits in job {job}", f" {alive.why}")
+            # Only of what is not to go by itself the reason is news.
+            held = f" {alive.why}" if "held" in alive.why.lower() else ""
+            self._show(task, f"waits in job {job}{held}", "" if held else f" {alive.why}")
 
     def _bury(self, job: str, open_ones: list[Task], runs: Mapping[str, Found]) -> list[Task]:
-        """A job is gone with trainings undone: end the first, or all if it was cancelled.
+        """A job is gone with trainings undone: end what it has failed on, or all if cancelled.
 
         Returns those that are to be submitted again.
         """
         outcome = cluster.outcome(job)
-        if outcome.startswith(NO_FAULT):
-            return open_ones
-        first, *others = open_ones
-        run = runs[self.run_ids[first]]
-        reason = f"failed: job {job} has ended: {outcome}"
-        log = f"; log {run.tags[SLURM_LOG]}"
+        reason = f"job {job} has ended: {outcome}"
+        status = {task: runs[self.run_ids[task]].status for task in open_ones}
+        log = f"; log {runs[self.run_ids[open_ones[0]]].tags.get(SLURM_LOG)}"
         if outcome.startswith("CANCELLED"):
             for task in open_ones:
                 tracking.cancel(self.run_ids[task])
-                self._end(task, reason + log)
+                self._end(task, f"failed: {reason}{log}")
             return []
-        if PAUSED_AFTER in run.tags:  # submitted by another process, for a shorter way
+        # By SIGTERM alone, a cluster ends a job that it has another use for.
+        if outcome.startswith(NO_FAULT) or "KILLED" in status.values():
             return open_ones
-        if run.status == "KILLED":
-            reason = run.reason
-        tracking.fail(run.run_id, reason.removeprefix("failed: "))
-        self._end(first, reason + log)
-        return others
+        if any(PAUSED_AFTER in runs[self.run_ids[task]].tags for task in open_ones):
+            return open_ones  # submitted by another process, for a shorter way
+        at_work = [task for task in open_ones if status[task] == "RUNNING"]
+        # A job that got to its end has nothing more to say of what it has not done.
+        failed = open_ones if outcome == "COMPLETED" else at_work or open_ones[:1]
+        for task in failed:
+            tracking.fail(self.run_ids[task], reason)
+            self._end(task, f"failed: {reason}{log}")
+        return [task for task in open_ones if task not in failed]
 
     def _end(self, task: Task, reason: str) -> None:
         self.ended[task] = Ended(reason)
@@ -319,19 +365,27 @@ class _Trainings:
         print(f"[{number}/{len(self.tasks)}] {task.config.run_name}: {words}{why}", flush=True)
 
 
-def cancel(parent: str) -> int:
+def cancel(parent: Found) -> int:
     """End the jobs of a parent run, and the runs that these leave; how many jobs there were."""
-    runs = tracking.children(parent).values()
-    jobs = cluster.alive(run.tags.get(SLURM_JOB, "") for run in runs)
+    tracking.mark_cancelled(parent.run_id)  # before all else, lest more are submitted
+    runs = tracking.children(parent.run_id).values()
+    jobs = cluster.alive({run.tags.get(SLURM_JOB, "") for run in runs} - {""})
     if jobs:
         cluster.cancel(jobs)
         _wait_for(jobs)
-    for run in tracking.children(parent).values():
-        if SLURM_JOB in run.tags:
+    for run in tracking.children(parent.run_id).values():
+        if run.status in ("SCHEDULED", "RUNNING"):
             tracking.cancel(run.run_id)
-    if tracking.get(parent).status == "SCHEDULED":  # nobody waits for them
-        tracking.cancel(parent)
+    place = Place(parent.tags[PLAN_DIGEST], parent.tags[CHECKPOINT])
+    if place.hold():  # nobody waits for them any more
+        place.release()
+        tracking.cancel(parent.run_id)
     return len(jobs)
+
+
+def _refuse_if_cancelled() -> None:
+    if tracking.is_cancelled():
+        raise CancelledError("cancelled by `eml cancel`")
 
 
 def _seconds_left(task: Task, done: int, costs: Costs) -> float:
@@ -351,16 +405,16 @@ def _wait_for(jobs: Collection[str]) -> None:
 def _polls(jobs: Collection[str]) -> Iterator[dict[str, Alive]]:
     """Those of the jobs that are alive, again and again, with growing pauses."""
     seconds, longest = POLL_SECONDS
-    refusals = 0
+    refused = 0.0
     while True:
         try:
             alive = cluster.alive(jobs)
-        except ClusterError:  # its controller is restarted, say
-            refusals += 1
-            if refusals == REFUSALS:
-                raise
+        except ClusterError as error:
+            refused += seconds
+            if refused > PATIENCE:
+                raise ClusterError(f"{error}; what is submitted goes on") from error
         else:
-            refusals = 0
+            refused = 0.0
             yield alive
         sleep(seconds)
         seconds = min(1.2 * seconds, longest)

@@ -13,7 +13,8 @@ SCRIPT = """\
 {flags}
 
 # {command}
-# The run goes to MLFLOW_TRACKING_URI, or to mlflow.db where sbatch is called.
+# The run goes to MLFLOW_TRACKING_URI; without that, to mlflow.db where sbatch is called,
+# which takes one job at a time.
 {setup}export {threads}
 
 # Slurm sends USR2 before the time is up: the training stops, the job goes back into the queue, and
@@ -21,7 +22,8 @@ SCRIPT = """\
 go_on_later() {{
     kill -TERM "$training"
     wait "$training"
-    scontrol requeue "$SLURM_JOB_ID"
+    # 143: ended by SIGTERM. Else it was at its end already.
+    [ $? != 143 ] || scontrol requeue "$SLURM_JOB_ID"
 }}
 trap go_on_later USR2
 

@@ -65,7 +65,7 @@ class SlurmSettings:
 
     @property
     def has_gpu(self) -> bool:
-        return self.gres.startswith("gpu")
+        return any(part.startswith("gpu") for part in self.gres.split(","))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ class SlurmOptions:
 
         Raises ConfigError for a name or value that is not valid, or a file that cannot be read.
         """
-        values = _read(Path(self.slurm_file).expanduser()) if self.slurm_file else {}
+        values = _read(Path(self.slurm_file)) if self.slurm_file else {}
         for field in dataclasses.fields(SlurmOptions):
             given = getattr(self, field.name)
             if given and field.name != "slurm_file":
@@ -115,8 +115,8 @@ IN_WORDS = {str: "a text", int: "a whole number", list: "a list of texts"}
 
 def _read(file: Path) -> dict:
     try:
-        content = tomllib.loads(file.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        content = tomllib.loads(file.expanduser().read_text())
+    except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"slurm_file={file}: {reason}") from error
     values = {}

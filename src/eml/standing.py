@@ -1,11 +1,12 @@
 """Where the trainings of a recipe stand: read from the store, whoever it is that trains them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from eml import cluster, tracking
 from eml.checkpoints import places
-from eml.cluster import Alive
+from eml.cluster import Alive, ClusterError
 from eml.config import Config
 from eml.identity import plan_digest, training_digest
 from eml.recipes import REUSING, LaunchOptions
@@ -36,8 +37,7 @@ def stand(recipe: str, configs: Sequence[Config], options: LaunchOptions) -> Sta
     digests = {training_digest(config): config for config in configs}
     parent = options.resume and tracking.unfinished_plan(plan_digest(recipe, configs, options))
     children = tracking.children(parent) if parent else {}
-    jobs = {run.tags.get(SLURM_JOB, "") for run in children.values()} - {""}
-    alive = cluster.alive(jobs) if jobs and cluster.is_here() else None
+    alive = jobs_of(children.values()) if cluster.is_here() else None
     states, others = {}, {}
     for digest, config in digests.items():
         states[config] = _state(digest, config, children.get(digest), alive, recipe, options)
@@ -45,6 +45,14 @@ def stand(recipe: str, configs: Sequence[Config], options: LaunchOptions) -> Sta
         if digest not in digests:
             others[run.name] = _of_run(run, alive, run.epochs)
     return Standing(states, others, bool(parent))
+
+
+def jobs_of(runs: Iterable[Found]) -> dict[str, Alive] | None:
+    """The jobs of unfinished trainings that wait or run; None if Slurm does not answer."""
+    with suppress(ClusterError):
+        unfinished = (run for run in runs if run.status != "FINISHED")
+        return cluster.alive({run.tags.get(SLURM_JOB, "") for run in unfinished} - {""})
+    return None
 
 
 def _state(
@@ -81,15 +89,17 @@ def _of_run(run: Found, alive: Mapping[str, Alive] | None, epochs: int) -> State
     see = f"; log {log}" if log else ""
     if run.status == "FINISHED":
         return State(f"done, run {run.run_id}", done)
+    if run.status == "FAILED":
+        return State(f"{run.reason}{progress}{see}", done)
     if PRUNED_AFTER in run.tags:
         return State(f"given up after epoch {run.tags[PRUNED_AFTER]}", done)
+    if run.status == "KILLED" and not (alive and job in alive):  # else it is to be requeued
+        return State(f"{run.reason}{progress}{see}", done)
     if PAUSED_AFTER in run.tags:
         return State(f"waits for the others of its search{progress}", done)
-    if run.status in ("FAILED", "KILLED"):
-        return State(f"{run.reason}{progress}{see}", done)
-    if job and alive is not None and job not in alive:
-        return State(f"left by job {job}: {cluster.outcome(job)}{progress}{see}", done)
     if not job:  # whether a process is at it cannot be told from here
         return State(f"{progress.removeprefix(', ')}, run {run.run_id}", done)
+    if alive is not None and job not in alive:
+        return State(f"left by job {job}: {cluster.outcome(job)}{progress}{see}", done)
     word = "running" if run.status == "RUNNING" else "waiting"
     return State(f"{word}{in_job}{progress}, run {run.run_id}", done)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import psutil
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 REQUEUE = signal.SIGUSR2  # to a job of Slurm, which is to make room; submitit's choice
 
 SHELLS = {"bash", "sh", "dash", "zsh", "ksh", "fish", "cmd.exe"}
@@ -16,7 +16,7 @@ POLL_SECONDS = 0.5
 
 
 class Stopped(BaseException):
-    """SIGINT or SIGTERM arrived. Not an Exception: nothing but the end of a run handles it."""
+    """One of SIGNALS arrived. Not an Exception: nothing but the end of a run handles it."""
 
     def __init__(self, signal_number: int):
         super().__init__(signal.Signals(signal_number).name)
@@ -29,7 +29,7 @@ class Deferred(Stopped):
 
 
 def raise_on_signals(in_job: bool = False) -> None:
-    """Make the first SIGINT or SIGTERM raise Stopped in the main thread.
+    """Make the first of SIGNALS raise Stopped in the main thread; SIGHUP not under `nohup`.
 
     Later ones are ignored: `mlflow run` answers Ctrl-C with a SIGTERM to its child, which would
     otherwise end the run a second time while it is being closed.
@@ -44,7 +44,8 @@ def raise_on_signals(in_job: bool = False) -> None:
 
     handled = (*SIGNALS, REQUEUE) if in_job else SIGNALS
     for number in handled:
-        signal.signal(number, stop)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, stop)
 
 
 @contextmanager

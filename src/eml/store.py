@@ -1,10 +1,11 @@
 """The tracking store: its first opening, whether it answers, and who can share it."""
 
+import re
 from pathlib import Path
 
 import mlflow
-import requests
 from filelock import FileLock
+from mlflow.utils.rest_utils import http_request
 from sqlalchemy.engine import make_url
 
 from eml.errors import UserError
@@ -33,14 +34,23 @@ def reach_store() -> None:
     uri = mlflow.get_tracking_uri()
     if not uri.startswith(("http://", "https://")):
         return
+    server = f"the tracking server {re.sub(r'//[^/@]*@', '//', uri)}"  # without a password
+    creds = mlflow.MlflowClient()._tracking_client.store.get_host_creds()
     try:
-        requests.head(uri, timeout=SECONDS_TO_ANSWER)
-    except requests.RequestException as error:
-        raise UserError(f"the tracking server {uri} does not answer") from error
-    try:
-        mlflow.MlflowClient().search_experiments(max_results=1)
+        answer = http_request(
+            creds,
+            "/api/2.0/mlflow/experiments/search",
+            "POST",
+            json={"max_results": 1},
+            max_retries=0,
+            timeout=SECONDS_TO_ANSWER,
+            raise_on_status=False,
+        )
     except mlflow.MlflowException as error:
-        raise UserError(f"the tracking server {uri}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{server} does not answer") from error
+    if answer.status_code != 200:
+        reason = " ".join(answer.text.split())[:200]
+        raise UserError(f"{server} answers with {answer.status_code}: {reason}")
 
 
 def refuse_if_local() -> None:

@@ -17,7 +17,7 @@ import mlflow
 import numpy as np
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import Metric, Run, RunStatus
+from mlflow.entities import Metric, Run, RunStatus, RunTag
 from mlflow.environment_variables import MLFLOW_RUN_ID
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
@@ -40,10 +40,12 @@ PAUSED_AFTER = "paused_after"  # tag: the epoch after which a training waits for
 PRUNED_AFTER = "pruned_after"  # tag: the epoch after which a search gave a training up
 SLURM_JOB = "slurm_job"  # tag: the job that is to train, or trains, or has trained
 SLURM_LOG = "slurm_log"  # tag: the file that this job writes to
+CANCELLED = "cancelled"  # tag of a parent: when `eml cancel` was called
 PAUSE_SECONDS = 2
 LONGEST_NOTE = 5000  # characters that MLflow takes for a tag in every store
 MODEL_FOLDER = "model"  # artifact folder of the weights
-ENDINGS = {"stopped", "error", PAUSED_AFTER, PRUNED_AFTER}  # tags that a run loses when it goes on
+# Tags that a run loses when it goes on.
+ENDINGS = {"stopped", "error", PAUSED_AFTER, PRUNED_AFTER, SLURM_JOB, SLURM_LOG, CANCELLED}
 TIMED = {"hardware", "threads", "trainings_at_once"}  # tags that a run's times depend on
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # MLflow's own run names, as "calm-fox-12"
 
@@ -413,11 +415,23 @@ def _end_for_it(run_id: str, status: int, tag: str, message: str) -> None:
 
 
 @signals_held()
-def set_tags(run_id: str, tags: Mapping[str, str]) -> None:
-    """Set tags of any run."""
-    client = mlflow.MlflowClient()
-    for key, value in tags.items():
-        client.set_tag(run_id, key, value)
+def note_job(run_id: str, job: str, log: str) -> None:
+    """Note the job of Slurm that is to train in a run, and the file that it writes to."""
+    tags = [RunTag(SLURM_JOB, job), RunTag(SLURM_LOG, log)]
+    mlflow.MlflowClient().log_batch(run_id, tags=tags)
+
+
+@signals_held()
+def mark_cancelled(parent: str) -> None:
+    """Tell the process that waits for the trainings of this run that they are cancelled."""
+    mlflow.MlflowClient().set_tag(parent, CANCELLED, _now())
+
+
+@signals_held()
+def is_cancelled() -> bool:
+    """Whether the active run, if there is one, has been marked as cancelled."""
+    active = mlflow.active_run()
+    return bool(active) and CANCELLED in mlflow.get_run(active.info.run_id).data.tags
 
 
 @signals_held()
