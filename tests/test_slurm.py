@@ -214,6 +214,9 @@ def test_left_and_taken_up_again(shared_store, launched, small_data):
     assert code == 0, complaints
     assert [run.info.status for run in parents(shared_store)] == ["FINISHED"]
     assert {run.data.tags["slurm_job"] for run in trained(shared_store).values()} == {job}
+    assert any("trained in jobs of Slurm" in line for line in again.lines)
+    result = call(eml_command("plan", *sweep(100), *IN_JOBS))
+    assert result.stdout.endswith("all trainings are done\n")
     assert_as_in_one_process(shared_store, 100)
 
 
@@ -295,12 +298,12 @@ def test_an_epoch_that_fits_no_job_is_given_up(monkeypatch, small_data, shared_s
 
 def test_a_job_that_cannot_begin(shared_store, launched, tmp_path):
     settings = tmp_path / "cluster.toml"
-    settings.write_text('slurm_setup = ["echo no such module", "exit 3"]\n')
+    settings.write_text('slurm_setup = ["no_such_command", "true"]\n')
     first = launched(*sweep(), "--launcher", "slurm", "--slurm_file", str(settings))
     code, complaints = first.end()
     assert code == 2
-    log = re.fullmatch(r"eml: job \d+: FAILED, exit code 3; log (\S+)\n", complaints)[1]
-    assert "no such module" in Path(log).read_text()
+    log = re.fullmatch(r"eml: job \d+: FAILED, exit code 127; log (\S+)\n", complaints)[1]
+    assert "no_such_command" in Path(log).read_text()
     assert [run.info.status for run in parents(shared_store)] == ["FAILED"]
 
 
@@ -342,6 +345,7 @@ def test_what_the_cluster_does_not_have_is_refused_at_once(shared_store, slurm, 
     result = call(eml_command(*sweep(), "--launcher", "slurm", "--slurm_partition", "none"))
     assert result.returncode == 2
     assert result.stderr.startswith("eml: sbatch: invalid partition specified: none")
+    assert "(asked for --partition=none --time=30 --cpus-per-task=1" in result.stderr
     assert runs(shared_store) == []
 
 
@@ -349,7 +353,7 @@ def test_without_a_cluster(shared_store, environment, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     result = call(eml_command(*sweep(), "--launcher", "slurm"))
     assert result.returncode == 2
-    assert result.stderr.startswith("eml: launcher=slurm: there is no Slurm here (squeue)")
+    assert result.stderr.startswith("eml: there is no Slurm here (sbatch, srun")
 
 
 @pytest.mark.parametrize(

@@ -33,15 +33,23 @@ def is_here() -> bool:
     return all(shutil.which(command) for command in ("sbatch", "srun", "squeue"))
 
 
-def check(flags: Mapping[str, str | int | bool]) -> None:
-    """Raise ClusterError if sbatch would not take a job with these flags."""
+def refuse_if_absent() -> None:
+    """Raise ClusterError if this machine has no Slurm."""
     if not is_here():
         raise ClusterError(
-            "launcher=slurm: there is no Slurm here (sbatch, srun, squeue); give the command on a "
-            "machine of the cluster, or launcher=inline or local"
+            "there is no Slurm here (sbatch, srun, squeue): give the command on a machine of the "
+            "cluster, or a training another launcher, inline or local"
         )
+
+
+def check(flags: Mapping[str, str | int | bool]) -> None:
+    """Raise ClusterError if sbatch would not take a job with these flags."""
+    refuse_if_absent()
     given = [f"--{name}" if v is True else f"--{name}={v}" for name, v in flags.items()]
-    _call("sbatch", "--test-only", *given, "--wrap=true")
+    try:
+        _call("sbatch", "--test-only", *given, "--wrap=true")
+    except ClusterError as error:
+        raise ClusterError(f"{error} (asked for {' '.join(given)})") from error
 
 
 def alive(jobs: Iterable[str]) -> dict[str, Alive]:

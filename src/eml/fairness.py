@@ -76,6 +76,8 @@ def warnings(history: pd.DataFrame) -> list[str]:
     lines = []
     if alone := [curve.label or "all runs" for curve in drawn if len(curve.runs) == 1]:
         lines.append(f"one seed, so no spread: {'; '.join(alone)}")
+    if len(drawn) > 1 and "slurm_job" in history and history["slurm_job"].notna().any():
+        lines.append("trained in jobs of Slurm, beside whatever else their nodes did: mind seconds")
     runs = dict(list(history.groupby("run_id", sort=False)))
     lines += _identical(runs)
     for run_id, rows in runs.items():

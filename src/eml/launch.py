@@ -93,11 +93,12 @@ def _expected(
     recipe: str, configs: Sequence[Config], options: LaunchOptions, standing: Standing
 ) -> str:
     """How long the rest takes, if this can be tried without disturbing what is under way."""
+    if not isinstance(options, SearchOptions) and standing.all_done:
+        return "all trainings are done"
     if options.launcher == "slurm" and not cluster.is_here():
         return "how long it takes is tried on the cluster alone"
     if options.launcher == "slurm" and standing.begun:  # looking should submit nothing
-        done = sum(state.epochs == c.epochs for c, state in standing.states.items())
-        return f"{done} of {len(configs)} trainings have all their epochs"
+        return f"{standing.done} of {len(configs)} trainings have all their epochs"
     with launcher_of(configs, options) as launcher:
         _fetch(configs)
         costs = probe_costs(configs, launcher, options.jobs)

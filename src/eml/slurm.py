@@ -96,7 +96,7 @@ class Slurm:
             time=settings.time,
             array_parallelism=settings.array_parallelism,
             signal_delay_s=settings.warning_seconds,
-            setup=settings.setup,
+            setup=settings.setup_lines,
             stderr_to_stdout=True,
             srun_args=[f"--cpus-per-task={settings.cpus}", "--open-mode=append"],
             additional_parameters=settings.flags | {"export": "ALL"},
@@ -138,6 +138,7 @@ class Slurm:
                     break
         except BaseException:
             cluster.cancel([job.job_id])
+            print("nothing is submitted yet", flush=True)
             raise
         try:
             if not job.paths.result_pickle.exists():
@@ -206,6 +207,8 @@ class Pack:
         """The first of the jobs is over."""
         job = self.jobs.pop(0)
         self.ended.append(ended)
+        if isinstance(job, Probe) and ended.cost:
+            print(f"tried, and works: {job.config.run_name}", flush=True)
         if ended.reason:
             print(f"failed: {ended.reason}", flush=True)
             if isinstance(job, Task):  # whose run may not have begun
@@ -285,14 +288,20 @@ class _Trainings:
     def _watch(self) -> dict[Task, Prepared]:
         """Wait until all have ended, or some have to be submitted again: these."""
         again: dict[Task, Prepared] = {}
+        away = False  # the store
         for alive in _polls(self.packs):
             # Asked for after the jobs, so that what one that is gone had to write is there.
             try:
-                _refuse_if_cancelled()
+                reach_store()
                 children = tracking.children(self.tasks[0].parent)
-            except tracking.MlflowException as error:  # the jobs go on, so does this
-                print(f"the store does not answer: {str(error).splitlines()[0]}", flush=True)
+            except (UserError, tracking.MlflowException) as error:  # the jobs go on, so does this
+                reason = str(error).splitlines()[0]
+                if not away:
+                    print(f"{reason}: waiting", flush=True)
+                away = True
                 continue
+            away = False
+            _refuse_if_cancelled()
             runs = {run.run_id: run for run in children.values()}
             for job, lot in list(self.packs.items()):
                 for task in lot:
@@ -320,10 +329,10 @@ class _Trainings:
             self._end(task, f"{run.reason}; log {run.tags.get(SLURM_LOG)}")
         elif alive and alive.state == run.status == "RUNNING":
             self._show(task, f"runs in job {job}", f" on {alive.why}")
+        elif alive and "held" in alive.why.lower():  # which does not pass by itself
+            self._show(task, f"waits in job {job} {alive.why}")
         elif alive:
-            # Only of what is not to go by itself the reason is news.
-            held = f" {alive.why}" if "held" in alive.why.lower() else ""
-            self._show(task, f"waits in job {job}{held}", "" if held else f" {alive.why}")
+            self._show(task, f"waits in job {job}", alive.why and f" ({alive})")
 
     def _bury(self, job: str, open_ones: list[Task], runs: Mapping[str, Found]) -> list[Task]:
         """A job is gone with trainings undone: end what it has failed on, or all if cancelled.
@@ -367,6 +376,7 @@ class _Trainings:
 
 def cancel(parent: Found) -> int:
     """End the jobs of a parent run, and the runs that these leave; how many jobs there were."""
+    cluster.refuse_if_absent()
     tracking.mark_cancelled(parent.run_id)  # before all else, lest more are submitted
     runs = tracking.children(parent.run_id).values()
     jobs = cluster.alive({run.tags.get(SLURM_JOB, "") for run in runs} - {""})

@@ -50,7 +50,7 @@ def script(recipe: str, options: Mapping[str, object], settings: SlurmSettings) 
             for name, value in flags.items()
         ),
         command=shlex.join(["eml", *arguments]),
-        setup="".join(f"{line}\n" for line in settings.setup),
+        setup="".join(f"{line}\n" for line in settings.setup_lines),
         threads=" ".join(f"{name}={settings.cpus}" for name in THREADS),
         python=shlex.quote(sys.executable),
         program=shlex.quote(str(Path(__file__).with_name("__main__.py"))),

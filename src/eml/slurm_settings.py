@@ -64,6 +64,11 @@ class SlurmSettings:
         return {name: value for name, value in asked.items() if value}
 
     @property
+    def setup_lines(self) -> list[str]:
+        """The commands before Python; one that fails ends the job."""
+        return ["set -e", *self.setup, "set +e"] if self.setup else []
+
+    @property
     def has_gpu(self) -> bool:
         return any(part.startswith("gpu") for part in self.gres.split(","))
 

@@ -27,6 +27,15 @@ class Standing(NamedTuple):
     others: Mapping[str, State]  # by name: what a search has come to besides
     begun: bool  # by a process that the same command would take over from
 
+    @property
+    def done(self) -> int:
+        """How many of the Configs have all their epochs."""
+        return sum(state.epochs >= config.epochs for config, state in self.states.items())
+
+    @property
+    def all_done(self) -> bool:
+        return self.done == len(self.states)
+
     def __str__(self) -> str:
         named = {config.run_name: state for config, state in self.states.items()} | self.others
         return "\n".join(f"  {name}: {state.words}" for name, state in named.items())
