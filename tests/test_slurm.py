@@ -319,6 +319,7 @@ def test_a_plain_script(shared_store, slurm, environment, tmp_path):
         return [run for run in trained(shared_store).values() if "test_loss" in run.data.metrics]
 
     (begun,) = until(at_work)
+    assert set(cluster.alive(["", "999999", job])) == {job}
     subprocess.run(["scancel", "--batch", "--signal", "USR2", job], check=True)
 
     def over():

@@ -54,7 +54,7 @@ def check(flags: Mapping[str, str | int | bool]) -> None:
 
 def alive(jobs: Iterable[str]) -> dict[str, Alive]:
     """Those of these jobs ("1000", or "1000_3" of an array) that wait or run."""
-    jobs = set(jobs)
+    jobs = set(jobs) - {""}  # of a run that was never in a job
     if not jobs:
         return {}
     # All of this user's: asked for a job that it has forgotten, squeue fails.

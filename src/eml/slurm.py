@@ -65,7 +65,7 @@ class Slurm:
     def run(self, jobs: Sequence[Job]) -> dict[Job, Ended]:
         """Do all jobs, and tell how each ended. What a former process has submitted is waited for.
 
-        Raises Deferred on SIGINT and SIGTERM: the jobs go on.
+        Raises Deferred on a signal, once trainings are submitted: these go on.
         """
         if not jobs:
             return {}
@@ -379,7 +379,7 @@ def cancel(parent: Found) -> int:
     cluster.refuse_if_absent()
     tracking.mark_cancelled(parent.run_id)  # before all else, lest more are submitted
     runs = tracking.children(parent.run_id).values()
-    jobs = cluster.alive({run.tags.get(SLURM_JOB, "") for run in runs} - {""})
+    jobs = cluster.alive(run.tags.get(SLURM_JOB, "") for run in runs)
     if jobs:
         cluster.cancel(jobs)
         _wait_for(jobs)

@@ -60,7 +60,7 @@ def jobs_of(runs: Iterable[Found]) -> dict[str, Alive] | None:
     """The jobs of unfinished trainings that wait or run; None if Slurm does not answer."""
     with suppress(ClusterError):
         unfinished = (run for run in runs if run.status != "FINISHED")
-        return cluster.alive({run.tags.get(SLURM_JOB, "") for run in unfinished} - {""})
+        return cluster.alive(run.tags.get(SLURM_JOB, "") for run in unfinished)
     return None
 
 
