@@ -175,7 +175,7 @@ def test_probes_are_timed(small_data, store, environment):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--launcher", "slurm"], "launcher=slurm: give one of inline, local"),
+        (["--launcher", "cloud"], "launcher=cloud: give one of inline, local, slurm"),
         (["--jobs", "2"], "jobs=2 has no effect with launcher=inline: give local"),
         (["--launcher", "local", "--jobs", "0"], "jobs=0: give 1 or more"),
     ],
