@@ -257,13 +257,29 @@ def test_a_cancelled_search_submits_no_more(shared_store, launched):
 
 
 def test_the_time_limit_requeues(shared_store, slurm, environment, small_data):
-    (config,) = mlp_numpy(NumpyOptions(epochs=1000))  # more than a minute
+    (config,) = mlp_numpy(NumpyOptions(epochs=1_000_000))
+
+    def cancel_when_it_is_on_again():
+        def on_again():
+            tags = [one.data.tags for one in trained(shared_store).values()]
+            logs = [Path(one["slurm_log"]) for one in tags if "slurm_log" in one]
+            if any(log.exists() and "goes on after epoch" in log.read_text() for log in logs):
+                return [one["slurm_job"] for one in tags]
+
+        subprocess.run(["scancel", *until(on_again)], check=True)
+
+    canceller = threading.Thread(target=cancel_when_it_is_on_again)
     with tracked_run("parent", "", {}) as parent, Slurm(SlurmSettings(time=1)) as launcher:
         task = Task(config=config, parent=parent)
-        assert launcher.run([task]) == {task: Ended()}
-    (trained_in_job,) = trained(shared_store).values()
-    assert restarts(trained_in_job.data.tags["slurm_job"]) >= 1
-    assert_whole(shared_store, trained_in_job.info.run_id, 1000)
+        canceller.start()
+        assert "CANCELLED" in launcher.run([task])[task].reason
+        canceller.join()
+    (one,) = trained(shared_store).values()
+    points = shared_store.get_metric_history(one.info.run_id, "train_loss")
+    assert [point.step for point in points] == list(range(len(points)))
+    log = Path(one.data.tags["slurm_log"]).read_text()
+    gone_on = int(re.search(r"goes on after epoch (\d+)\n", log)[1])
+    assert 0 < gone_on < len(points)
 
 
 def test_an_epoch_that_fits_no_job_is_given_up(monkeypatch, small_data, shared_store):
