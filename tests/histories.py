@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from eml.recipes import NumpyOptions, Options, cifar_cnn, mlp_numpy
+from eml.recipes import CNNOptions, NumpyOptions, cifar_cnn, mlp_numpy
 
 NAN = math.nan
 
@@ -30,7 +30,7 @@ def run(
     """
     options = {"epochs": len(accuracies) - 1 or 1} | options
     if optimizer:
-        (config,) = cifar_cnn(Options(optimizer=optimizer, device="cpu", **options))
+        (config,) = cifar_cnn(CNNOptions(optimizer=optimizer, device="cpu", **options))
     else:
         (config,) = mlp_numpy(NumpyOptions(**options))
     config = dataclasses.replace(config, validation=validation)

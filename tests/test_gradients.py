@@ -76,7 +76,7 @@ def test_several_samples():
     x = (SHEET.x[0], tuple(map(Fraction, ("0.5", 2, 1, "1/3", 0))))
     exercise = replace(SHEET, x=x, y=(Fraction(1), Fraction(-3)))
     solution = solve(exercise)
-    differences = gradients_report.check(exercise, solution)
+    differences = gradients_report.check(exercise, solution, autograd=True)
     assert differences["central_difference"] == 0
     assert differences["autograd_difference"] < 1e-14
     assert "z[2,3]" in {line.quantity for line in solution.lines}
@@ -91,7 +91,7 @@ def test_a_wrong_gradient_is_noticed(name):
 
     wrong = solution._replace(gradient=solution.gradient | {name: negated(solution.gradient[name])})
     with pytest.raises(CheckError):
-        gradients_report.check(SHEET, wrong)
+        gradients_report.check(SHEET, wrong, autograd=True)
     assert gradients_report.central_difference(SHEET, wrong) > 1
 
 
@@ -106,7 +106,7 @@ def test_a_wrong_gradient_is_noticed(name):
 def test_a_neuron_on_the_kink_has_no_derivative_to_compare(sum_of_neuron_1, checks):
     bias = Fraction("-1.5") + Fraction(sum_of_neuron_1)
     exercise = replace(SHEET, bias_1=(bias, *SHEET.bias_1[1:]))
-    assert set(gradients_report.check(exercise, solve(exercise))) == checks
+    assert set(gradients_report.check(exercise, solve(exercise), autograd=True)) == checks
 
 
 def test_numbers_from_a_file(tmp_path):
@@ -162,7 +162,7 @@ def test_a_wrong_file_is_refused(text, message, tmp_path):
 
 
 def test_mlflow_run_gradients(store, environment):
-    result = call(mlflow_command("gradients"))
+    result = call(mlflow_command("gradients", autograd="true"))
     assert result.returncode == 0, result.stderr
     assert "z[1] = 1·1 + (-1)·1/2 + 0·1 + (-2)·1/2 + 2·1 + 1 = 5/2 (2.5)" in result.stdout
     assert "autograd difference, largest: 0\n" in result.stdout

@@ -159,7 +159,9 @@ def test_a_training_is_run_again_if_anything_that_decides_it_differs(small_data,
         assert training_digest(config) != digest
 
 
-@pytest.mark.parametrize("module", ["data", "learner", "numpy_mlp", "torch_models", "train"])
+@pytest.mark.parametrize(
+    "module", ["data", "learner", "numpy_mlp", "torch_learner", "torch_models", "train", "winograd"]
+)
 def test_a_training_is_run_again_if_the_code_that_trains_was_edited(module, tmp_path):
     folder = shutil.copytree(ROOT / "src", tmp_path / "src")
     program = (

@@ -12,7 +12,7 @@ from eml.data import load
 from eml.gradient_check import TOLERANCE, check_gradients, relative_errors
 from eml.numpy_mlp import MLP, NumpyLearner, Sigmoid, Softmax, initial_weights
 from eml.recipes import NumpyOptions, TwinOptions, mlp_numpy, mlp_torch
-from eml.torch_models import TorchLearner
+from eml.torch_learner import TorchLearner
 from eml.train import order_of
 
 SIZES = (7, 6, 5, 10)

@@ -20,7 +20,7 @@ from eml.estimate import Cost, makespan
 from eml.history import Selection, load_history
 from eml.launch import LaunchError
 from eml.plan import expected_survivors, kind, search_plan
-from eml.recipes import Options, SearchOptions, cifar_cnn, optimizers
+from eml.recipes import CNNOptions, SearchOptions, cifar_cnn, optimizers
 from eml.standing import State
 
 SMALL = {
@@ -204,7 +204,7 @@ def test_what_is_done_counts_for_the_budget(small_data, store):
 def test_a_winner_trained_before_is_taken(small_data, store, quick_probes):
     train(
         cifar_cnn,
-        Options(optimizer="sgd", lr="0.1", epochs=1, subset=100, batch_size=10, device="cpu"),
+        CNNOptions(optimizer="sgd", lr="0.1", epochs=1, subset=100, batch_size=10, device="cpu"),
     )
     # 1e-9 learns nothing, so 0.1 wins, or ties with it as the first.
     train(optimizers, options(epochs=1, extend=0, lrs="0.1,1e-9", optimizers="sgd"))

@@ -57,7 +57,10 @@ def test_every_optimizer_exists_in_torch():
 @pytest.mark.parametrize(
     ("modules", "forbidden"),
     [
-        ("train numpy_mlp torch_models recipes data learner gradients identity", "mlflow"),
+        (
+            "train numpy_mlp torch_learner recipes data learner gradients identity",
+            "mlflow",
+        ),
         ("tracking launch cli recipes data train numpy_mlp gradients report", "torch"),
         ("cli recipes data", "mlflow"),
         ("comparison history compare figures report", "torch"),

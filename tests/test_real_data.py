@@ -7,7 +7,7 @@ from eml import data
 from eml.errors import UserError
 from eml.numpy_mlp import NumpyLearner
 from eml.recipes import NumpyOptions, TwinOptions, mlp_numpy, mlp_torch
-from eml.torch_models import TorchLearner
+from eml.torch_learner import TorchLearner
 from eml.train import order_of
 
 pytestmark = pytest.mark.real_data

@@ -7,11 +7,11 @@ import pytest
 from eml.config import OPTIMIZERS, ConfigError
 from eml.recipes import (
     RECIPES,
+    CNNOptions,
     DevicesOptions,
     FirstLookOptions,
     MLPOptions,
     NumpyOptions,
-    Options,
     SearchOptions,
     SweepOptions,
     TwinOptions,
@@ -34,25 +34,25 @@ def test_defaults_are_those_of_the_course():
 
 
 def test_cnn_has_relu_on_cifar10():
-    (config,) = cifar_cnn(Options(device="cpu"))
+    (config,) = cifar_cnn(CNNOptions(device="cpu"))
     assert (config.dataset, config.model, config.activation) == ("cifar10", "cnn", "relu")
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_auto_is_resolved_for_every_optimizer(optimizer):
-    for recipe, options in ((cifar_mlp, MLPOptions), (cifar_cnn, Options)):
+    for recipe, options in ((cifar_mlp, MLPOptions), (cifar_cnn, CNNOptions)):
         (config,) = recipe(options(optimizer=optimizer, device="cpu"))
         assert 0.001 <= config.learning_rate <= 0.1
 
 
 @pytest.mark.parametrize(("text", "number"), [("1e-3", 0.001), ("0.10", 0.1), ("1", 1.0)])
 def test_learning_rate_is_read_as_a_number(text, number):
-    (config,) = cifar_cnn(Options(lr=text, device="cpu"))
+    (config,) = cifar_cnn(CNNOptions(lr=text, device="cpu"))
     assert config.learning_rate == number
 
 
 def test_auto_device_is_resolved():
-    (config,) = cifar_cnn(Options())
+    (config,) = cifar_cnn(CNNOptions())
     assert config.device_type in ("cpu", "cuda")
 
 
@@ -131,7 +131,7 @@ def test_cuda_without_a_gpu_is_refused():
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(ConfigError, match="PyTorch finds no GPU here; give auto or cpu"):
-        cifar_cnn(Options(device="cuda"))
+        cifar_cnn(CNNOptions(device="cuda"))
 
 
 def test_main_trains_each_of_the_others_on_a_subset():
@@ -156,7 +156,7 @@ def test_main_takes_the_smallest_subset():
     [(5, "validation=5: give 10 to 25000, half of the training"), (25001, "validation=25001: ")],
 )
 def test_a_validation_split_that_is_too_small_or_large_is_refused(validation, message):
-    (config,) = cifar_cnn(Options(device="cpu"))
+    (config,) = cifar_cnn(CNNOptions(device="cpu"))
     with pytest.raises(ConfigError, match=message):
         replace(config, validation=validation)
 
@@ -170,5 +170,5 @@ def test_the_grid_of_optimizers_holds_a_tenth_out():
 
 
 def test_run_name():
-    (config,) = cifar_cnn(Options(optimizer="adam", device="cpu"))
+    (config,) = cifar_cnn(CNNOptions(optimizer="adam", device="cpu"))
     assert config.run_name == "cifar_cnn adam lr=0.001 seed=1"

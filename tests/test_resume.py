@@ -19,9 +19,9 @@ from eml.config import DTYPES, OPTIMIZERS
 from eml.history import METRICS, Selection, load_history
 from eml.identity import training_digest
 from eml.recipes import (
+    CNNOptions,
     DevicesOptions,
     NumpyOptions,
-    Options,
     SweepOptions,
     TwinOptions,
     cifar_cnn,
@@ -66,7 +66,7 @@ def assert_whole(store, run_id: str, epochs: int) -> None:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_training_goes_on_bit_for_bit(optimizer, dtype, small_data):
     (config,) = cifar_cnn(
-        Options(optimizer=optimizer, epochs=3, subset=100, dtype=dtype, device="cpu")
+        CNNOptions(optimizer=optimizer, epochs=3, subset=100, dtype=dtype, device="cpu")
     )
     dataset = load_for(config)
     whole = list(Training(config, dataset))
@@ -80,7 +80,7 @@ def test_a_training_goes_on_bit_for_bit(optimizer, dtype, small_data):
 
 def test_a_checkpoint_is_read_as_it_was_written(small_data, monkeypatch, tmp_path):
     monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path))
-    (config,) = cifar_cnn(Options(optimizer="adam", epochs=1, device="cpu"))
+    (config,) = cifar_cnn(CNNOptions(optimizer="adam", epochs=1, device="cpu"))
     training = Training(config, load_for(config))
     written = Checkpoint(list(training), [1, 2], training.learner.training_state())
     place = Place("digest", "run")

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Engine
 
 from eml import tracking
 from eml.launch import launch
-from eml.recipes import FirstLookOptions, Options, TwinOptions, cifar_cnn, mlp_torch
+from eml.recipes import CNNOptions, FirstLookOptions, TwinOptions, cifar_cnn, mlp_torch
 from eml.stopping import SIGNALS, Stopped, raise_on_signals
 from eml.train import EpochRecord
 
@@ -45,7 +45,7 @@ def record(epoch: int, accuracy: float) -> EpochRecord:
 
 
 def test_all_of_a_training_is_logged(small_data, store, capsys):
-    options = Options(optimizer="adam", epochs=2, device="cpu")
+    options = CNNOptions(optimizer="adam", epochs=2, device="cpu")
     (config,) = cifar_cnn(options)
     train(cifar_cnn, options)
     (run,) = runs(store)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eml.data import load
-from eml.recipes import Options, TwinOptions, cifar_cnn, mlp_torch
+from eml.recipes import CNNOptions, TwinOptions, cifar_cnn, mlp_torch
 from eml.train import EpochRecord, Training, order_of
 
 CLOCKS = ("train_seconds", "eval_seconds", "wall_seconds", "setup_seconds", "images_per_second")
@@ -41,7 +41,7 @@ def test_it_learns(small_data):
 
 def test_same_seed_same_records(small_data):
     assert scores(records()) == scores(records())
-    (config,) = cifar_cnn(Options(optimizer="adam", epochs=2, device="cpu"))
+    (config,) = cifar_cnn(CNNOptions(optimizer="adam", epochs=2, device="cpu"))
     first, second = (scores(Training(config, load("cifar10"))) for _ in range(2))
     assert first == second
 

@@ -17,10 +17,14 @@ WORDS = {
     "framework": {"numpy": "NumPy", "torch": "PyTorch"},
     "model": {"mlp": "MLP", "cnn": "CNN"},
     "optimizer": {},
+    "precision": {"fp32": "FP32", "tf32": "TF32", "bf16": "BF16"},
+    "convolution_type": {"winograd": "Winograd convolution", "pytorch": "PyTorch's convolution"},
 }
+# What goes without saying where all runs have it.
+USUAL = {"precision": "fp32", "convolution_type": "none"}
 # In the order in which a label names them; those of the model's making come with it.
 SUBJECTS = ["model", "framework", "dataset", "device_type", "optimizer", "learning_rate"]
-OF_THE_MODEL = ["activation", "init"]
+OF_THE_MODEL = ["activation", "init", "convolution_type"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def in_common(history: pd.DataFrame, names: Sequence[str]) -> list[str]:
     return [
         words(name, history[name].iloc[0])
         for name in names
-        if history[name].nunique(dropna=False) == 1
+        if history[name].nunique(dropna=False) == 1 and history[name].iloc[0] != USUAL.get(name)
     ]
 
 

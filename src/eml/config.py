@@ -11,6 +11,8 @@ AUTO = "auto"
 ACTIVATIONS = ("sigmoid", "relu")
 DEVICES = (AUTO, "cpu", "cuda")
 DTYPES = ("float32", "float64")
+PRECISIONS = ("fp32", "tf32", "bf16")
+CONVOLUTIONS = ("winograd", "pytorch")
 LAUNCHERS = ("inline", "local", "slurm")
 PRUNING = ("halving", "none")
 INITIAL_WEIGHTS = ("template", "pytorch")
@@ -66,12 +68,19 @@ class Config:
     validation: int  # of them held out and evaluated on in place of the test images
     device_type: str  # "cpu" or "cuda", never "auto": that is logged as `device`
     dtype: str
+    precision: str  # of products and convolutions: "fp32" (all of dtype), "tf32" or "bf16"
+    # Of the CNN's third: "winograd" or "pytorch", never "auto", which is logged as `convolution`;
+    # "none" of an MLP.
+    convolution_type: str
 
     def __post_init__(self):
         one_of("optimizer", self.optimizer, OPTIMIZERS)
         one_of("activation", self.activation, ACTIVATIONS)
         one_of("init", self.init, INITIAL_WEIGHTS)
         one_of("dtype", self.dtype, DTYPES)
+        one_of("precision", self.precision, PRECISIONS)
+        convolutions = CONVOLUTIONS if self.model == "cnn" else ("none",)
+        one_of("convolution", self.convolution_type, convolutions)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ConfigError(f"lr={self.learning_rate:g}: give a number above 0")
         if not 0 <= self.momentum < 1:
@@ -80,6 +89,11 @@ class Config:
             raise ConfigError(
                 f"momentum={self.momentum} has no effect with optimizer={self.optimizer}: "
                 "give optimizer=momentum"
+            )
+        if self.precision != "fp32" and (self.device_type, self.dtype) != ("cuda", "float32"):
+            raise ConfigError(
+                f"precision={self.precision} with device={self.device_type} and "
+                f"dtype={self.dtype}: give fp32, or cuda and float32"
             )
         if self.epochs < 1:
             raise ConfigError(f"epochs={self.epochs}: give 1 or more")
@@ -132,6 +146,15 @@ def resolve_learning_rate(lr: str, optimizer: str, model: str) -> float:
         return float(lr)
     except ValueError:
         raise ConfigError(f"lr={lr}: give a number above 0, or {AUTO}") from None
+
+
+def resolve_convolution(convolution: str, model: str, device_type: str) -> str:
+    """`convolution` of a model; "auto" takes what is fastest on the device."""
+    if model != "cnn":
+        return "none"
+    if convolution != AUTO:
+        return convolution
+    return "winograd" if device_type == "cpu" else "pytorch"
 
 
 def resolve_device(device: str) -> str:

@@ -10,7 +10,7 @@ from eml.compare import Curve, curves, differing, evaluated
 from eml.config import Config
 
 # Of Config: what a comparison of other things should hold equal.
-HELD_EQUAL = ("epochs", "batch_size", "subset", "dtype")
+HELD_EQUAL = ("epochs", "batch_size", "subset", "dtype", "precision")
 TAGS = (
     "git_commit",
     "git_dirty",

@@ -24,7 +24,17 @@ from eml.compare_options import X_LABELS
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", ":")
 MARKERS = ("", "o", "s", "^")
-SETTINGS = ("device_type", "optimizer", "learning_rate", "batch_size", "seed", "subset", "dtype")
+SETTINGS = (
+    "device_type",
+    "optimizer",
+    "learning_rate",
+    "batch_size",
+    "seed",
+    "subset",
+    "dtype",
+    "precision",
+    "convolution_type",
+)
 UNITS = {"loss": " (cross-entropy, nats)", "accuracy": "", "second": "", "seconds": " (s)"}
 
 

@@ -12,7 +12,15 @@ from eml.data import SPECS
 from eml.recipes import LaunchOptions
 
 # The modules whose code decides a result.
-MODULES = ("data", "learner", "numpy_mlp", "torch_models", "train")
+MODULES = (
+    "data",
+    "learner",
+    "numpy_mlp",
+    "torch_learner",
+    "torch_models",
+    "train",
+    "winograd",
+)
 
 
 def training_digest(config: Config) -> str:

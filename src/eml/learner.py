@@ -5,8 +5,6 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-EVALUATION_BATCH = 1000  # images, the course's; the result does not depend on it
-
 
 class Score(NamedTuple):
     """Means over `examples` images, never over batches."""

@@ -13,8 +13,10 @@ from threadpoolctl import threadpool_info
 
 from eml.config import Config
 from eml.data import Dataset
-from eml.learner import EVALUATION_BATCH, Score
+from eml.learner import Score
 from eml.provenance import cpu_name
+
+EVALUATION_BATCH = 500  # images, which their layers' outputs still leave in the processor's caches
 
 
 def mlp_sizes(inputs: int) -> tuple[int, ...]:

@@ -28,6 +28,8 @@ def kind(config: Config) -> tuple:
         config.batch_size,
         config.dtype,
         config.device_type,
+        config.precision,
+        config.convolution_type,
     )
 
 

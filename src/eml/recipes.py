@@ -10,16 +10,19 @@ from typing import Annotated
 from eml.config import (
     ACTIVATIONS,
     AUTO,
+    CONVOLUTIONS,
     DEVICES,
     DTYPES,
     INITIAL_WEIGHTS,
     LAUNCHERS,
     MOMENTUM,
     OPTIMIZERS,
+    PRECISIONS,
     PRUNING,
     Config,
     ConfigError,
     one_of,
+    resolve_convolution,
     resolve_device,
     resolve_learning_rate,
 )
@@ -30,6 +33,8 @@ from eml.slurm_settings import SlurmOptions
 Seed = Annotated[int, "decides initial weights, order of the data, and the subset"]
 Device = Annotated[str, f"one of {', '.join(DEVICES)}"]
 OptimizerName = Annotated[str, f"one of {', '.join(OPTIMIZERS)}"]
+Precision = Annotated[str, f"one of {', '.join(PRECISIONS)}, but on the CPU fp32 alone"]
+Convolution = Annotated[str, f"of the CNN, {' or '.join(CONVOLUTIONS)}; auto: the faster one"]
 Init = Annotated[str, f"initial weights, {' or '.join(INITIAL_WEIGHTS)}"]
 
 
@@ -117,21 +122,39 @@ class DevicesOptions(LaunchOptions, TrainingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(ResumeOptions, TrainingOptions):
+class DeviceOptions:
+    """Where a training in PyTorch computes, and how exactly."""
+
+    device: Device = AUTO
+    precision: Precision = "fp32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvolutionOptions(DeviceOptions):
+    """Where and how the CNN computes."""
+
+    convolution: Convolution = AUTO
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(DeviceOptions, ResumeOptions, TrainingOptions):
     """Options of a training in PyTorch."""
 
     optimizer: OptimizerName = "sgd"
     lr: Annotated[str, "learning rate, or auto: one that works for model and optimizer"] = AUTO
     momentum: Annotated[float, "of optimizer=momentum alone, 0 to below 1"] = MOMENTUM
-    device: Device = AUTO
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairOptions(LaunchOptions, TrainingOptions):
+class CNNOptions(ConvolutionOptions, Options):
+    """Options of the CNN."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairOptions(ConvolutionOptions, LaunchOptions, TrainingOptions):
     """Options of two networks that are trained alike."""
 
     optimizer: OptimizerName = Options.optimizer
-    device: Device = Options.device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,13 +173,12 @@ class TwinOptions(MLPOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchOptions(LaunchOptions, SharedOptions):
+class SearchOptions(ConvolutionOptions, LaunchOptions, SharedOptions):
     """Options of the comparison of optimizers."""
 
     optimizers: Annotated[str, f"some of {', '.join(OPTIMIZERS)}"] = "sgd,momentum,adam,rmsprop"
     lrs: Annotated[str, "learning rates of the grid, two or more"] = "0.1,0.03,0.01,0.003,0.001"
     seeds: Annotated[str, "the grid is trained with the first, the winners with all"] = "1,2,3"
-    device: Device = Options.device
     prune: Annotated[str, f"stop weak trainings of the grid early: {' or '.join(PRUNING)}"] = (
         "halving"
     )
@@ -202,6 +224,8 @@ def mlp_numpy(options: NumpyOptions) -> list[Config]:
             seed=options.seed,
             validation=0,
             device_type="cpu",
+            precision="fp32",
+            convolution_type="none",
             **_shared(options),
         )
     ]
@@ -290,7 +314,7 @@ def cifar_mlp(options: MLPOptions) -> list[Config]:
     return [_torch_config(options, recipe="cifar_mlp", dataset="cifar10", model="mlp")]
 
 
-def cifar_cnn(options: Options) -> list[Config]:
+def cifar_cnn(options: CNNOptions) -> list[Config]:
     """The sheet's CNN on CIFAR-10.
 
     Question: how does the test accuracy of a small convolutional network develop, over epochs and
@@ -326,8 +350,8 @@ def mlp_vs_cnn(options: PairOptions) -> list[Config]:
         "optimizer": options.optimizer,
         "device": "cpu",
     }
-    pair = [*cifar_mlp(MLPOptions(**shared)), *cifar_cnn(Options(**shared))]
-    return _on(_device_of(options, options.device), pair)
+    pair = [*cifar_mlp(MLPOptions(**shared)), *cifar_cnn(CNNOptions(**shared))]
+    return _on(_device_of(options, options.device), pair, options)
 
 
 def optimizers(options: SearchOptions) -> list[Config]:
@@ -367,10 +391,10 @@ def optimizers(options: SearchOptions) -> list[Config]:
         config
         for name in names
         for rate in rates
-        for config in cifar_cnn(Options(optimizer=name, lr=str(rate), device="cpu", **shared))
+        for config in cifar_cnn(CNNOptions(optimizer=name, lr=str(rate), device="cpu", **shared))
     ]
     grid = [replace(config, validation=images // 10) for config in grid]
-    return _on(_device_of(options, options.device), grid)
+    return _on(_device_of(options, options.device), grid, options)
 
 
 def seeds_of(options: SearchOptions | SweepOptions) -> list[int]:
@@ -394,7 +418,7 @@ def main(options: FirstLookOptions) -> list[Config]:
     in_torch = [
         *mlp_torch(TwinOptions(device="cpu", **shared)),
         *cifar_mlp(MLPOptions(device="cpu", **shared)),
-        *cifar_cnn(Options(device="cpu", optimizer="adam", **shared)),
+        *cifar_cnn(CNNOptions(device="cpu", optimizer="adam", **shared)),
     ]
     device = _device_of(options, options.device)
     return [*mlp_numpy(NumpyOptions(**shared)), *_on(device, in_torch)]
@@ -441,10 +465,13 @@ def _torch_config(options: Options, *, recipe: str, dataset: str, model: str) ->
         seed=options.seed,
         validation=0,
         device_type="cpu",
+        precision="fp32",
+        convolution_type=resolve_convolution(AUTO, model, "cpu"),
         **_shared(options),
     )
     # Last, because it imports torch: a mistyped value is refused at once.
-    return replace(config, device_type=resolve_device(options.device))
+    (config,) = _on(resolve_device(options.device), [config], options)
+    return config
 
 
 def _device_of(options: LaunchOptions, device: str) -> str:
@@ -457,8 +484,21 @@ def _device_of(options: LaunchOptions, device: str) -> str:
     return device
 
 
-def _on(device: str, configs: Iterable[Config]) -> list[Config]:
-    return [replace(config, device_type=device) for config in configs]
+def _on(
+    device: str, configs: Iterable[Config], options: DeviceOptions | None = None
+) -> list[Config]:
+    """The Configs on "cpu" or "cuda", computed as the options say."""
+    options = options or DeviceOptions()
+    convolution = getattr(options, "convolution", AUTO)
+    return [
+        replace(
+            config,
+            device_type=device,
+            precision=options.precision,
+            convolution_type=resolve_convolution(convolution, config.model, device),
+        )
+        for config in configs
+    ]
 
 
 def _listed(name: str, text: str) -> list[str]:

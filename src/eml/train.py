@@ -75,7 +75,7 @@ def make_learner(config: Config, dataset: Dataset) -> Learner:
     """The learner that a Config describes, warmed up."""
     if config.framework == "numpy":
         return NumpyLearner(config, dataset)
-    from eml.torch_models import TorchLearner  # torch takes seconds to import
+    from eml.torch_learner import TorchLearner  # torch takes seconds to import
 
     return TorchLearner(config, dataset)
 

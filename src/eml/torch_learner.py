@@ -1,0 +1,221 @@
+"""The learner that trains a PyTorch network, on the CPU or as a CUDA graph on a GPU."""
+
+import contextlib
+import ctypes
+import platform
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from eml.config import Config
+from eml.data import Dataset
+from eml.learner import Score
+from eml.provenance import cpu_name
+from eml.torch_models import make_model, make_optimizer
+
+OPTIMIZER = "optimizer."  # what names in a training state begin with that are not weights
+# Images. On a CPU what a layer returns should stay in its caches: the CNN evaluates three times as
+# many images a second in batches of 125 as in batches of 1000. A GPU wants work for all its cores.
+EVALUATION_BATCH = {"cpu": 125, "cuda": 10_000}
+
+
+class TorchLearner:
+    """The learner of a PyTorch model (see learner.Learner for the methods).
+
+    Images stay on the device as bytes and are scaled batch by batch; losses and hits are summed
+    there too, so that the loop over batches never waits for the device.
+    """
+
+    def __init__(self, config: Config, dataset: Dataset):
+        self.device = torch.device(config.device_type)
+        self.dtype = getattr(torch, config.dtype)
+        self.precision = config.precision
+        self.batch_size = config.batch_size
+        self.scaling = dataset.scaling
+        self.images = {k: torch.from_numpy(v).to(self.device) for k, v in dataset.images.items()}
+        self.labels = {k: torch.from_numpy(v).to(self.device) for k, v in dataset.labels.items()}
+        self.memory_format = _memory_format(config)
+        model = make_model(config).to(self.device)
+        self.model = model.to(memory_format=self.memory_format)
+        self.optimizer = make_optimizer(config, self.model)
+        self.hardware = _hardware(self.device)
+        # In double precision: a float32 sum of 50,000 losses would lose three digits.
+        self._loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        self._hits = torch.zeros((), dtype=torch.int64, device=self.device)
+        self._reset_sums()
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        self._step: Callable[[Tensor], None] = self._warm_up()
+
+    def train_epoch(self, order: np.ndarray) -> Score:
+        self._set_precision()
+        self.model.train()
+        self._reset_sums()
+        for index in torch.from_numpy(order).to(self.device).split(self.batch_size):
+            self._step(index)
+            self._examples += len(index)
+        return self.running_score()
+
+    @torch.inference_mode()
+    def evaluate(self, split: str) -> Score:
+        self._set_precision()
+        self.model.eval()
+        self._reset_sums()
+        everything = torch.arange(len(self.labels[split]), device=self.device)
+        for index in everything.split(EVALUATION_BATCH[self.device.type]):
+            self._forward(split, index)
+            self._examples += len(index)
+        return self.running_score()
+
+    def synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {
+            name: value.cpu().contiguous().numpy()
+            for name, value in self.model.state_dict().items()
+        }
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        self.model.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
+
+    def training_state(self) -> dict[str, np.ndarray]:
+        remembered = self.optimizer.state_dict()["state"]
+        return self.state() | {
+            f"{OPTIMIZER}{number}.{name}": value.cpu().contiguous().numpy()
+            for number, values in remembered.items()
+            for name, value in values.items()
+        }
+
+    def load_training_state(self, state: dict[str, np.ndarray]) -> None:
+        self.load_state({k: v for k, v in state.items() if not k.startswith(OPTIMIZER)})
+        parameters = list(self.model.parameters())
+        for key in state.keys() - self.state().keys():
+            number, name = key.removeprefix(OPTIMIZER).split(".")
+            # Into the tensors that are there, because a CUDA graph knows them by their addresses.
+            remembered = self.optimizer.state[parameters[int(number)]][name]
+            remembered.copy_(torch.from_numpy(state[key]))
+
+    def running_score(self) -> Score:
+        # Together, because each transfer waits for the device.
+        loss_sum, hits = torch.stack((self._loss_sum, self._hits)).tolist()
+        return Score.mean(loss_sum, hits, self._examples)
+
+    def _train_step(self, index: Tensor) -> None:
+        """A step with the training images at `index` (batch,)."""
+        loss = self._forward("train", index)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+    def _forward(self, split: str, index: Tensor) -> Tensor:
+        """The mean loss of the images at `index` (batch,), which also enters the sums."""
+        images = self.images[split][index].to(self.dtype, memory_format=self.memory_format)
+        images.mul_(self.scaling.factor).add_(self.scaling.offset)
+        labels = self.labels[split][index]
+        with self._autocast():
+            log_probabilities = self.model(images)  # (batch, 10)
+            loss = functional.nll_loss(log_probabilities, labels)
+        with torch.no_grad():
+            self._loss_sum.add_(loss, alpha=len(index))
+            self._hits.add_((log_probabilities.argmax(dim=1) == labels).sum())
+        return loss
+
+    def _reset_sums(self) -> None:
+        self._loss_sum.zero_()
+        self._hits.zero_()
+        self._examples = 0
+
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        if self.precision == "bf16":
+            # Without its cache, whose copies of the weights a CUDA graph would go on to use.
+            return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False)
+        return contextlib.nullcontext()
+
+    def _set_precision(self) -> None:
+        # PyTorch allows TF32 in convolutions unless told otherwise.
+        torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = self.precision == "tf32"
+
+    def _warm_up(self) -> Callable[[Tensor], None]:
+        """What does a training step: on a GPU a CUDA graph of it.
+
+        Steps have been made, which loads kernels and makes what the optimizer remembers, and have
+        been undone.
+        """
+        self._set_precision()
+        self.model.train()
+        initial = [parameter.detach().clone() for parameter in self.model.parameters()]
+        index = torch.arange(self.batch_size, device=self.device)
+        if self.device.type == "cuda":
+            step = CapturedStep(self._train_step, index)
+        else:
+            step = self._train_step
+            step(index)
+        with torch.no_grad():
+            for parameter, value in zip(self.model.parameters(), initial, strict=True):
+                parameter.copy_(value)
+        for remembered in self.optimizer.state.values():
+            for name, value in remembered.items():
+                value.fill_(1 if name == "mu_product" else 0)  # NAdam's begins as 1, all else as 0
+        self.optimizer.zero_grad()
+        self._reset_sums()
+        return step
+
+
+class CapturedStep:
+    """A step as a CUDA graph, which one call launches in place of some dozens of kernels."""
+
+    def __init__(self, step: Callable[[Tensor], None], index: Tensor):
+        """step: is made three times on the way. index: (batch,), images to make it with."""
+        self._plain = step
+        self._index = index.clone()
+        # As torch.cuda.graphs asks for: on a stream of its own, before the capture.
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                step(self._index)
+        torch.cuda.current_stream().wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        # Other threads, a display or a data loader, may use the GPU meanwhile.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            step(self._index)
+
+    def __call__(self, index: Tensor) -> None:
+        if len(index) == len(self._index):
+            self._index.copy_(index)
+            self._graph.replay()
+        else:  # the last batch of an epoch
+            self._plain(index)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep the memory that a step frees for the next one; elsewhere do nothing.
+
+    It would return large buffers to the system, which fills them with zeros, page by page, when
+    they come back: for the CNN 2,000 to 3,000 page faults a step, a tenth of its time.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    trim_threshold, mmap_threshold = -1, -3  # malloc.h
+    libc = ctypes.CDLL(None)
+    for option in (trim_threshold, mmap_threshold):
+        libc.mallopt(option, 1 << 30)
+
+
+def _memory_format(config: Config) -> torch.memory_format:
+    """How images lie in memory where a network convolves them."""
+    # Faster on a CPU (measured), and for a GPU's tensor cores (NVIDIA's advice).
+    if config.model == "cnn" and (config.device_type == "cpu" or config.precision != "fp32"):
+        return torch.channels_last
+    return torch.contiguous_format
+
+
+def _hardware(device: torch.device) -> dict[str, str]:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+    return {"hardware": name, "threads": str(torch.get_num_threads())}
