@@ -11,7 +11,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from eml.config import OPTIMIZERS, Config
 from eml.history import METRICS
 from eml.identity import training_digest
-from eml.recipes import Options, cifar_cnn
+from eml.recipes import CNNOptions, cifar_cnn
 
 EPOCHS = 30
 RATES = 25
@@ -35,7 +35,7 @@ def configs(count: int) -> Iterator[Config]:
         seed, rest = divmod(number, len(OPTIMIZERS) * RATES)
         optimizer, rate = divmod(rest, RATES)
         (config,) = cifar_cnn(
-            Options(
+            CNNOptions(
                 optimizer=list(OPTIMIZERS)[optimizer],
                 lr=str((rate + 1) / 1000),
                 epochs=EPOCHS,

@@ -5,6 +5,7 @@ All of it is worked out from a history (history.load_history) and nothing else.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import pandas as pd
 
@@ -34,7 +35,7 @@ class Curve:
     label: str
     runs: list[pd.DataFrame]  # the rows of each run, by epoch
 
-    @property
+    @cached_property
     def rows(self) -> pd.DataFrame:
         return pd.concat(self.runs)
 
@@ -95,9 +96,10 @@ def evaluated(history: pd.DataFrame) -> str:
 
 def diverged_epoch(run: pd.DataFrame) -> int | None:
     """The epoch of a run whose loss was not finite, if there was one."""
-    last = run.iloc[-1]
-    missing = pd.isna(last["train_loss"]) or pd.isna(last[f"{evaluated(run)}_accuracy"])
-    return int(last["epoch"]) if missing else None
+    # Column by column: a row of many columns is slow to take out of a frame.
+    accuracy = "validation_accuracy" if run["validation"].iloc[-1] > 0 else "test_accuracy"
+    missing = pd.isna(run["train_loss"].iloc[-1]) or pd.isna(run[accuracy].iloc[-1])
+    return int(run["epoch"].iloc[-1]) if missing else None
 
 
 def unfinished(run: pd.DataFrame) -> bool:

@@ -198,9 +198,10 @@ def _draw(axes: Axes, curve: Curve, number: int, x: str, metric: str) -> None:
     colour, style, marker = _look(number)
     seeds = len(curve.runs)
     counted = sum(map(ended, curve.runs))
-    by_epoch = curve.rows.groupby("epoch")
+    rows = curve.rows[["epoch", metric]].assign(x=curve.rows[x])
+    by_epoch = rows.groupby("epoch")
     complete = by_epoch[metric].count() == seeds
-    xs, ys = by_epoch[x].mean()[complete], by_epoch[metric].mean()[complete]
+    xs, ys = by_epoch["x"].mean()[complete], by_epoch[metric].mean()[complete]
     label = curve.label
     if label and metric.endswith("accuracy") and counted == seeds:
         label += f": {ys.iloc[-1]:.2%} at the end"

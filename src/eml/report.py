@@ -46,6 +46,7 @@ def write_figures(figures: dict[str, Figure], folder: Path) -> None:
     with mpl.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "eml"}):
         for name, figure in figures.items():
             figure.savefig(folder / f"{name}.png", dpi=150)
+            figure.set_layout_engine("none")  # it is laid out now, in inches
             figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
             figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
 
