@@ -25,8 +25,8 @@ EVALUATION_BATCH = {"cpu": 125, "cuda": 10_000}
 class TorchLearner:
     """The learner of a PyTorch model (see learner.Learner for the methods).
 
-    Images stay on the device as bytes and are scaled batch by batch; losses and hits are summed
-    there too, so that the loop over batches never waits for the device.
+    Images stay on the device as bytes and are scaled batch by batch; what the network says of each
+    is kept there, too, so that the loop over batches never waits for the device.
     """
 
     def __init__(self, config: Config, dataset: Dataset):
@@ -34,7 +34,9 @@ class TorchLearner:
         self.dtype = getattr(torch, config.dtype)
         self.precision = config.precision
         self.batch_size = config.batch_size
-        self.scaling = dataset.scaling
+        self.factor = dataset.scaling.factor
+        # With a dimension, because a number would not decide the dtype of a sum with bytes.
+        self.offset = torch.full((1,), dataset.scaling.offset, dtype=self.dtype, device=self.device)
         self.images = {k: torch.from_numpy(v).to(self.device) for k, v in dataset.images.items()}
         self.labels = {k: torch.from_numpy(v).to(self.device) for k, v in dataset.labels.items()}
         self.memory_format = _memory_format(config)
@@ -42,10 +44,11 @@ class TorchLearner:
         self.model = model.to(memory_format=self.memory_format)
         self.optimizer = make_optimizer(config, self.model)
         self.hardware = _hardware(self.device)
-        # In double precision: a float32 sum of 50,000 losses would lose three digits.
-        self._loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
-        self._hits = torch.zeros((), dtype=torch.int64, device=self.device)
-        self._reset_sums()
+        self._log_probabilities = {  # (images, 10), of each image when it was last seen
+            split: torch.zeros(len(labels), 10, dtype=self.dtype, device=self.device)
+            for split, labels in self.labels.items()
+        }
+        self._begin_pass("train", torch.arange(0))
         if self.device.type == "cpu":
             keep_freed_memory()
         self._step: Callable[[Tensor], None] = self._warm_up()
@@ -53,8 +56,8 @@ class TorchLearner:
     def train_epoch(self, order: np.ndarray) -> Score:
         self._set_precision()
         self.model.train()
-        self._reset_sums()
-        for index in torch.from_numpy(order).to(self.device).split(self.batch_size):
+        self._begin_pass("train", torch.from_numpy(order))
+        for index in self._order.split(self.batch_size):
             self._step(index)
             self._examples += len(index)
         return self.running_score()
@@ -63,9 +66,8 @@ class TorchLearner:
     def evaluate(self, split: str) -> Score:
         self._set_precision()
         self.model.eval()
-        self._reset_sums()
-        everything = torch.arange(len(self.labels[split]), device=self.device)
-        for index in everything.split(EVALUATION_BATCH[self.device.type]):
+        self._begin_pass(split, torch.arange(len(self.labels[split])))
+        for index in self._order.split(EVALUATION_BATCH[self.device.type]):
             self._forward(split, index)
             self._examples += len(index)
         return self.running_score()
@@ -101,9 +103,14 @@ class TorchLearner:
             remembered.copy_(torch.from_numpy(state[key]))
 
     def running_score(self) -> Score:
+        seen = self._order[: self._examples]
+        log_probabilities = self._log_probabilities[self._split][seen]  # (examples, 10)
+        labels = self.labels[self._split][seen]  # (examples,)
+        # In double precision: a float32 sum of 50,000 losses would lose three digits.
+        loss = functional.nll_loss(log_probabilities.double(), labels, reduction="sum")
+        hits = (log_probabilities.argmax(dim=1) == labels).sum()
         # Together, because each transfer waits for the device.
-        loss_sum, hits = torch.stack((self._loss_sum, self._hits)).tolist()
-        return Score.mean(loss_sum, hits, self._examples)
+        return Score.mean(*torch.stack((loss, hits)).tolist(), len(seen))
 
     def _train_step(self, index: Tensor) -> None:
         """A step with the training images at `index` (batch,)."""
@@ -113,22 +120,19 @@ class TorchLearner:
         self.optimizer.step()
 
     def _forward(self, split: str, index: Tensor) -> Tensor:
-        """The mean loss of the images at `index` (batch,), which also enters the sums."""
-        images = self.images[split][index].to(self.dtype, memory_format=self.memory_format)
-        images.mul_(self.scaling.factor).add_(self.scaling.offset)
-        labels = self.labels[split][index]
+        """The mean loss of the images at `index` (batch,); what is said of each is kept."""
+        images = self.images[split].index_select(0, index)
+        images = images.contiguous(memory_format=self.memory_format)
+        images = torch.add(self.offset, images, alpha=self.factor)
         with self._autocast():
             log_probabilities = self.model(images)  # (batch, 10)
-            loss = functional.nll_loss(log_probabilities, labels)
-        with torch.no_grad():
-            self._loss_sum.add_(loss, alpha=len(index))
-            self._hits.add_((log_probabilities.argmax(dim=1) == labels).sum())
+            loss = functional.nll_loss(log_probabilities, self.labels[split].index_select(0, index))
+        self._log_probabilities[split].index_copy_(0, index, log_probabilities.detach())
         return loss
 
-    def _reset_sums(self) -> None:
-        self._loss_sum.zero_()
-        self._hits.zero_()
-        self._examples = 0
+    def _begin_pass(self, split: str, order: Tensor) -> None:
+        self._examples = 0  # first, because running_score may be under way in another thread
+        self._split, self._order = split, order.to(self.device)
 
     def _autocast(self) -> contextlib.AbstractContextManager:
         if self.precision == "bf16":
@@ -163,7 +167,6 @@ class TorchLearner:
             for name, value in remembered.items():
                 value.fill_(1 if name == "mu_product" else 0)  # NAdam's begins as 1, all else as 0
         self.optimizer.zero_grad()
-        self._reset_sums()
         return step
 
 

@@ -1,0 +1,155 @@
+"""Whole commands: how long they take to begin, what tracking costs, and what memory they take."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+
+import mlflow
+
+from benchmarks.stores import fill
+from benchmarks.turns import Turns, Way
+from eml.history import Selection, load_history
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHON = (sys.executable, "-c")
+EML = (sys.executable, "-m", "eml")
+MLFLOW_RUN = (
+    *(sys.executable, "-m", "mlflow", "run", str(ROOT), "--env-manager", "local"),
+    *("-e", "mlp_torch", "-P", "epochs=1", "-P", "subset=640", "-P", "resume=false"),
+)
+MLP = ("mlp_torch", "--epochs", "1", "--subset", "640", "--resume", "false")
+
+IMPORTS = "import mlflow, torch"
+START = "mlflow run, to the first batch"
+
+
+def starts(folder: Path) -> dict[str, Way]:
+    """How long commands take, beside the imports that they cannot do without."""
+    store = f"sqlite:///{folder}/mlflow.db"
+    run = partial(whole, folder=folder, store=store)
+    begin = partial(to_first_batch, folder=folder, store=store)
+    small = ("--epochs", "1", "--subset", "640", "--resume", "false")
+    return {
+        IMPORTS: partial(run, (*PYTHON, IMPORTS)),
+        "import mlflow": partial(run, (*PYTHON, "import mlflow")),
+        START: partial(begin, MLFLOW_RUN),
+        "eml mlp_torch, to the first batch": partial(begin, (*EML, *MLP)),
+        "eml mlp_numpy, to the first batch": partial(begin, (*EML, "mlp_numpy", *small)),
+        "eml gradients": partial(run, (*EML, "gradients")),
+        "eml compare": partial(run, (*EML, "compare", "--recipe", "mlp_torch")),
+        "eml --help": partial(run, (*EML, "--help")),
+    }
+
+
+def whole(command: Sequence[str], turns: Turns, *, folder: Path, store: str) -> None:
+    """From start to end."""
+
+    def measure() -> float:
+        start = perf_counter()
+        call(command, folder, store)
+        return perf_counter() - start
+
+    turns.each(measure)
+
+
+def to_first_batch(command: Sequence[str], turns: Turns, *, folder: Path, store: str) -> None:
+    """From the start to the record of epoch 0, after which the first batch is trained."""
+    client = mlflow.MlflowClient(store)
+
+    def measure() -> float:
+        started = time.time()
+        call(command, folder, store)
+        (run,) = client.search_runs(
+            [e.experiment_id for e in client.search_experiments()],
+            filter_string="metrics.final_test_accuracy >= 0",
+            order_by=["attributes.start_time DESC"],
+            max_results=1,
+        )
+        untrained, *_ = client.get_metric_history(run.info.run_id, "train_loss")
+        assert untrained.step == 0
+        return untrained.timestamp / 1000 - started
+
+    turns.each(measure)
+
+
+def call(command: Sequence[str], folder: Path, store: str) -> None:
+    """Run a command in `folder` with that store, and without an output."""
+    environment = os.environ | {
+        "MLFLOW_TRACKING_URI": store,
+        "EML_CHECKPOINT_DIR": str(folder / "checkpoints"),
+        "PYTHONPATH": str(ROOT / "src"),
+    }
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}: {done.stderr}")
+
+
+def peak_memory(command: Sequence[str], folder: Path) -> float:
+    """The most memory that a command has taken, in 10^9 bytes."""
+    # A process of its own, because the peak of children is that of all so far.
+    program = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True,"
+        " stdout=subprocess.DEVNULL);"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    environment = os.environ | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/memory.db",
+        "EML_CHECKPOINT_DIR": str(folder / "checkpoints"),
+    }
+    done = subprocess.run(
+        (*PYTHON, program, *command),
+        env=environment,
+        cwd=folder,
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+    )
+    return int(done.stdout) * 1024 / 1e9
+
+
+def shares(recipe: str, folder: Path) -> tuple[float, float]:
+    """Of the wall-clock time of 30 epochs, what is neither training nor evaluation nor set-up.
+
+    First as a share; then the seconds of the whole command.
+    """
+    store = f"sqlite:///{folder}/{recipe}.db"
+    start = perf_counter()
+    call((*EML, recipe, "--resume", "false"), folder, store)
+    seconds = perf_counter() - start
+    mlflow.set_tracking_uri(store)
+    history, _ = load_history(Selection(recipe=recipe))
+    last, setup = history.iloc[-1], history["setup_seconds"].max()
+    rest = last["wall_seconds"] - last["train_seconds"] - last["eval_seconds"] - setup
+    return rest / last["wall_seconds"], seconds
+
+
+def comparisons(counts: Sequence[int], folder: Path) -> dict[str, Way]:
+    """Reading all of a store's runs, and comparing 40 of them, by the number of runs in it."""
+    found: dict[str, Way] = {}
+    for count in counts:
+        store = f"sqlite:///{folder}/runs_{count}.db"
+        fill(store, count)
+        found[f"read {count:,} runs"] = partial(read_all, store)
+        some = "params.optimizer = 'adam' and params.seed in ('0', '1')"
+        command = (*EML, "compare", "--filter", some)
+        found[f"eml compare, 50 of {count:,} runs"] = partial(
+            whole, command, folder=folder, store=store
+        )
+    return found
+
+
+def read_all(store: str, turns: Turns) -> None:
+    """All runs of a store as one history, in this process, without imports."""
+    mlflow.set_tracking_uri(store)
+
+    def measure() -> float:
+        start = perf_counter()
+        load_history(Selection(experiment="Default"))
+        return perf_counter() - start
+
+    turns.each(measure)

@@ -1,0 +1,70 @@
+"""Ways of doing the same, each in a process of its own, measured in turn, again and again.
+
+In turn, so that a machine that slows down does so for all; in processes of their own, so that one
+way's threads and memory settings are not another's.
+"""
+
+from collections.abc import Callable, Mapping
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from statistics import median
+
+
+class Turns:
+    """What a way is given: it waits for its turn, and reports the seconds that it took."""
+
+    def __init__(self, connection: Connection):
+        self._connection = connection
+
+    def wait(self) -> bool:
+        """Return when it is this way's turn; False if there is none any more."""
+        try:
+            return self._connection.recv()
+        except EOFError:  # another way failed
+            return False
+
+    def report(self, seconds: float) -> None:
+        self._connection.send(seconds)
+
+    def each(self, measure: Callable[[], float]) -> None:
+        """Report what `measure` returns, a turn after another."""
+        while self.wait():
+            self.report(measure())
+
+
+Way = Callable[[Turns], None]  # what spawn can pickle: a function of a module, or a partial of one
+
+
+def in_turn(ways: Mapping[str, Way], repeats: int) -> dict[str, list[float]]:
+    """The seconds of each way, `repeats` of them, after one turn more to warm up."""
+    context = get_context("spawn")
+    running = {}
+    for name, way in ways.items():
+        here, there = context.Pipe()
+        process = context.Process(target=_serve, args=(way, there), daemon=True)
+        process.start()
+        there.close()  # so that its end is noticed here
+        running[name] = process, here
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for repeat in range(repeats + 1):
+        for name, (_, connection) in running.items():
+            connection.send(True)
+            try:
+                taken = connection.recv()
+            except EOFError:
+                raise SystemExit(f"{name} failed") from None
+            if repeat:
+                seconds[name].append(taken)
+    for process, connection in running.values():
+        connection.send(False)
+        process.join()
+    return seconds
+
+
+def _serve(way: Way, connection: Connection) -> None:
+    way(Turns(connection))
+
+
+def ratio(of: list[float], to: list[float]) -> float:
+    """The median over the turns of one way's seconds to another's."""
+    return median(a / b for a, b in zip(of, to, strict=True))
