@@ -31,6 +31,7 @@ START = "mlflow run, to the first batch"
 def starts(folder: Path) -> dict[str, Way]:
     """How long commands take, beside the imports that they cannot do without."""
     store = f"sqlite:///{folder}/mlflow.db"
+    mlflow.MlflowClient(store).search_experiments()  # made once, before several processes open it
     run = partial(whole, folder=folder, store=store)
     begin = partial(to_first_batch, folder=folder, store=store)
     small = ("--epochs", "1", "--subset", "640", "--resume", "false")

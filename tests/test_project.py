@@ -10,7 +10,7 @@ import tomllib
 
 import pytest
 import yaml
-from conftest import ROOT, call, mlflow_command, runs
+from conftest import ROOT, call, eml_command, mlflow_command, runs
 
 from eml.compare_options import CompareOptions
 from eml.config import OPTIMIZERS
@@ -73,6 +73,29 @@ def test_import_directions(modules, forbidden):
     names = ", ".join(f"eml.{module}" for module in modules.split())
     program = f"import sys, {names}; sys.exit({forbidden!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT / "src").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "unneeded"),
+    [
+        ("gradients", "torch matplotlib optuna submitit"),
+        ("mlp_numpy --epochs 1 --subset 100", "torch optuna submitit"),
+        ("mlp_torch --epochs 1 --subset 100", "optuna submitit"),
+        ("compare --recipe mlp_torch", "torch optuna submitit"),
+        ("plan lr_sweep --epochs 1 --subset 100", "torch matplotlib optuna submitit"),
+        ("data", "torch mlflow matplotlib pandas"),
+        ("--help", "torch mlflow matplotlib pandas"),
+    ],
+)
+def test_a_command_loads_what_it_needs_alone(command, unneeded, small_data, store, environment):
+    if command.startswith("compare"):
+        assert call(eml_command("mlp_torch", "--epochs", "1", "--subset", "100")).returncode == 0
+    arguments = [sys.executable, "-X", "importtime", "-m", "eml", *command.split()]
+    result = call(arguments)
+    assert result.returncode == 0, result.stderr
+    loaded = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert "eml.cli" in loaded
+    assert loaded.isdisjoint([*unneeded.split(), "mlflow.server", "matplotlib.pyplot"])
 
 
 def test_mlflow_run_main_trains_each_recipe_as_a_child(store, environment, tmp_path):

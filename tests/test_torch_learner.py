@@ -1,8 +1,10 @@
 """The learner against arithmetic of its own, and its fast paths against plain PyTorch."""
 
+import gc
 import platform
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -131,6 +133,20 @@ def test_the_score_does_not_depend_on_the_batches_of_the_evaluation(small_data, 
     monkeypatch.setitem(torch_learner.EVALUATION_BATCH, "cpu", 33)
     assert learner.evaluate("train").loss == pytest.approx(whole.loss, rel=1e-6)
     assert learner.evaluate("train")[1:] == whole[1:]
+
+
+def test_the_images_are_let_go_with_the_learner(small_data):
+    # Not when the garbage collector comes by: the next training may want the GPU's memory.
+    (config,) = cifar_cnn(CNNOptions(device="cpu"))
+    learner = TorchLearner(config, load("cifar10"))
+    learner.train_epoch(order_of(1, 1, 300))
+    images = weakref.ref(learner.images["train"])
+    gc.disable()
+    try:
+        del learner
+        assert images() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")

@@ -62,6 +62,7 @@ class Display:
 
     def __exit__(self, *_):
         self.live.stop()
+        del self.live  # it refers to this, and this to all images: they are to go at once
 
     def show(self, record: EpochRecord) -> None:
         """Print an epoch that is over."""
