@@ -20,7 +20,7 @@ class Turns:
         """Return when it is this way's turn; False if there is none any more."""
         try:
             return self._connection.recv()
-        except EOFError:  # another way failed
+        except EOFError:
             return False
 
     def report(self, seconds: float) -> None:
@@ -41,23 +41,25 @@ def in_turn(ways: Mapping[str, Way], repeats: int) -> dict[str, list[float]]:
     running = {}
     for name, way in ways.items():
         here, there = context.Pipe()
-        process = context.Process(target=_serve, args=(way, there), daemon=True)
+        process = context.Process(target=_serve, args=(way, there))
         process.start()
         there.close()  # so that its end is noticed here
         running[name] = process, here
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for repeat in range(repeats + 1):
-        for name, (_, connection) in running.items():
-            connection.send(True)
-            try:
-                taken = connection.recv()
-            except EOFError:
-                raise SystemExit(f"{name} failed") from None
-            if repeat:
-                seconds[name].append(taken)
-    for process, connection in running.values():
-        connection.send(False)
-        process.join()
+    try:
+        for repeat in range(repeats + 1):
+            for name, (_, connection) in running.items():
+                connection.send(True)
+                try:
+                    taken = connection.recv()
+                except EOFError:
+                    raise SystemExit(f"{name} failed") from None
+                if repeat:
+                    seconds[name].append(taken)
+    finally:
+        for process, connection in running.values():
+            connection.close()  # no turn comes any more
+            process.join()
     return seconds
 
 

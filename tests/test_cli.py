@@ -43,6 +43,11 @@ from eml.stopping import SIGNALS
         (["cifar_nn"], "No such command 'cifar_nn'.*Give one of main, mlp_numpy"),
         (["data", "cifar"], "'cifar' is not one of 'mnist', 'cifar10', 'all'"),
         (["evaluate"], "Missing argument 'RUN_ID'"),
+        (["slurm-script", "cifar_cnn", "--device", "tpu"], "device=tpu: give one of auto, cpu"),
+        (
+            ["slurm-script", "cifar_cnn", "--device", "cpu", "--precision", "bf16"],
+            "precision=bf16 needs a GPU and float32, here it is cpu and float32: give fp32",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(arguments, message, store, environment):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from eml.config import OPTIMIZERS, ConfigError
+from eml.config import OPTIMIZERS, ConfigError, resolve_convolution
 from eml.recipes import (
     RECIPES,
     CNNOptions,
@@ -12,6 +12,7 @@ from eml.recipes import (
     FirstLookOptions,
     MLPOptions,
     NumpyOptions,
+    PairOptions,
     SearchOptions,
     SweepOptions,
     TwinOptions,
@@ -22,6 +23,7 @@ from eml.recipes import (
     main,
     mlp_numpy,
     mlp_torch,
+    mlp_vs_cnn,
     optimizers,
 )
 
@@ -172,3 +174,42 @@ def test_the_grid_of_optimizers_holds_a_tenth_out():
 def test_run_name():
     (config,) = cifar_cnn(CNNOptions(optimizer="adam", device="cpu"))
     assert config.run_name == "cifar_cnn adam lr=0.001 seed=1"
+
+
+def test_what_convolves_depends_on_the_device():
+    (config,) = cifar_cnn(CNNOptions(device="cpu"))
+    assert (config.convolution_type, config.precision) == ("winograd", "fp32")
+    assert resolve_convolution("auto", "cnn", "cuda") == "pytorch"
+    (mlp, cnn) = mlp_vs_cnn(PairOptions(device="cpu", convolution="pytorch"))
+    assert (mlp.convolution_type, cnn.convolution_type) == ("none", "pytorch")
+    grid = optimizers(SearchOptions(device="cpu", convolution="pytorch"))
+    assert {config.convolution_type for config in grid} == {"pytorch"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "fp16"}, "precision=fp16: give one of fp32, tf32, bf16"),
+        ({"precision": "tf32", "device": "cpu"}, "precision=tf32 needs a GPU and float32"),
+        ({"convolution": "fft"}, "convolution=fft: give one of auto, winograd, pytorch"),
+    ],
+)
+def test_how_to_compute_is_refused_before_a_device_is_looked_for(options, message, monkeypatch):
+    def too_late(device: str) -> str:
+        assert device == "cpu"
+        return device
+
+    monkeypatch.setattr("eml.recipes.resolve_device", too_late)
+    for recipe, options_class in ((cifar_cnn, CNNOptions), (optimizers, SearchOptions)):
+        with pytest.raises(ConfigError, match=message):
+            recipe(options_class(**options))
+
+
+def test_less_precision_is_for_a_gpu_and_pytorchs_convolution():
+    (config,) = cifar_cnn(CNNOptions(device="cpu"))
+    on_gpu = {"device_type": "cuda", "precision": "bf16"}
+    assert replace(config, convolution_type="pytorch", **on_gpu).precision == "bf16"
+    with pytest.raises(ConfigError, match="with convolution=winograd"):
+        replace(config, **on_gpu)
+    with pytest.raises(ConfigError, match="needs a GPU and float32, here it is cuda and float64"):
+        replace(config, convolution_type="pytorch", dtype="float64", **on_gpu)

@@ -19,7 +19,11 @@ WORDS = {
     "model": {"mlp": "MLP", "cnn": "CNN"},
     "optimizer": {},
     "precision": {"fp32": "FP32", "tf32": "TF32", "bf16": "BF16"},
-    "convolution_type": {"winograd": "Winograd convolution", "pytorch": "PyTorch's convolution"},
+    "convolution_type": {
+        "winograd": "Winograd convolution",
+        "pytorch": "PyTorch's convolution",
+        "none": "",
+    },
 }
 # What goes without saying where all runs have it.
 USUAL = {"precision": "fp32", "convolution_type": "none"}
@@ -82,7 +86,7 @@ def curves(history: pd.DataFrame) -> list[Curve]:
     groups = history.groupby(by, sort=True, dropna=False) if by else [((), history)]
     return [
         Curve(
-            label=", ".join(words(name, rows[name].iloc[0]) for name in said),
+            label=", ".join(filter(None, (words(name, rows[name].iloc[0]) for name in said))),
             runs=[run for _, run in rows.groupby("run_id", sort=False)],
         )
         for _, rows in groups

@@ -92,8 +92,13 @@ class Config:
             )
         if self.precision != "fp32" and (self.device_type, self.dtype) != ("cuda", "float32"):
             raise ConfigError(
-                f"precision={self.precision} with device={self.device_type} and "
-                f"dtype={self.dtype}: give fp32, or cuda and float32"
+                f"precision={self.precision} needs a GPU and float32, here it is "
+                f"{self.device_type} and {self.dtype}: give fp32"
+            )
+        if self.precision != "fp32" and self.convolution_type == "winograd":
+            raise ConfigError(
+                f"precision={self.precision} with convolution=winograd, which would make much of "
+                "its rounding: give auto or pytorch"
             )
         if self.epochs < 1:
             raise ConfigError(f"epochs={self.epochs}: give 1 or more")
@@ -150,6 +155,7 @@ def resolve_learning_rate(lr: str, optimizer: str, model: str) -> float:
 
 def resolve_convolution(convolution: str, model: str, device_type: str) -> str:
     """`convolution` of a model; "auto" takes what is fastest on the device."""
+    one_of("convolution", convolution, (AUTO, *CONVOLUTIONS))
     if model != "cnn":
         return "none"
     if convolution != AUTO:

@@ -138,7 +138,8 @@ def _trainings_alone(runs: list[StoredRun]) -> tuple[list[StoredRun], list[str]]
                 f"left out, interrupted and continued in {run.tags[CONTINUED_IN]}: {run.run_id}"
             )
         elif lacking := _lacks(run):
-            left_out.append(f"left out, no training with a {lacking[0]}: {run.run_id}")
+            other = "made by another version of eml, " if "training_digest" in run.tags else ""
+            left_out.append(f"left out, {other}no training with a {lacking[0]}: {run.run_id}")
         else:
             key = tuple(_number(run.params[name]) for name in CONFIG)
             if older := newest.get(key):

@@ -3,7 +3,7 @@
 Every default is written here, once: in the fields of the options.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Annotated
 
@@ -34,7 +34,9 @@ Seed = Annotated[int, "decides initial weights, order of the data, and the subse
 Device = Annotated[str, f"one of {', '.join(DEVICES)}"]
 OptimizerName = Annotated[str, f"one of {', '.join(OPTIMIZERS)}"]
 Precision = Annotated[str, f"one of {', '.join(PRECISIONS)}, but on the CPU fp32 alone"]
-Convolution = Annotated[str, f"of the CNN, {' or '.join(CONVOLUTIONS)}; auto: the faster one"]
+Convolution = Annotated[
+    str, f"what computes the CNN's third: {', '.join(CONVOLUTIONS)}, or auto, the faster one"
+]
 Init = Annotated[str, f"initial weights, {' or '.join(INITIAL_WEIGHTS)}"]
 
 
@@ -187,13 +189,12 @@ class SearchOptions(ConvolutionOptions, LaunchOptions, SharedOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FirstLookOptions(LaunchOptions):
+class FirstLookOptions(DeviceOptions, LaunchOptions):
     """Options of the first look at every training."""
 
     epochs: Annotated[int, "passes over the training images"] = 2
     subset: Annotated[int, "training images, class-balanced; a fifth as many to test"] = 1000
     seed: Seed = TrainingOptions.seed
-    device: Device = Options.device
 
 
 def mlp_numpy(options: NumpyOptions) -> list[Config]:
@@ -324,8 +325,8 @@ def cifar_cnn(options: CNNOptions) -> list[Config]:
     averaged over the batch, one order of the data for a seed.
 
     Expected: with optimizer=adam at least 0.60 test accuracy after 3 epochs and the best, about
-    0.67, before the tenth; then it overfits. A minute an epoch on two CPU cores, so about half an
-    hour for 30.
+    0.67, before the tenth; then it overfits. Half a minute an epoch on two CPU cores, so about a
+    quarter of an hour for 30.
 
     Source: sheet 3, tasks 3.3 and 3.4.
     """
@@ -341,7 +342,7 @@ def mlp_vs_cnn(options: PairOptions) -> list[Config]:
     else.
 
     Expected: the CNN is ahead after every epoch, 0.63 to 0.41 after 30, but behind in the first
-    half minute: an epoch of it takes about twelve times as long. 20 to 40 minutes on two CPU cores.
+    half minute: an epoch of it takes about ten times as long. 15 to 30 minutes on two CPU cores.
 
     Source: sheet 3, task 3.3.
     """
@@ -351,7 +352,7 @@ def mlp_vs_cnn(options: PairOptions) -> list[Config]:
         "device": "cpu",
     }
     pair = [*cifar_mlp(MLPOptions(**shared)), *cifar_cnn(CNNOptions(**shared))]
-    return _on(_device_of(options, options.device), pair, options)
+    return _as_asked(pair, options)
 
 
 def optimizers(options: SearchOptions) -> list[Config]:
@@ -368,8 +369,9 @@ def optimizers(options: SearchOptions) -> list[Config]:
     all training images with all seeds, never stopped early, and only these see the test images. A
     diverged training is a failure of its rate.
 
-    Expected: by its own estimate about 6 hours with launcher=local and jobs=2 on two CPU cores, 10
-    if nothing is pruned and every grid is extended; not run in full so far.
+    Expected: some 5 hours with launcher=local and jobs=2 on two CPU cores, nearly twice that if
+    nothing is pruned and every grid is extended; not run in full so far (`eml plan optimizers`
+    says what it takes on the machine at hand).
 
     Source: sheet 3, task 3.4.
     """
@@ -394,7 +396,7 @@ def optimizers(options: SearchOptions) -> list[Config]:
         for config in cifar_cnn(CNNOptions(optimizer=name, lr=str(rate), device="cpu", **shared))
     ]
     grid = [replace(config, validation=images // 10) for config in grid]
-    return _on(_device_of(options, options.device), grid, options)
+    return _as_asked(grid, options)
 
 
 def seeds_of(options: SearchOptions | SweepOptions) -> list[int]:
@@ -420,8 +422,7 @@ def main(options: FirstLookOptions) -> list[Config]:
         *cifar_mlp(MLPOptions(device="cpu", **shared)),
         *cifar_cnn(CNNOptions(device="cpu", optimizer="adam", **shared)),
     ]
-    device = _device_of(options, options.device)
-    return [*mlp_numpy(NumpyOptions(**shared)), *_on(device, in_torch)]
+    return [*mlp_numpy(NumpyOptions(**shared)), *_as_asked(in_torch, options)]
 
 
 RECIPES = {
@@ -469,27 +470,16 @@ def _torch_config(options: Options, *, recipe: str, dataset: str, model: str) ->
         convolution_type=resolve_convolution(AUTO, model, "cpu"),
         **_shared(options),
     )
-    # Last, because it imports torch: a mistyped value is refused at once.
-    (config,) = _on(resolve_device(options.device), [config], options)
-    return config
+    return _as_asked([config], options)[0]
 
 
-def _device_of(options: LaunchOptions, device: str) -> str:
-    """ "cpu" or "cuda". With launcher=slurm those of the jobs count, not those of this machine."""
-    if options.launcher != "slurm":
-        return resolve_device(device)
-    one_of("device", device, DEVICES)
-    if device == AUTO:
-        return "cuda" if options.slurm_settings().has_gpu else "cpu"
-    return device
-
-
-def _on(
-    device: str, configs: Iterable[Config], options: DeviceOptions | None = None
-) -> list[Config]:
-    """The Configs on "cpu" or "cuda", computed as the options say."""
-    options = options or DeviceOptions()
-    convolution = getattr(options, "convolution", AUTO)
+def _as_asked(configs: Sequence[Config], options: DeviceOptions) -> list[Config]:
+    """The Configs where and how the options say."""
+    convolution = options.convolution if isinstance(options, ConvolutionOptions) else AUTO
+    # A device is found by importing torch: before that, what is mistyped is refused.
+    one_of("precision", options.precision, PRECISIONS)
+    resolve_convolution(convolution, "cnn", "cpu")
+    device = _device_of(options, options.device)
     return [
         replace(
             config,
@@ -499,6 +489,16 @@ def _on(
         )
         for config in configs
     ]
+
+
+def _device_of(options: DeviceOptions | DevicesOptions, device: str) -> str:
+    """ "cpu" or "cuda". With launcher=slurm those of the jobs count, not those of this machine."""
+    if not (isinstance(options, LaunchOptions) and options.launcher == "slurm"):
+        return resolve_device(device)
+    one_of("device", device, DEVICES)
+    if device == AUTO:
+        return "cuda" if options.slurm_settings().has_gpu else "cpu"
+    return device
 
 
 def _listed(name: str, text: str) -> list[str]:

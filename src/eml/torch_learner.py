@@ -4,13 +4,14 @@ import contextlib
 import ctypes
 import platform
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from eml.config import Config
+from eml.config import Config, ConfigError
 from eml.data import Dataset
 from eml.learner import Score
 from eml.provenance import cpu_name
@@ -18,8 +19,21 @@ from eml.torch_models import make_model, make_optimizer
 
 OPTIMIZER = "optimizer."  # what names in a training state begin with that are not weights
 # Images. On a CPU what a layer returns should stay in its caches: the CNN evaluates three times as
-# many images a second in batches of 125 as in batches of 1000. A GPU wants work for all its cores.
-EVALUATION_BATCH = {"cpu": 125, "cuda": 10_000}
+# many images a second in batches of 125 as in batches of 1000. 2000 give each of a GPU's cores
+# thousands of outputs to compute, in half a GB.
+EVALUATION_BATCH = {"cpu": 125, "cuda": 2000}
+
+
+class _Pass(NamedTuple):
+    """How far a pass over the images of a split is."""
+
+    split: str
+    order: Tensor  # (images,), in which they are seen
+    examples: int  # that have been seen
+
+    def after(self, index: Tensor) -> "_Pass":
+        """When the images at `index` (batch,) have been seen, too."""
+        return self._replace(examples=self.examples + len(index))
 
 
 class TorchLearner:
@@ -31,6 +45,9 @@ class TorchLearner:
 
     def __init__(self, config: Config, dataset: Dataset):
         self.device = torch.device(config.device_type)
+        if config.precision != "fp32" and torch.cuda.get_device_capability(self.device) < (8, 0):
+            name = torch.cuda.get_device_name(self.device)
+            raise ConfigError(f"precision={config.precision}: not on this {name}, give fp32")
         self.dtype = getattr(torch, config.dtype)
         self.precision = config.precision
         self.batch_size = config.batch_size
@@ -48,28 +65,30 @@ class TorchLearner:
             split: torch.zeros(len(labels), 10, dtype=self.dtype, device=self.device)
             for split, labels in self.labels.items()
         }
-        self._begin_pass("train", torch.arange(0))
+        self._pass = _Pass("train", torch.arange(0, device=self.device), 0)
         if self.device.type == "cpu":
             keep_freed_memory()
         self._captured = self._warm_up()
 
     def train_epoch(self, order: np.ndarray) -> Score:
-        self._set_precision()
+        allow_tf32(self.precision == "tf32")
         self.model.train()
-        self._begin_pass("train", torch.from_numpy(order))
-        for index in self._order.split(self.batch_size):
+        order = torch.from_numpy(order).to(self.device)
+        self._pass = _Pass("train", order, 0)
+        for index in order.split(self.batch_size):
             self._step(index)
-            self._examples += len(index)
+            self._pass = self._pass.after(index)
         return self.running_score()
 
     @torch.inference_mode()
     def evaluate(self, split: str) -> Score:
-        self._set_precision()
+        allow_tf32(self.precision == "tf32")
         self.model.eval()
-        self._begin_pass(split, torch.arange(len(self.labels[split])))
-        for index in self._order.split(EVALUATION_BATCH[self.device.type]):
+        order = torch.arange(len(self.labels[split]), device=self.device)
+        self._pass = _Pass(split, order, 0)
+        for index in order.split(EVALUATION_BATCH[self.device.type]):
             self._forward(split, index)
-            self._examples += len(index)
+            self._pass = self._pass.after(index)
         return self.running_score()
 
     def synchronize(self) -> None:
@@ -103,14 +122,15 @@ class TorchLearner:
             remembered.copy_(torch.from_numpy(state[key]))
 
     def running_score(self) -> Score:
-        seen = self._order[: self._examples]
-        log_probabilities = self._log_probabilities[self._split][seen]  # (examples, 10)
-        labels = self.labels[self._split][seen]  # (examples,)
+        split, order, examples = self._pass  # read once: another thread may ask
+        seen = order[:examples]
+        log_probabilities = self._log_probabilities[split][seen]  # (examples, 10)
+        labels = self.labels[split][seen]  # (examples,)
         # In double precision: a float32 sum of 50,000 losses would lose three digits.
         loss = functional.nll_loss(log_probabilities.double(), labels, reduction="sum")
         hits = (log_probabilities.argmax(dim=1) == labels).sum()
         # Together, because each transfer waits for the device.
-        return Score.mean(*torch.stack((loss, hits)).tolist(), len(seen))
+        return Score.mean(*torch.stack((loss, hits)).tolist(), examples)
 
     def _step(self, index: Tensor) -> None:
         """A step with the training images at `index` (batch,), the fastest way there is."""
@@ -136,27 +156,18 @@ class TorchLearner:
         self._log_probabilities[split].index_copy_(0, index, log_probabilities.detach())
         return loss
 
-    def _begin_pass(self, split: str, order: Tensor) -> None:
-        self._examples = 0  # first, because running_score may be under way in another thread
-        self._split, self._order = split, order.to(self.device)
-
     def _autocast(self) -> contextlib.AbstractContextManager:
         if self.precision == "bf16":
             # Without its cache, whose copies of the weights a CUDA graph would go on to use.
             return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False)
         return contextlib.nullcontext()
 
-    def _set_precision(self) -> None:
-        # PyTorch allows TF32 in convolutions unless told otherwise.
-        torch.backends.cudnn.allow_tf32 = self.precision == "tf32"
-        torch.backends.cuda.matmul.allow_tf32 = self.precision == "tf32"
-
     def _warm_up(self) -> "CapturedStep | None":
         """Make steps and undo them; on a GPU return a step as a CUDA graph.
 
         They load kernels, and make what the optimizer remembers.
         """
-        self._set_precision()
+        allow_tf32(self.precision == "tf32")
         self.model.train()
         initial = [parameter.detach().clone() for parameter in self.model.parameters()]
         index = torch.arange(self.batch_size, device=self.device)
@@ -189,8 +200,7 @@ class CapturedStep:
                 step(self._index)
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        # Other threads, a display or a data loader, may use the GPU meanwhile.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(self._graph):
             step(self._index)
 
     def replay(self, index: Tensor) -> None:
@@ -209,8 +219,23 @@ def keep_freed_memory() -> None:
         return
     trim_threshold, mmap_threshold = -1, -3  # malloc.h
     libc = ctypes.CDLL(None)
-    for option in (trim_threshold, mmap_threshold):
-        libc.mallopt(option, 1 << 30)
+    # Before 2.35 it takes no more than 32 MiB for the second, and either ends its own adjustment.
+    if libc.mallopt(mmap_threshold, 1 << 30) or libc.mallopt(mmap_threshold, 1 << 25):
+        libc.mallopt(trim_threshold, 1 << 30)
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Whether a GPU may round the factors of float32 products and convolutions to 10 bits.
+
+    PyTorch allows it in convolutions unless told otherwise.
+    """
+    if hasattr(torch.backends.cudnn, "conv"):  # from 2.9 on; the older names warn there
+        precision = "tf32" if allowed else "ieee"
+        torch.backends.cudnn.conv.fp32_precision = precision
+        torch.backends.cuda.matmul.fp32_precision = precision
+    else:
+        torch.backends.cudnn.allow_tf32 = allowed
+        torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
 def _memory_format(config: Config) -> torch.memory_format:
