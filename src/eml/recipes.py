@@ -369,9 +369,8 @@ def optimizers(options: SearchOptions) -> list[Config]:
     all training images with all seeds, never stopped early, and only these see the test images. A
     diverged training is a failure of its rate.
 
-    Expected: some 5 hours with launcher=local and jobs=2 on two CPU cores, nearly twice that if
-    nothing is pruned and every grid is extended; not run in full so far (`eml plan optimizers`
-    says what it takes on the machine at hand).
+    Expected: by its own estimate about 5 hours on two CPU cores, 8 if nothing is pruned and every
+    grid is extended; not run in full so far.
 
     Source: sheet 3, task 3.4.
     """
