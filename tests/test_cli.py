@@ -99,7 +99,7 @@ def test_evaluate_of_an_unknown_run(store, environment):
 @contextmanager
 def training(command: list[str]):
     """The command as a process in a group of its own, in the middle of an epoch after the first."""
-    # A shell starts background jobs with SIGINT ignored, nohup with SIGHUP, and children inherit it.
+    # A shell starts background jobs with SIGINT ignored, nohup with SIGHUP; children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with subprocess.Popen(
