@@ -124,7 +124,7 @@ def comparisons(counts: Sequence[int], folder: Path) -> dict[str, Way]:
     found: dict[str, Way] = {}
     for count in counts:
         store = f"sqlite:///{folder}/runs_{count}.db"
-        fill(store, count)
+        fill(store, count, artifacts=str(folder))
         found[f"read {count:,} runs"] = partial(read_all, store)
         some = "params.optimizer = 'adam' and params.seed = '0'"
         command = (*EML, "compare", "--filter", some)

@@ -46,9 +46,12 @@ def configs(count: int) -> Iterator[Config]:
         yield config
 
 
-def fill(uri: str, count: int) -> None:
-    """Make a store of so many finished trainings in a new database."""
-    engine = SqlAlchemyStore(uri, "mlflow-artifacts:/").engine
+def fill(uri: str, count: int, artifacts: str = "mlflow-artifacts:/") -> None:
+    """Make a store of so many finished trainings in a new database.
+
+    artifacts: where new runs are to keep theirs; what is given is for a store behind a server.
+    """
+    engine = SqlAlchemyStore(uri, artifacts).engine
     runs, params, tags = [], [], []
     for number, config in enumerate(configs(count)):
         run_id = uuid.uuid4().hex
