@@ -20,7 +20,7 @@ import torch
 from benchmarks import training
 from benchmarks.table import Row, Target, rows, text, write
 from benchmarks.turns import in_turn, ratio
-from eml.config import Config
+from eml.config import AUTO, Config, resolve_convolution
 from eml.provenance import cpu_name
 from eml.recipes import CNNOptions, NumpyOptions, TwinOptions, cifar_cnn, mlp_numpy, mlp_torch
 
@@ -70,8 +70,8 @@ def _torch(
     table = rows(f"{name}, {what}", seconds, training.OURS)
     targets += _loop(name, seconds)
     if torch.cuda.is_available():
-        pytorch = "none" if config.convolution_type == "none" else "pytorch"
-        config = replace(config, device_type="cuda", convolution_type=pytorch)
+        convolution = resolve_convolution(AUTO, config.model, "cuda")
+        config = replace(config, device_type="cuda", convolution_type=convolution)
         seconds = in_turn(training.ways(config, made_up), repeats)
         table += rows(f"{name} on the GPU, {what}", seconds, training.OURS)
         name = f"{name} on the GPU"

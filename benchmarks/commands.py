@@ -22,7 +22,6 @@ MLFLOW_RUN = (
     *(sys.executable, "-m", "mlflow", "run", str(ROOT), "--env-manager", "local"),
     *("-e", "mlp_torch", "-P", "epochs=1", "-P", "subset=640", "-P", "resume=false"),
 )
-MLP = ("mlp_torch", "--epochs", "1", "--subset", "640", "--resume", "false")
 
 IMPORTS = "import mlflow, torch"
 START = "mlflow run, to the first batch"
@@ -39,7 +38,7 @@ def starts(folder: Path) -> dict[str, Way]:
         IMPORTS: partial(run, (*PYTHON, IMPORTS)),
         "import mlflow": partial(run, (*PYTHON, "import mlflow")),
         START: partial(begin, MLFLOW_RUN),
-        "eml mlp_torch, to the first batch": partial(begin, (*EML, *MLP)),
+        "eml mlp_torch, to the first batch": partial(begin, (*EML, "mlp_torch", *small)),
         "eml mlp_numpy, to the first batch": partial(begin, (*EML, "mlp_numpy", *small)),
         "eml gradients": partial(run, (*EML, "gradients")),
         "eml compare": partial(run, (*EML, "compare", "--recipe", "mlp_torch")),
