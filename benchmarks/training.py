@@ -110,14 +110,14 @@ def tracked(config: Config, turns: Turns) -> None:
     folder = tempfile.TemporaryDirectory()  # goes with this function
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder.name}/mlflow.db"
     os.environ["EML_CHECKPOINT_DIR"] = f"{folder.name}/checkpoints"
-    from eml.store import reach_store
+    from eml.store import open_store
     from eml.tracked import Task, train
 
     def skip(learner: Learner, split: str) -> Score:
         return Score(2.3, 0.1, len(learner.labels[split]))
 
     NumpyLearner.evaluate = TorchLearner.evaluate = skip
-    reach_store()
+    open_store()
 
     class EpochByEpoch:
         """In place of the progress display: a turn is what lies between two records."""

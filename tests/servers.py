@@ -1,12 +1,14 @@
 """Real servers on loopback, for tests and benchmarks: PostgreSQL, and `mlflow server`."""
 
 import getpass
+import http.server
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,3 +90,69 @@ def slurm() -> None:
     if "eml-test" not in shown.stdout:
         raise NotInstalled("the Slurm for tests does not run (tests/services/slurm start)")
     subprocess.run(["scancel", "-u", getpass.getuser()], check=True)  # what a test has left
+
+
+class Proxy:
+    """Passes HTTP requests on to a server, or behaves as a bad network does. A context manager.
+
+    behave: what it does with a request from now on: "pass"; "drop", without a word; "hang",
+    without an answer; "fail", with a 500; "lose", which passes one request to `runs/create` on,
+    drops its answer, and passes from then on.
+    """
+
+    def __init__(self, server: str):
+        self.behave = "pass"
+        self.refused = threading.Event()  # a request was not passed on, or its answer was lost
+        self.ended = threading.Event()
+        proxy = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_one(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                behave = proxy.behave
+                lost = behave == "lose" and self.path.endswith("/runs/create")
+                if behave in ("pass", "lose"):
+                    headers = {k: v for k, v in self.headers.items() if k.lower() != "host"}
+                    answer = requests.request(
+                        self.command, server + self.path, data=body, headers=headers, timeout=60
+                    )
+                if behave == "fail":
+                    self.send_error(500)
+                elif behave in ("pass", "lose") and not lost:
+                    self.send_response(answer.status_code)
+                    self.send_header("Content-Length", str(len(answer.content)))
+                    self.send_header("Content-Type", answer.headers.get("Content-Type", ""))
+                    self.end_headers()
+                    self.wfile.write(answer.content)
+                    return
+                if lost:
+                    proxy.behave = "pass"
+                proxy.refused.set()
+                if behave == "hang":
+                    proxy.ended.wait()
+                self.close_connection = True
+
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_one  # noqa: N815
+
+            def log_message(self, *_):
+                pass
+
+        class Server(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_):
+                pass  # a client that was stopped
+
+        self.server = Server((ADDRESS, 0), Handler)
+        self.address = f"http://{ADDRESS}:{self.server.server_port}"
+
+    def __enter__(self) -> "Proxy":
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.server.shutdown()
+        self.server.server_close()

@@ -183,9 +183,9 @@ def test_a_deleted_run_is_not_used_again(small_data, store):
     (config,) = mlp_numpy(NumpyOptions(epochs=1))
     train(mlp_numpy, NumpyOptions(epochs=1))
     (done,) = runs(store)
-    assert tracking.finished_training(training_digest(config)) == done.info.run_id
+    assert tracking.finished_training(config) == done.info.run_id
     store.delete_run(done.info.run_id)
-    assert tracking.finished_training(training_digest(config)) is None
+    assert tracking.finished_training(config) is None
 
 
 def test_two_devices_are_children_with_the_same_history(small_data, store):

@@ -120,7 +120,9 @@ def test_a_checkpoint_that_cannot_be_written_is_an_os_error(monkeypatch, tmp_pat
         place.save(Checkpoint([], [], {}))
 
 
-def test_a_damaged_checkpoint_is_passed_over(small_data, store, monkeypatch):
+def test_a_damaged_checkpoint_is_said_and_its_run_taken_over(
+    small_data, store, monkeypatch, capsys
+):
     (config,) = mlp_numpy(NumpyOptions(epochs=2))
     interrupt(monkeypatch, after=2, options=NumpyOptions(epochs=2))
     (killed,) = runs(store)
@@ -128,13 +130,51 @@ def test_a_damaged_checkpoint_is_passed_over(small_data, store, monkeypatch):
         b"no checkpoint"
     )
     train(mlp_numpy, NumpyOptions(epochs=2))
-    _, fresh = runs(store)
+    said = capsys.readouterr().out
+    assert f"the checkpoint of run {killed.info.run_id} is damaged" in said
+    assert f"run {killed.info.run_id} has 1 epochs that its checkpoint lacks" in said
+    killed, fresh = runs(store)
+    assert killed.data.tags["continued_in"] == fresh.info.run_id
     assert_whole(store, fresh.info.run_id, 2)
     frame, left_out = load_history(Selection())
     assert frame["run_id"].unique().tolist() == [fresh.info.run_id]
-    assert left_out == [
-        f"left out, not finished, run again with the same Config: {killed.info.run_id}"
-    ]
+    (line,) = left_out
+    assert line.startswith(f"left out, interrupted and continued in {fresh.info.run_id}")
+    assert not list(checkpoints.directory().rglob("*.safetensors"))
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_without_checkpoints_no_epoch_is_logged_twice(small_data, store, monkeypatch, capsys):
+    """The disk is full from the start, or from the second epoch on, and the process is killed."""
+    save = Place.save
+    for epochs in (3, 4):
+
+        def full(place, checkpoint, kept=epochs - 3):
+            if len(checkpoint.records) > kept:
+                raise OSError("no space left")
+            save(place, checkpoint)
+
+        def killed(epochs=epochs):
+            log_record = tracking.log_record
+
+            def kill(record, timestamp):
+                log_record(record, timestamp)
+                if record.epoch == 2:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            tracking.log_record = kill
+            train(mlp_numpy, NumpyOptions(epochs=epochs))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Place, "save", full)
+            assert not killed_at_random(killed, 60)
+        before, *_ = [r for r in runs(store) if r.info.status == "RUNNING"]
+        train(mlp_numpy, NumpyOptions(epochs=epochs))
+        fresh = store.get_run(store.get_run(before.info.run_id).data.tags["continued_in"])
+        assert_whole(store, fresh.info.run_id, epochs)
+        assert len(history_of(store, before.info.run_id)["train_loss"]) == 3
+        assert store.get_run(before.info.run_id).info.status == "KILLED"
+    assert "has 3 epochs that its checkpoint lacks" in capsys.readouterr().out
 
 
 def stop_when(monkeypatch, condition, action) -> None:
@@ -416,8 +456,8 @@ def killed_at_random(action, seconds: float) -> bool:
     while time.monotonic() < deadline:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
-            assert status == 0
-            return True
+            assert status in (0, signal.SIGKILL)
+            return status == 0
         time.sleep(0.005)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)

@@ -12,7 +12,7 @@ from conftest import runs, train
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from eml import tracking
+from eml import calls, tracking
 from eml.launch import launch
 from eml.recipes import CNNOptions, FirstLookOptions, TwinOptions, cifar_cnn, mlp_torch
 from eml.stopping import SIGNALS, Stopped, raise_on_signals
@@ -118,7 +118,8 @@ def test_diverged_run(small_data, store):
     assert last.step == epoch
     assert np.isnan(last.value)
     assert "final_test_accuracy" not in run.data.metrics
-    assert not store.list_artifacts(run.info.run_id, "model")
+    names = [artifact.path for artifact in store.list_artifacts(run.info.run_id, "model")]
+    assert names == ["model/config.json"]
 
 
 def test_best_is_the_first_of_the_highest(store):
@@ -210,7 +211,7 @@ def test_weights_and_config_are_read_back_without_pickle(small_data, store):
 
 
 def test_a_lock_that_passes_does_not_leave_a_run_open(store, monkeypatch):
-    monkeypatch.setattr(tracking, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(calls, "LOCKED_SECONDS", 0)
     end = mlflow.MlflowClient.set_terminated
     refused = []
 

@@ -5,7 +5,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from eml.errors import UserError
 from eml.train import EpochRecord
 
 KEPT_SECONDS = 30 * 24 * 3600  # what nobody took up again in that time is deleted
-DAMAGED = (SafetensorError, KeyError, TypeError, ValueError, OSError)
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Place:
 
         Returns whether it was free. wait: until it is.
         """
-        self.file.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(self.file.parent)
         try:
             self.lock.acquire(blocking=wait)
         except Timeout:
@@ -75,20 +74,23 @@ class Place:
 
     def load(self) -> Checkpoint | None:
         """The checkpoint; None if there is none or it is damaged."""
-        with suppress(*DAMAGED), safe_open(self.file, framework="numpy") as content:
+        # A damaged file may raise anything.
+        with suppress(Exception), safe_open(self.file, framework="numpy") as content:
             metadata = content.metadata()
-            return Checkpoint(
+            checkpoint = Checkpoint(
                 [EpochRecord(**values) for values in json.loads(metadata["records"])],
-                json.loads(metadata["timestamps"]),
+                [int(timestamp) for timestamp in json.loads(metadata["timestamps"])],
                 {name: content.get_tensor(name) for name in content.keys()},  # noqa: SIM118
             )
+            if len(checkpoint.records) == len(checkpoint.timestamps):
+                return checkpoint
         return None
 
     def epochs(self) -> int:
         """How many epochs are kept; whether the place is held or not."""
-        with suppress(*DAMAGED), safe_open(self.file, framework="numpy") as content:
+        with suppress(Exception), safe_open(self.file, framework="numpy") as content:
             records = json.loads(content.metadata()["records"])
-            return records[-1]["epoch"] if records else 0
+            return int(records[-1]["epoch"]) if records else 0
         return 0
 
     def remove(self) -> None:
@@ -102,20 +104,56 @@ class Place:
 
 
 def directory() -> Path:
-    """$EML_CHECKPOINT_DIR, else a folder in the user's cache directory."""
+    """A folder of this user in $EML_CHECKPOINT_DIR, else one in the user's cache directory."""
     chosen = os.environ.get("EML_CHECKPOINT_DIR")
     if not chosen:
         return platformdirs.user_cache_path("eml") / "checkpoints"
     if not Path(chosen).expanduser().is_absolute():
         raise UserError(f"EML_CHECKPOINT_DIR={chosen}: give an absolute path")
-    return Path(chosen).expanduser()
+    return Path(chosen).expanduser() / f"user-{os.getuid()}"
 
 
-def new_place(digest: str) -> Place:
-    """A place of its own for a run that begins, held."""
+def _make_folder(folder: Path) -> None:
+    """Make a folder in directory(), which nobody else may enter: Slurm's jobs are pickles there."""
+    directory().parent.mkdir(parents=True, exist_ok=True)
+    directory().mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def claiming() -> Iterator[None]:
+    """Alone in finding out which places are free: who asks holds each one for a moment.
+
+    Raises UserError if no place can be held here.
+    """
+    with _said_in_a_line():
+        _make_folder(directory())
+        lock = FileLock(directory() / "claiming.lock")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def new_place(digest: str, checkpoint: Checkpoint) -> Place:
+    """A place of its own for a run that begins, held. Raises UserError if it cannot be written."""
     place = Place(digest, uuid.uuid4().hex)
-    place.hold()
+    with _said_in_a_line():
+        place.hold()
+        place.save(checkpoint)
     return place
+
+
+@contextmanager
+def _said_in_a_line() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"no checkpoints can be kept in {directory()}: {error.strerror or error}; set "
+            "EML_CHECKPOINT_DIR to a folder that can be written"
+        ) from error
 
 
 def places(digest: str) -> list[Place]:
@@ -124,12 +162,11 @@ def places(digest: str) -> list[Place]:
     return [Place(digest, file.stem) for file in files]
 
 
-def free_places(digest: str) -> Iterator[Place]:
+def free_places(digest: str) -> list[Place]:
     """Those whose run's process is gone, newest first, each held."""
-    _tidy_up()
-    for place in places(digest):
-        if place.hold():
-            yield place
+    with claiming():
+        _tidy_up()
+        return [place for place in places(digest) if place.hold()]
 
 
 def _tidy_up() -> None:

@@ -5,7 +5,9 @@ import inspect
 import os
 import sys
 import tempfile
+import traceback
 import typing
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -20,6 +22,7 @@ from eml.recipes import RECIPES, LaunchOptions
 from eml.slurm_script import script
 from eml.slurm_settings import PREFIX, SlurmOptions
 from eml.stopping import Stopped, raise_on_signals, stop_with_parent
+from eml.text import printable, redacted
 
 # Modules that import torch or mlflow take seconds: each command imports those that it needs.
 
@@ -146,11 +149,15 @@ for _name, _recipe in RECIPES.items():
 def cancel(run_id: str):
     """End the Slurm jobs of RUN_ID, a run of several trainings, and the runs that they train in."""
     from eml import slurm, tracking
-    from eml.store import reach_store
+    from eml.reaping import begin
 
-    reach_store()
+    begin()
     parent = tracking.get(run_id)
+    seen = set()
     while tracking.CONTINUED_IN in parent.tags:  # `mlflow run` has gone on with it in another
+        if parent.run_id in seen:
+            raise click.UsageError(f"{parent.name} is continued in itself: its tags were edited")
+        seen.add(parent.run_id)
         parent = tracking.get(parent.tags[tracking.CONTINUED_IN])
     if tracking.PLAN_DIGEST not in parent.tags:
         raise click.UsageError(
@@ -159,6 +166,18 @@ def cancel(run_id: str):
         )
     jobs = slurm.cancel(parent)
     click.echo(f"{parent.name}: {jobs} jobs ended" if jobs else f"{parent.name}: no job is left")
+
+
+@cli.command()
+@click.argument("run_ids", metavar="[RUN_ID]...", nargs=-1)
+def reap(run_ids: tuple[str, ...]):
+    """End runs that are RUNNING by the store, but whose process is gone, and list the others.
+
+    RUN_ID ends a run that nothing here tells of, such as one that `mlflow run` left without conda.
+    """
+    from eml.reaping import reap
+
+    reap(run_ids)
 
 
 def _compare(**values):
@@ -191,7 +210,9 @@ def gradients(file: str, autograd: bool):
     """
     exercise = read_exercise(Path(file)) if file else SHEET
     from eml import gradients_report, tracking
+    from eml.reaping import begin
 
+    begin(create=True)
     description = inspect.getdoc(gradients.callback)
     with tracking.run("gradients", description, {"recipe": "gradients"}):
         solution = solve(exercise)
@@ -245,10 +266,10 @@ def evaluate(run_id: str, device: str):
     """
     device_type = resolve_device(device)
     from eml import tracking
-    from eml.store import reach_store
+    from eml.reaping import begin
     from eml.train import load_for, make_learner
 
-    reach_store()
+    begin()
     config, weights, logged = tracking.load_model(run_id)
     bound = 1e-3 if config.precision == "fp32" else 1e-2
     if config.framework == "torch":
@@ -259,13 +280,16 @@ def evaluate(run_id: str, device: str):
             convolution_type=resolve_convolution(AUTO, config.model, device_type),
         )
     learner = make_learner(config, load_for(config))
-    learner.load_state(weights)
+    try:
+        learner.load_state(weights)
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise UserError(f"the weights of run {run_id} are not those of its network") from error
     score = learner.evaluate(config.evaluated)
     click.echo(
         f"{config.run_name}: {config.evaluated} accuracy {score.accuracy:.4f} "
         f"on {score.examples} images, logged {logged:.4f}"
     )
-    if abs(score.accuracy - logged) > bound:
+    if not abs(score.accuracy - logged) <= bound:  # a NaN is no agreement
         click.echo("they differ", err=True)
         sys.exit(1)
 
@@ -284,25 +308,31 @@ def main() -> None:
     except Stopped as stopped:
         print(f"eml: stopped by {stopped}", file=sys.stderr)
         if given_run_id:
-            from eml.tracking import stop
+            from eml import tracking
 
-            stop(given_run_id, stopped)
+            with suppress(UserError):  # the store is away
+                tracking.stop(given_run_id, stopped)
         sys.exit(stopped.exit_code)
     except (UserError, click.ClickException) as error:
-        message = _one_line(error) if isinstance(error, click.ClickException) else str(error)
+        message = _one_line(error) if isinstance(error, click.ClickException) else error.shown()
         print(f"eml: {message}", file=sys.stderr)
         if given_run_id:
-            from eml.tracking import refuse
+            from eml import tracking
 
-            refuse(given_run_id, message)
+            with suppress(UserError):  # that may be what the message says
+                tracking.refuse(given_run_id, message)
         sys.exit(error.exit_code)
+    except Exception:  # a fault of the program: its traceback is wanted, but no password in it
+        print(redacted(traceback.format_exc()), end="", file=sys.stderr)
+        sys.exit(1)
 
 
 def _one_line(error: click.ClickException) -> str:
-    message = " ".join(error.format_message().split())
+    message = printable(" ".join(error.format_message().split()))
     if isinstance(error, click.NoSuchOption):
         valid = [p.opts[0] for p in error.ctx.command.params if isinstance(p, click.Option)]
-        return f"no option {error.option_name} for {error.ctx.info_name}: give {', '.join(valid)}"
+        name = printable(error.option_name, 100)
+        return f"no option {name} for {error.ctx.info_name}: give {', '.join(valid)}"
     if isinstance(error, click.UsageError) and isinstance(
         getattr(error.ctx, "command", None), click.Group
     ):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from eml.errors import UserError
 
 SECONDS_TO_ANSWER = 60
+JOB = re.compile(r"[0-9]+(_[0-9]+)?")  # a job's number; a tag that is to hold one may hold anything
 ALIVE = "PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED"
 
 
@@ -54,7 +55,7 @@ def check(flags: Mapping[str, str | int | bool]) -> None:
 
 def alive(jobs: Iterable[str]) -> dict[str, Alive]:
     """Those of these jobs ("1000", or "1000_3" of an array) that wait or run."""
-    jobs = set(jobs) - {""}  # of a run that was never in a job
+    jobs = set(filter(JOB.fullmatch, jobs))  # not of a run that was never in a job
     if not jobs:
         return {}
     # All of this user's: asked for a job that it has forgotten, squeue fails.
@@ -73,6 +74,8 @@ def alive(jobs: Iterable[str]) -> dict[str, Alive]:
 
 def outcome(job: str) -> str:
     """How a job has ended, in Slurm's words: "CANCELLED", "FAILED, exit code 1"."""
+    if not JOB.fullmatch(job):
+        return "this is no job of Slurm"
     state, code = _shown(job)
     if not state:  # it remembers for minutes only; its accounting, if the cluster has one, longer
         try:
@@ -80,7 +83,7 @@ def outcome(job: str) -> str:
             state, code = line.splitlines()[-1].split("|")
         except (ClusterError, IndexError, ValueError):
             return "Slurm does not remember it any more"
-    exit_code, signal_number = code.split(":")
+    exit_code, _, signal_number = code.partition(":")
     if exit_code != "0":
         return f"{state}, exit code {exit_code}"
     return f"{state}, signal {signal_number}" if signal_number != "0" else state

@@ -16,6 +16,7 @@ from eml.errors import UserError
 from eml.fairness import differences
 from eml.figures import over
 from eml.history import METRICS, NothingFinishedError, Selection, SelectionError, load_history
+from eml.reaping import begin
 from eml.report import FIGURES, Draw, write_report
 
 
@@ -30,6 +31,7 @@ def compare(options: CompareOptions) -> None:
         one_of("plot", options.plot, [*PLOTS, ALL])
         if (options.x, options.metric) != (CompareOptions.x, CompareOptions.metric):
             raise UserError("x and metric have no effect with plot: leave them out")
+    begin()
     absent = []
     sections: dict[str, tuple[pd.DataFrame, dict[str, Draw]]] = {}
     for name in list(PLOTS) if options.plot == ALL else [options.plot]:

@@ -1,26 +1,34 @@
 """Which runs to look at, and their histories as one tidy frame."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import mlflow
 import pandas as pd
-import sqlalchemy.exc
 
+from eml.calls import store_call, uri
 from eml.config import Config
 from eml.errors import UserError
 from eml.readers import ClientReader, StoredRun, reader
 from eml.recipes import RECIPES
-from eml.stopping import signals_held
+from eml.store import full_run_id, open_store
+from eml.text import printable
 from eml.train import EpochRecord
 
 PARENT = "mlflow.parentRunId"  # MLflow's tag on a nested run
 REUSED = "reused_runs"  # tag of a parent: runs that belong to it besides its children
 CONTINUED_IN = "continued_in"  # tag of a run that was interrupted: the one that went on with it
-CONFIG = [field.name for field in fields(Config) if field.name != "recipe"]
+CONFIG = {field.name: field.type for field in fields(Config) if field.name != "recipe"}
 METRICS = [field.name for field in fields(EpochRecord) if field.name != "epoch"]
 FINISHED = "FINISHED"
+# Of the numbers among a run's parameters: an axis or a product of two of them must not overflow.
+LOWEST = {"epochs": 1, "batch_size": 1, "learning_rate": 1e-100}  # else 0
+HIGHEST = 10**18
+INFINITE = 1e306  # MLflow gives infinity back as 1.8e308, and a mean needs room to be added up
+LONGEST_TEXT = 200  # characters of a name or tag that are shown
+LONGEST_NAME = 60  # of a Config's texts, several of which stand in one line of a figure
 
 
 class SelectionError(UserError):
@@ -60,34 +68,39 @@ def load_history(selection: Selection) -> tuple[pd.DataFrame, list[str]]:
     there is one. Unfinished and diverged runs are in it too: compare.summary tells them apart. Of
     points that were logged for the same epoch the last one holds.
 
-    Raises SelectionError if nothing is selected, nothing has an epoch, or the store cannot be read.
+    Raises SelectionError if nothing is selected or nothing has an epoch, StoreError if the store
+    cannot be read.
     """
-    try:
-        read = reader()
-        runs, left_out = _trainings_alone(_select(selection, read))
-        if not runs:
-            raise SelectionError("; ".join(["no training selected", *left_out]))
-        return _frame(runs, read), left_out
-    except (mlflow.MlflowException, sqlalchemy.exc.SQLAlchemyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise SelectionError(f"the store {mlflow.get_tracking_uri()}: {reason}") from error
+    open_store(create=False)
+    return store_call(_load, held=False)(selection)
 
 
-@signals_held()
 def history_of(run_ids: Sequence[str]) -> pd.DataFrame:
     """The histories of these runs, read without interruption, for a process that goes on to write.
 
     An interrupted read keeps a lock of SQLite as an interrupted write does.
     """
-    history, _ = load_history(Selection(runs=run_ids))
+    history, left_out = store_call(_load)(Selection(runs=run_ids))
+    for line in left_out:
+        print(line, flush=True)
     return history
+
+
+def _load(selection: Selection) -> tuple[pd.DataFrame, list[str]]:
+    read = reader()
+    runs, left_out = _trainings_alone(_select(selection, read))
+    if not runs:
+        raise SelectionError("; ".join(["no training selected", *left_out]))
+    frame, impossible = _frame(runs, read)
+    return frame, left_out + impossible
 
 
 def _select(selection: Selection, read: ClientReader) -> list[StoredRun]:
     """The runs that a selection means, oldest first or in the order given."""
     if selection.runs or selection.parent:
         ids = [*selection.runs, selection.parent] if selection.parent else selection.runs
-        return [member for run in read.get(ids) for member in _members(run, read)]
+        found = read.get([full_run_id(id_) for id_ in ids])
+        return [member for run in found for member in _members(run, read)]
     experiment = _experiment(selection.experiment)
     if selection.filter:
         found = read.search([experiment], selection.filter)[::-1]
@@ -107,7 +120,7 @@ def _newest_group(runs: list[StoredRun], read: ClientReader) -> list[StoredRun]:
             return members
     unfinished = f", {len(tops)} not finished" if tops else ""
     raise NothingFinishedError(
-        f"no finished training in {mlflow.get_tracking_uri()}{unfinished}: train first, "
+        f"no finished training in {uri()}{unfinished}: train first, "
         "or give experiment, recipe, parent, runs or filter"
     )
 
@@ -121,32 +134,39 @@ def _members(run: StoredRun, read: ClientReader) -> list[StoredRun]:
     return (read.get(reused) + children[::-1]) or [run]
 
 
-def _lacks(run: StoredRun) -> list[str]:
-    """The fields of Config that a run has no parameter for; a training has all."""
-    return [name for name in CONFIG if name not in run.params]
+def _lacks(run: StoredRun) -> str:
+    """Why a run is no training of a Config, in words; "" if it is one."""
+    for name, kind in CONFIG.items():
+        if name not in run.params:
+            other = "made by another version of eml, " if "training_digest" in run.tags else ""
+            return f"{other}no training with a {name}"
+        if kind is not str and not _is_number(_number(run.params[name]), name, kind):
+            number = "whole number" if kind is int else "number"
+            valid = f"{number} from {LOWEST.get(name, 0):g} to {HIGHEST:g}"
+            return f"its {name} is no {valid} ({_shown(run.params[name], LONGEST_NAME)})"
+    return ""
 
 
 def _trainings_alone(runs: list[StoredRun]) -> tuple[list[StoredRun], list[str]]:
     """Runs that can be compared, each Config once, and why others were left out."""
     left_out = []
     newest: dict[tuple, StoredRun] = {}
-    for run in sorted(runs, key=lambda run: (run.status == FINISHED, run.start_time)):
+    for run in sorted(runs, key=lambda run: (run.status == FINISHED, run.start_time or 0)):
         if run.deleted:
             left_out.append(f"left out, deleted: {run.run_id}")
         elif CONTINUED_IN in run.tags:
-            left_out.append(
-                f"left out, interrupted and continued in {run.tags[CONTINUED_IN]}: {run.run_id}"
-            )
-        elif lacking := _lacks(run):
-            other = "made by another version of eml, " if "training_digest" in run.tags else ""
-            left_out.append(f"left out, {other}no training with a {lacking[0]}: {run.run_id}")
+            later = _shown(run.tags[CONTINUED_IN])
+            left_out.append(f"left out, interrupted and continued in {later}: {run.run_id}")
+        elif why := _lacks(run):
+            left_out.append(f"left out, {why}: {run.run_id}")
         else:
-            key = tuple(_number(run.params[name]) for name in CONFIG)
+            # As the frame has them: what cannot be told apart there must not count twice.
+            key = tuple(_parameter(name, run.params[name]) for name in CONFIG)
             if older := newest.get(key):
                 kind = "run again since" if older.status == FINISHED else "not finished, run again"
                 left_out.append(f"left out, {kind} with the same Config: {older.run_id}")
             newest[key] = run
-    on_validation = [run for run in newest.values() if run.params["validation"] != "0"]
+    on_validation = [run for run in newest.values() if _number(run.params["validation"])]
     if len(on_validation) < len(newest):
         # Accuracies of two kinds of images: those of the test images are what is compared.
         if on_validation:
@@ -170,33 +190,71 @@ def _experiment(name: str) -> str:
     return experiment.experiment_id
 
 
-def _frame(runs: list[StoredRun], read: ClientReader) -> pd.DataFrame:
-    splits = {"validation" if run.params["validation"] != "0" else "test" for run in runs}
+def _frame(runs: list[StoredRun], read: ClientReader) -> tuple[pd.DataFrame, list[str]]:
+    """The histories of trainings, and a line for each that has none, or an impossible one."""
+    described = pd.DataFrame([_described(run) for run in runs])
+    splits = {"validation" if validation else "test" for validation in described["validation"]}
     metrics = [m for m in METRICS if m.partition("_")[0] not in {"test", "validation"} - splits]
     points = read.points([run.run_id for run in runs], metrics)
-    if points.empty:
-        ids = ", ".join(run.run_id for run in runs[:5])
-        raise SelectionError(f"none of the runs selected has trained an epoch: {ids}")
+    points["value"] = points["value"].where(points["value"].abs() < INFINITE)
     points = points.sort_values("timestamp", kind="stable")
     points = points.drop_duplicates(["run_id", "metric", "epoch"], keep="last")
     table = points.pivot(index=["run_id", "epoch"], columns="metric", values="value")
     table = table.reindex(columns=METRICS).reset_index()
-    described = pd.DataFrame([_described(run) for run in runs])
-    return described.merge(table, on="run_id", how="inner")  # in the order of its left side
+    frame = described.merge(table, on="run_id", how="inner")  # in the order of its left side
+    why = dict.fromkeys(described["run_id"][~described["run_id"].isin(frame["run_id"])], "no epoch")
+    why |= _impossible(frame)
+    left_out = [f"left out, {reason}: {run_id}" for run_id, reason in why.items()]
+    if len(why) == len(runs):
+        raise SelectionError("; ".join(["no training selected", *left_out[:5]]))
+    return frame[~frame["run_id"].isin(list(why))].reset_index(drop=True), left_out
+
+
+def _impossible(frame: pd.DataFrame) -> dict[str, str]:
+    """By run id a number of it that no training logs."""
+    outside = {"epoch": ~frame["epoch"].between(0, frame["epochs"])} | {
+        metric: ~frame[metric].fillna(0).between(0, 1 if metric.endswith("accuracy") else math.inf)
+        for metric in METRICS
+    }
+    return {
+        run_id: f"no training of {epochs} epochs logs {name}={value:g}"
+        for name, rows in outside.items()
+        for run_id, epochs, value in frame.loc[rows, ["run_id", "epochs", name]].values
+    }
 
 
 def _described(run: StoredRun) -> dict[str, int | float | str]:
     # A tag, which anyone may set, never takes the place of what was logged.
-    tags = {key: value for key, value in run.tags.items() if not key.startswith("mlflow.")}
-    described = tags | {key: _number(value) for key, value in run.params.items()}
+    tags = {k: _shown(value) for k, value in run.tags.items() if not k.startswith("mlflow.")}
+    described = tags | {key: _parameter(key, value) for key, value in run.params.items()}
     for key in ("epoch", *METRICS):
         described.pop(key, None)
+    if not _is_number(described.get("parameters", ""), "parameters", int):
+        described.pop("parameters", None)
     return described | {
         "run_id": run.run_id,
-        "run_name": run.name,
+        "run_name": _shown(run.name),
         "status": run.status,
         "start_time": run.start_time,
     }
+
+
+def _parameter(name: str, text: str) -> int | float | str:
+    """The value of a parameter: a number where Config has one, text where it has text."""
+    kind = CONFIG.get(name)
+    if kind is str:
+        return _shown(text, LONGEST_NAME)
+    number = _number(text)
+    if isinstance(number, str):
+        return _shown(number)
+    return int(number) if kind is int else number
+
+
+def _is_number(value: int | float | str, name: str, kind: type) -> bool:
+    """Whether the parameter `name` can have this value, as a number of this kind."""
+    if isinstance(value, str) or not LOWEST.get(name, 0) <= value <= HIGHEST:
+        return False
+    return kind is float or value == int(value)
 
 
 def _number(text: str) -> int | float | str:
@@ -206,3 +264,8 @@ def _number(text: str) -> int | float | str:
         except ValueError:
             continue
     return text
+
+
+def _shown(text: str, longest: int = LONGEST_TEXT) -> str:
+    # Twice, because characters that are spelled out make it longer.
+    return printable(printable(text, longest), longest)

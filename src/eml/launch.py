@@ -11,10 +11,11 @@ from eml.errors import UserError
 from eml.identity import plan_digest
 from eml.optimizers import compare_optimizers
 from eml.plan import Plan, probe_costs, search_plan
+from eml.reaping import begin
 from eml.recipes import RECIPES, LaunchOptions, ResumeOptions, SearchOptions
 from eml.reporting import report
 from eml.standing import Standing, jobs_of, stand
-from eml.store import open_store, reach_store, refuse_if_local
+from eml.store import is_there, refuse_if_local
 from eml.tracked import Task, train
 from eml.trainings import Trainings
 from eml.work import Inline, Launcher
@@ -34,13 +35,13 @@ def launch(recipe: str, configs: Sequence[Config], options: ResumeOptions) -> No
 
     Raises LaunchError, after all others are done, if a training failed.
     """
-    reach_store()
+    if isinstance(options, LaunchOptions) and options.dry_run:
+        _show_plan(recipe, configs, options)
+        return
+    begin(create=True)
     if not isinstance(options, LaunchOptions):
         (config,) = configs
         train(Task(config=config, resume=options.resume, check=getattr(options, "check", False)))
-        return
-    if options.dry_run:
-        _show_plan(recipe, configs, options)
         return
     digest = plan_digest(recipe, configs, options)
     if options.resume and options.launcher != "slurm":
@@ -79,7 +80,8 @@ def _refuse_if_in_jobs(digest: str) -> None:
 
 
 def _show_plan(recipe: str, configs: Sequence[Config], options: LaunchOptions) -> None:
-    open_store()
+    if is_there():  # else nothing is done so far, and a look should not make a store
+        begin()
     standing = stand(recipe, configs, options)
     print(standing, flush=True)
     text = _expected(recipe, configs, options, standing)

@@ -13,11 +13,13 @@ from rich.live import Live
 from rich.table import Table
 
 from eml import tracking
+from eml.calls import StoreError
+from eml.environment import environment
 from eml.learner import THREADS
 from eml.progress import epoch_line
 from eml.stopping import Stopped, raise_on_signals, stop_with_parent
 from eml.train import EpochRecord, Training
-from eml.work import Ended, Job, environment, perform
+from eml.work import Ended, Job, perform
 
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 SECONDS_TO_END = 30  # that a worker has to close its run
@@ -112,7 +114,7 @@ class _Worker:
             message = Ended(_death(self.process.exitcode))
             self.dead = True
             if self.run_id:
-                with suppress(tracking.MlflowException):  # the others go on
+                with suppress(StoreError):  # the others go on
                     tracking.fail(self.run_id, message.reason)
         if isinstance(message, Begun):
             self.run_id = message.run_id

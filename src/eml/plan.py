@@ -8,7 +8,6 @@ from eml.config import Config
 from eml.data import SPECS
 from eml.errors import UserError
 from eml.estimate import Cost, makespan, pack
-from eml.identity import training_digest
 from eml.recipes import LaunchOptions, SearchOptions, seeds_of
 from eml.search import REDUCTION, rungs
 from eml.standing import State
@@ -224,9 +223,10 @@ def _winners_done(grid: Sequence[Config], options: SearchOptions) -> int:
     if not options.resume:
         return 0
     pairs = {
-        (config.optimizer, seed)
+        (winner.optimizer, winner.seed)
         for config in grid
         for seed in seeds_of(options)
-        if tracking.finished_training(training_digest(replace(config, validation=0, seed=seed)))
+        for winner in [replace(config, validation=0, seed=seed)]
+        if tracking.finished_training(winner)
     }
     return len(pairs)

@@ -13,7 +13,7 @@ import pandas as pd
 import requests
 from mlflow.entities import LifecycleStage, Run
 
-from eml.store import open_store, reach_store
+from eml.calls import is_server
 
 COLUMNS = ["run_id", "metric", "epoch", "timestamp", "value"]
 IDS_IN_A_QUERY = 500  # a query of SQLite takes 32,766 values, of an old one 999
@@ -166,15 +166,9 @@ class DatabaseReader(ClientReader):
 
 
 def reader() -> ClientReader:
-    """The fastest reader that the active tracking store has.
-
-    Raises UserError if it is a server that does not answer.
-    """
-    open_store()
-    reach_store()
+    """The fastest reader that the active tracking store has."""
     client = mlflow.MlflowClient()
-    uri = mlflow.get_tracking_uri()
-    if uri.startswith(("http://", "https://")):
+    if is_server():
         return ServerReader(client)
     try:
         return DatabaseReader(client)

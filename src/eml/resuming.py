@@ -9,8 +9,10 @@ from typing import NamedTuple
 from eml import tracking
 from eml.checkpoints import Checkpoint, Place, directory, free_places, new_place
 from eml.errors import UserError
-from eml.store import open_store
+from eml.store import make_store
 from eml.tracking import CHECKPOINT, SLURM_JOB, SLURM_LOG, Found, Paused
+
+EMPTY = Checkpoint([], [], {})  # of a training that has not begun
 
 
 @dataclass(frozen=True)
@@ -46,21 +48,21 @@ def run(
     digest: of what the run does (identity.py). resume: False begins afresh. borrow: False takes no
     copies.
     """
-    open_store()
+    make_store()
     same, others = _interrupted(digest, parent)
     candidates = [*same, *(others if borrow else [])] if resume else []
     old = candidates[0] if candidates else None
     for other in [*same, *others]:
         if other is not old:
             other.place.release()
-    checkpoint = old.place.load() if old else Checkpoint([], [], {})
+    checkpoint = old.checkpoint if old else EMPTY
     given = "" if parent else os.environ.get("MLFLOW_RUN_ID", "")
     # Its own run can be used again; or be taken over; a copy of another's is neither.
     own = old.run.run_id if old in same else ""
-    goes_on = own and given in ("", own)
+    goes_on = own and (given == own or (not given and not _is_ahead(old)))
     # Before there is a run: a process that is killed between the two leaves no run behind that the
     # next one does not find.
-    place = old.place if goes_on else _new_place(digest, checkpoint)
+    place = old.place if goes_on else new_place(digest, checkpoint)
     try:
         with tracking.run(
             name,
@@ -69,7 +71,7 @@ def run(
             parent=parent,
             go_on_in=own if goes_on else "",
             take_over="" if goes_on else own,
-            before=old.run.tags if old else {},
+            before=old.run.tags if checkpoint.records else {},
         ) as run_id:
             yield Resumed(run_id, place, checkpoint, new=not goes_on)
     except Paused:
@@ -137,18 +139,22 @@ def go_on(
 class _Interrupted(NamedTuple):
     place: Place  # held
     run: Found
+    checkpoint: Checkpoint
 
 
-def _new_place(digest: str, checkpoint: Checkpoint) -> Place:
-    try:
-        place = new_place(digest)
-        place.save(checkpoint)
-    except OSError as error:
-        raise UserError(
-            f"no checkpoints can be kept in {directory()}: {error.strerror or error}; set "
-            "EML_CHECKPOINT_DIR to a folder that can be written"
-        ) from error
-    return place
+def _is_ahead(old: _Interrupted) -> bool:
+    """Whether a run holds epochs that its checkpoint lacks, for want of disk space or by damage.
+
+    These would be trained again, by another clock, and no point can be taken out of a run.
+    """
+    ahead = tracking.logged_epochs(old.run.run_id) - {r.epoch for r in old.checkpoint.records}
+    if ahead:
+        print(
+            f"run {old.run.run_id} has {len(ahead)} epochs that its checkpoint lacks: a new run "
+            "takes its place, and trains them again",
+            flush=True,
+        )
+    return bool(ahead)
 
 
 def _interrupted(digest: str, parent: str) -> tuple[list[_Interrupted], list[_Interrupted]]:
@@ -160,11 +166,15 @@ def _interrupted(digest: str, parent: str) -> tuple[list[_Interrupted], list[_In
     same, others = [], []
     for place in free_places(digest):
         run = tracking.of_checkpoint(place.name)
-        if place.load() is None or (run and run.is_over):
-            place.remove()  # damaged, or of no use any more
-        elif run is None:
+        checkpoint = place.load()
+        if run is None and checkpoint:
             place.release()  # another store's
-        else:
-            where = (run.parent, run.experiment_id)
-            (same if where == here else others).append(_Interrupted(place, run))
+            continue
+        if run is None or run.is_over:
+            place.remove()  # of no use any more
+            continue
+        if checkpoint is None:
+            print(f"the checkpoint of run {run.run_id} is damaged and of no use", flush=True)
+        where = (run.parent, run.experiment_id)
+        (same if where == here else others).append(_Interrupted(place, run, checkpoint or EMPTY))
     return same, others

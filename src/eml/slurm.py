@@ -8,7 +8,7 @@ import os
 import sys
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -20,8 +20,10 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
 
 from eml import cluster, tracking
+from eml.calls import StoreError
 from eml.checkpoints import Place, directory
 from eml.cluster import Alive, ClusterError
+from eml.environment import environment
 from eml.errors import UserError
 from eml.estimate import pack
 from eml.identity import training_digest
@@ -30,11 +32,11 @@ from eml.plan import Costs, kind, seconds_of
 from eml.progress import Display
 from eml.slurm_settings import SlurmSettings
 from eml.stopping import REQUEUE, Deferred, Stopped, raise_on_signals, signals_held
-from eml.store import reach_store
+from eml.store import open_store
 from eml.tracked import Prepared, Task, prepare
 from eml.tracking import CHECKPOINT, PAUSED_AFTER, PLAN_DIGEST, SLURM_JOB, SLURM_LOG, Found
 from eml.train import EpochRecord
-from eml.work import Ended, Job, Probe, environment, perform
+from eml.work import Ended, Job, Probe, perform
 
 POLL_SECONDS = 1.0, 10.0  # between two questions to Slurm and the store: at first, at most
 PATIENCE = 600  # seconds in which Slurm may not answer, while its controller is restarted, say
@@ -109,8 +111,9 @@ class Slurm:
             ),
         }
         submitted: list[submitit.Job] = []
-        # Not what belongs to a job that this process may itself be in.
-        with submitit.helpers.clean_env(), environment(inherited):
+        # Not what belongs to a job that this process may itself be in. And nobody else may write
+        # what is a pickle.
+        with submitit.helpers.clean_env(), environment(inherited), private_files():
             try:
                 for start in range(0, len(packs), LARGEST_ARRAY):
                     with executor.batch():
@@ -177,7 +180,7 @@ class Pack:
 
         try:
             if isinstance(self.jobs[0], Probe):
-                reach_store()  # from here, too
+                open_store()  # from here, too
             self._say_which_job()
             while self.jobs:
                 self._note(perform(self.jobs[0], Log))
@@ -212,7 +215,7 @@ class Pack:
         if ended.reason:
             print(f"failed: {ended.reason}", flush=True)
             if isinstance(job, Task):  # whose run may not have begun
-                with suppress(tracking.MlflowException):
+                with suppress(StoreError):
                     tracking.fail(job.run_id, ended.reason)
 
 
@@ -292,12 +295,11 @@ class _Trainings:
         for alive in _polls(self.packs):
             # Asked for after the jobs, so that what one that is gone had to write is there.
             try:
-                reach_store()
+                open_store()
                 children = tracking.children(self.tasks[0].parent)
-            except (UserError, tracking.MlflowException) as error:  # the jobs go on, so does this
-                reason = str(error).splitlines()[0]
+            except StoreError as error:  # the jobs go on, so does this
                 if not away:
-                    print(f"{reason}: waiting", flush=True)
+                    print(f"{error}: waiting", flush=True)
                 away = True
                 continue
             away = False
@@ -322,7 +324,7 @@ class _Trainings:
         if run is None:
             self._end(task, "its run was deleted")
             return
-        paused = int(run.tags.get(PAUSED_AFTER, -1))
+        paused = tracking.epoch_in(run.tags, PAUSED_AFTER)
         if run.status == "FINISHED" or (task.until is not None and paused >= task.until):
             self._end(task, "")
         elif run.status == "FAILED":
@@ -372,6 +374,16 @@ class _Trainings:
         self.shown[task] = words
         number = self.tasks.index(task) + 1
         print(f"[{number}/{len(self.tasks)}] {task.config.run_name}: {words}{why}", flush=True)
+
+
+@contextmanager
+def private_files() -> Iterator[None]:
+    """Files that are made within are this user's alone; so are those of a job submitted within."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def cancel(parent: Found) -> int:

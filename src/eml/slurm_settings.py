@@ -33,6 +33,11 @@ class SlurmSettings:
         for name in ("time", "cpus", "array_parallelism"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{PREFIX}{name}={getattr(self, name)}: give 1 or more")
+        for name in ("partition", "mem", "gres", "account", "qos", "constraint"):
+            value = getattr(self, name)
+            # A newline would begin a command in the job's script, a blank another flag of sbatch.
+            if not value.isprintable() or " " in value:
+                raise ConfigError(f"{PREFIX}{name}={value}: give a text without blanks")
         if self.pack_minutes < 0:
             raise ConfigError(f"{PREFIX}pack_minutes={self.pack_minutes}: give 0 or more")
 

@@ -10,6 +10,7 @@ from eml.cluster import Alive, ClusterError
 from eml.config import Config
 from eml.identity import plan_digest, training_digest
 from eml.recipes import REUSING, LaunchOptions
+from eml.text import printable
 from eml.tracking import PAUSED_AFTER, PRUNED_AFTER, SLURM_JOB, SLURM_LOG, Found
 
 
@@ -38,7 +39,7 @@ class Standing(NamedTuple):
 
     def __str__(self) -> str:
         named = {config.run_name: state for config, state in self.states.items()} | self.others
-        return "\n".join(f"  {name}: {state.words}" for name, state in named.items())
+        return "\n".join(printable(f"  {name}: {state.words}") for name, state in named.items())
 
 
 def stand(recipe: str, configs: Sequence[Config], options: LaunchOptions) -> Standing:
@@ -74,7 +75,7 @@ def _state(
 ) -> State:
     if run and run.status == "FINISHED":
         return State(f"done, run {run.run_id}", config.epochs)
-    if options.resume and recipe in REUSING and (done := tracking.finished_training(digest)):
+    if options.resume and recipe in REUSING and (done := tracking.finished_training(config)):
         return State(f"done, run {done}", config.epochs)
     if run:
         return _of_run(run, alive, config.epochs)

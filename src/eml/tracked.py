@@ -87,7 +87,7 @@ def _run_of(task: Task) -> AbstractContextManager[resuming.Resumed | None]:
 def _catch_up(run: resuming.Resumed) -> set[int]:
     """Log what the checkpoint has and the run lacks; the epochs that the run has then."""
     records = run.checkpoint.records
-    present = tracking.logged_epochs(run.run_id) if records else set()
+    present = tracking.logged_epochs(run.run_id)
     for record, timestamp in zip(records, run.checkpoint.timestamps, strict=True):
         if record.epoch not in present:
             tracking.log_record(record, timestamp)
@@ -105,6 +105,7 @@ def _train(task: Task, run: resuming.Resumed, display) -> None:
         _check(config, dataset)
     training = Training(config, dataset, *((records[-1], run.checkpoint.state) if records else ()))
     tracking.log_setup(config, dataset, training.learner)
+    tracking.log_config(config)
     if _at_pause(task, records):
         raise tracking.Paused(records[-1].epoch)
     with display(training, tracking.where()) as shown:
@@ -121,7 +122,7 @@ def _train(task: Task, run: resuming.Resumed, display) -> None:
                 raise tracking.Paused(record.epoch)
     tracking.log_result(records)
     if not records[-1].diverged:
-        tracking.log_model(training.learner.state(), config)
+        tracking.log_weights(training.learner.state())
 
 
 def _keep(run: resuming.Resumed, checkpoint: Checkpoint) -> None:

@@ -67,11 +67,10 @@ class Trainings:
 
         Or was given up by another search, but not before the epoch `until`.
         """
-        digest = training_digest(config)
         if not (self.reusing and self.options.resume):
-            return tracking.finished_training(digest, self.parent)
-        done = tracking.finished_training(digest)
-        return done if done or until is None else tracking.pruned_training(digest, until)
+            return tracking.finished_training(config, self.parent)
+        done = tracking.finished_training(config)
+        return done if done or until is None else tracking.pruned_training(config, until)
 
     def made_of(self, configs: Iterable[Config]) -> list[str]:
         """The run ids of those that have not failed."""

@@ -1,9 +1,8 @@
 """What a launcher is given to do, what it gives back, and how it is done in any process."""
 
-import os
+import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +10,7 @@ from eml.config import Config
 from eml.errors import UserError
 from eml.estimate import Cost, probe
 from eml.progress import Display
+from eml.text import printable, redacted
 from eml.tracked import Task, train
 from eml.train import Training
 
@@ -72,21 +72,7 @@ def perform(job: Job, display: Callable[[Training, str], Display] = Display) -> 
         train(job, display)
         return Ended()
     except UserError as error:
-        return Ended(str(error))
+        return Ended(error.shown())
     except Exception as error:
-        traceback.print_exc()
-        return Ended(f"{type(error).__name__}: {error}")
-
-
-@contextmanager
-def environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Changed environment variables, for processes that are started within."""
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
+        print(redacted(traceback.format_exc()), end="", file=sys.stderr, flush=True)
+        return Ended(printable(f"{type(error).__name__}: {error}"))

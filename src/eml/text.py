@@ -1,0 +1,31 @@
+"""Text that may be shown or stored: no passwords, no control characters, of bounded length."""
+
+import re
+
+LONGEST = 2000  # characters of a message; a tag of MLflow holds 5,000 in every store
+
+# "user:password@" or "token@" before the host of a URI. A password may hold "/" and "@".
+_CREDENTIALS = re.compile(r"""(\w[\w+.-]*://)(?:[^\s/@:'"]*:[^\s'"]*|[^\s/@:'"]+)@""")
+_PARAMETER = re.compile(r"""(?i)\b(password|passwd|pwd|token|secret)=[^\s&;,'"]+""")
+
+
+def redacted(text: str) -> str:
+    """`text` with the user and password of each URI in it left out, and `password=` values hidden.
+
+    All that prints or stores a URI or an error goes through it.
+    """
+    return _PARAMETER.sub(r"\1=***", _CREDENTIALS.sub(r"\1", text))
+
+
+def printable(text: object, longest: int = LONGEST) -> str:
+    """`text` redacted, in one line, with control characters spelled out and its middle cut out.
+
+    For what a user typed or a store holds, which may move the cursor of a terminal, or be long.
+    """
+    line = redacted(str(text))
+    if len(line) > longest:
+        half = (longest - 5) // 2
+        line = f"{line[:half]} ... {line[-half:]}"
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
