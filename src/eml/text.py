@@ -4,8 +4,11 @@ import re
 
 LONGEST = 2000  # characters of a message; a tag of MLflow holds 5,000 in every store
 
-# "user:password@" or "token@" before the host of a URI. A password may hold "/" and "@".
-_CREDENTIALS = re.compile(r"""(\w[\w+.-]*://)(?:[^\s/@:'"]*:[^\s'"]*|[^\s/@:'"]+)@""")
+# "user:password@" or "token@" before the host of a URI. A password may hold "/" and "@". The bounds
+# keep the time linear in the length of a text.
+_CREDENTIALS = re.compile(
+    r"""(\w[\w+.-]{0,30}://)(?:[^\s/@:'"]{0,1000}:[^\s'"]{0,1000}|[^\s/@:'"]{1,1000})@"""
+)
 _PARAMETER = re.compile(r"""(?i)\b(password|passwd|pwd|token|secret)=[^\s&;,'"]+""")
 
 

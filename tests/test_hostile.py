@@ -1,0 +1,296 @@
+"""What somebody else has typed, written or stored ends nothing but in a line."""
+
+import os
+import random
+import re
+import signal
+import stat
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import call, eml_command, runs, train
+from mlflow.entities import Metric
+from safetensors.numpy import save_file
+
+from eml import cli, cluster, launch, tracking
+from eml.config import ConfigError
+from eml.gradients import ExerciseError, read_exercise
+from eml.identity import training_digest
+from eml.recipes import RECIPES, NumpyOptions, SweepOptions, lr_sweep, mlp_numpy
+from eml.slurm import private_files
+from eml.slurm_settings import SlurmOptions, SlurmSettings
+from eml.stopping import SIGNALS
+from eml.text import LONGEST, printable, redacted
+
+VALUES = [
+    "",
+    "0",
+    "-1",
+    "1",
+    "7",
+    "2.5",
+    "nan",
+    "inf",
+    "-inf",
+    "1e400",
+    "9" * 400,
+    "1,2,3",
+    "1,1",
+    ",",
+    "auto",
+    "true",
+    "sgd",
+    "adam,sgd",
+    "cpu",
+    "cuda",
+    "slurm",
+    "local",
+    "\x1b[2J\x1b]0;title\x07",
+    "two\nlines",
+    "\udc80",
+    "‮right to left",
+    "x" * 100_000,
+    "http://me:secret@host/",
+    "$(touch owned)",
+    "; rm -rf /",
+    "../../etc/passwd",
+    "--help",
+    "%s%n",
+]
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """Runs the command line in this process, all but the training: exit code, output, errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch, "launch", lambda *_: None)
+    former = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def run(arguments: list[str]) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["eml", *arguments])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
+
+    yield run
+    for number, handler in former.items():
+        signal.signal(number, handler)
+
+
+def assert_in_a_line(code: int, out: str, complaint: str, arguments: list[str]) -> None:
+    assert code in (0, 2), arguments
+    if code:
+        assert out == "", arguments
+        assert complaint.startswith("eml: "), arguments
+        assert complaint.endswith("\n"), arguments
+        assert complaint[:-1].isprintable(), arguments
+        assert len(complaint) < LONGEST + 200, arguments
+        assert "secret" not in complaint, arguments
+
+
+@pytest.mark.parametrize("sets", [300, pytest.param(5000, marks=pytest.mark.slow)])
+def test_any_options_are_taken_or_refused_in_a_line(sets, command, small_data, tmp_path):
+    chance = random.Random(1)
+    accepted = 0
+    for _ in range(sets):
+        name = chance.choice([*RECIPES, "plan lr_sweep", "slurm-script mlp_numpy"])
+        *_, recipe = name.split()
+        options = [p.opts[0] for p in cli.cli.commands[recipe].params]
+        arguments = name.split()
+        for option in chance.sample(options, chance.randint(0, 4)):
+            arguments += [option, chance.choice(VALUES)]
+        code, out, complaint = command(arguments)
+        accepted += code == 0
+        assert_in_a_line(code, "" if code == 0 else out, complaint, arguments)
+    assert 0 < accepted < sets
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_odd_words_in_place_of_names(value, command):
+    for arguments in ([value], ["plan", value], ["data", value], ["cifar_cnn", f"--{value}", "1"]):
+        code, out, complaint = command(arguments)
+        if value not in ("", "--help"):
+            assert code == 2
+            assert_in_a_line(code, out, complaint, arguments)
+
+
+FILES = {
+    "gradients": (
+        'x = [1, -1, 0, -2, 2]\ny = [-1.75]\nweights_2 = [1, 0.5, "-1/2"]\nbias_2 = 0\n'
+        "weights_1 = [[1, -1, 0.5], [0.5, 1, 1], [1, -1, 0.5], [0.5, -1, 0], [1, -3, 1]]\n"
+        "bias_1 = [1, 2, 3]\nlearning_rate = 0.1\n"
+    ),
+    "cluster": (
+        'slurm_partition = "students"\nslurm_mem = "5GB"\nslurm_time = 30\n'
+        'slurm_setup = ["module load python"]\n'
+    ),
+}
+PIECES = ["[", "]", '"', "\n", "=", ",", "1e999999999", "nan", "-inf", "true", "1979-05-27", "\0"]
+PIECES += ["'''", "{a=1}", "[" * 2000, "9" * 5000, "\x1b[2J", "é", "\ud800", "1/0", '"1/0"']
+
+
+def _settings(file: Path) -> SlurmSettings:
+    return SlurmOptions(slurm_file=str(file)).slurm_settings()
+
+
+@pytest.mark.parametrize("texts", [300, pytest.param(20_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", FILES)
+def test_any_file_is_read_or_refused(kind, texts, tmp_path):
+    chance = random.Random(1)
+    file = tmp_path / "file.toml"
+    for _ in range(texts):
+        text = FILES[kind]
+        for _ in range(chance.randint(1, 3)):
+            at, length = chance.randrange(len(text)), chance.choice([0, 1, 3, 10])
+            text = text[:at] + chance.choice(PIECES) + text[at + length :]
+        file.write_bytes(text.encode("utf-8", "surrogatepass"))
+        read = read_exercise if kind == "gradients" else _settings
+        try:
+            read(file)
+        except (ExerciseError, ConfigError) as error:
+            complaint = error.shown()
+        else:
+            complaint = ""
+        assert complaint.isprintable()
+        assert len(complaint) <= LONGEST + 200
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://me:pass@host:5000/x", "http://host:5000/x"),
+        ("postgresql+psycopg://me:p/a@s@host/db", "postgresql+psycopg://host/db"),
+        ("https://token@host", "https://host"),
+        ("'http://a:b@c' and http://d:e@f", "'http://c' and http://f"),
+        ("connect(password=secret, user=me)", "connect(password=***, user=me)"),
+        # What has none is left as it is.
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+        ("http://127.0.0.1:5000/#/runs and me@host", "http://127.0.0.1:5000/#/runs and me@host"),
+    ],
+)
+def test_redacted(text, shown):
+    assert redacted(text) == shown
+
+
+def test_printable():
+    assert printable("a\x1b[2J\nb") == "a\\x1b[2J\\nb"
+    assert printable("naïve ✓") == "naïve ✓"
+    long = printable("begin" + "x" * 100_000 + "end")
+    assert len(long) <= LONGEST
+    assert long.startswith("begin")
+    assert long.endswith("end")
+
+
+@pytest.mark.parametrize("name", ["partition", "mem", "gres", "account", "qos", "constraint"])
+@pytest.mark.parametrize("value", ["a\nrm -rf ~", "a --wrap=b", "a\tb", "\x1b[2J"])
+def test_a_setting_of_slurm_is_one_word(name, value):
+    with pytest.raises(ConfigError, match=f"slurm_{name}=") as refused:
+        SlurmSettings(**{name: value})
+    assert refused.value.shown().isprintable()
+
+
+def test_a_tag_that_is_no_job_never_reaches_slurm(tmp_path, monkeypatch):
+    for program in ("squeue", "scontrol", "sacct"):
+        (tmp_path / program).write_text(f"#!/bin/sh\necho {program} $* >> {tmp_path}/called\n")
+        (tmp_path / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for tag in ("--help", "1; touch x", "1_", "", "1\n2", "²"):
+        assert cluster.alive([tag]) == {}
+        assert cluster.outcome(tag) == "this is no job of Slurm"
+    assert not (tmp_path / "called").exists()
+
+
+def test_the_pickles_of_jobs_are_their_owners_alone(tmp_path):
+    before = os.umask(0o002)
+    try:
+        with private_files():
+            (tmp_path / "a").mkdir()
+            (tmp_path / "a" / "job.pkl").touch()
+        (tmp_path / "b").touch()
+        modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/job.pkl", "b")]
+    finally:
+        os.umask(before)
+    assert modes == [0o700, 0o600, 0o664]
+
+
+def test_cancelling_ends_where_runs_go_on_in_each_other(store, environment):
+    ids = [store.create_run(store.get_experiment_by_name("test").experiment_id) for _ in "ab"]
+    first, second = (run.info.run_id for run in ids)
+    store.set_tag(first, "continued_in", second)
+    store.set_tag(second, "continued_in", first)
+    result = call(eml_command("cancel", first))
+    assert result.returncode == 2
+    assert re.fullmatch("eml: .* is continued in itself: its tags were edited\n", result.stderr)
+
+
+def test_a_run_that_only_says_that_it_is_a_training_is_none(small_data, store):
+    options = SweepOptions(epochs=1, lrs="1,0.5,0.1,0.05,0.01")
+    experiment = store.get_experiment_by_name("test").experiment_id
+    configs = lr_sweep(options)
+    foreign = store.create_run(experiment, tags={"training_digest": training_digest(configs[1])})
+    store.set_terminated(foreign.info.run_id)
+    assert tracking.finished_training(configs[1]) is None
+    train(lr_sweep, options)
+    (parent,) = [run for run in runs(store) if run.data.tags.get("recipe") == "lr_sweep"]
+    assert "reused_runs" not in parent.data.tags
+    assert len(tracking.children(parent.info.run_id)) == 5
+
+
+def spoil_with_nan(store, run_id, folder):
+    store.log_batch(run_id, [Metric("final_test_accuracy", float("nan"), 2**41, 5)])
+
+
+def spoil_by_truncation(store, run_id, folder):
+    file = folder / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[:-1000])
+
+
+def spoil_by_emptiness(store, run_id, folder):
+    (folder / "weights.safetensors").write_bytes(b"")
+
+
+def spoil_with_other_weights(store, run_id, folder):
+    save_file({"w": np.zeros(3)}, folder / "weights.safetensors")
+
+
+def spoil_with_no_json(store, run_id, folder):
+    (folder / "config.json").write_text("{" * 100_000)
+
+
+def spoil_with_another_config(store, run_id, folder):
+    (folder / "config.json").write_text('{"recipe": "mlp_numpy", "colour": "red"}')
+
+
+def spoil_with_a_list(store, run_id, folder):
+    (folder / "config.json").write_text("[1]")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "message"),
+    [
+        (spoil_with_nan, 1, "they differ"),
+        (spoil_by_truncation, 2, r"eml: run \w+: the weights .model/. are damaged: .*"),
+        (spoil_by_emptiness, 2, r"eml: run \w+: the weights .model/. are damaged: .*"),
+        (spoil_with_other_weights, 2, r"eml: the weights of run \w+ are not those of its network"),
+        (spoil_with_no_json, 2, r"eml: run \w+ was made by another version of eml: .*"),
+        (spoil_with_another_config, 2, r"eml: run \w+ was made by another version of eml: .*"),
+        (spoil_with_a_list, 2, r"eml: run \w+ was made by another version of eml: .*"),
+    ],
+)
+def test_evaluate_of_what_was_spoilt(
+    spoil, code, message, small_data, store, command, tmp_path, capsys
+):
+    train(mlp_numpy, NumpyOptions(epochs=1))
+    (run,) = runs(store)
+    spoil(store, run.info.run_id, tmp_path / "mlruns" / run.info.run_id / "artifacts" / "model")
+    capsys.readouterr()
+    result, _, complaint = command(["evaluate", run.info.run_id])
+    assert result == code
+    assert re.fullmatch(message, complaint.splitlines()[-1])
+    assert "Traceback" not in complaint
