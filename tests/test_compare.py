@@ -15,6 +15,7 @@ from eml.compare import (
     tried,
     unfinished,
     varying,
+    words,
 )
 
 SWEEP = together(
@@ -78,6 +79,26 @@ def test_in_common():
         "MNIST",
         "all images",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("optimizer", "sgd", "sgd"),
+        ("optimizer", "unknown", "unknown"),
+        ("optimizer", "", 'optimizer ""'),
+        ("optimizer", " sgd", 'optimizer " sgd"'),
+        ("device_type", "cpu", "CPU"),
+        ("device_type", "CPU", 'device type "CPU"'),
+        ("convolution_type", "none", ""),
+        ("dtype", "x", "dtype x"),
+        ("learning_rate", 0.1, "learning rate 0.1"),
+        ("learning_rate", 1, "learning rate 1"),
+        ("subset", 0, "all images"),
+    ],
+)
+def test_different_values_are_said_differently(name, value, said):
+    assert words(name, value) == said
 
 
 def test_diverged_and_unfinished():

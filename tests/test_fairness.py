@@ -89,6 +89,15 @@ def test_accuracy_at_chance():
     assert line == "at chance after the last epoch, 10.0%: mlp_numpy sgd lr=0.1 seed=1, run a"
 
 
+def test_epochs_that_are_missing_are_named():
+    gap = run("a", [0.1, 0.4, 0.5])[lambda rows: rows["epoch"] != 1]
+    assert "only 2 of 3 epochs have an accuracy: mlp_numpy sgd lr=0.1 seed=1, run a" in warnings(
+        gap
+    )
+    # One that ended early is in the summary.
+    assert not any("only" in line for line in warnings(run("a", [0.1, 0.5], epochs=9)))
+
+
 @pytest.mark.parametrize(
     ("factor", "message"), [(64, "summed over"), (1 / 64, "divided by"), (1, None)]
 )

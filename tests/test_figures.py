@@ -5,7 +5,7 @@ from histories import NAN, run, together
 from test_compare import GRID
 
 from eml.compare import best_by_rate, markdown, tried
-from eml.figures import grid, losses, over, sensitivity
+from eml.figures import SETTINGS, grid, losses, over, sensitivity
 from eml.report import FIGURES, edges, write_report
 
 SWEEP = together(
@@ -122,6 +122,58 @@ def test_every_curve_of_many_has_its_own_look():
     assert figure.get_figheight() > 8
 
 
+def test_more_than_fits_in_a_line_is_wrapped():
+    runs = [run(f"r{seed}", [0.1, 0.5], optimizer="sgd", seed=seed) for seed in (1, 2)]
+    long = together(*runs)
+    long["optimizer"], long["model"] = "W" * 60, "a cnn of many layers " * 6
+    notes = [f"{name}: a, b" for name in (*SETTINGS, "git commit", "trainings at once", "seeds")]
+    figures = [over(history, notes, x="epoch") for history in (together(*runs), long)]
+    for figure in figures:
+        figure.draw_without_rendering()
+    widths = [figure.axes[0].get_position().width for figure in figures]
+    assert widths == pytest.approx([0.9] * 2, abs=0.02)
+    (axes,) = figures[1].axes
+    assert axes.get_title(loc="left").count("\n") == 2
+    assert axes.texts[0].get_text().count("\n") == 3
+    words = axes.texts[0].get_text().replace("\n", " ")
+    assert words.endswith(f"also different: {', '.join(note.partition(':')[0] for note in notes)}")
+    other = run("other", [0.1, 0.4])
+    other["optimizer"] = "many words " * 20
+    (legend,) = over(together(runs[0], other), x="epoch").legends
+    assert [text.get_text().count("\n") for text in legend.get_texts()] == [0, 2]
+
+
+def test_no_accuracy_is_above_100_per_cent():
+    figure = over(run("a", [0.1, 1e300]), x="epoch")
+    assert figure.axes[0].get_ylim() == (0, 1)
+
+
+def test_what_cannot_be_drawn_is_in_the_legend():
+    timeless = run("b", [0.1, 0.6], lr=0.2)
+    timeless["train_seconds"] = NAN
+    both = together(run("a", [0.1, 0.5], lr=0.3), timeless)
+    assert lines(over(both, x="train_seconds")) == {
+        "learning rate 0.2 (nothing to draw)": ([], []),
+        "learning rate 0.3: 50.00% at the end": ([0, 2], [0.1, 0.5]),
+    }
+
+
+def test_a_name_that_begins_as_an_artist_without_one_is_in_the_legend():
+    other = run("a", [0.1, 0.5])
+    other["optimizer"] = "_sgd"
+    both = together(run("b", [0.1, 0.6]), other)
+    assert set(lines(over(both, x="epoch"))) == {
+        'optimizer "_sgd", learning rate 0.1: 50.00% at the end',
+        "sgd, learning rate 0.1: 60.00% at the end",
+    }
+
+
+def test_characters_that_the_font_lacks_are_no_warning(tmp_path):
+    history = run("a", [0.1, 0.5])
+    history["optimizer"] = "日本"
+    write_report(FIGURES["lr_sweep"], history, tmp_path)
+
+
 def test_a_single_point_is_seen():
     (line,) = over(run("a", [0.1]), x="epoch").axes[0].lines
     assert line.get_marker() == "o"
@@ -203,3 +255,15 @@ def test_markdown():
         "| a         | 98.77% |\n"
         "| long name |        |\n"
     )
+
+
+def test_a_cell_of_markdown_is_one_cell():
+    import pandas as pd
+
+    table = pd.DataFrame({"name": ["a|b", "a\\|b", "two\nlines", "back\\slash"]})
+    assert markdown(table).splitlines()[2:] == [
+        r"| a\|b       |",
+        r"| a\\\|b     |",
+        r"| two lines  |",
+        r"| back\slash |",
+    ]

@@ -3,6 +3,7 @@
 All of it is worked out from a history (history.load_history) and nothing else.
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -63,12 +64,16 @@ def varying(history: pd.DataFrame) -> list[str]:
 
 def words(name: str, value: object) -> str:
     """A parameter and its value as a figure says it: "learning rate 0.1", "MNIST"."""
-    if name in WORDS:
-        return WORDS[name].get(value, str(value))
     if name == "subset":
         return f"subset of {value} images" if value else "all images"
-    shown = f"{value:g}" if isinstance(value, float) else value
-    return f"{name.replace('_', ' ')} {shown}"
+    if name not in WORDS:
+        shown = f"{value:g}" if isinstance(value, float) else value
+        return f"{name.replace('_', ' ')} {shown}"
+    if value in WORDS[name]:
+        return WORDS[name][value]
+    # A store may hold "", " adam" or "CPU" too, which could not be told from another value.
+    alone = value[:1].isalnum() and value == value.strip() and value not in WORDS[name].values()
+    return value if alone else f'{name.replace("_", " ")} "{value}"'
 
 
 def in_common(history: pd.DataFrame, names: Sequence[str]) -> list[str]:
@@ -299,7 +304,7 @@ def _digits(value: float) -> str:
 
 def markdown(table: pd.DataFrame) -> str:
     """A table of text in Markdown, its columns aligned."""
-    rows = [list(table.columns), *([str(cell) for cell in row] for row in table.values)]
+    rows = [[_cell(cell) for cell in row] for row in (table.columns, *table.values)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
     rows.insert(1, ["-" * width for width in widths])
     lines = [
@@ -307,3 +312,8 @@ def markdown(table: pd.DataFrame) -> str:
         for row in rows
     ]
     return "".join(f"| {line} |\n" for line in lines)
+
+
+def _cell(value: object) -> str:
+    """In one line, with each "|" escaped, and the backslashes before it."""
+    return re.sub(r"(\\*)\|", r"\1\1\|", " ".join(str(value).splitlines()))

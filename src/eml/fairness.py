@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pandas as pd
 
-from eml.compare import Curve, curves, differing, evaluated
+from eml.compare import Curve, curves, differing, ended, evaluated
 from eml.config import Config
 
 # Of Config: what a comparison of other things should hold equal.
@@ -82,9 +82,13 @@ def warnings(history: pd.DataFrame) -> list[str]:
     lines += _identical(runs)
     for run_id, rows in runs.items():
         name = rows["run_name"].iloc[0]
-        last = rows[f"{evaluated(rows)}_accuracy"].iloc[-1]
+        accuracies = rows[f"{evaluated(rows)}_accuracy"]
+        last, planned = accuracies.iloc[-1], rows["epochs"].iloc[0] + 1
         if rows["epoch"].iloc[-1] > 0 and last < CHANCE:
             lines.append(f"at chance after the last epoch, {last:.1%}: {name}, run {run_id}")
+        if accuracies.count() < planned and ended(rows):
+            there = f"{accuracies.count()} of {planned} epochs"
+            lines.append(f"only {there} have an accuracy: {name}, run {run_id}")
         lines += _loss_scale(rows, f"{name}, run {run_id}")
     return lines
 

@@ -1,6 +1,7 @@
 """The figures, drawn from a history."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 import pandas as pd
@@ -17,6 +18,7 @@ from eml.compare import (
     evaluated,
     in_common,
     unfinished,
+    words,
 )
 from eml.compare_options import X_LABELS
 
@@ -35,6 +37,9 @@ SETTINGS = (
     "precision",
     "convolution_type",
 )
+# Characters that fit in a line, if they are not all wide.
+LINE = 118
+TITLE_LINE = 75
 UNITS = {"loss": " (cross-entropy, nats)", "accuracy": "", "second": "", "seconds": " (s)"}
 
 
@@ -104,28 +109,28 @@ def grid(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
     what = "best validation accuracy"
     figure, axes = _figure(history, what, "learning rate", what, ())
     kinds = {"": "o", "chosen": "*", "pruned": "o", "diverged": "x"}  # first words of an outcome
-    words = table["outcome"].str.partition(" ")[0]
+    outcomes = table["outcome"].str.partition(" ")[0]
     for number, (optimizer, rows) in enumerate(table.groupby("optimizer")):
         colour, style, _ = _look(number)
         rates, accuracies = rows["learning_rate"], rows["best_validation_accuracy"]
-        label = optimizer
+        label = words("optimizer", optimizer)
         for rate, accuracy in zip(
-            rates[words == "chosen"], accuracies[words == "chosen"], strict=True
+            rates[outcomes == "chosen"], accuracies[outcomes == "chosen"], strict=True
         ):
             label += f": {rate:g}, with {accuracy:.2%}"
         ended = rows["outcome"].isin(["", "chosen"])
         axes.plot(rates[ended], accuracies[ended], style, color=colour, label=label)
         for word, marker in kinds.items():
             axes.plot(
-                rates[words == word],
-                accuracies[words == word],
+                rates[outcomes == word],
+                accuracies[outcomes == word],
                 marker,
                 color=colour,
                 markerfacecolor="white" if word == "pruned" else colour,
                 markersize=12 if word == "chosen" else 6,
             )
     for word in ("chosen", "pruned", "diverged"):
-        if (words == word).any():
+        if (outcomes == word).any():
             fill = "white" if word == "pruned" else "0.35"
             axes.plot([], [], kinds[word], color="0.35", markerfacecolor=fill, label=word)
     axes.set_xscale("log")
@@ -150,13 +155,17 @@ def _figure(
     settings = in_common(history, SETTINGS)
     if history["seed"].nunique() > 1:
         settings.append("lines: mean of the seeds, bands: their range")
-    below = [", ".join(settings)]
+    below = textwrap.fill(", ".join(settings), LINE)
     if footnotes:
-        below.append("also different: " + ", ".join(note.partition(":")[0] for note in footnotes))
-    title = f"{subject}: {what}" if subject else what
-    axes.set_title(title, loc="left", pad=8 + 13 * len(below))
-    grey = {"size": "small", "color": "0.35"}
-    axes.text(0, 1.02, "\n".join(below), transform=axes.transAxes, **grey)
+        different = ", ".join(note.partition(":")[0] for note in footnotes)
+        below += "\n" + textwrap.fill(f"also different: {different}", LINE)
+    title = textwrap.fill(f"{subject}: {what}" if subject else what, TITLE_LINE)
+    # What a store holds is no mathematics, whatever "$" it has.
+    pad = 8 + 13 * (1 + below.count("\n"))
+    axes.set_title(title, loc="left", pad=pad, parse_math=False)
+    grey = {"size": "small", "color": "0.35", "parse_math": False}
+    # Not in the layout, which a line that is too long would leave no room for the axes.
+    axes.text(0, 1.02, below, transform=axes.transAxes, in_layout=False, **grey)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     if x == "epoch":
@@ -180,7 +189,7 @@ def _look(number: int) -> tuple[str, str, str]:
 def _per_cent(axes: Axes, highest: float) -> None:
     """An axis in per cent, from 0 to the next 10 above the highest fraction."""
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
-    axes.set_ylim(0, min(1, math.ceil(10 * highest + 0.2) / 10) if highest > 0 else 1)
+    axes.set_ylim(0, min(1, math.ceil(10 * min(highest, 1) + 0.2) / 10) if highest > 0 else 1)
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
@@ -188,9 +197,13 @@ def _legend(figure: Figure, axes: Axes) -> None:
     handles = [line for line in axes.lines if not line.get_label().startswith("_")]
     if handles:
         columns = 2 if max(len(handle.get_label()) for handle in handles) < 50 else 1
-        figure.set_figheight(5 + 0.2 * max(0, -(-len(handles) // columns) - 3))
+        labels = [textwrap.fill(handle.get_label(), LINE) for handle in handles]
+        rows = -(-len(handles) // columns) + sum(label.count("\n") for label in labels)
+        figure.set_figheight(5 + 0.2 * max(0, rows - 3))
         look = {"loc": "outside lower left", "frameon": False, "fontsize": "small"}
-        figure.legend(handles=handles, ncols=columns, **look)
+        legend = figure.legend(handles, labels, ncols=columns, **look)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
 
 
 def _draw(axes: Axes, curve: Curve, number: int, x: str, metric: str) -> None:
@@ -200,10 +213,10 @@ def _draw(axes: Axes, curve: Curve, number: int, x: str, metric: str) -> None:
     counted = sum(map(ended, curve.runs))
     rows = curve.rows[["epoch", metric]].assign(x=curve.rows[x])
     by_epoch = rows.groupby("epoch")
-    complete = by_epoch[metric].count() == seeds
+    complete = (by_epoch[metric].count() == seeds) & (by_epoch["x"].count() == seeds)
     xs, ys = by_epoch["x"].mean()[complete], by_epoch[metric].mean()[complete]
     label = curve.label
-    if label and metric.endswith("accuracy") and counted == seeds:
+    if label and metric.endswith("accuracy") and counted == seeds and complete.iloc[-1]:
         label += f": {ys.iloc[-1]:.2%} at the end"
     if seeds > 1:
         label += f" (n = {counted})" if counted == seeds else f" (n = {counted} of {seeds})"
@@ -215,6 +228,8 @@ def _draw(axes: Axes, curve: Curve, number: int, x: str, metric: str) -> None:
     if ends:
         label += f" (diverged in epoch {min(ends)})"
         axes.plot(xs.iloc[-1:], ys.iloc[-1:], "x", color=colour, markersize=10, clip_on=False)
+    if not (stopped or ends or complete.any()):
+        label += " (nothing to draw)"
     # A label that begins with "_" has no entry in the legend.
     if len(xs) == 1:
         marker = marker or "o"  # a line of one point shows nothing

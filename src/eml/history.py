@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import mlflow
 import pandas as pd
@@ -196,18 +197,28 @@ def _frame(runs: list[StoredRun], read: ClientReader) -> tuple[pd.DataFrame, lis
     splits = {"validation" if validation else "test" for validation in described["validation"]}
     metrics = [m for m in METRICS if m.partition("_")[0] not in {"test", "validation"} - splits]
     points = read.points([run.run_id for run in runs], metrics)
-    points["value"] = points["value"].where(points["value"].abs() < INFINITE)
     points = points.sort_values("timestamp", kind="stable")
     points = points.drop_duplicates(["run_id", "metric", "epoch"], keep="last")
     table = points.pivot(index=["run_id", "epoch"], columns="metric", values="value")
-    table = table.reindex(columns=METRICS).reset_index()
+    table = _finite(table.reindex(columns=METRICS)).reset_index()
     frame = described.merge(table, on="run_id", how="inner")  # in the order of its left side
-    why = dict.fromkeys(described["run_id"][~described["run_id"].isin(frame["run_id"])], "no epoch")
-    why |= _impossible(frame)
-    left_out = [f"left out, {reason}: {run_id}" for run_id, reason in why.items()]
-    if len(why) == len(runs):
+    impossible = _impossible(frame)
+    without = {run.run_id for run in runs} - set(table["run_id"])
+    why = dict.fromkeys(without, "without an epoch") | impossible
+    left_out = [f"left out, {why[run.run_id]}: {run.run_id}" for run in runs if run.run_id in why]
+    if len(left_out) == len(runs):
         raise SelectionError("; ".join(["no training selected", *left_out[:5]]))
-    return frame[~frame["run_id"].isin(list(why))].reset_index(drop=True), left_out
+    if impossible:
+        frame = frame[~frame["run_id"].isin(list(impossible))].reset_index(drop=True)
+    return frame, left_out
+
+
+def _finite(table: pd.DataFrame) -> pd.DataFrame:
+    """NaN for infinity; for all scores of an epoch with an infinite loss, as a training logs it."""
+    infinite = table.abs() >= INFINITE
+    diverged = infinite.filter(like="loss").any(axis=1)
+    infinite.loc[diverged, [name for name in METRICS if name.endswith(("loss", "accuracy"))]] = True
+    return table.mask(infinite)
 
 
 def _impossible(frame: pd.DataFrame) -> dict[str, str]:
@@ -219,6 +230,7 @@ def _impossible(frame: pd.DataFrame) -> dict[str, str]:
     return {
         run_id: f"no training of {epochs} epochs logs {name}={value:g}"
         for name, rows in outside.items()
+        if rows.any()
         for run_id, epochs, value in frame.loc[rows, ["run_id", "epochs", name]].values
     }
 
@@ -266,6 +278,7 @@ def _number(text: str) -> int | float | str:
     return text
 
 
+@lru_cache(1000)  # runs have many tags, most of them alike
 def _shown(text: str, longest: int = LONGEST_TEXT) -> str:
     # Twice, because characters that are spelled out make it longer.
     return printable(printable(text, longest), longest)

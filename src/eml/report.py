@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from warnings import catch_warnings, filterwarnings
 
 import matplotlib as mpl
 import pandas as pd
@@ -43,7 +44,10 @@ def draw(
 def write_figures(figures: dict[str, Figure], folder: Path) -> None:
     """Write each figure as PNG, SVG and PDF, the same bytes for the same history."""
     # Text stays text in PDF; SVG's ids are not random.
-    with mpl.rc_context({"pdf.fonttype": 42, "svg.hashsalt": "eml"}):
+    settings = {"pdf.fonttype": 42, "svg.hashsalt": "eml"}
+    with mpl.rc_context(settings), catch_warnings():
+        # A name in the store may have characters that the font lacks: a box is drawn for them.
+        filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         for name, figure in figures.items():
             figure.savefig(folder / f"{name}.png", dpi=150)
             figure.set_layout_engine("none")  # it is laid out now, in inches
