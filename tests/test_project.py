@@ -48,6 +48,16 @@ def test_conda_environment_has_the_dependencies_of_pyproject():
     assert dependencies[-1]["pip"] == PYPROJECT["project"]["dependencies"]
 
 
+def test_every_command_that_is_printed_works_without_conda():
+    """Without conda a bare `mlflow run` fails, and leaves a run RUNNING."""
+    texts = [ROOT / "README.md", *(ROOT / "src").rglob("*.py")]
+    lines = [line for text in texts for line in text.read_text().splitlines()]
+    commands = [line for line in lines if re.search(r"mlflow run \.[ `]", line)]
+    assert len(commands) > 10
+    bare = [line for line in commands if "--env-manager" not in line]
+    assert [line.partition(",")[0] for line in bare] == ["- **With conda**"]
+
+
 def test_every_optimizer_exists_in_torch():
     import torch
 
