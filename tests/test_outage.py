@@ -15,7 +15,7 @@ from test_resume import assert_whole
 
 from eml import calls, tracking
 from eml.calls import StoreAwayError, StoreError
-from eml.recipes import NumpyOptions, mlp_numpy
+from eml.recipes import NumpyOptions, SweepOptions, lr_sweep, mlp_numpy
 
 PASSWORD = "geh/eim"
 SMALL = ["mlp_numpy", "--subset", "100", "--batch_size", "10"]
@@ -142,6 +142,21 @@ def test_a_server_that_stays_away_ends_the_training_in_a_line(
     (one,) = served(client)
     assert one.info.status == "FINISHED"
     assert_whole(client, one.info.run_id, 3)
+
+
+def test_a_server_that_stays_away_ends_a_sweep_at_its_first_training(
+    small_data, proxy, client, monkeypatch
+):
+    monkeypatch.setattr(calls, "PATIENCE", 0.1)
+    options = SweepOptions(epochs=1, lrs="1,0.5,0.1,0.05,0.01")
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking, "log_result", lambda _: setattr(proxy, "behave", "drop"))
+        with pytest.raises(StoreAwayError):
+            train(lr_sweep, options)
+    assert [one.info.status for one in served(client)] == ["RUNNING"] * 2
+    proxy.behave = "pass"
+    train(lr_sweep, options)
+    assert [one.info.status for one in served(client)] == ["FINISHED"] * 6
 
 
 def test_a_run_whose_making_was_not_answered_has_no_twin(small_data, proxy, client):

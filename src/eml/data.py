@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -191,7 +192,7 @@ def fetch(name: str, folder: Path | None = None, limits: Limits | None = None) -
         folder = Path(os.environ["EML_TORCHVISION_DIR"]).expanduser()
     try:
         # A file that is there is whole, and its folder may be read-only: no lock to read.
-        with suppress(Exception):
+        with suppress(SourceError, OSError):
             return _read(name, file)
         file.parent.mkdir(parents=True, exist_ok=True)
         with _lock(file):  # of processes that start together, one downloads
@@ -199,26 +200,45 @@ def fetch(name: str, folder: Path | None = None, limits: Limits | None = None) -
                 return _read(name, file)
             except FileNotFoundError:
                 pass
-            except OSError:
-                raise
-            except Exception as error:  # a damaged file may raise anything
+            except SourceError as error:
                 file.unlink()
-                print(f"deleted {file}, which was damaged: {_reason(error)}", flush=True)
+                print(printable(f"deleted {file}, which was damaged: {error}"), flush=True)
             return _fetch_and_keep(name, file, folder, limits or Limits())
-    except OSError as error:
-        raise DataError(f"{file.parent} cannot be used as cache: {error}") from error
+    except (OSError, MemoryError) as error:
+        raise DataError(f"{file.parent} cannot be used as cache: {_reason(error)}") from error
 
 
 def _read(name: str, file: Path) -> Arrays:
-    """The verified content of the cache file. Raises FileNotFoundError, or anything if damaged."""
-    values = sum(map(prod, SPECS[name].shapes.values()))
-    if not 0 <= file.stat().st_size - values < LARGEST_HEADERS:
+    """The verified content of the cache file.
+
+    Raises OSError if the file cannot be opened, and SourceError if its content is damaged.
+    """
+    shapes = SPECS[name].shapes
+    if not 0 <= file.stat().st_size - sum(map(prod, shapes.values())) < LARGEST_HEADERS:
         raise SourceError("it has another size than the arrays")
-    # Opened here, because np.load leaves a file open that is not a whole archive.
-    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
-        arrays = {key: content[key] for key in SPECS[name].sha256}
+    with file.open("rb") as stream:
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                arrays = {key: _read_array(archive, key, shape) for key, shape in shapes.items()}
+        except MemoryError:  # the machine has too little memory: the file may be intact
+            raise
+        except Exception as error:  # damaged bytes may raise anything, also OSError
+            raise SourceError(_reason(error)) from error
     _verify(name, arrays)
     return arrays
+
+
+def _read_array(archive: zipfile.ZipFile, key: str, shape: tuple[int, ...]) -> np.ndarray:
+    """One array of the cache file, which np.savez wrote; allocates no more than `shape` needs."""
+    member = archive.getinfo(f"{key}.npy")
+    if member.compress_type != zipfile.ZIP_STORED:  # a few kB could expand to gigabytes
+        raise SourceError(f"{key} is compressed")
+    with archive.open(member) as stream:
+        np.lib.format.read_magic(stream)
+        if np.lib.format.read_array_header_1_0(stream) != (shape, False, np.dtype(np.uint8)):
+            raise SourceError(f"{key} has another shape or type")
+        stream.seek(0)
+        return np.lib.format.read_array(stream, allow_pickle=False)
 
 
 @contextmanager

@@ -41,7 +41,8 @@ def download(url: str, target: Path, limits: Limits) -> None:
 
     An earlier attempt's part (`target` + ".part") is continued where the server allows it.
 
-    Raises DownloadError: the server refuses, is silent, or is slower than `limits` allow.
+    Raises DownloadError: the server refuses, is silent, or is slower than `limits` allow, or the
+    file is larger.
     """
     part = target.with_name(target.name + ".part")
     try:
@@ -80,6 +81,7 @@ def _copy(response, file, advance: Callable[[int], None], limits: Limits, have: 
         received += len(chunk)
         window_bytes += len(chunk)
         if have + received > limits.largest:
+            file.truncate(0)  # not a part of the file: nothing to continue
             raise DownloadError(f"has more than {limits.largest / 1e6:.0f} MB")
         now = monotonic()
         if now - started > limits.total:

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 
 from eml import tracking
-from eml.calls import StoreError
+from eml.calls import StoreAwayError, StoreError
 from eml.environment import environment
 from eml.learner import THREADS
 from eml.progress import epoch_line
@@ -142,7 +142,12 @@ def _work(pipe: connection.Connection) -> None:
     stop_with_parent()
     try:
         while True:
-            pipe.send(perform(pipe.recv(), lambda training, _: _Reporter(training, pipe)))
+            job = pipe.recv()
+            try:
+                ended = perform(job, lambda training, _: _Reporter(training, pipe))
+            except StoreAwayError as error:
+                ended = Ended(error.shown())
+            pipe.send(ended)
     except (EOFError, BrokenPipeError):
         pass
     except Stopped as stopped:

@@ -192,7 +192,7 @@ class Pack:
         except Stopped as stopped:
             sys.exit(stopped.exit_code)
         except UserError as error:
-            return [Ended(str(error))] * len(self.jobs)
+            return [*self.ended, *[Ended(error.shown())] * len(self.jobs)]
         return self.ended
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:

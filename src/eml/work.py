@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from eml.calls import StoreAwayError
 from eml.config import Config
 from eml.errors import UserError
 from eml.estimate import Cost, probe
@@ -65,12 +66,17 @@ class Inline:
 
 
 def perform(job: Job, display: Callable[[Training, str], Display] = Display) -> Ended:
-    """Do a job in this process; display as for tracked.train."""
+    """Do a job in this process; display as for tracked.train.
+
+    Raises StoreAwayError, after which the next job would wait for the store in vain, too.
+    """
     try:
         if isinstance(job, Probe):
             return Ended(cost=probe(job.config))
         train(job, display)
         return Ended()
+    except StoreAwayError:
+        raise
     except UserError as error:
         return Ended(error.shown())
     except Exception as error:
