@@ -26,7 +26,7 @@ METRICS = [field.name for field in fields(EpochRecord) if field.name != "epoch"]
 FINISHED = "FINISHED"
 # Of the numbers among a run's parameters: an axis or a product of two of them must not overflow.
 LOWEST = {"epochs": 1, "batch_size": 1, "learning_rate": 1e-100}  # else 0
-HIGHEST = 10**18
+HIGHEST = {"learning_rate": 1e100}  # else 10**18
 INFINITE = 1e306  # MLflow gives infinity back as 1.8e308, and a mean needs room to be added up
 LONGEST_TEXT = 200  # characters of a name or tag that are shown
 LONGEST_NAME = 60  # of a Config's texts, several of which stand in one line of a figure
@@ -143,7 +143,7 @@ def _lacks(run: StoredRun) -> str:
             return f"{other}no training with a {name}"
         if kind is not str and not _is_number(_number(run.params[name]), name, kind):
             number = "whole number" if kind is int else "number"
-            valid = f"{number} from {LOWEST.get(name, 0):g} to {HIGHEST:g}"
+            valid = f"{number} from {LOWEST.get(name, 0):g} to {_highest(name):g}"
             return f"its {name} is no {valid} ({_shown(run.params[name], LONGEST_NAME)})"
     return ""
 
@@ -264,9 +264,13 @@ def _parameter(name: str, text: str) -> int | float | str:
 
 def _is_number(value: int | float | str, name: str, kind: type) -> bool:
     """Whether the parameter `name` can have this value, as a number of this kind."""
-    if isinstance(value, str) or not LOWEST.get(name, 0) <= value <= HIGHEST:
+    if isinstance(value, str) or not LOWEST.get(name, 0) <= value <= _highest(name):
         return False
     return kind is float or value == int(value)
+
+
+def _highest(name: str) -> float:
+    return HIGHEST.get(name, 10**18)
 
 
 def _number(text: str) -> int | float | str:
