@@ -284,5 +284,4 @@ def _number(text: str) -> int | float | str:
 
 @lru_cache(1000)  # runs have many tags, most of them alike
 def _shown(text: str, longest: int = LONGEST_TEXT) -> str:
-    # Twice, because characters that are spelled out make it longer.
-    return printable(printable(text, longest), longest)
+    return printable(text, longest)

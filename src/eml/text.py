@@ -26,9 +26,9 @@ def printable(text: object, longest: int = LONGEST) -> str:
     For what a user typed or a store holds, which may move the cursor of a terminal, or be long.
     """
     line = redacted(str(text))
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
     if len(line) > longest:
         half = (longest - 5) // 2
         line = f"{line[:half]} ... {line[-half:]}"
-    if line.isprintable():
-        return line
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    return line
