@@ -178,6 +178,13 @@ def test_redacted(text, shown):
     assert redacted(text) == shown
 
 
+@pytest.mark.parametrize("password", ["se'cret", 'se"cret', "se cret", "se@cret", "s/e:c"])
+def test_the_password_of_the_store_is_left_out_whatever_it_holds(password, monkeypatch):
+    uri = f"http://me:{password}@127.0.0.1:5000"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert redacted(f"'{uri}' and {uri}/x") == "'http://127.0.0.1:5000' and http://127.0.0.1:5000/x"
+
+
 def test_printable():
     assert printable("a\x1b[2J\nb") == "a\\x1b[2J\\nb"
     assert printable("naïve ✓") == "naïve ✓"

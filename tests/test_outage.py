@@ -159,6 +159,22 @@ def test_a_server_that_stays_away_ends_a_sweep_at_its_first_training(
     assert [one.info.status for one in served(client)] == ["FINISHED"] * 6
 
 
+def test_a_run_that_cannot_be_closed_is_off_the_stack_of_mlflow(proxy, client, monkeypatch):
+    """Else MLflow would wait for the server when the process ends, and call the run FINISHED."""
+    monkeypatch.setattr(calls, "PATIENCE", 0.1)
+
+    def paused():
+        with tracking.run("r", "d", {}):
+            proxy.behave = "drop"
+            raise tracking.Paused(1)
+
+    with pytest.raises(StoreAwayError):
+        paused()
+    assert mlflow.active_run() is None
+    (one,) = served(client)
+    assert one.info.status == "RUNNING"
+
+
 def test_a_run_whose_making_was_not_answered_has_no_twin(small_data, proxy, client):
     proxy.behave = "lose"
     train(mlp_numpy, NumpyOptions(epochs=1))

@@ -78,6 +78,15 @@ def test_what_lives_or_is_not_here_is_left(small_data, store, monkeypatch):
     assert [one.run_id for one in end_dead()] == [run.info.run_id]
 
 
+def test_odd_runs_of_others_are_no_obstacle(store):
+    experiment = store.get_experiment_by_name("test").experiment_id
+    for digest, name in (("a" * 300, "b"), ("a", "b" * 300), ("../x", "b")):
+        run = store.create_run(experiment, tags={"training_digest": digest, "checkpoint": name})
+        store.log_param(run.info.run_id, "epochs", "1" * 5000)
+    new_place("a", Checkpoint([], [], {})).release()
+    assert end_dead() == []
+
+
 def test_reap_says_what_it_found(small_data, store, environment, monkeypatch):
     result = call(eml_command("reap"))
     assert (result.returncode, result.stdout) == (0, "no run is RUNNING\n")

@@ -16,7 +16,9 @@ from conftest import call, eml_command, mlflow_command, runs, train
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from eml import store as store_module
 from eml.calls import StoreError, sqlite_file
+from eml.history import Selection, load_history
 from eml.recipes import NumpyOptions, mlp_numpy
 from eml.stopping import Stopped, raise_on_signals
 from eml.store import full_run_id, open_store
@@ -249,6 +251,32 @@ def test_several_that_begin_at_once_share_one_store(no_store):
     assert sqlite_file() == no_store / "mlflow.db"
     found = mlflow.MlflowClient().search_runs(["0"])
     assert [one.info.status for one in found] == ["FINISHED"] * 4
+
+
+def test_a_store_that_mlflow_has_made_meanwhile_is_left_as_it_is(
+    no_store, fresh_store, monkeypatch
+):
+    """MLflow's own processes know nothing of eml's lock."""
+    fill = store_module._fill
+
+    def slowly(file):
+        fill(file)
+        theirs = mlflow.MlflowClient(f"sqlite:///{no_store / 'theirs.db'}")
+        theirs.create_run("0", run_name="theirs")
+        theirs._tracking_client.store.engine.dispose()
+        (no_store / "theirs.db").rename(no_store / "mlflow.db")
+
+    monkeypatch.setattr(store_module, "_fill", slowly)
+    open_store()
+    found = mlflow.MlflowClient().search_runs(["0"])
+    assert [one.info.run_name for one in found] == ["theirs"]
+
+
+def test_a_uri_of_sqlite_is_read(small_data, store, tmp_path):
+    train(mlp_numpy, NumpyOptions(epochs=1))
+    mlflow.set_tracking_uri(f"sqlite:///file:{tmp_path / 'mlflow.db'}?mode=ro&uri=true")
+    history, _ = load_history(Selection())
+    assert history["epoch"].tolist() == [0, 1]
 
 
 def test_mlflow_run_of_a_look_has_its_store(no_store):

@@ -50,12 +50,16 @@ def is_server() -> bool:
     return mlflow.get_tracking_uri().startswith(("http://", "https://"))
 
 
+def is_sqlite() -> bool:
+    """Whether the store is an SQLite file."""
+    return mlflow.get_tracking_uri().startswith("sqlite")
+
+
 def sqlite_file() -> Path | None:
-    """The file of an SQLite store; None if the store is of another kind."""
-    given = mlflow.get_tracking_uri()
-    if not given.startswith("sqlite"):
-        return None
-    return Path(make_url(given).database or "").absolute()
+    """The file of an SQLite store; None if the store is of another kind, or SQLite's own URI."""
+    database = make_url(mlflow.get_tracking_uri()).database if is_sqlite() else None
+    # "file:...?mode=ro" is SQLite's business: it has to be there.
+    return None if not database or database.startswith("file:") else Path(database).absolute()
 
 
 def undisturbed():
@@ -64,7 +68,7 @@ def undisturbed():
     A write that an exception leaves in the middle keeps SQLite's lock for as long as the traceback
     lives, and closing the run fails on it. Other databases finish what they were asked for.
     """
-    return signals_held() if sqlite_file() else nullcontext()
+    return signals_held() if is_sqlite() else nullcontext()
 
 
 def store_call(function: Callable | None = None, *, patient: bool = True, held: bool = True):
@@ -148,7 +152,7 @@ def _is_away(error: Exception) -> bool:
         return error.response.status_code in (408, 429) or error.response.status_code >= 500
     if isinstance(error, requests.RequestException):
         return True
-    if not isinstance(error, MlflowException) or sqlite_file():
+    if not isinstance(error, MlflowException) or is_sqlite():
         return False
     # MLflow makes one exception of all that can befall a request; what it was is its context.
     return error.error_code in PASSING or isinstance(error.__context__, requests.RequestException)

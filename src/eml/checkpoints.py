@@ -1,5 +1,6 @@
 """Trainings under way, kept on disk after each epoch, so that an interrupted one can go on."""
 
+import errno
 import json
 import os
 import time
@@ -117,6 +118,11 @@ def _make_folder(folder: Path) -> None:
     """Make a folder in directory(), which nobody else may enter: Slurm's jobs are pickles there."""
     directory().parent.mkdir(parents=True, exist_ok=True)
     directory().mkdir(mode=0o700, exist_ok=True)
+    found = directory().stat()
+    if found.st_uid != os.getuid():
+        raise PermissionError(errno.EACCES, "the folder belongs to another user")
+    if found.st_mode & 0o077:
+        directory().chmod(0o700)
     folder.mkdir(parents=True, exist_ok=True)
 
 

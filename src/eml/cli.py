@@ -328,7 +328,7 @@ def main() -> None:
 
 
 def _one_line(error: click.ClickException) -> str:
-    message = printable(" ".join(error.format_message().split()))
+    message = printable(" ".join(error.format_message().split()), 1000)
     if isinstance(error, click.NoSuchOption):
         valid = [p.opts[0] for p in error.ctx.command.params if isinstance(p, click.Option)]
         name = printable(error.option_name, 100)

@@ -1,5 +1,6 @@
 """Runs that the store takes for RUNNING, although nobody runs them any more."""
 
+import re
 import time
 from collections.abc import Sequence
 
@@ -9,6 +10,8 @@ from eml.errors import UserError
 from eml.store import is_there, open_store
 from eml.text import printable
 from eml.tracking import CHECKPOINT, PLAN_DIGEST, SLURM_JOB, TRAINING_DIGEST, Found
+
+NAME = re.compile("[0-9a-f]{1,64}")  # of a digest or a checkpoint
 
 
 def begin(create: bool = False) -> None:
@@ -25,10 +28,10 @@ def end_dead() -> list[Found]:
     Slurm, which knows what has become of the job. Where the store or the checkpoints cannot be
     written, nothing is ended.
     """
-    if not (is_there() and directory().exists()):
-        return []
     ended = []
     try:
+        if not (is_there() and directory().exists()):
+            return []
         here = [(run, place) for run in tracking.running() if (place := _place_of(run))]
         with claiming():
             for run, place in here:
@@ -38,7 +41,7 @@ def end_dead() -> list[Found]:
                         ended.append(run)
                     finally:
                         place.release()
-    except UserError:
+    except (UserError, OSError):
         pass  # the command itself says it, if it is in its way
     return ended
 
@@ -48,7 +51,7 @@ def _place_of(run: Found) -> Place | None:
     digest = run.tags.get(TRAINING_DIGEST) or run.tags.get(PLAN_DIGEST, "")
     name = run.tags.get(CHECKPOINT, "")
     # Tags that anyone may set, and that become a path.
-    if SLURM_JOB in run.tags or not (digest.isalnum() and name.isalnum()):
+    if SLURM_JOB in run.tags or not (NAME.fullmatch(digest) and NAME.fullmatch(name)):
         return None
     place = Place(digest, name)
     return place if place.file.exists() else None
@@ -82,11 +85,17 @@ def reap(run_ids: Sequence[str]) -> None:
 def _end_by_hand(run: Found) -> None:
     if run.status != "RUNNING":
         raise UserError(f"{_line(run)} is not RUNNING but {run.status}: give one that is")
-    if place := _place_of(run):
+    place = _place_of(run)
+    if place is None:
+        tracking.end_dead(run.run_id)
+        return
+    with claiming():
         if not place.hold():
             raise UserError(f"{_line(run)}: its process lives, stop that (Ctrl-C, kill)")
-        place.release()
-    tracking.end_dead(run.run_id)
+        try:
+            tracking.end_dead(run.run_id)
+        finally:
+            place.release()
 
 
 def _why(run: Found) -> str:

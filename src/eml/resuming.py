@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from eml import tracking
+from eml.calls import StoreError
 from eml.checkpoints import Checkpoint, Place, directory, free_places, new_place
 from eml.errors import UserError
 from eml.store import make_store
@@ -51,7 +52,9 @@ def run(
     make_store()
     same, others = _interrupted(digest, parent)
     candidates = [*same, *(others if borrow else [])] if resume else []
-    old = candidates[0] if candidates else None
+    # The newest that has an epoch, because a damaged one has none.
+    begun = [one for one in candidates if one.checkpoint.records]
+    old = [*begun, *candidates, None][0]
     for other in [*same, *others]:
         if other is not old:
             other.place.release()
@@ -80,12 +83,13 @@ def run(
         if own:
             old.place.remove()
         place.remove()
-        # Whatever else was interrupted of it here is superseded.
-        superseded, others = _interrupted(digest, parent)
-        for former in superseded:
-            former.place.remove()
-        for other in others:
-            other.place.release()
+        # Whatever else was interrupted of it here is superseded. The run is over in any case.
+        with suppress(StoreError):
+            superseded, others = _interrupted(digest, parent)
+            for former in superseded:
+                former.place.remove()
+            for other in others:
+                other.place.release()
     finally:
         place.release()
         if old:

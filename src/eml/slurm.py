@@ -20,8 +20,8 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
 
 from eml import cluster, tracking
-from eml.calls import StoreError
-from eml.checkpoints import Place, directory
+from eml.calls import StoreAwayError, StoreError
+from eml.checkpoints import Place, claiming, directory
 from eml.cluster import Alive, ClusterError
 from eml.environment import environment
 from eml.errors import UserError
@@ -191,6 +191,9 @@ class Pack:
                 requeue(REQUEUE, None)
         except Stopped as stopped:
             sys.exit(stopped.exit_code)
+        except StoreAwayError as error:  # the rest may find the store there in another job
+            print(error, flush=True)
+            sys.exit(error.exit_code)
         except UserError as error:
             return [*self.ended, *[Ended(error.shown())] * len(self.jobs)]
         return self.ended
@@ -279,10 +282,10 @@ class _Trainings:
         _refuse_if_cancelled()
         with signals_held():  # what is submitted has to be known
             jobs = self.launcher.submit(packs, f"eml-{tasks[0].config.recipe}")
-            for job, lot in zip(jobs, lots, strict=True):
-                self.packs[job.job_id] = lot
-                for task in lot:
-                    tracking.note_job(self.run_ids[task], job.job_id, str(job.paths.stdout))
+            self.packs |= {job.job_id: lot for job, lot in zip(jobs, lots, strict=True)}
+        for job, lot in zip(jobs, lots, strict=True):
+            for task in lot:
+                tracking.note_job(self.run_ids[task], job.job_id, str(job.paths.stdout))
         ids = f"job {jobs[0].job_id}"
         if len(jobs) > 1:
             ids = f"jobs {jobs[0].job_id} to {jobs[-1].job_id}"
@@ -399,8 +402,10 @@ def cancel(parent: Found) -> int:
         if run.status in ("SCHEDULED", "RUNNING"):
             tracking.cancel(run.run_id)
     place = Place(parent.tags[PLAN_DIGEST], parent.tags[CHECKPOINT])
-    if place.hold():  # nobody waits for them any more
+    with claiming():
+        nobody_waits = place.hold()
         place.release()
+    if nobody_waits:
         tracking.cancel(parent.run_id)
     return len(jobs)
 

@@ -1,6 +1,7 @@
 """The tracking store: its first opening, whether it can be used, and who can share it."""
 
 import logging
+import os
 import re
 import shutil
 import sqlite3
@@ -14,13 +15,13 @@ import sqlalchemy
 from filelock import FileLock
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.utils.rest_utils import http_request
-from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
 from eml.calls import (
     SECONDS_TO_ANSWER,
     StoreError,
     is_server,
+    is_sqlite,
     sqlite_file,
     store_call,
     store_name,
@@ -65,13 +66,16 @@ def open_store(create: bool = True) -> None:
 @store_call(patient=False)
 def _open() -> None:
     given = mlflow.get_tracking_uri()
-    if given.partition(":")[0].partition("+")[0] in DATABASE_ENGINES and not sqlite_file():
+    if given.partition(":")[0].partition("+")[0] in DATABASE_ENGINES and not is_sqlite():
         # MLflow itself would try for minutes.
         try:
             sqlalchemy.create_engine(given, poolclass=NullPool).connect().close()
         except ImportError as error:  # of its driver
             raise StoreError(f"{store_name()}: {error}") from error
-    mlflow.MlflowClient().search_experiments(max_results=1)
+    try:
+        mlflow.MlflowClient().search_experiments(max_results=1)
+    except PermissionError as error:
+        raise StoreError(f"{store_name()}: {error}") from error
 
 
 def make_store() -> None:
@@ -83,7 +87,7 @@ def make_store() -> None:
     if is_there():
         return
     try:
-        _make(sqlite_file())
+        _make(sqlite_file().resolve())
     except OSError as error:
         raise StoreError(f"{store_name()}: {error.strerror or error}") from error
 
@@ -93,13 +97,20 @@ def _make(file: Path) -> None:
     with FileLock(file.with_name(f".{file.name}.lock")):
         if is_there():
             return
+        if file.exists() and time.time() - file.stat().st_mtime > FILLING_SECONDS:
+            file.unlink()  # empty, and nobody is filling it
         # A folder, because SQLite keeps a journal beside the file.
         work = file.with_name(f".{file.name}.new")
         shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
         work.mkdir()
         try:
             _fill(work / file.name)
-            (work / file.name).replace(file)
+            try:
+                os.link(work / file.name, file)
+            except OSError:
+                # MLflow, which knows no lock of ours, was faster; or there are no links here.
+                if not file.exists():
+                    (work / file.name).replace(file)
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
@@ -107,8 +118,10 @@ def _make(file: Path) -> None:
 @store_call(held=False)
 def _fill(file: Path) -> None:
     # Through MLflow's client, so that artifacts go where they go by default.
-    url = make_url(mlflow.get_tracking_uri()).set(database=str(file))
-    client = mlflow.MlflowClient(url.render_as_string(hide_password=False))
+    given = mlflow.get_tracking_uri()
+    query = given.partition("?")[2]
+    # Not by SQLAlchemy, which would write a blank as %20, and MLflow makes the folder of that name.
+    client = mlflow.MlflowClient(f"sqlite:///{file}" + (f"?{query}" if query else ""))
     client._tracking_client.store.engine.dispose()
 
 

@@ -1,5 +1,6 @@
 """Text that may be shown or stored: no passwords, no control characters, of bounded length."""
 
+import os
 import re
 
 LONGEST = 2000  # characters of a message; a tag of MLflow holds 5,000 in every store
@@ -17,6 +18,11 @@ def redacted(text: str) -> str:
 
     All that prints or stores a URI or an error goes through it.
     """
+    # Of the store's own URI literally, for a password may hold anything.
+    _, _, rest = os.environ.get("MLFLOW_TRACKING_URI", "").partition("://")
+    user, at, _ = rest.rpartition("@")
+    if at and not user.startswith("/"):
+        text = text.replace(user + at, "")
     return _PARAMETER.sub(r"\1=***", _CREDENTIALS.sub(r"\1", text))
 
 

@@ -53,6 +53,7 @@ MODEL_FOLDER = "model"  # artifact folder of the weights
 # Tags that a run loses when it goes on.
 ENDINGS = {"stopped", "error", PAUSED_AFTER, PRUNED_AFTER, SLURM_JOB, SLURM_LOG, CANCELLED}
 TIMED = {"hardware", "threads", "trainings_at_once"}  # tags that a run's times depend on
+NUMBER = re.compile("[0-9]{1,9}")  # of an epoch, in a tag or parameter that may hold anything
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # MLflow's own run names, as "calm-fox-12"
 
 
@@ -210,12 +211,13 @@ def _end(run_id: str, status: str, tags: Mapping[str, str], in_order: bool) -> N
 
     try:
         store_call(end, patient=in_order)()
-    except StoreError as error:
-        if in_order:
+    except BaseException as error:
+        # It has to be off MLflow's stack: what is on it when the process ends becomes FINISHED.
+        with suppress(StoreError):
+            store_call(end_alone, patient=False)()
+        if in_order or not isinstance(error, StoreError):
             raise
         print(f"run {run_id} is not closed: {error}", flush=True)
-        with suppress(StoreError):  # to take the run off MLflow's stack
-            store_call(end_alone, patient=False)()
 
 
 def _when(stopped: Stopped) -> str:
@@ -392,7 +394,7 @@ class Found(NamedTuple):
 def epoch_in(tags: Mapping[str, str], tag: str) -> int:
     """The epoch that a tag holds; -1 if there is none."""
     text = tags.get(tag, "")
-    return int(text) if text.isdecimal() else -1
+    return int(text) if NUMBER.fullmatch(text) else -1
 
 
 def _found(run: Run) -> Found:
@@ -406,7 +408,7 @@ def _found(run: Run) -> Found:
         status=info.status,
         started=info.start_time,
         tags=tags,
-        epochs=int(epochs) if epochs.isdecimal() else 0,  # anyone may have made the run
+        epochs=int(epochs) if NUMBER.fullmatch(epochs) else 0,  # anyone may have made the run
     )
 
 
@@ -423,6 +425,7 @@ def of_checkpoint(name: str) -> Found | None:
     return _found(found[0]) if found else None
 
 
+@store_call
 def experiment_of(parent: str) -> str:
     """The id of the experiment in which a new run with this parent, or none, is made.
 
@@ -446,13 +449,12 @@ def prune(run_id: str, epoch: int) -> None:
     client.set_terminated(run_id, RunStatus.to_string(RunStatus.KILLED))
 
 
-@store_call
+@store_call(patient=False)
 def end_dead(run_id: str) -> None:
     """End a run whose process is gone without a word, unless another has ended or paused it."""
-    if get(run_id).status == RunStatus.to_string(RunStatus.RUNNING):
-        _end_for_it(
-            run_id, RunStatus.KILLED, "stopped", f"its process is gone, noticed at {_now()}"
-        )
+    if _get(run_id).info.status == RunStatus.to_string(RunStatus.RUNNING):
+        why = f"its process is gone, noticed at {_now()}"
+        _end_for_it(run_id, RunStatus.KILLED, "stopped", why)
 
 
 @store_call
