@@ -21,7 +21,7 @@ from benchmarks import training
 from benchmarks.table import Row, Target, rows, text, write
 from benchmarks.turns import in_turn, ratio
 from eml.config import AUTO, Config, resolve_convolution
-from eml.provenance import cpu_name
+from eml.hardware import cpu_name
 from eml.recipes import CNNOptions, NumpyOptions, TwinOptions, cifar_cnn, mlp_numpy, mlp_torch
 
 CNN_IMAGES = 12_800  # 200 batches: an epoch of 50,000 takes longer than a machine stays the same

@@ -17,8 +17,9 @@ import click
 import mlflow
 
 from benchmarks.stores import EPOCHS, LOGGED, fill
-from eml.history import Selection, load_history
-from eml.readers import ClientReader
+from eml.tracking.history import load_history
+from eml.tracking.readers import ClientReader
+from eml.tracking.selection import Selection
 from tests.servers import mlflow_server
 
 

@@ -9,9 +9,9 @@ from mlflow.store.tracking.dbmodels import models
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from eml.config import OPTIMIZERS, Config
-from eml.history import METRICS
-from eml.identity import training_digest
 from eml.recipes import CNNOptions, cifar_cnn
+from eml.tracking.digests import training_digest
+from eml.tracking.history import METRICS
 
 EPOCHS = 30
 RATES = 25

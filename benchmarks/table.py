@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmarks.turns import ratio
-from eml.compare import markdown
+from eml.analysis.summary import markdown
 
 
 @dataclass(frozen=True)

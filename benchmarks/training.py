@@ -23,12 +23,14 @@ from torchvision.datasets import CIFAR10, MNIST
 
 from benchmarks.turns import Turns, Way
 from eml.config import Config
-from eml.data import SPECS, Dataset
-from eml.learner import Learner, Score
-from eml.numpy_mlp import MLP, NumpyLearner, initial_weights, mlp_sizes
-from eml.torch_learner import TorchLearner
-from eml.torch_models import cnn, mlp
-from eml.train import load_for, make_learner, order_of
+from eml.data.datasets import Dataset
+from eml.data.specs import SPECS
+from eml.models.learner import Learner, Score
+from eml.models.numpy_mlp import MLP, NumpyLearner, initial_weights, mlp_sizes
+from eml.models.torch_learner import TorchLearner
+from eml.models.torch_networks import cnn, mlp
+from eml.seeds import order_of
+from eml.training.loop import load_for, make_learner
 
 SIZES = mlp_sizes(784)
 OURS = "eml"
@@ -110,8 +112,9 @@ def tracked(config: Config, turns: Turns) -> None:
     folder = tempfile.TemporaryDirectory()  # goes with this function
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder.name}/mlflow.db"
     os.environ["EML_CHECKPOINT_DIR"] = f"{folder.name}/checkpoints"
-    from eml.store import open_store
-    from eml.tracked import Task, train
+    from eml.launchers.base import Task
+    from eml.launchers.worker import train
+    from eml.tracking.store import open_store
 
     def skip(learner: Learner, split: str) -> Score:
         return Score(2.3, 0.1, len(learner.labels[split]))

@@ -15,8 +15,8 @@ import synthetic
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.pool import NullPool
 
-from eml import data
-from eml.launch import launch
+from eml.commands.launch import launch
+from eml.data import specs
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,8 +30,8 @@ def specs_file(tmp_path_factory) -> Path:
 def small_data(specs_file, monkeypatch) -> Path:
     """eml takes the synthetic datasets for the real ones; their cache folder."""
     monkeypatch.setenv("EML_DATA_DIR", str(specs_file.parent))
-    for name, spec in synthetic.install(specs_file, data.SPECS).items():
-        monkeypatch.setitem(data.SPECS, name, spec)
+    for name, spec in synthetic.install(specs_file, specs.SPECS).items():
+        monkeypatch.setitem(specs.SPECS, name, spec)
     return specs_file.parent
 
 
@@ -159,7 +159,7 @@ def call(command: list[str]) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
-def runs(client) -> list:
+def stored_runs(client) -> list:
     """All runs of the test's experiment, oldest first."""
     experiment = client.get_experiment_by_name("test")
     return client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])

@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 
 import psutil
 import pytest
-from conftest import call, eml_command, mlflow_command, runs
+from conftest import call, eml_command, mlflow_command, stored_runs
 
-from eml.stopping import SIGNALS
+from eml.interrupts import SIGNALS
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_bad_input_is_one_line_and_code_2(arguments, message, store, environment
     assert result.returncode == 2
     assert result.stdout == ""
     assert re.fullmatch(f"eml: .*{message}.*\n", result.stderr)
-    assert runs(store) == []
+    assert stored_runs(store) == []
 
 
 def test_a_folder_that_cannot_be_written_is_named(store, environment, monkeypatch, tmp_path):
@@ -69,7 +69,7 @@ def test_a_folder_that_cannot_be_written_is_named(store, environment, monkeypatc
     monkeypatch.setenv("EML_CHECKPOINT_DIR", "checkpoints")
     result = call(eml_command("mlp_numpy", "--epochs", "1"))
     assert result.stderr == "eml: EML_CHECKPOINT_DIR=checkpoints: give an absolute path\n"
-    assert runs(store) == []
+    assert stored_runs(store) == []
 
 
 def test_no_arguments_show_the_commands(environment):
@@ -82,7 +82,7 @@ def test_eml_trains_and_evaluate_reproduces_the_accuracy(store, environment):
     result = call(eml_command("cifar_cnn", "--optimizer", "adam", "--epochs", "2"))
     assert result.returncode == 0, result.stderr
     assert len(re.findall(r"^epoch \d/2 ", result.stdout, re.MULTILINE)) == 3
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     assert run.info.status == "FINISHED"
     accuracy = run.data.metrics["final_test_accuracy"]
     result = call(eml_command("evaluate", run.info.run_id))
@@ -137,7 +137,7 @@ def test_signal_to_eml(number, store, environment):
         process.send_signal(number)
         process.communicate(timeout=60)
         assert process.returncode == 128 + number
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     assert_stopped(run, number.name, {"KILLED"})
 
 
@@ -160,5 +160,5 @@ def test_signal_to_mlflow_run(number, to_group, store, environment):
         process.communicate(timeout=60)  # until the last process that writes to it is gone
         assert process.returncode != 0
         trained.wait(60)
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     assert_stopped(run, "SIG(INT|TERM)", {"KILLED", "FAILED"})

@@ -6,17 +6,8 @@ import pandas as pd
 import pytest
 from histories import NAN, run, together
 
-from eml.compare import (
-    curves,
-    diverged_epoch,
-    in_common,
-    readable,
-    summary,
-    tried,
-    unfinished,
-    varying,
-    words,
-)
+from eml.analysis.curves import curves, diverged_epoch, in_common, unfinished, varying, words
+from eml.analysis.summary import readable, summary, tried
 
 SWEEP = together(
     run("a", [0.1, 0.9, 0.8], lr=1.0),

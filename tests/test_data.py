@@ -27,9 +27,10 @@ import pytest
 import synthetic
 from PIL import Image
 
-from eml import data, sources
-from eml.data import DataError, balanced, cache_file, fetch, load
-from eml.download import DownloadError, Limits, download
+from eml.data import cache, sources, specs
+from eml.data.cache import DataError, cache_file, fetch
+from eml.data.datasets import balanced, load
+from eml.data.download import DownloadError, Limits, download
 from eml.errors import UserError
 
 QUICK = Limits(timeout=0.3, window=0.2, min_rate=1e6)
@@ -636,7 +637,7 @@ def test_whatever_a_source_or_the_cache_holds_the_arrays_are_right_or_refused(
 def test_a_cache_of_another_size_is_not_read(empty_cache, monkeypatch):
     empty_cache.mkdir()
     cache_file("mnist").write_bytes(bytes(10_000_000))
-    monkeypatch.setattr(data.zipfile, "ZipFile", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr(cache.zipfile, "ZipFile", lambda *_: pytest.fail("it was read"))
     with pytest.raises(DataError):
         fetch("mnist")
     assert not cache_file("mnist").exists()
@@ -695,7 +696,7 @@ def test_too_little_memory_does_not_delete_the_cache(empty_cache, monkeypatch):
     def refuse(*_, **__):
         raise MemoryError("Unable to allocate 359 MiB")
 
-    monkeypatch.setattr(data.np.lib.format, "read_array", refuse)
+    monkeypatch.setattr(cache.np.lib.format, "read_array", refuse)
     with pytest.raises(DataError, match="cannot be used as cache: MemoryError: Unable"):
         fetch("mnist")
     assert cache_file("mnist").exists()
@@ -851,7 +852,7 @@ def test_parallel_processes_download_once(empty_cache, environment, mirror, tmp_
     program = (
         f"from eml import data, sources; sources.MNIST_URLS = ('{mirror.url}/',)\n"
         f"sources.DIGESTS = {sources.DIGESTS!r}\n"
-        "data.fetch('mnist')"
+        "cache.fetch('mnist')"
     )
     variables = os.environ | {"EML_DATA_DIR": str(empty_cache)}
     processes = [subprocess.Popen([sys.executable, "-c", program], env=variables) for _ in range(4)]
@@ -862,7 +863,7 @@ def test_parallel_processes_download_once(empty_cache, environment, mirror, tmp_
 def test_a_second_process_says_that_it_waits(empty_cache, mirror, monkeypatch, capsys):
     monkeypatch.setattr(sources, "MNIST_URLS", (mirror.url + "/",))
     empty_cache.mkdir()
-    lock = data.FileLock(f"{cache_file('mnist')}.lock")
+    lock = cache.FileLock(f"{cache_file('mnist')}.lock")
     lock.acquire()
     mirror.files = mnist_files()
     waiting = threading.Thread(target=fetch, args=("mnist",))
@@ -892,6 +893,6 @@ def test_cache_folder_that_cannot_be_written(empty_cache, tmp_path, monkeypatch)
 
 
 def test_digests_are_those_of_the_official_files():
-    digests = [d for spec in data.SPECS.values() for d in spec.sha256.values()]
+    digests = [d for spec in specs.SPECS.values() for d in spec.sha256.values()]
     assert len(set(digests)) == 8
     assert all(len(d) == 64 for d in digests)

@@ -5,7 +5,7 @@ import math
 import pytest
 from histories import run, together
 
-from eml.fairness import differences, warnings
+from eml.analysis.fairness import differences, warnings
 
 FAIR = together(
     *(

@@ -4,9 +4,9 @@ import pytest
 from histories import NAN, run, together
 from test_compare import GRID
 
-from eml.compare import best_by_rate, markdown, tried
-from eml.figures import SETTINGS, grid, losses, over, sensitivity
-from eml.report import FIGURES, edges, write_report
+from eml.analysis.figures import SETTINGS, grid, losses, over, sensitivity
+from eml.analysis.report import FIGURES, edges, write_report
+from eml.analysis.summary import best_by_rate, markdown, tried
 
 SWEEP = together(
     run("a", [0.1, 0.9, 0.8], lr=1.0),

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import call, eml_command, mlflow_command, runs
+from conftest import call, eml_command, mlflow_command, stored_runs
 
-from eml import gradients_report
 from eml.errors import CheckError
-from eml.gradients import SHEET, ExerciseError, read_exercise, solve
+from eml.models import exact_check
+from eml.models.exact_gradients import ExerciseError, solve
+from eml.recipes.gradients import SHEET, read_exercise
 
 # Worked out on paper, as fractions' text.
 BY_HAND = {
@@ -68,15 +69,15 @@ def test_the_working_is_shown():
 
 def test_autograd_agrees_to_the_last_digit():
     solution = solve(SHEET)
-    assert gradients_report.autograd_difference(SHEET, solution) == 0
-    assert gradients_report.central_difference(SHEET, solution) == 0
+    assert exact_check.autograd_difference(SHEET, solution) == 0
+    assert exact_check.central_difference(SHEET, solution) == 0
 
 
 def test_several_samples():
     x = (SHEET.x[0], tuple(map(Fraction, ("0.5", 2, 1, "1/3", 0))))
     exercise = replace(SHEET, x=x, y=(Fraction(1), Fraction(-3)))
     solution = solve(exercise)
-    differences = gradients_report.check(exercise, solution, autograd=True)
+    differences = exact_check.check(exercise, solution, autograd=True)
     assert differences["central_difference"] == 0
     assert differences["autograd_difference"] < 1e-14
     assert "z[2,3]" in {line.quantity for line in solution.lines}
@@ -91,8 +92,8 @@ def test_a_wrong_gradient_is_noticed(name):
 
     wrong = solution._replace(gradient=solution.gradient | {name: negated(solution.gradient[name])})
     with pytest.raises(CheckError):
-        gradients_report.check(SHEET, wrong, autograd=True)
-    assert gradients_report.central_difference(SHEET, wrong) > 1
+        exact_check.check(SHEET, wrong, autograd=True)
+    assert exact_check.central_difference(SHEET, wrong) > 1
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_a_wrong_gradient_is_noticed(name):
 def test_a_neuron_on_the_kink_has_no_derivative_to_compare(sum_of_neuron_1, checks):
     bias = Fraction("-1.5") + Fraction(sum_of_neuron_1)
     exercise = replace(SHEET, bias_1=(bias, *SHEET.bias_1[1:]))
-    assert set(gradients_report.check(exercise, solve(exercise), autograd=True)) == checks
+    assert set(exact_check.check(exercise, solve(exercise), autograd=True)) == checks
 
 
 def test_numbers_from_a_file(tmp_path):
@@ -166,7 +167,7 @@ def test_mlflow_run_gradients(store, environment):
     assert result.returncode == 0, result.stderr
     assert "z[1] = 1·1 + (-1)·1/2 + 0·1 + (-2)·1/2 + 2·1 + 1 = 5/2 (2.5)" in result.stdout
     assert "autograd difference, largest: 0\n" in result.stdout
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     metrics = run.data.metrics
     assert (metrics["L"], metrics["f"], metrics["dL/dw1.5.3"], metrics["new w2.3"]) == (
         2,
@@ -189,4 +190,4 @@ def test_a_file_that_is_not_there_is_named(store, environment, tmp_path):
     assert "eml: file=none.toml: there is no /" in result.stderr
     assert result.stderr.endswith("none.toml, give an absolute path\n")
     assert len(result.stderr.splitlines()) == 1
-    assert not runs(store)
+    assert not stored_runs(store)

@@ -8,14 +8,15 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
-from conftest import call, eml_command, mlflow_command, runs, train
+from conftest import call, eml_command, mlflow_command, stored_runs, train
 from mlflow.entities import Metric, Param, RunTag
 from servers import mlflow_server
 
-from eml import history, readers
-from eml.compare import summary
-from eml.history import METRICS, Selection, SelectionError, load_history
+from eml.analysis.summary import summary
 from eml.recipes import SweepOptions, TwinOptions, lr_sweep, mlp_torch
+from eml.tracking import history, readers
+from eml.tracking.history import METRICS, load_history
+from eml.tracking.selection import Selection, SelectionError
 
 
 def train_mlp(**options) -> None:
@@ -58,7 +59,7 @@ def test_the_newest_group_is_taken(small_data, store):
 def test_what_a_group_leaves_out_is_said(small_data, store):
     train_mlp(seed=1)
     train_mlp(seed=1)
-    older, newer = (run.info.run_id for run in runs(store))
+    older, newer = (run.info.run_id for run in stored_runs(store))
     unfinished = add_run(store, recipe="mlp_torch")
     frame, left_out = load_history(Selection(recipe="mlp_torch"))
     assert set(frame["run_id"]) == {newer, unfinished}
@@ -74,7 +75,7 @@ def test_a_seed_never_counts_twice(small_data, store):
     for _ in range(2):
         train_mlp(seed=1)
     train_mlp(seed=2)
-    frame, left_out = load_history(Selection(runs=[run.info.run_id for run in runs(store)]))
+    frame, left_out = load_history(Selection(runs=[run.info.run_id for run in stored_runs(store)]))
     assert summary(frame)["n"].tolist() == [2]
     assert len(left_out) == 1
 
@@ -112,7 +113,7 @@ def test_a_tag_never_takes_the_place_of_what_was_logged(store):
 def test_a_group_whose_runs_were_deleted_is_passed_over(small_data, store):
     train_mlp()
     train(lr_sweep, SweepOptions(epochs=1))
-    trained, _, *children = (run.info.run_id for run in runs(store))
+    trained, _, *children = (run.info.run_id for run in stored_runs(store))
     for child in children:
         store.delete_run(child)
     assert set(load_history(Selection())[0]["run_id"]) == {trained}
@@ -120,7 +121,7 @@ def test_a_group_whose_runs_were_deleted_is_passed_over(small_data, store):
 
 def test_runs_by_id_parent_and_filter(small_data, store):
     train(lr_sweep, SweepOptions(epochs=1))
-    parent, *children = (run.info.run_id for run in runs(store))
+    parent, *children = (run.info.run_id for run in stored_runs(store))
     for selection in (Selection(parent=parent), Selection(runs=[parent])):
         assert load_history(selection)[0]["run_id"].unique().tolist() == children
     frame, _ = load_history(Selection(runs=[children[2], children[0]]))
@@ -134,7 +135,7 @@ def test_runs_by_id_parent_and_filter(small_data, store):
 
 def test_the_frame_is_what_was_logged(small_data, store):
     train_mlp(epochs=2)
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     frame, _ = load_history(Selection())
     assert frame["epoch"].tolist() == [0, 1, 2]
     for metric in METRICS:
@@ -208,7 +209,7 @@ def test_moved_or_served_a_store_gives_the_same(small_data, store, server, tmp_p
 
 def test_every_reader_gives_the_same(small_data, store, server, monkeypatch):
     train(lr_sweep, SweepOptions(epochs=1))
-    run_ids = [run.info.run_id for run in runs(store)]
+    run_ids = [run.info.run_id for run in stored_runs(store)]
     database = readers.reader()
     mlflow.set_tracking_uri(server)
     served = readers.reader()
@@ -261,13 +262,13 @@ def files(folder: Path) -> set[str]:
 
 def test_compare_keeps_its_result_as_a_run_of_its_own(small_data, store, environment, tmp_path):
     train(lr_sweep, SweepOptions(epochs=1))
-    sources = [run.info.run_id for run in runs(store)[1:]]
+    sources = [run.info.run_id for run in stored_runs(store)[1:]]
     program = "import sys; from eml.cli import main; main(); print('torch' in sys.modules)"
     arguments = ["compare", "--output", str(tmp_path / "out"), "--target", "0.2,0.99"]
     result = call([sys.executable, "-c", program, *arguments, "--x", "epoch"])
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "False"
-    compared = runs(store)[-1]
+    compared = stored_runs(store)[-1]
     assert compared.data.tags["recipe"] == "compare"
     assert compared.data.tags["source_runs_1"].split(",") == sources
     assert compared.info.status == "FINISHED"
@@ -297,17 +298,17 @@ def test_all_plots_have_a_folder_each(small_data, store, environment, tmp_path):
 def test_strict_refuses_what_differs_in_more(small_data, store, environment):
     train_mlp(seed=1)
     train_mlp(seed=1, batch_size=32, lr="0.2")
-    before = len(runs(store))
+    before = len(stored_runs(store))
     result = call(eml_command("compare", "--strict", "true"))
     assert result.returncode == 2
     assert "strict: these runs differ in more than what is compared: batch size: " in result.stderr
-    assert len(runs(store)) == before
+    assert len(stored_runs(store)) == before
     assert call(eml_command("compare")).returncode == 0
 
 
 def test_an_output_folder_is_made_at_once_or_refused(small_data, store, environment, tmp_path):
     train_mlp()
-    before = len(runs(store))
+    before = len(stored_runs(store))
     (tmp_path / "file").write_text("")
     for output, reason in (
         (tmp_path / "file", "File exists, give a folder"),
@@ -318,4 +319,4 @@ def test_an_output_folder_is_made_at_once_or_refused(small_data, store, environm
         assert (result.returncode, result.stderr) == (2, f"eml: output={output}: {reason}\n")
     result = call(mlflow_command("compare", output="relative"))
     assert "eml: output=relative: give an absolute path" in result.stderr
-    assert len(runs(store)) == before + 1  # that of `mlflow run`
+    assert len(stored_runs(store)) == before + 1  # that of `mlflow run`

@@ -10,19 +10,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import call, eml_command, runs, train
+from conftest import call, eml_command, stored_runs, train
 from mlflow.entities import Metric
 from safetensors.numpy import save_file
 
-from eml import cli, cluster, launch, tracking
+from eml import cli
+from eml.commands import launch
 from eml.config import ConfigError
-from eml.gradients import ExerciseError, read_exercise
-from eml.identity import training_digest
+from eml.interrupts import SIGNALS
+from eml.launch_options import SlurmOptions, SlurmSettings
+from eml.launchers.slurm import cluster
+from eml.launchers.slurm.launcher import private_files
+from eml.models.exact_gradients import ExerciseError
 from eml.recipes import RECIPES, NumpyOptions, SweepOptions, lr_sweep, mlp_numpy
-from eml.slurm import private_files
-from eml.slurm_settings import SlurmOptions, SlurmSettings
-from eml.stopping import SIGNALS
+from eml.recipes.gradients import read_exercise
 from eml.text import LONGEST, printable, redacted
+from eml.tracking import find
+from eml.tracking.digests import training_digest
 
 VALUES = [
     "",
@@ -242,11 +246,11 @@ def test_a_run_that_only_says_that_it_is_a_training_is_none(small_data, store):
     configs = lr_sweep(options)
     foreign = store.create_run(experiment, tags={"training_digest": training_digest(configs[1])})
     store.set_terminated(foreign.info.run_id)
-    assert tracking.finished_training(configs[1]) is None
+    assert find.finished_training(configs[1]) is None
     train(lr_sweep, options)
-    (parent,) = [run for run in runs(store) if run.data.tags.get("recipe") == "lr_sweep"]
+    (parent,) = [run for run in stored_runs(store) if run.data.tags.get("recipe") == "lr_sweep"]
     assert "reused_runs" not in parent.data.tags
-    assert len(tracking.children(parent.info.run_id)) == 5
+    assert len(find.children(parent.info.run_id)) == 5
 
 
 def spoil_with_nan(store, run_id, folder):
@@ -294,7 +298,7 @@ def test_evaluate_of_what_was_spoilt(
     spoil, code, message, small_data, store, command, tmp_path, capsys
 ):
     train(mlp_numpy, NumpyOptions(epochs=1))
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     spoil(store, run.info.run_id, tmp_path / "mlruns" / run.info.run_id / "artifacts" / "model")
     capsys.readouterr()
     result, _, complaint = command(["evaluate", run.info.run_id])

@@ -9,22 +9,18 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import ROOT, call, eml_command, mlflow_command, runs, train
+from conftest import ROOT, call, eml_command, mlflow_command, stored_runs, train
 
-from eml import checkpoints, data, tracked, tracking
+from eml.commands.launch import launch
+from eml.data import specs
 from eml.errors import CheckError
-from eml.gradient_check import TOLERANCE
-from eml.identity import training_digest
-from eml.launch import launch
-from eml.recipes import (
-    DevicesOptions,
-    NumpyOptions,
-    SweepOptions,
-    cpu_vs_gpu,
-    lr_sweep,
-    mlp_numpy,
-)
-from eml.stopping import Stopped
+from eml.interrupts import Stopped
+from eml.launchers import worker
+from eml.models.gradient_check import TOLERANCE
+from eml.recipes import DevicesOptions, NumpyOptions, SweepOptions, cpu_vs_gpu, lr_sweep, mlp_numpy
+from eml.tracking import find, log
+from eml.tracking.digests import training_digest
+from eml.training import checkpoints
 
 CHILDREN_OF = "tags.`mlflow.parentRunId` = '{}'"
 
@@ -42,12 +38,12 @@ def artifacts(store, run_id: str) -> Path:
 
 
 def newest(store, recipe: str):
-    return [run for run in runs(store) if run.data.tags["recipe"] == recipe][-1]
+    return [run for run in stored_runs(store) if run.data.tags["recipe"] == recipe][-1]
 
 
 def test_mlp_numpy_leaves_its_figures(small_data, store):
     train(mlp_numpy, NumpyOptions(epochs=2))
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     assert run.info.run_name == "mlp_numpy sgd lr=0.1 seed=1"
     files = {file.name for file in artifacts(store, run.info.run_id).iterdir()}
     figures = ("loss_over_epochs", "test_accuracy_over_epochs")
@@ -58,22 +54,22 @@ def test_mlp_numpy_leaves_its_figures(small_data, store):
 
 def test_check_logs_the_worst_error_before_training(small_data, store):
     train(mlp_numpy, NumpyOptions(epochs=1, check=True))
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     assert 0 < run.data.metrics["gradient_check_error"] < TOLERANCE
 
 
 def test_a_failed_check_ends_the_run_before_training(small_data, store, monkeypatch):
-    monkeypatch.setattr(tracked, "check_gradients", lambda *_: math.nan)
+    monkeypatch.setattr(worker, "check_gradients", lambda *_: math.nan)
     with pytest.raises(CheckError):
         train(mlp_numpy, NumpyOptions(epochs=1, check=True))
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     assert run.info.status == "FAILED"
     assert "test_accuracy" not in run.data.metrics
 
 
 def test_a_sweep_is_a_parent_with_a_child_for_each_rate(small_data, store, capsys):
     train(lr_sweep, sweep())
-    parent, *children = runs(store)
+    parent, *children = stored_runs(store)
     assert parent.data.tags["recipe"] == "lr_sweep"
     assert rates_of(children) == ["1.0", "0.5", "0.1", "0.05", "0.01"]
     assert all(c.data.tags["mlflow.parentRunId"] == parent.info.run_id for c in children)
@@ -93,7 +89,7 @@ def test_a_diverged_child_is_marked_and_the_sweep_goes_on(small_data, store):
     configs = lr_sweep(options)
     configs[1] = dataclasses.replace(configs[1], learning_rate=1e38)
     launch("lr_sweep", configs, options)
-    parent, *children = runs(store)
+    parent, *children = stored_runs(store)
     assert [c.info.status for c in children] == ["FINISHED"] * 5
     assert [("diverged" in c.data.tags) for c in children] == [False, True, False, False, False]
     table = pd.read_csv(artifacts(store, parent.info.run_id) / "summary.csv")
@@ -103,7 +99,7 @@ def test_a_diverged_child_is_marked_and_the_sweep_goes_on(small_data, store):
 
 
 def test_an_interrupted_sweep_goes_on_in_its_own_run(small_data, store, monkeypatch):
-    log_record = tracking.log_record
+    log_record = log.log_record
     logged = []
 
     def stop_in_the_third(record, timestamp):
@@ -113,14 +109,14 @@ def test_an_interrupted_sweep_goes_on_in_its_own_run(small_data, store, monkeypa
         log_record(record, timestamp)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tracking, "log_record", stop_in_the_third)
+        patch.setattr(log, "log_record", stop_in_the_third)
         with pytest.raises(Stopped):
             train(lr_sweep, sweep())
     states = ["KILLED", "FINISHED", "FINISHED", "KILLED"]
-    before = runs(store)
+    before = stored_runs(store)
     assert [run.info.status for run in before] == states
     train(lr_sweep, sweep())
-    parent, *children = runs(store)
+    parent, *children = stored_runs(store)
     assert [run.info.run_id for run in (parent, *children)][:4] == [r.info.run_id for r in before]
     assert rates_of(children) == ["1.0", "0.5", "0.1", "0.05", "0.01"]
     assert all(run.info.status == "FINISHED" for run in (parent, *children))
@@ -133,17 +129,17 @@ def test_an_interrupted_sweep_goes_on_in_its_own_run(small_data, store, monkeypa
 
 def test_a_sweep_takes_what_another_has_finished(small_data, store):
     train(mlp_numpy, NumpyOptions(epochs=1, lr=0.5))
-    (done,) = runs(store)
+    (done,) = stored_runs(store)
     train(lr_sweep, sweep())
     parent = newest(store, "lr_sweep")
     assert parent.data.tags["reused_runs"] == done.info.run_id
-    assert len(runs(store)) == 6
+    assert len(stored_runs(store)) == 6
     table = pd.read_csv(artifacts(store, parent.info.run_id) / "summary.csv")
     assert dict(zip(table["learning_rate"], table["run_ids"], strict=True))[0.5] == done.info.run_id
     train(lr_sweep, sweep(resume=False))
     again = newest(store, "lr_sweep")
     assert "reused_runs" not in again.data.tags
-    assert len(tracking.children(again.info.run_id)) == 5
+    assert len(find.children(again.info.run_id)) == 5
 
 
 def test_a_training_is_run_again_if_anything_that_decides_it_differs(small_data, monkeypatch):
@@ -152,10 +148,10 @@ def test_a_training_is_run_again_if_anything_that_decides_it_differs(small_data,
     assert training_digest(config) == digest
     for change in ({"seed": 2}, {"epochs": 3}, {"dtype": "float64"}, {"subset": 100}):
         assert training_digest(dataclasses.replace(config, **change)) != digest
-    spec = data.SPECS["mnist"]
+    spec = specs.SPECS["mnist"]
     other = dataclasses.replace(spec, sha256=spec.sha256 | {"test_labels": "0" * 64})
     with monkeypatch.context() as patch:
-        patch.setitem(data.SPECS, "mnist", other)
+        patch.setitem(specs.SPECS, "mnist", other)
         assert training_digest(config) != digest
 
 
@@ -182,10 +178,10 @@ def test_a_training_is_run_again_if_the_code_that_trains_was_edited(module, tmp_
 def test_a_deleted_run_is_not_used_again(small_data, store):
     (config,) = mlp_numpy(NumpyOptions(epochs=1))
     train(mlp_numpy, NumpyOptions(epochs=1))
-    (done,) = runs(store)
-    assert tracking.finished_training(config) == done.info.run_id
+    (done,) = stored_runs(store)
+    assert find.finished_training(config) == done.info.run_id
     store.delete_run(done.info.run_id)
-    assert tracking.finished_training(config) is None
+    assert find.finished_training(config) is None
 
 
 def test_two_devices_are_children_with_the_same_history(small_data, store):
@@ -193,7 +189,7 @@ def test_two_devices_are_children_with_the_same_history(small_data, store):
     options = DevicesOptions(devices="cpu", epochs=2)
     (config,) = cpu_vs_gpu(options)
     launch("cpu_vs_gpu", [config, dataclasses.replace(config, device_type="cpu:0")], options)
-    parent, *children = runs(store)
+    parent, *children = stored_runs(store)
     assert [c.data.params["device_type"] for c in children] == ["cpu", "cpu:0"]
     histories = [
         [point.value for point in store.get_metric_history(c.info.run_id, "test_loss")]
@@ -210,7 +206,7 @@ def test_two_devices_are_children_with_the_same_history(small_data, store):
 
 def test_one_device_is_a_child_too(small_data, store):
     train(cpu_vs_gpu, DevicesOptions(devices="cpu", epochs=1))
-    parent, child = runs(store)
+    parent, child = stored_runs(store)
     assert parent.data.tags["recipe"] == "cpu_vs_gpu"
     assert child.data.tags["recipe"] == "mlp_torch"
 
@@ -218,7 +214,7 @@ def test_one_device_is_a_child_too(small_data, store):
 def test_mlflow_run_lr_sweep(store, environment):
     result = call(mlflow_command("lr_sweep", epochs=1, seeds="1,2", subset=100))
     assert result.returncode == 0, result.stderr
-    parent, *children = runs(store)
+    parent, *children = stored_runs(store)
     assert parent.data.params["seeds"] == "1,2"
     assert parent.info.status == "FINISHED"
     assert len(children) == 12
@@ -241,4 +237,4 @@ def test_cpu_vs_gpu_without_a_gpu_says_so(environment, store):
     assert result.stderr == (
         "eml: devices=cpu,cuda: PyTorch finds no GPU here; give cpu for the CPU alone\n"
     )
-    assert not runs(store)
+    assert not stored_runs(store)

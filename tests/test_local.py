@@ -10,14 +10,14 @@ import threading
 import mlflow
 import psutil
 import pytest
-from conftest import call, eml_command, runs, train
+from conftest import call, eml_command, stored_runs, train
 
-from eml import tracking
+from eml.commands.launch import LaunchError, launcher_of
 from eml.config import ConfigError
-from eml.data import load
-from eml.history import Selection, load_history
-from eml.launch import LaunchError, launcher_of
-from eml.local import Workers, cores
+from eml.data.datasets import load
+from eml.hardware import cores
+from eml.launchers.base import Ended, Probe, Task
+from eml.launchers.local import Workers
 from eml.recipes import (
     NumpyOptions,
     PairOptions,
@@ -27,9 +27,11 @@ from eml.recipes import (
     mlp_numpy,
     mlp_torch,
 )
-from eml.tracked import Task
-from eml.tracking import log_dataset, run
-from eml.work import Ended, Probe
+from eml.tracking import log
+from eml.tracking.history import load_history
+from eml.tracking.log import log_dataset
+from eml.tracking.runs import run
+from eml.tracking.selection import Selection
 
 LRS = "1,0.5,0.1,0.05,0.01"
 
@@ -64,7 +66,7 @@ def test_a_training_that_fails_takes_no_other_along(small_data, store, environme
         ended = workers.run([good[0], bad, *good[1:]])
     assert [ended[one] for one in good] == [Ended()] * 3
     assert "float31" in ended[bad].reason
-    states = [one.info.status for one in runs(store) if "training_digest" in one.data.tags]
+    states = [one.info.status for one in stored_runs(store) if "training_digest" in one.data.tags]
     assert sorted(states) == ["FAILED", *["FINISHED"] * 3]
 
 
@@ -76,7 +78,7 @@ def test_a_killed_worker_takes_no_other_along(small_data, store, environment):
         def kill_the_first():
             """When its training has logged an epoch."""
             while not done.is_set():
-                for one in runs(store):
+                for one in stored_runs(store):
                     if (
                         one.data.params.get("epochs") == "100000"
                         and "wall_seconds" in one.data.metrics
@@ -93,7 +95,7 @@ def test_a_killed_worker_takes_no_other_along(small_data, store, environment):
         killer.join()
     assert ended.pop(endless) == Ended("its worker was ended by SIGKILL")
     assert list(ended.values()) == [Ended()] * 3
-    (killed,) = [one for one in runs(store) if one.data.params.get("epochs") == "100000"]
+    (killed,) = [one for one in stored_runs(store) if one.data.params.get("epochs") == "100000"]
     assert killed.info.status == "FAILED"
     assert killed.data.tags["error"] == "its worker was ended by SIGKILL"
 
@@ -101,7 +103,7 @@ def test_a_killed_worker_takes_no_other_along(small_data, store, environment):
 def test_failed_trainings_are_named_when_the_others_are_done(
     small_data, store, monkeypatch, capsys
 ):
-    log_result = tracking.log_result
+    log_result = log.log_result
     ended = []
 
     def fail_at_the_second(records):
@@ -110,10 +112,10 @@ def test_failed_trainings_are_named_when_the_others_are_done(
             raise ValueError("no luck")
         log_result(records)
 
-    monkeypatch.setattr(tracking, "log_result", fail_at_the_second)
+    monkeypatch.setattr(log, "log_result", fail_at_the_second)
     with pytest.raises(LaunchError, match=r"1 of 5 .* mlp_numpy sgd lr=0.5 seed=1: .*no luck"):
         train(lr_sweep, SweepOptions(epochs=1, lrs=LRS))
-    parent, *children = runs(store)
+    parent, *children = stored_runs(store)
     assert parent.info.status == "FAILED"
     assert [c.info.status for c in children] == ["FINISHED", "FAILED", *["FINISHED"] * 3]
     assert "learning rate 0.05" in capsys.readouterr().out
@@ -123,7 +125,7 @@ def test_a_sweep_of_failures_only(small_data, store, monkeypatch):
     def fail(_):
         raise ValueError("no luck")
 
-    monkeypatch.setattr(tracking, "log_result", fail)
+    monkeypatch.setattr(log, "log_result", fail)
     with pytest.raises(LaunchError, match="5 of 5 trainings failed"):
         train(lr_sweep, SweepOptions(epochs=1, lrs=LRS))
 
@@ -145,7 +147,7 @@ def test_ctrl_c_ends_all(store, environment):
         assert process.returncode == 130
     _, alive = psutil.wait_procs(below, timeout=60)
     assert not alive
-    assert [one.info.status for one in runs(store)] == ["KILLED"] * 3
+    assert [one.info.status for one in stored_runs(store)] == ["KILLED"] * 3
 
 
 def test_workers_end_with_the_process_that_launched_them(store, environment):
@@ -169,7 +171,7 @@ def test_probes_are_timed(small_data, store, environment):
     for probe in probes:
         cost = ended[probe].cost
         assert 0 < cost.evaluate_image < cost.train_image < 0.1
-    assert runs(store) == []
+    assert stored_runs(store) == []
 
 
 @pytest.mark.parametrize(
@@ -183,7 +185,7 @@ def test_probes_are_timed(small_data, store, environment):
 def test_bad_ways_to_launch(arguments, message, store, environment):
     result = call(eml_command("lr_sweep", *arguments))
     assert (result.returncode, result.stderr) == (2, f"eml: {message}\n")
-    assert runs(store) == []
+    assert stored_runs(store) == []
 
 
 @pytest.mark.parametrize(("gpus", "share"), [(0, False), (1, False), (1, True), (2, False)])

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch.nn import functional
 
-from eml import numpy_mlp
-from eml.data import load
-from eml.gradient_check import TOLERANCE, check_gradients, relative_errors
-from eml.numpy_mlp import MLP, NumpyLearner, Sigmoid, Softmax, initial_weights
+from eml.data.datasets import load
+from eml.models import numpy_mlp
+from eml.models.gradient_check import TOLERANCE, check_gradients, relative_errors
+from eml.models.numpy_mlp import MLP, NumpyLearner, Sigmoid, Softmax, initial_weights
+from eml.models.torch_learner import TorchLearner
 from eml.recipes import NumpyOptions, TwinOptions, mlp_numpy, mlp_torch
-from eml.torch_learner import TorchLearner
-from eml.train import order_of
+from eml.seeds import order_of
 
 SIZES = (7, 6, 5, 10)
 

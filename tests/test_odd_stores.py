@@ -12,12 +12,14 @@ import pytest
 from matplotlib.figure import Figure
 from mlflow.entities import Metric, Param, RunTag
 
-from eml.compare import curves, summary
+from eml.analysis.curves import curves
+from eml.analysis.figures import losses, over, sensitivity
+from eml.analysis.report import FIGURES, write_report
+from eml.analysis.summary import summary
 from eml.config import Config
-from eml.figures import losses, over, sensitivity
-from eml.history import METRICS, Selection, SelectionError, load_history
 from eml.recipes import TwinOptions, mlp_torch
-from eml.report import FIGURES, write_report
+from eml.tracking.history import METRICS, load_history
+from eml.tracking.selection import Selection, SelectionError
 
 INFINITY = math.inf
 BY_EPOCH = [metric for metric in METRICS if not metric.startswith("validation")]

@@ -10,18 +10,21 @@ from dataclasses import replace
 import mlflow
 import pandas as pd
 import pytest
-from conftest import call, eml_command, mlflow_command, runs, train
+from conftest import call, eml_command, mlflow_command, stored_runs, train
 
-from eml import estimate, plan, tracking
-from eml.compare_options import CompareOptions
-from eml.comparison import compare
+from eml import text
+from eml.analysis.options import CompareOptions
+from eml.commands.compare import compare
+from eml.commands.launch import LaunchError
 from eml.errors import UserError
-from eml.estimate import Cost, makespan
-from eml.history import Selection, load_history
-from eml.launch import LaunchError
-from eml.plan import expected_survivors, kind, search_plan
 from eml.recipes import CNNOptions, SearchOptions, cifar_cnn, optimizers
-from eml.standing import State
+from eml.sweeps.plan import expected_survivors, search_plan
+from eml.sweeps.status import State
+from eml.tracking import find, log
+from eml.tracking.history import load_history
+from eml.tracking.selection import Selection
+from eml.training import cost
+from eml.training.cost import Cost, kind_of, makespan
 
 SMALL = {
     "optimizers": "sgd,adam",
@@ -35,7 +38,7 @@ SMALL = {
 
 @pytest.fixture
 def quick_probes(monkeypatch):
-    monkeypatch.setattr(estimate, "PROBE_SECONDS", 0.05)
+    monkeypatch.setattr(cost, "PROBE_SECONDS", 0.05)
 
 
 def options(**changes) -> SearchOptions:
@@ -49,7 +52,7 @@ def arguments(**changes) -> list[str]:
 
 def results(store) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The summary of the newest comparison of optimizers, and its grid; but for ids and times."""
-    (parent,) = [r for r in runs(store) if r.data.tags.get("recipe") == "optimizers"][-1:]
+    (parent,) = [r for r in stored_runs(store) if r.data.tags.get("recipe") == "optimizers"][-1:]
     folder = store.download_artifacts(parent.info.run_id, "")
     summary = pd.read_csv(f"{folder}/summary.csv").drop(columns="run_ids")
     grid = pd.read_csv(f"{folder}/grid/grid.csv").drop(columns="run_id")
@@ -58,7 +61,7 @@ def results(store) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def test_the_protocol(small_data, store, quick_probes, capsys):
     train(optimizers, options())
-    parent, *children = runs(store)
+    parent, *children = stored_runs(store)
     assert parent.info.status == "FINISHED"
     on_validation = [c for c in children if c.data.params["validation"] != "0"]
     winners = [c for c in children if c.data.params["validation"] == "0"]
@@ -116,7 +119,7 @@ def test_compare_draws_the_winners_only(small_data, store, quick_probes):
 def test_compare_of_the_grid_alone_draws_validation_accuracies(small_data, store, quick_probes):
     train(optimizers, options(epochs=1, extend=0))
     compare(CompareOptions(filter="params.validation != '0'", x="epoch"))
-    (run,) = [run for run in runs(store) if run.data.tags["recipe"] == "compare"]
+    (run,) = [run for run in stored_runs(store) if run.data.tags["recipe"] == "compare"]
     names = {file.path for file in store.list_artifacts(run.info.run_id)}
     assert {"validation_accuracy_over_epoch.png", "validation_loss_over_epoch.png"} <= names
     with pytest.raises(UserError, match="metric=validation_loss: none of these runs has it"):
@@ -125,10 +128,10 @@ def test_compare_of_the_grid_alone_draws_validation_accuracies(small_data, store
 
 def test_a_second_time_nothing_is_trained(small_data, store, quick_probes):
     train(optimizers, options())
-    before = {run.info.run_id for run in runs(store)}
+    before = {run.info.run_id for run in stored_runs(store)}
     first = results(store)
     train(optimizers, options())
-    new = [run for run in runs(store) if run.info.run_id not in before]
+    new = [run for run in stored_runs(store) if run.info.run_id not in before]
     assert [run.data.tags["recipe"] for run in new] == ["optimizers"]
     for one, other in zip(first, results(store), strict=True):
         pd.testing.assert_frame_equal(one, other)
@@ -136,7 +139,7 @@ def test_a_second_time_nothing_is_trained(small_data, store, quick_probes):
 
 def test_what_was_finished_before_decides_nothing(small_data, store, quick_probes):
     train(optimizers, options(prune="none", extend=0))
-    finished = {run.info.run_id for run in runs(store)}
+    finished = {run.info.run_id for run in stored_runs(store)}
     train(optimizers, options(extend=0))
     assert all(store.get_run(run_id).info.status == "FINISHED" for run_id in finished)
     first = results(store)
@@ -151,7 +154,7 @@ def test_what_was_finished_before_decides_nothing(small_data, store, quick_probe
 def test_a_training_that_fails_on_a_later_rung_is_no_candidate(
     small_data, store, quick_probes, monkeypatch
 ):
-    log_record = tracking.log_record
+    log_record = log.log_record
 
     def fail_at_the_last_epoch(record, timestamp):
         if record.validation_loss is not None and record.epoch == 4:
@@ -161,7 +164,7 @@ def test_a_training_that_fails_on_a_later_rung_is_no_candidate(
         log_record(record, timestamp)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tracking, "log_record", fail_at_the_last_epoch)
+        patch.setattr(log, "log_record", fail_at_the_last_epoch)
         with pytest.raises(LaunchError, match=r"cifar_cnn adam lr=0.001 .*: ValueError: no luck"):
             train(optimizers, options(optimizers="adam", prune="halving", extend=0))
     _, grid = results(store)
@@ -174,7 +177,7 @@ def test_a_training_that_fails_on_a_later_rung_is_no_candidate(
 
 def test_a_second_search_leaves_the_first_as_it_is(small_data, store, quick_probes):
     train(optimizers, options(extend=0))
-    first = {run.info.run_id: run.data.tags for run in runs(store)}
+    first = {run.info.run_id: run.data.tags for run in stored_runs(store)}
     train(optimizers, options(extend=0, seeds="1,2,3"))
     for run_id, tags in first.items():
         assert store.get_run(run_id).data.tags == tags
@@ -208,10 +211,10 @@ def test_a_winner_trained_before_is_taken(small_data, store, quick_probes):
     )
     # 1e-9 learns nothing, so 0.1 wins, or ties with it as the first.
     train(optimizers, options(epochs=1, extend=0, lrs="0.1,1e-9", optimizers="sgd"))
-    (standalone, *_) = runs(store)
-    parent = next(r for r in runs(store) if r.data.tags["recipe"] == "optimizers")
+    (standalone, *_) = stored_runs(store)
+    parent = next(r for r in stored_runs(store) if r.data.tags["recipe"] == "optimizers")
     assert standalone.info.run_id in parent.data.tags["reused_runs"]
-    finals = [r for r in runs(store) if r.data.params.get("validation") == "0"]
+    finals = [r for r in stored_runs(store) if r.data.params.get("validation") == "0"]
     assert len({(r.data.params["learning_rate"], r.data.params["seed"]) for r in finals}) == len(
         finals
     )
@@ -231,9 +234,9 @@ def test_killed_at_random_it_ends_with_the_same_table(store, environment, tmp_pa
             os.killpg(process.pid, signal.SIGKILL)
     result = call(command)
     assert result.returncode == 0, result.stderr
-    parents = [r for r in runs(store) if r.data.tags.get("recipe") == "optimizers"]
+    parents = [r for r in stored_runs(store) if r.data.tags.get("recipe") == "optimizers"]
     assert [p.info.status for p in parents] == ["FINISHED"]
-    made = tracking.children(parents[0].info.run_id)
+    made = find.children(parents[0].info.run_id)
     for run_id in (found.run_id for found in made.values()):
         run = store.get_run(run_id)
         assert run.info.status in ("FINISHED", "KILLED")
@@ -248,19 +251,19 @@ def test_killed_at_random_it_ends_with_the_same_table(store, environment, tmp_pa
 
 def test_plan_shows_what_is_done_and_trains_nothing(store, environment, small_data):
     train(optimizers, options(epochs=1, extend=0, optimizers="sgd"))
-    before = len(runs(store))
+    before = len(stored_runs(store))
     result = call(eml_command("plan", "optimizers", *arguments(epochs=1, extend=0)))
     assert result.returncode == 0, result.stderr
     assert len(re.findall(r"cifar_cnn sgd .*: done, run \w{32}", result.stdout)) == 3
     assert len(re.findall(r"cifar_cnn adam .*: 1 epochs to do", result.stdout)) == 3
     assert "6 trainings on the grid and 4 of winners: about" in result.stdout
-    assert len(runs(store)) == before
+    assert len(stored_runs(store)) == before
 
 
 def test_dry_run_of_mlflow_run_is_one_run(store, environment):
     result = call(mlflow_command("optimizers", dry_run="true", **SMALL))
     assert result.returncode == 0, result.stderr
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "plan of optimizers"
     assert "6 trainings on the grid" in run.data.tags["mlflow.note.content"]
@@ -270,14 +273,14 @@ def test_a_plan_finds_a_mistake_before_any_training(small_data, store, monkeypat
     def broken(config):
         raise ValueError("no such kernel")
 
-    monkeypatch.setattr("eml.work.probe", broken)
+    monkeypatch.setattr("eml.launchers.base.probe", broken)
     with pytest.raises(UserError, match=r"cifar_cnn sgd .*: ValueError: no such kernel"):
         train(optimizers, options(dry_run=True))
-    assert runs(store) == []
+    assert stored_runs(store) == []
 
 
 def costs_of(grid, seconds_an_image: float) -> dict:
-    return {kind(config): Cost(0, seconds_an_image, 0) for config in grid}
+    return {kind_of(config): Cost(0, seconds_an_image, 0) for config in grid}
 
 
 def test_the_budget_leaves_out_steps_then_seeds(small_data, store):
@@ -309,7 +312,7 @@ def test_the_budget_leaves_out_steps_then_seeds(small_data, store):
 def test_a_budget_that_is_used_up_leaves_out_seeds(small_data, store, quick_probes, monkeypatch):
     # The plan fits; then everything takes ten times as long.
     clock = iter(range(0, 10**9, 300))
-    monkeypatch.setattr("eml.optimizers.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("eml.sweeps.compare_optimizers.perf_counter", lambda: next(clock))
     train(optimizers, options(budget_minutes=9, epochs=1))
     summary, _ = results(store)
     assert summary["n"].tolist() == [1, 1]
@@ -322,7 +325,7 @@ def test_expected_seconds_of_a_plan(small_data, store):
     images = 6 * 90 + 4 * 100
     trainings, epochs = 10, 10 * 4
     expected = 0.1 * images * 4
-    expected += trainings * estimate.SECONDS_A_TRAINING + epochs * estimate.SECONDS_AN_EPOCH
+    expected += trainings * cost.SECONDS_A_TRAINING + epochs * cost.SECONDS_AN_EPOCH
     assert whole.expected == pytest.approx(expected)
 
 
@@ -348,7 +351,7 @@ def test_expected_survivors_against_all_orders():
 
 
 def test_durations_for_people():
-    assert [plan.duration(s) for s in (5, 89, 95, 3599, 7260)] == [
+    assert [text.duration(s) for s in (5, 89, 95, 3599, 7260)] == [
         "5 s",
         "89 s",
         "2 min",

@@ -13,9 +13,9 @@ from conftest import call, eml_command, train
 from servers import Proxy, mlflow_server
 from test_resume import assert_whole
 
-from eml import calls, tracking
-from eml.calls import StoreAwayError, StoreError
 from eml.recipes import NumpyOptions, SweepOptions, lr_sweep, mlp_numpy
+from eml.tracking import calls, log, runs
+from eml.tracking.calls import StoreAwayError, StoreError
 
 PASSWORD = "geh/eim"
 SMALL = ["mlp_numpy", "--subset", "100", "--batch_size", "10"]
@@ -122,7 +122,7 @@ def test_a_server_that_stays_away_ends_the_training_in_a_line(
     small_data, proxy, client, monkeypatch, capsys
 ):
     monkeypatch.setattr(calls, "PATIENCE", 0.1)
-    log_record = tracking.log_record
+    log_record = log.log_record
 
     def away(record, timestamp):
         if record.epoch == 2:
@@ -130,7 +130,7 @@ def test_a_server_that_stays_away_ends_the_training_in_a_line(
         log_record(record, timestamp)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tracking, "log_record", away)
+        patch.setattr(log, "log_record", away)
         with pytest.raises(StoreAwayError, match="does not answer") as raised:
             train(mlp_numpy, NumpyOptions(epochs=3))
     assert raised.value.exit_code == 1
@@ -150,7 +150,7 @@ def test_a_server_that_stays_away_ends_a_sweep_at_its_first_training(
     monkeypatch.setattr(calls, "PATIENCE", 0.1)
     options = SweepOptions(epochs=1, lrs="1,0.5,0.1,0.05,0.01")
     with monkeypatch.context() as patch:
-        patch.setattr(tracking, "log_result", lambda _: setattr(proxy, "behave", "drop"))
+        patch.setattr(log, "log_result", lambda _: setattr(proxy, "behave", "drop"))
         with pytest.raises(StoreAwayError):
             train(lr_sweep, options)
     assert [one.info.status for one in served(client)] == ["RUNNING"] * 2
@@ -164,9 +164,9 @@ def test_a_run_that_cannot_be_closed_is_off_the_stack_of_mlflow(proxy, client, m
     monkeypatch.setattr(calls, "PATIENCE", 0.1)
 
     def paused():
-        with tracking.run("r", "d", {}):
+        with runs.run("r", "d", {}):
             proxy.behave = "drop"
-            raise tracking.Paused(1)
+            raise runs.Paused(1)
 
     with pytest.raises(StoreAwayError):
         paused()

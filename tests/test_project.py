@@ -10,9 +10,9 @@ import tomllib
 
 import pytest
 import yaml
-from conftest import ROOT, call, eml_command, mlflow_command, runs
+from conftest import ROOT, call, eml_command, mlflow_command, stored_runs
 
-from eml.compare_options import CompareOptions
+from eml.analysis.options import CompareOptions
 from eml.config import OPTIMIZERS
 from eml.recipes import RECIPES
 
@@ -67,16 +67,12 @@ def test_every_optimizer_exists_in_torch():
 @pytest.mark.parametrize(
     ("modules", "forbidden"),
     [
-        (
-            "train numpy_mlp torch_learner recipes data learner gradients identity",
-            "mlflow",
-        ),
-        ("tracking launch cli recipes data train numpy_mlp gradients report", "torch"),
-        ("cli recipes data", "mlflow"),
-        ("comparison history compare figures report", "torch"),
-        ("compare figures fairness report", "mlflow"),
-        ("compare figures fairness report", "eml.train"),
-        ("numpy_mlp", "scipy"),  # NumPy alone
+        ("cli recipes training.loop training.checkpoints models.torch_learner", "mlflow"),
+        ("cli commands.launch tracking.runs recipes training.loop analysis.report", "torch"),
+        ("commands.compare tracking.history analysis.report", "torch"),
+        ("analysis.summary analysis.figures analysis.fairness analysis.report", "mlflow"),
+        ("analysis.summary analysis.figures analysis.fairness analysis.report", "eml.training"),
+        ("models.numpy_mlp", "scipy"),  # NumPy alone
     ],
 )
 def test_import_directions(modules, forbidden):
@@ -111,7 +107,7 @@ def test_a_command_loads_what_it_needs_alone(command, unneeded, small_data, stor
 def test_mlflow_run_main_trains_each_recipe_as_a_child(store, environment, tmp_path):
     result = call(mlflow_command("main", epochs=1, subset=100))
     assert result.returncode == 0, result.stderr
-    parent, *children = runs(store)
+    parent, *children = stored_runs(store)
     assert parent.info.status == "FINISHED"
     assert [c.data.params["recipe"] for c in children] == [
         "mlp_numpy",
@@ -134,7 +130,7 @@ def test_mlflow_run_main_trains_each_recipe_as_a_child(store, environment, tmp_p
 def test_mlflow_run_writes_into_its_own_run(entry_point, parameters, name, store, environment):
     result = call(mlflow_command(entry_point, epochs=1, **parameters))
     assert result.returncode == 0, result.stderr
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == name
     assert float(run.data.params["learning_rate"]) == float(parameters["lr"])
@@ -154,7 +150,7 @@ def test_mlflow_run_with_a_bad_value_fails_with_its_line(parameters, message, st
     result = call(mlflow_command("cifar_cnn", **parameters))
     assert result.returncode != 0
     assert f"eml: {message}" in result.stderr
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     assert run.info.status == "FAILED"
     assert run.data.tags["error"].startswith(message)
 
@@ -171,6 +167,6 @@ def test_mlflow_run_runs_the_code_of_its_own_directory(store, environment, tmp_p
     monkeypatch.delenv("EML_TEST_SPECS")
     result = call(mlflow_command("cifar_cnn", project=clone, epochs=0))
     assert "eml:" not in result.stderr
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     assert run.info.status == "FAILED"
     assert "error" not in run.data.tags

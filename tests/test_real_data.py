@@ -1,14 +1,14 @@
 """`mlflow run` on the real images: it learns, it does not only end."""
 
 import pytest
-from conftest import call, mlflow_command, runs
+from conftest import call, mlflow_command, stored_runs
 
-from eml import data
+from eml.data import cache, datasets, specs
 from eml.errors import UserError
-from eml.numpy_mlp import NumpyLearner
+from eml.models.numpy_mlp import NumpyLearner
+from eml.models.torch_learner import TorchLearner
 from eml.recipes import NumpyOptions, TwinOptions, mlp_numpy, mlp_torch
-from eml.torch_learner import TorchLearner
-from eml.train import order_of
+from eml.seeds import order_of
 
 pytestmark = pytest.mark.real_data
 
@@ -16,15 +16,15 @@ pytestmark = pytest.mark.real_data
 @pytest.fixture(scope="module")
 def real_data():
     """Both datasets in the cache, or a skip with the reason why they cannot be had."""
-    for name in data.SPECS:
+    for name in specs.SPECS:
         try:
-            data.fetch(name)
+            cache.fetch(name)
         except UserError as error:
             pytest.skip(f"real data cannot be had: {error}")
 
 
 def test_the_twins_agree_at_every_step_of_an_epoch(real_data):
-    dataset = data.load("mnist")
+    dataset = datasets.load("mnist")
     learners = [
         NumpyLearner(mlp_numpy(NumpyOptions(dtype="float64"))[0], dataset),
         TorchLearner(mlp_torch(TwinOptions(dtype="float64", device="cpu"))[0], dataset),
@@ -46,7 +46,7 @@ def test_the_twins_agree_at_every_step_of_an_epoch(real_data):
 def test_it_learns(entry_point, parameters, accuracy, real_data, store, on_path):
     result = call(mlflow_command(entry_point, **parameters))
     assert result.returncode == 0, result.stderr
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     losses = [p.value for p in store.get_metric_history(run.info.run_id, "train_loss")]
     assert losses == sorted(losses, reverse=True)
     assert len(losses) == 5

@@ -7,20 +7,20 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import call, eml_command, runs, train
+from conftest import call, eml_command, stored_runs, train
 from test_resume import assert_whole, killed_at_random
 
-from eml import tracking
-from eml.checkpoints import Checkpoint, Place, new_place
-from eml.reaping import end_dead
 from eml.recipes import NumpyOptions, SweepOptions, lr_sweep, mlp_numpy
+from eml.tracking import log
+from eml.tracking.reap import end_dead
+from eml.training.checkpoints import Checkpoint, Place, new_place
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 
 
 def killed(recipe, options, monkeypatch) -> None:
     """Train in a child process, which is killed once it has logged its second epoch."""
-    log_record = tracking.log_record
+    log_record = log.log_record
 
     def kill(record, timestamp):
         log_record(record, timestamp)
@@ -28,7 +28,7 @@ def killed(recipe, options, monkeypatch) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tracking, "log_record", kill)
+        patch.setattr(log, "log_record", kill)
         assert not killed_at_random(lambda: train(recipe, options), 60)
 
 
@@ -37,15 +37,15 @@ def test_any_command_ends_what_is_dead_and_the_same_one_goes_on(
 ):
     options = NumpyOptions(epochs=3)
     killed(mlp_numpy, options, monkeypatch)
-    (dead,) = runs(store)
+    (dead,) = stored_runs(store)
     assert dead.info.status == "RUNNING"
     result = call(eml_command("compare", "--recipe", "mlp_numpy"))
     assert f"run {dead.info.run_id}: its process is gone, so it is KILLED now" in result.stdout
-    (dead,) = runs(store)
+    (dead,) = stored_runs(store)
     assert dead.info.status == "KILLED"
     assert dead.data.tags["stopped"].startswith("its process is gone, noticed at 20")
     train(mlp_numpy, options)
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     assert (run.info.run_id, run.info.status) == (dead.info.run_id, "FINISHED")
     assert "stopped" not in run.data.tags
     assert_whole(store, run.info.run_id, 3)
@@ -53,15 +53,15 @@ def test_any_command_ends_what_is_dead_and_the_same_one_goes_on(
 
 def test_a_dead_sweep_is_ended_with_its_training(small_data, store, monkeypatch):
     killed(lr_sweep, SweepOptions(epochs=2, lrs="1,0.5,0.1,0.05,0.01"), monkeypatch)
-    assert [run.info.status for run in runs(store)] == ["RUNNING"] * 2
-    assert {run.run_id for run in end_dead()} == {run.info.run_id for run in runs(store)}
-    assert [run.info.status for run in runs(store)] == ["KILLED"] * 2
+    assert [run.info.status for run in stored_runs(store)] == ["RUNNING"] * 2
+    assert {run.run_id for run in end_dead()} == {run.info.run_id for run in stored_runs(store)}
+    assert [run.info.status for run in stored_runs(store)] == ["KILLED"] * 2
 
 
 def test_what_lives_or_is_not_here_is_left(small_data, store, monkeypatch):
     """Its process holds the lock; a job of Slurm has it; its checkpoint is on another machine."""
     killed(mlp_numpy, NumpyOptions(epochs=3), monkeypatch)
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     place = Place(run.data.tags["training_digest"], run.data.tags["checkpoint"])
     assert place.hold()
     assert end_dead() == []
@@ -91,7 +91,7 @@ def test_reap_says_what_it_found(small_data, store, environment, monkeypatch):
     result = call(eml_command("reap"))
     assert (result.returncode, result.stdout) == (0, "no run is RUNNING\n")
     killed(mlp_numpy, NumpyOptions(epochs=3), monkeypatch)
-    (dead,) = runs(store)
+    (dead,) = stored_runs(store)
     experiment = dead.info.experiment_id
     # As a bare `mlflow run` leaves it where there is no conda.
     left = store.create_run(
@@ -126,7 +126,7 @@ def test_reap_says_what_it_found(small_data, store, environment, monkeypatch):
 
 def test_reap_ends_nothing_that_lives(small_data, store, environment, monkeypatch):
     killed(mlp_numpy, NumpyOptions(epochs=3), monkeypatch)
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     place = Place(run.data.tags["training_digest"], run.data.tags["checkpoint"])
     assert place.hold()
     result = call(eml_command("reap", run.info.run_id))

@@ -11,13 +11,12 @@ import time
 import mlflow
 import numpy as np
 import pytest
-from conftest import call, mlflow_command, runs, train
+from conftest import call, mlflow_command, stored_runs, train
 
-from eml import checkpoints, tracked, tracking
-from eml.checkpoints import Checkpoint, Place
 from eml.config import DTYPES, OPTIMIZERS
-from eml.history import METRICS, Selection, load_history
-from eml.identity import training_digest
+from eml.interrupts import SIGNALS, Stopped, raise_on_signals
+from eml.launchers import worker
+from eml.launchers.base import Task
 from eml.recipes import (
     CNNOptions,
     DevicesOptions,
@@ -30,9 +29,13 @@ from eml.recipes import (
     mlp_numpy,
     mlp_torch,
 )
-from eml.stopping import SIGNALS, Stopped, raise_on_signals
-from eml.tracked import Task
-from eml.train import Training, load_for
+from eml.tracking import find, log, runs
+from eml.tracking.digests import training_digest
+from eml.tracking.history import METRICS, load_history
+from eml.tracking.selection import Selection
+from eml.training import checkpoints
+from eml.training.checkpoints import Checkpoint, Place
+from eml.training.loop import Training, load_for
 
 SCORES = ["train_loss", "train_accuracy", "test_loss", "test_accuracy"]
 
@@ -125,7 +128,7 @@ def test_a_damaged_checkpoint_is_said_and_its_run_taken_over(
 ):
     (config,) = mlp_numpy(NumpyOptions(epochs=2))
     interrupt(monkeypatch, after=2, options=NumpyOptions(epochs=2))
-    (killed,) = runs(store)
+    (killed,) = stored_runs(store)
     Place(training_digest(config), killed.data.tags["checkpoint"]).file.write_bytes(
         b"no checkpoint"
     )
@@ -133,7 +136,7 @@ def test_a_damaged_checkpoint_is_said_and_its_run_taken_over(
     said = capsys.readouterr().out
     assert f"the checkpoint of run {killed.info.run_id} is damaged" in said
     assert f"run {killed.info.run_id} has 1 epochs that its checkpoint lacks" in said
-    killed, fresh = runs(store)
+    killed, fresh = stored_runs(store)
     assert killed.data.tags["continued_in"] == fresh.info.run_id
     assert_whole(store, fresh.info.run_id, 2)
     frame, left_out = load_history(Selection())
@@ -155,20 +158,20 @@ def test_without_checkpoints_no_epoch_is_logged_twice(small_data, store, monkeyp
             save(place, checkpoint)
 
         def killed(epochs=epochs):
-            log_record = tracking.log_record
+            log_record = log.log_record
 
             def kill(record, timestamp):
                 log_record(record, timestamp)
                 if record.epoch == 2:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-            tracking.log_record = kill
+            log.log_record = kill
             train(mlp_numpy, NumpyOptions(epochs=epochs))
 
         with monkeypatch.context() as patch:
             patch.setattr(Place, "save", full)
             assert not killed_at_random(killed, 60)
-        before, *_ = [r for r in runs(store) if r.info.status == "RUNNING"]
+        before, *_ = [r for r in stored_runs(store) if r.info.status == "RUNNING"]
         train(mlp_numpy, NumpyOptions(epochs=epochs))
         fresh = store.get_run(store.get_run(before.info.run_id).data.tags["continued_in"])
         assert_whole(store, fresh.info.run_id, epochs)
@@ -179,7 +182,7 @@ def test_without_checkpoints_no_epoch_is_logged_twice(small_data, store, monkeyp
 
 def stop_when(monkeypatch, condition, action) -> None:
     """Do it, and stop before a record is logged that meets the condition."""
-    log_record = tracking.log_record
+    log_record = log.log_record
 
     def stop(record, timestamp):
         if condition(record):
@@ -187,7 +190,7 @@ def stop_when(monkeypatch, condition, action) -> None:
         log_record(record, timestamp)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tracking, "log_record", stop)
+        patch.setattr(log, "log_record", stop)
         with pytest.raises(Stopped):
             action()
 
@@ -202,17 +205,17 @@ def interrupt(monkeypatch, after: int, options: NumpyOptions) -> None:
 def test_eml_goes_on_in_the_interrupted_run(small_data, store, monkeypatch):
     options = NumpyOptions(epochs=3)
     interrupt(monkeypatch, after=3, options=options)
-    (killed,) = runs(store)
+    (killed,) = stored_runs(store)
     assert killed.info.status == "KILLED"
     train(mlp_numpy, options)
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     assert run.info.run_id == killed.info.run_id
     assert run.info.status == "FINISHED"
     assert "stopped" not in run.data.tags
     assert len(run.inputs.dataset_inputs) == 1
     assert_whole(store, run.info.run_id, 3)
     train(mlp_numpy, dataclasses.replace(options, resume=False))
-    _, unbroken = runs(store)
+    _, unbroken = stored_runs(store)
     assert scores(store, run.info.run_id) == scores(store, unbroken.info.run_id)
 
 
@@ -220,18 +223,18 @@ def test_an_epoch_that_was_kept_but_not_logged_is_logged_before_the_next_pause(
     small_data, store, monkeypatch
 ):
     (config,) = mlp_numpy(NumpyOptions(epochs=4))
-    with tracking.run("parent", "", {}) as parent:
+    with runs.run("parent", "", {}) as parent:
         stop_when(
             monkeypatch,
             lambda record: record.epoch == 2,
-            lambda: tracked.train(Task(config=config, parent=parent)),
+            lambda: worker.train(Task(config=config, parent=parent)),
         )
-        (run,) = [run for run in runs(store) if run.info.run_id != parent]
+        (run,) = [run for run in stored_runs(store) if run.info.run_id != parent]
         assert_whole(store, run.info.run_id, 1)
-        tracked.train(Task(config=config, parent=parent, until=2))
+        worker.train(Task(config=config, parent=parent, until=2))
         assert store.get_run(run.info.run_id).info.status == "SCHEDULED"
         assert_whole(store, run.info.run_id, 2)
-        tracked.train(Task(config=config, parent=parent))
+        worker.train(Task(config=config, parent=parent))
     assert_whole(store, run.info.run_id, 4)
     assert store.get_run(run.info.run_id).info.status == "FINISHED"
 
@@ -246,7 +249,7 @@ def test_a_full_disk_costs_the_checkpoint_only(small_data, store, monkeypatch, c
 
     monkeypatch.setattr(Place, "save", full)
     train(mlp_numpy, NumpyOptions(epochs=1))
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     assert run.info.status == "FINISHED"
     assert "no checkpoint of epoch 1: no space left" in capsys.readouterr().out
 
@@ -254,12 +257,12 @@ def test_a_full_disk_costs_the_checkpoint_only(small_data, store, monkeypatch, c
 def test_two_at_once_do_not_share_a_checkpoint(small_data, store, monkeypatch):
     options = NumpyOptions(epochs=2)
     interrupt(monkeypatch, after=2, options=options)
-    (first,) = runs(store)
+    (first,) = stored_runs(store)
     (config,) = mlp_numpy(options)
     other = Place(training_digest(config), first.data.tags["checkpoint"])
     assert other.hold()  # as a process that is at it would
     train(mlp_numpy, options)
-    assert len(runs(store)) == 2
+    assert len(stored_runs(store)) == 2
     assert store.get_run(first.info.run_id).info.status == "KILLED"
     other.release()
 
@@ -267,10 +270,10 @@ def test_two_at_once_do_not_share_a_checkpoint(small_data, store, monkeypatch):
 def test_a_requeued_job_goes_on_in_the_run_that_it_was_given(small_data, store, monkeypatch):
     options = NumpyOptions(epochs=2)
     interrupt(monkeypatch, after=2, options=options)
-    (killed,) = runs(store)
+    (killed,) = stored_runs(store)
     monkeypatch.setenv("MLFLOW_RUN_ID", killed.info.run_id)
     train(mlp_numpy, options)
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     assert run.info.status == "FINISHED"
     assert_whole(store, run.info.run_id, 2)
     assert "MLFLOW_RUN_ID" not in os.environ
@@ -282,14 +285,14 @@ def test_what_nobody_took_up_for_a_month_is_deleted(small_data, store, monkeypat
     (file,) = checkpoints.directory().rglob("*.safetensors")
     os.utime(file, (1, 1))
     train(mlp_numpy, options)
-    assert len(runs(store)) == 2
+    assert len(stored_runs(store)) == 2
     assert not file.exists()
 
 
 def test_in_another_experiment_a_new_run_begins_with_a_copy(small_data, store, monkeypatch):
     options = NumpyOptions(epochs=2)
     interrupt(monkeypatch, after=2, options=options)
-    (killed,) = runs(store)
+    (killed,) = stored_runs(store)
     other = store.create_experiment("other", artifact_location=f"file://{os.getcwd()}/other")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "other")
     train(mlp_numpy, options)
@@ -305,9 +308,9 @@ def test_a_training_of_its_own_leaves_the_child_of_a_killed_sweep_as_it_is(
 ):
     options = SweepOptions(epochs=2, lrs="1,0.5,0.1,0.05,0.01")
     stop_when(monkeypatch, lambda record: record.epoch == 1, lambda: train(lr_sweep, options))
-    _, child = runs(store)
+    _, child = stored_runs(store)
     train(mlp_numpy, NumpyOptions(epochs=2, lr=1.0))
-    *_, own = runs(store)
+    *_, own = stored_runs(store)
     assert "mlflow.parentRunId" not in own.data.tags
     assert_whole(store, own.info.run_id, 2)
     assert load_history(Selection())[0]["run_id"].unique().tolist() == [own.info.run_id]
@@ -317,9 +320,9 @@ def test_a_training_of_its_own_leaves_the_child_of_a_killed_sweep_as_it_is(
 def test_times_compared_are_not_taken_from_elsewhere(small_data, store, monkeypatch):
     options = TwinOptions(epochs=2, device="cpu")
     stop_when(monkeypatch, lambda record: record.epoch == 1, lambda: train(mlp_torch, options))
-    (killed,) = runs(store)
+    (killed,) = stored_runs(store)
     train(cpu_vs_gpu, DevicesOptions(epochs=2, devices="cpu"))
-    child = runs(store)[-1]
+    child = stored_runs(store)[-1]
     assert_whole(store, child.info.run_id, 2)
     first = store.get_metric_history(killed.info.run_id, "test_loss")[0]
     assert store.get_metric_history(child.info.run_id, "test_loss")[0].timestamp > first.timestamp
@@ -330,19 +333,19 @@ def test_a_fresh_start_supersedes_what_was_interrupted(small_data, store, monkey
     interrupt(monkeypatch, after=2, options=options)
     train(mlp_numpy, dataclasses.replace(options, resume=False))
     train(mlp_numpy, options)
-    killed, *others = runs(store)
+    killed, *others = stored_runs(store)
     assert killed.info.status == "KILLED"
     assert len(others) == 2
     assert not list(checkpoints.directory().rglob("*.safetensors"))
 
 
 def test_what_the_times_depend_on_is_not_forgotten(small_data, store, monkeypatch):
-    monkeypatch.setattr("eml.numpy_mlp.cpu_name", lambda: "another CPU")
+    monkeypatch.setattr("eml.models.numpy_mlp.cpu_name", lambda: "another CPU")
     interrupt(monkeypatch, after=2, options=NumpyOptions(epochs=2))
-    monkeypatch.setattr("eml.numpy_mlp.cpu_name", lambda: "this CPU")
+    monkeypatch.setattr("eml.models.numpy_mlp.cpu_name", lambda: "this CPU")
     (config,) = mlp_numpy(NumpyOptions(epochs=2))
-    tracked.train(Task(config=config, at_once=2))
-    (run,) = runs(store)
+    worker.train(Task(config=config, at_once=2))
+    (run,) = stored_runs(store)
     assert run.data.tags["hardware"] == "another CPU, this CPU"
     assert run.data.tags["trainings_at_once"] == "1, 2"
 
@@ -350,7 +353,7 @@ def test_what_the_times_depend_on_is_not_forgotten(small_data, store, monkeypatc
 def test_a_signal_at_the_start_does_not_lose_what_is_taken_over(small_data, store, monkeypatch):
     options = NumpyOptions(epochs=2)
     interrupt(monkeypatch, after=2, options=options)
-    (killed,) = runs(store)
+    (killed,) = stored_runs(store)
     given = store.create_run(killed.info.experiment_id)
     monkeypatch.setenv("MLFLOW_RUN_ID", given.info.run_id)
     set_tags = mlflow.set_tags
@@ -377,7 +380,7 @@ def test_resume_false_begins_afresh(small_data, store, monkeypatch):
     options = NumpyOptions(epochs=2)
     interrupt(monkeypatch, after=2, options=options)
     train(mlp_numpy, dataclasses.replace(options, resume=False))
-    killed, fresh = runs(store)
+    killed, fresh = stored_runs(store)
     assert (killed.info.status, fresh.info.status) == ("KILLED", "FINISHED")
     assert_whole(store, fresh.info.run_id, 2)
 
@@ -386,9 +389,9 @@ def test_the_clock_does_not_hold_the_pause(small_data, store, monkeypatch):
     options = NumpyOptions(epochs=2)
     interrupt(monkeypatch, after=2, options=options)
     before = time.perf_counter()
-    monkeypatch.setattr("eml.train.perf_counter", lambda: time.perf_counter() + 1000)
+    monkeypatch.setattr("eml.training.loop.perf_counter", lambda: time.perf_counter() + 1000)
     train(mlp_numpy, options)
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     assert run.data.metrics["wall_seconds"] < 100 + time.perf_counter() - before
 
 
@@ -397,7 +400,7 @@ def test_mlflow_run_takes_over_the_history(small_data, store, environment, monke
     result = call(mlflow_command("mlp_numpy", epochs=3))
     assert result.returncode == 0, result.stderr
     assert "goes on after epoch 1" in result.stdout
-    killed, run = runs(store)
+    killed, run = stored_runs(store)
     assert killed.data.tags["continued_in"] == run.info.run_id
     assert run.data.tags["continues"] == killed.info.run_id
     assert_whole(store, run.info.run_id, 3)
@@ -414,7 +417,7 @@ def test_the_parent_of_a_sweep_that_mlflow_run_resumed_has_all_children(
     small_data, store, environment, monkeypatch
 ):
     options = SweepOptions(epochs=1, lrs="1,0.5,0.1,0.05,0.01")
-    log_result = tracking.log_result
+    log_result = log.log_result
     ended = []
 
     def stop(records):
@@ -424,17 +427,17 @@ def test_the_parent_of_a_sweep_that_mlflow_run_resumed_has_all_children(
         log_result(records)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tracking, "log_result", stop)
+        patch.setattr(log, "log_result", stop)
         with pytest.raises(Stopped):
             train(lr_sweep, options)
     result = call(mlflow_command("lr_sweep", epochs=1, lrs=options.lrs))
     assert result.returncode == 0, result.stderr
-    old = runs(store)[0]
+    old = stored_runs(store)[0]
     new = store.get_run(old.data.tags["continued_in"])
     assert new.info.status == "FINISHED"
-    assert len(tracking.children(new.info.run_id)) == 5
-    assert tracking.children(old.info.run_id) == {}
-    assert len(runs(store)) == 7
+    assert len(find.children(new.info.run_id)) == 5
+    assert find.children(old.info.run_id) == {}
+    assert len(stored_runs(store)) == 7
     assert len(load_history(Selection())[0]) == 10
 
 
@@ -471,7 +474,7 @@ def test_killed_at_random_points_it_is_one_whole_run(small_data, store):
     for _ in range(20):
         assert not killed_at_random(lambda: train(mlp_numpy, options), chance.uniform(0.05, 0.8))
     train(mlp_numpy, options)
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     assert run.info.status == "FINISHED"
     assert_whole(store, run.info.run_id, EPOCHS)
     (config,) = mlp_numpy(options)

@@ -9,7 +9,7 @@ import pytest
 
 from eml.config import Config, ConfigError
 from eml.recipes import SearchOptions, optimizers
-from eml.search import Found, Stage, rungs, search
+from eml.sweeps.lr_search import Found, Stage, rungs, search
 
 Curve = Callable[[Config, int], float]  # validation accuracy of a Config after an epoch
 

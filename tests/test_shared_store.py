@@ -7,10 +7,11 @@ from contextlib import ExitStack
 
 import mlflow
 import pytest
-from conftest import eml_command, runs
+from conftest import eml_command, stored_runs
 from servers import free_port, mlflow_server
 
-from eml.history import METRICS, Selection, load_history
+from eml.tracking.history import METRICS, load_history
+from eml.tracking.selection import Selection
 
 RATES = "1,0.5,0.2,0.1,0.05,0.02,0.01,0.001"
 EPOCHS = 40
@@ -25,7 +26,9 @@ def eight_workers(environment, tmp_path, monkeypatch):
 
 
 def assert_every_point_is_there(client) -> None:
-    parent, *children = sorted(runs(client), key=lambda run: "training_digest" in run.data.tags)
+    parent, *children = sorted(
+        stored_runs(client), key=lambda run: "training_digest" in run.data.tags
+    )
     assert [run.info.status for run in (parent, *children)] == ["FINISHED"] * 9
     logged = [m for m in METRICS if not m.startswith("validation_") and m != "setup_seconds"]
     for run in children:

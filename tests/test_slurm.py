@@ -12,23 +12,25 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import call, eml_command, runs
+from conftest import call, eml_command, stored_runs
 from test_resume import SCORES, assert_whole
 from threadpoolctl import threadpool_limits
 
-from eml import cluster
 from eml.config import ConfigError
-from eml.estimate import Cost, pack
-from eml.history import Selection, load_history
-from eml.plan import Plan, kind
+from eml.interrupts import REQUEUE, SIGNALS
+from eml.launch_options import SlurmSettings
+from eml.launchers.base import Ended, Task
+from eml.launchers.slurm import cluster
+from eml.launchers.slurm.job import Pack
+from eml.launchers.slurm.launcher import Slurm
+from eml.launchers.worker import prepare
 from eml.recipes import NumpyOptions, SearchOptions, SweepOptions, lr_sweep, mlp_numpy, optimizers
-from eml.slurm import Pack, Slurm
-from eml.slurm_settings import SlurmSettings
-from eml.stopping import REQUEUE, SIGNALS
-from eml.tracked import Task, prepare
-from eml.tracking import run as tracked_run
-from eml.train import Training, load_for
-from eml.work import Ended
+from eml.sweeps.plan import Plan
+from eml.tracking.history import load_history
+from eml.tracking.runs import run as tracked_run
+from eml.tracking.selection import Selection
+from eml.training.cost import Cost, kind_of, pack
+from eml.training.loop import Training, load_for
 
 RATES = [1.0, 0.5, 0.1, 0.05, 0.01]
 # By the estimate two of these take more than the minute that may share a job.
@@ -94,14 +96,14 @@ def until(condition, seconds: float = 120):
 
 def trained(store) -> dict[str, object]:
     """The trainings in the store, by learning rate; there is one of each."""
-    found = [run for run in runs(store) if "training_digest" in run.data.tags]
+    found = [run for run in stored_runs(store) if "training_digest" in run.data.tags]
     by_rate = {run.data.params.get("learning_rate", run.info.run_id): run for run in found}
     assert len(by_rate) == len(found)
     return by_rate
 
 
 def parents(store) -> list:
-    return [run for run in runs(store) if run.data.tags.get("recipe") == "lr_sweep"]
+    return [run for run in stored_runs(store) if run.data.tags.get("recipe") == "lr_sweep"]
 
 
 def running(store, epoch: int) -> dict[str, str]:
@@ -232,7 +234,7 @@ def test_cancelling_ends_jobs_and_runs(shared_store, launched):
     result = call(eml_command("cancel", parent.info.run_id))
     assert (result.returncode, result.stdout) == (0, "lr_sweep: 5 jobs ended\n")
     assert cluster.alive(run.data.tags["slurm_job"] for run in trained(shared_store).values()) == {}
-    assert [run.info.status for run in runs(shared_store)] == ["KILLED"] * 6
+    assert [run.info.status for run in stored_runs(shared_store)] == ["KILLED"] * 6
     result = call(eml_command("plan", *sweep(), *IN_JOBS_OF_ONE))
     stopped = r": stopped: (SIGTERM|cancelled) at .* UTC, \d+ of 200 epochs done; log /\S+\n"
     assert len(re.findall(stopped, result.stdout)) == 5
@@ -248,12 +250,12 @@ def test_a_cancelled_search_submits_no_more(shared_store, launched):
     grid = ["--optimizers", "sgd", "--lrs", "0.1,0.01", "--seeds", "1", "--subset", "100"]
     first = launched("optimizers", *grid, "--epochs", "2000", "--prune", "none", *IN_JOBS_OF_ONE)
     until(lambda: running(shared_store, 2))
-    (parent,) = [r for r in runs(shared_store) if r.data.tags["recipe"] == "optimizers"]
+    (parent,) = [r for r in stored_runs(shared_store) if r.data.tags["recipe"] == "optimizers"]
     result = call(eml_command("cancel", parent.info.run_id))
     assert (result.returncode, result.stdout) == (0, "optimizers: 2 jobs ended\n")
     assert first.end() == (1, "eml: cancelled by `eml cancel`\n")
     # Without a word from `eml cancel`, rates that come to nothing would extend the grid.
-    assert [run.info.status for run in runs(shared_store)] == ["FAILED", "KILLED", "KILLED"]
+    assert [run.info.status for run in stored_runs(shared_store)] == ["FAILED", "KILLED", "KILLED"]
 
 
 def test_the_time_limit_requeues(shared_store, slurm, environment, small_data):
@@ -355,7 +357,7 @@ def test_sqlite_is_refused(store, slurm, environment):
     assert result.returncode == 2
     assert "jobs on several nodes cannot write to sqlite:///" in result.stderr
     assert "start an `mlflow server` and set MLFLOW_TRACKING_URI" in result.stderr
-    assert runs(store) == []
+    assert stored_runs(store) == []
 
 
 def test_what_the_cluster_does_not_have_is_refused_at_once(shared_store, slurm, environment):
@@ -363,7 +365,7 @@ def test_what_the_cluster_does_not_have_is_refused_at_once(shared_store, slurm, 
     assert result.returncode == 2
     assert result.stderr.startswith("eml: sbatch: invalid partition specified: none")
     assert "(asked for --partition=none --time=30 --cpus-per-task=1" in result.stderr
-    assert runs(shared_store) == []
+    assert stored_runs(shared_store) == []
 
 
 def test_without_a_cluster(shared_store, environment, monkeypatch, tmp_path):
@@ -432,13 +434,13 @@ def test_the_device_is_that_of_the_jobs(gres, device, expected):
 def test_expected_seconds_of_jobs(small_data):
     options = SweepOptions(launcher="slurm", slurm_pack_minutes="1", slurm_array_parallelism="2")
     configs = lr_sweep(options)
-    costs = {kind(configs[0]): Cost(0, 0, 0)}
-    each = costs[kind(configs[0])].seconds(0, 0, 30)
+    costs = {kind_of(configs[0]): Cost(0, 0, 0)}
+    each = costs[kind_of(configs[0])].seconds(0, 0, 30)
     assert 6 * each < 60  # so that all share a job
     assert Plan(configs, options, costs, {}).expected == pytest.approx(6 * each)
     alone = replace(options, epochs=30 * 10)
     configs = lr_sweep(alone)
-    each = costs[kind(configs[0])].seconds(0, 0, 300)
+    each = costs[kind_of(configs[0])].seconds(0, 0, 300)
     assert 60 > each > 30  # so that each has one, and two run at once
     assert Plan(configs, alone, costs, {}).expected == pytest.approx(3 * each)
 

@@ -12,17 +12,18 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from conftest import call, eml_command, mlflow_command, runs, train
+from conftest import call, eml_command, mlflow_command, stored_runs, train
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from eml import store as store_module
-from eml.calls import StoreError, sqlite_file
-from eml.history import Selection, load_history
+from eml.interrupts import Stopped, raise_on_signals
 from eml.recipes import NumpyOptions, mlp_numpy
-from eml.stopping import Stopped, raise_on_signals
-from eml.store import full_run_id, open_store
-from eml.tracking import run
+from eml.tracking import store
+from eml.tracking.calls import StoreError, sqlite_file
+from eml.tracking.history import load_history
+from eml.tracking.runs import run
+from eml.tracking.selection import Selection
+from eml.tracking.store import full_run_id, open_store
 
 
 @pytest.fixture
@@ -211,13 +212,13 @@ def test_artifacts_that_cannot_be_written_are_found_out_before_the_training(
     assert result.returncode == 2
     assert re.fullmatch("eml: artifacts cannot be written to .*mlruns.*\n", result.stderr)
     assert "epoch 0" not in result.stdout
-    (failed,) = runs(store)
+    (failed,) = stored_runs(store)
     assert failed.info.status == "FAILED"
 
 
 def test_the_first_digits_of_an_id_are_enough(small_data, store, environment):
     train(mlp_numpy, NumpyOptions(epochs=1))
-    (one,) = runs(store)
+    (one,) = stored_runs(store)
     result = call(eml_command("evaluate", one.info.run_id[:8]))
     assert result.returncode == 0, result.stderr
     result = call(eml_command("compare", "--runs", one.info.run_id[:8], "--x", "epoch"))
@@ -257,7 +258,7 @@ def test_a_store_that_mlflow_has_made_meanwhile_is_left_as_it_is(
     no_store, fresh_store, monkeypatch
 ):
     """MLflow's own processes know nothing of eml's lock."""
-    fill = store_module._fill
+    fill = store._fill
 
     def slowly(file):
         fill(file)
@@ -266,7 +267,7 @@ def test_a_store_that_mlflow_has_made_meanwhile_is_left_as_it_is(
         theirs._tracking_client.store.engine.dispose()
         (no_store / "theirs.db").rename(no_store / "mlflow.db")
 
-    monkeypatch.setattr(store_module, "_fill", slowly)
+    monkeypatch.setattr(store, "_fill", slowly)
     open_store()
     found = mlflow.MlflowClient().search_runs(["0"])
     assert [one.info.run_name for one in found] == ["theirs"]

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from eml import torch_learner
 from eml.config import CONVOLUTIONS, OPTIMIZERS, PRECISIONS, Config
-from eml.data import Dataset, load
+from eml.data.datasets import Dataset, load
+from eml.models import torch_learner
+from eml.models.torch_learner import TorchLearner
+from eml.models.torch_networks import cnn
+from eml.models.winograd import WinogradConv2d
 from eml.recipes import CNNOptions, TwinOptions, cifar_cnn, mlp_torch
-from eml.torch_learner import TorchLearner
-from eml.torch_models import cnn
-from eml.train import load_for, order_of
-from eml.winograd import WinogradConv2d
+from eml.seeds import order_of
+from eml.training.loop import load_for
 
 
 def numpy_forward(state: dict, images: np.ndarray) -> np.ndarray:

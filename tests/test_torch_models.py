@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from eml.config import OPTIMIZERS
-from eml.data import SPECS
+from eml.data.specs import SPECS
+from eml.models.torch_networks import cnn, make_model, make_optimizer, mlp
 from eml.recipes import TwinOptions, mlp_torch
-from eml.torch_models import cnn, make_model, make_optimizer, mlp
 
 
 def parameters(model: torch.nn.Module) -> int:

@@ -8,15 +8,15 @@ import signal
 import mlflow
 import numpy as np
 import pytest
-from conftest import runs, train
+from conftest import stored_runs, train
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from eml import calls, tracking
-from eml.launch import launch
+from eml.commands.launch import launch
+from eml.interrupts import SIGNALS, Stopped, raise_on_signals
 from eml.recipes import CNNOptions, FirstLookOptions, TwinOptions, cifar_cnn, mlp_torch
-from eml.stopping import SIGNALS, Stopped, raise_on_signals
-from eml.train import EpochRecord
+from eml.tracking import calls, end, find, log, models, runs
+from eml.training.loop import EpochRecord
 
 METRICS = {
     "train_loss",
@@ -48,7 +48,7 @@ def test_all_of_a_training_is_logged(small_data, store, capsys):
     options = CNNOptions(optimizer="adam", epochs=2, device="cpu")
     (config,) = cifar_cnn(options)
     train(cifar_cnn, options)
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "cifar_cnn adam lr=0.001 seed=1"
     for field, value in dataclasses.asdict(config).items():
@@ -93,14 +93,14 @@ def test_a_run_that_holds_other_values_is_refused(small_data, store, monkeypatch
     with mlflow.start_run() as run:
         mlflow.log_param("epochs", "3")
     monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
-    with pytest.raises(tracking.TrackingError, match="the run given holds epochs=3, not 1"):
+    with pytest.raises(find.TrackingError, match="the run given holds epochs=3, not 1"):
         train(mlp_torch, TwinOptions(epochs=1, device="cpu"))
 
 
 def test_several_configs_are_children_of_one_run(small_data, store):
     configs = [mlp_torch(TwinOptions(epochs=1, seed=s, device="cpu"))[0] for s in (1, 2)]
     launch("main", configs, FirstLookOptions())
-    parent, *children = runs(store)
+    parent, *children = stored_runs(store)
     assert parent.info.run_name == "main"
     assert [c.data.params["seed"] for c in children] == ["1", "2"]
     for child in children:
@@ -111,7 +111,7 @@ def test_several_configs_are_children_of_one_run(small_data, store):
 def test_diverged_run(small_data, store):
     options = TwinOptions(lr="1e30", activation="relu", epochs=4, device="cpu")
     train(mlp_torch, options)
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     assert run.info.status == "FINISHED"
     epoch = int(run.data.tags["diverged"].removeprefix("epoch "))
     last = store.get_metric_history(run.info.run_id, "test_loss")[-1]
@@ -123,8 +123,8 @@ def test_diverged_run(small_data, store):
 
 
 def test_best_is_the_first_of_the_highest(store):
-    with tracking.run("r", "d", {}) as run_id:
-        tracking.log_result([record(0, 0.1), record(1, 0.9), record(2, 0.9), record(3, 0.8)])
+    with runs.run("r", "d", {}) as run_id:
+        log.log_result([record(0, 0.1), record(1, 0.9), record(2, 0.9), record(3, 0.8)])
     metrics = store.get_run(run_id).data.metrics
     assert metrics == {
         "best_test_accuracy": 0.9,
@@ -135,13 +135,13 @@ def test_best_is_the_first_of_the_highest(store):
 
 def test_an_exception_is_failed_with_its_message(store):
     def fails():
-        with tracking.run("r", "d", {}):
-            tracking.log_record(record(0, 0.1), 1)
+        with runs.run("r", "d", {}):
+            log.log_record(record(0, 0.1), 1)
             return 1 / 0
 
     with pytest.raises(ZeroDivisionError):
         fails()
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     assert run.info.status == "FAILED"
     assert run.data.tags["error"] == "ZeroDivisionError: division by zero"
     assert run.data.metrics["test_accuracy"] == 0.1
@@ -149,9 +149,9 @@ def test_an_exception_is_failed_with_its_message(store):
 
 
 def test_a_signal_is_killed_with_its_name_and_time(store):
-    with pytest.raises(Stopped), tracking.run("r", "d", {}):
+    with pytest.raises(Stopped), runs.run("r", "d", {}):
         raise Stopped(signal.SIGTERM)
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     assert run.info.status == "KILLED"
     assert run.data.tags["stopped"].startswith("SIGTERM at 20")
 
@@ -174,11 +174,11 @@ def test_a_signal_in_the_middle_of_a_write_lets_it_end(statement, store, stoppab
 
     event.listen(Engine, "after_cursor_execute", interrupt)
     try:
-        with pytest.raises(Stopped), tracking.run("r", "d", {}):
-            tracking.log_record(record(0, 0.1), 1)
+        with pytest.raises(Stopped), runs.run("r", "d", {}):
+            log.log_record(record(0, 0.1), 1)
     finally:
         event.remove(Engine, "after_cursor_execute", interrupt)
-    (run,) = runs(store)
+    (run,) = stored_runs(store)
     assert run.info.status == "KILLED"
     assert run.data.tags["stopped"].startswith("SIGTERM at 20")
     assert statement != "INSERT INTO metrics" or run.data.metrics["wall_seconds"] == 0
@@ -191,7 +191,7 @@ def test_a_name_that_the_user_gave_is_kept(given, expected, store, monkeypatch):
     with mlflow.start_run(run_name=given) as run:
         pass
     monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
-    with tracking.run("eml's", "d", {}):
+    with runs.run("eml's", "d", {}):
         pass
     assert store.get_run(run.info.run_id).info.run_name == expected
 
@@ -199,8 +199,8 @@ def test_a_name_that_the_user_gave_is_kept(given, expected, store, monkeypatch):
 def test_weights_and_config_are_read_back_without_pickle(small_data, store):
     options = TwinOptions(epochs=1, activation="relu", device="cpu")
     train(mlp_torch, options)
-    (run,) = runs(store)
-    config, weights, accuracy = tracking.load_model(run.info.run_id)
+    (run,) = stored_runs(store)
+    config, weights, accuracy = models.load_model(run.info.run_id)
     assert [config] == mlp_torch(options)
     assert weights["linear1.weight"].shape == (512, 784)
     assert accuracy == run.data.metrics["final_test_accuracy"]
@@ -222,7 +222,7 @@ def test_a_lock_that_passes_does_not_leave_a_run_open(store, monkeypatch):
         end(client, *arguments, **options)
 
     monkeypatch.setattr(mlflow.MlflowClient, "set_terminated", locked_once)
-    with tracking.run("r", "d", {}) as run_id:
+    with runs.run("r", "d", {}) as run_id:
         pass
     assert refused
     assert store.get_run(run_id).info.status == "FINISHED"
@@ -230,19 +230,19 @@ def test_a_lock_that_passes_does_not_leave_a_run_open(store, monkeypatch):
 
 
 def test_run_without_weights_is_named(store):
-    with pytest.raises(tracking.TrackingError, match="no run abc in the store sqlite"):
-        tracking.load_model("abc")
-    with tracking.run("r", "d", {}) as run_id:
+    with pytest.raises(find.TrackingError, match="no run abc in the store sqlite"):
+        models.load_model("abc")
+    with runs.run("r", "d", {}) as run_id:
         pass
-    with pytest.raises(tracking.TrackingError, match="holds no finished training"):
-        tracking.load_model(run_id)
+    with pytest.raises(find.TrackingError, match="holds no finished training"):
+        models.load_model(run_id)
 
 
 def test_a_signal_before_the_training_began_ends_the_run_that_mlflow_run_made(store):
     run = store.create_run(store.get_experiment_by_name("test").experiment_id)
-    tracking.stop(run.info.run_id, Stopped(signal.SIGINT))
+    end.stop(run.info.run_id, Stopped(signal.SIGINT))
     ended = store.get_run(run.info.run_id)
     assert ended.info.status == "KILLED"
     assert ended.data.tags["stopped"].startswith("SIGINT at 20")
-    tracking.stop(run.info.run_id, Stopped(signal.SIGTERM))
+    end.stop(run.info.run_id, Stopped(signal.SIGTERM))
     assert store.get_run(run.info.run_id).data.tags == ended.data.tags

@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from eml.data import load
+from eml.data.datasets import load
 from eml.recipes import CNNOptions, TwinOptions, cifar_cnn, mlp_torch
-from eml.train import EpochRecord, Training, order_of
+from eml.seeds import order_of
+from eml.training.loop import EpochRecord, Training
 
 CLOCKS = ("train_seconds", "eval_seconds", "wall_seconds", "setup_seconds", "images_per_second")
 
@@ -74,7 +75,7 @@ def test_clocks_count_up_and_do_not_overlap(small_data):
 def test_evaluation_and_whoever_reads_are_not_in_the_training_clock(small_data, monkeypatch):
     # A clock that stands still but for what each part adds tells them apart exactly.
     now = 0.0
-    monkeypatch.setattr("eml.train.perf_counter", lambda: now)
+    monkeypatch.setattr("eml.training.loop.perf_counter", lambda: now)
     (config,) = mlp_torch(TwinOptions(epochs=2, device="cpu"))
     training = Training(config, load("mnist"))
 

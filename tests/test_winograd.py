@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from eml.winograd import WinogradConv2d
+from eml.models.winograd import WinogradConv2d
 
 CNN = (64, 64, 128, 14, 14)  # batch, channels in and out, height, width: the CNN's third layer
 

@@ -12,19 +12,19 @@ from pathlib import Path
 
 import click
 
-from eml.compare_options import CompareOptions
+from eml.analysis.options import CompareOptions
 from eml.config import AUTO, DEVICES, one_of, resolve_convolution, resolve_device
-from eml.data import SPECS, cache_file, fetch
-from eml.download import Limits
+from eml.data.cache import cache_file, fetch
+from eml.data.download import Limits
+from eml.data.specs import SPECS
 from eml.errors import UserError
-from eml.gradients import SHEET, read_exercise, solve
-from eml.recipes import RECIPES, LaunchOptions
-from eml.slurm_script import script
-from eml.slurm_settings import PREFIX, SlurmOptions
-from eml.stopping import Stopped, raise_on_signals, stop_with_parent
+from eml.interrupts import Stopped, raise_on_signals, stop_with_parent
+from eml.launch_options import PREFIX, LaunchOptions, SlurmOptions
+from eml.launchers.slurm.script import script
+from eml.models.exact_gradients import solve
+from eml.recipes import RECIPES
+from eml.recipes.gradients import SHEET, read_exercise
 from eml.text import printable, redacted
-
-# Modules that import torch or mlflow take seconds: each command imports those that it needs.
 
 
 @click.group(context_settings={"max_content_width": 100})
@@ -43,7 +43,7 @@ def recipe_command(name: str, **fixed) -> click.Command:
     def callback(**values):
         options = options_class(**values, **fixed)
         configs = recipe(options)
-        from eml.launch import launch
+        from eml.commands.launch import launch
 
         launch(name, configs, options)
 
@@ -148,23 +148,24 @@ for _name, _recipe in RECIPES.items():
 @click.argument("run_id")
 def cancel(run_id: str):
     """End the Slurm jobs of RUN_ID, a run of several trainings, and the runs that they train in."""
-    from eml import slurm, tracking
-    from eml.reaping import begin
+    from eml.launchers.slurm import launcher
+    from eml.tracking import find, tags
+    from eml.tracking.reap import begin
 
     begin()
-    parent = tracking.get(run_id)
+    parent = find.get(run_id)
     seen = set()
-    while tracking.CONTINUED_IN in parent.tags:  # `mlflow run` has gone on with it in another
+    while tags.CONTINUED_IN in parent.tags:  # `mlflow run` has gone on with it in another
         if parent.run_id in seen:
             raise click.UsageError(f"{parent.name} is continued in itself: its tags were edited")
         seen.add(parent.run_id)
-        parent = tracking.get(parent.tags[tracking.CONTINUED_IN])
-    if tracking.PLAN_DIGEST not in parent.tags:
+        parent = find.get(parent.tags[tags.CONTINUED_IN])
+    if tags.PLAN_DIGEST not in parent.tags:
         raise click.UsageError(
             f"{parent.name} is no run of several trainings: give the run that it is part of"
             + (f", {parent.parent}" if parent.parent else "")
         )
-    jobs = slurm.cancel(parent)
+    jobs = launcher.cancel(parent)
     click.echo(f"{parent.name}: {jobs} jobs ended" if jobs else f"{parent.name}: no job is left")
 
 
@@ -175,13 +176,13 @@ def reap(run_ids: tuple[str, ...]):
 
     RUN_ID ends a run that nothing here tells of, such as one that `mlflow run` left without conda.
     """
-    from eml.reaping import reap
+    from eml.tracking.reap import reap
 
     reap(run_ids)
 
 
 def _compare(**values):
-    from eml.comparison import compare
+    from eml.commands.compare import compare
 
     compare(CompareOptions(**values))
 
@@ -209,25 +210,27 @@ def gradients(file: str, autograd: bool):
     and CSV, and compared with central differences in exact fractions, where no step is too small.
     """
     exercise = read_exercise(Path(file)) if file else SHEET
-    from eml import gradients_report, tracking
-    from eml.reaping import begin
+    from eml.commands import gradients
+    from eml.models import exact_check
+    from eml.tracking import log, runs
+    from eml.tracking.reap import begin
 
     begin(create=True)
     description = inspect.getdoc(gradients.callback)
-    with tracking.run("gradients", description, {"recipe": "gradients"}):
+    with runs.run("gradients", description, {"recipe": "gradients"}):
         solution = solve(exercise)
-        click.echo(gradients_report.text(solution))
-        tracking.log_metrics(gradients_report.metrics(solution))
+        click.echo(gradients.text(solution))
+        log.log_metrics(exact_check.metrics(solution))
         with tempfile.TemporaryDirectory() as folder:
-            gradients_report.write_files(solution, Path(folder))
-            tracking.log_files(Path(folder))
-        differences = gradients_report.check(exercise, solution, autograd)
-        tracking.log_metrics(differences)
+            gradients.write_files(solution, Path(folder))
+            log.log_files(Path(folder))
+        differences = exact_check.check(exercise, solution, autograd)
+        log.log_metrics(differences)
         for name, value in differences.items():
             click.echo(f"{name.replace('_', ' ')}, largest: {value:g}")
         if len(differences) < 1 + autograd:
             click.echo("a hidden neuron is at ReLU's kink, where a comparison says nothing")
-        click.echo(tracking.where())
+        click.echo(runs.where())
 
 
 @cli.command()
@@ -265,12 +268,12 @@ def evaluate(run_id: str, device: str):
     processor's rounding cannot explain; or 1 point, of a run with precision=tf32 or bf16.
     """
     device_type = resolve_device(device)
-    from eml import tracking
-    from eml.reaping import begin
-    from eml.train import load_for, make_learner
+    from eml.tracking import models
+    from eml.tracking.reap import begin
+    from eml.training.loop import load_for, make_learner
 
     begin()
-    config, weights, logged = tracking.load_model(run_id)
+    config, weights, logged = models.load_model(run_id)
     bound = 1e-3 if config.precision == "fp32" else 1e-2
     if config.framework == "torch":
         config = dataclasses.replace(
@@ -308,19 +311,19 @@ def main() -> None:
     except Stopped as stopped:
         print(f"eml: stopped by {stopped}", file=sys.stderr)
         if given_run_id:
-            from eml import tracking
+            from eml.tracking import end
 
             with suppress(UserError):  # the store is away
-                tracking.stop(given_run_id, stopped)
+                end.stop(given_run_id, stopped)
         sys.exit(stopped.exit_code)
     except (UserError, click.ClickException) as error:
         message = _one_line(error) if isinstance(error, click.ClickException) else error.shown()
         print(f"eml: {message}", file=sys.stderr)
         if given_run_id:
-            from eml import tracking
+            from eml.tracking import end
 
             with suppress(UserError):  # that may be what the message says
-                tracking.refuse(given_run_id, message)
+                end.refuse(given_run_id, message)
         sys.exit(error.exit_code)
     except Exception:  # a fault of the program: its traceback is wanted, but no password in it
         print(redacted(traceback.format_exc()), end="", file=sys.stderr)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from eml.data import SPECS
+from eml.data.specs import SPECS
 from eml.errors import UserError
 
 AUTO = "auto"
@@ -13,8 +13,6 @@ DEVICES = (AUTO, "cpu", "cuda")
 DTYPES = ("float32", "float64")
 PRECISIONS = ("fp32", "tf32", "bf16")
 CONVOLUTIONS = ("winograd", "pytorch")
-LAUNCHERS = ("inline", "local", "slurm")
-PRUNING = ("halving", "none")
 INITIAL_WEIGHTS = ("template", "pytorch")
 MOMENTUM = 0.9  # the default; Config refuses another where it has no effect
 

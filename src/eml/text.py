@@ -4,7 +4,6 @@ import os
 import re
 
 LONGEST = 2000  # characters of a message; a tag of MLflow holds 5,000 in every store
-
 # "user:password@" or "token@" before the host of a URI. A password may hold "/" and "@". The bounds
 # keep the time linear in the length of a text.
 _CREDENTIALS = re.compile(
@@ -38,3 +37,11 @@ def printable(text: object, longest: int = LONGEST) -> str:
         half = (longest - 5) // 2
         line = f"{line[:half]} ... {line[-half:]}"
     return line
+
+
+def duration(seconds: float) -> str:
+    """For people: "40 s", "12 min", "3 h 5 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -5,6 +5,6 @@ import os
 if "EML_TEST_SPECS" in os.environ:
     import synthetic
 
-    from eml.data import SPECS
+    from eml.data.specs import SPECS
 
     SPECS.update(synthetic.install(os.environ["EML_TEST_SPECS"], SPECS))

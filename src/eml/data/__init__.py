@@ -1,0 +1,1 @@
+"""MNIST and CIFAR-10: where they come from, their cache, subsets and splits."""

@@ -1,0 +1,191 @@
+"""How trainings are launched: LaunchOptions, and what Slurm is asked for."""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from eml.config import ConfigError, one_of
+
+LAUNCHERS = ("inline", "local", "slurm")
+PREFIX = "slurm_"
+FILLED = 0.8  # of a job's time: estimates err, and starting takes its time
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmSettings:
+    """What each job asks for. In options and file the names begin with "slurm_"."""
+
+    partition: str = ""  # "" here and below: what the cluster does by default
+    time: int = 30  # minutes
+    cpus: int = 1
+    mem: str = ""
+    gres: str = ""
+    array_parallelism: int = 100  # jobs that run at once, at most
+    pack_minutes: int = 0  # of trainings that share a job; 0: as many as are likely to fit
+    account: str = ""
+    qos: str = ""
+    constraint: str = ""
+    setup: list[str] = dataclasses.field(default_factory=list)  # shell commands before Python
+
+    def __post_init__(self):
+        for name in ("time", "cpus", "array_parallelism"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{PREFIX}{name}={getattr(self, name)}: give 1 or more")
+        for name in ("partition", "mem", "gres", "account", "qos", "constraint"):
+            value = getattr(self, name)
+            # A newline would begin a command in the job's script, a blank another flag of sbatch.
+            if not value.isprintable() or " " in value:
+                raise ConfigError(f"{PREFIX}{name}={value}: give a text without blanks")
+        if self.pack_minutes < 0:
+            raise ConfigError(f"{PREFIX}pack_minutes={self.pack_minutes}: give 0 or more")
+
+    @property
+    def pack_seconds(self) -> float:
+        """Of trainings that are put together in one job, at most."""
+        return 60 * (self.pack_minutes or FILLED * self.time)
+
+    @property
+    def warning_seconds(self) -> int:
+        """How long before its end a job is told to make room. Slurm may be a minute early."""
+        return min(90, 15 * self.time)
+
+    @property
+    def flags(self) -> dict[str, str | int | bool]:
+        """The options of sbatch that say this, but for the array's."""
+        asked = {
+            "partition": self.partition,
+            "time": self.time,
+            "cpus-per-task": self.cpus,
+            "mem": self.mem,
+            "gres": self.gres,
+            "account": self.account,
+            "qos": self.qos,
+            "constraint": self.constraint,
+            "requeue": True,
+            "open-mode": "append",
+        }
+        return {name: value for name, value in asked.items() if value}
+
+    @property
+    def setup_lines(self) -> list[str]:
+        """The commands before Python; one that fails ends the job."""
+        return ["set -e", *self.setup, "set +e"] if self.setup else []
+
+    @property
+    def has_gpu(self) -> bool:
+        return any(part.startswith("gpu") for part in self.gres.split(","))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmOptions:
+    """SlurmSettings as options. "" leaves one to the file, then to the default."""
+
+    slurm_file: Annotated[
+        str, "TOML file of slurm_ settings; an absolute path for `mlflow run`"
+    ] = ""
+    slurm_partition: Annotated[str, "partition of the jobs"] = ""
+    slurm_time: Annotated[str, f"minutes a job may take; {SlurmSettings.time} if not given"] = ""
+    slurm_cpus: Annotated[str, f"cores of a job; {SlurmSettings.cpus} if not given"] = ""
+    slurm_mem: Annotated[str, "memory of a job, as 5GB; the cluster's default if not given"] = ""
+    slurm_gres: Annotated[str, "as gpu:1"] = ""
+    slurm_array_parallelism: Annotated[
+        str, f"jobs at once; {SlurmSettings.array_parallelism} if not given"
+    ] = ""
+    slurm_pack_minutes: Annotated[
+        str, f"of trainings that share a job, at most; {FILLED} of slurm_time if not given"
+    ] = ""
+
+    def slurm_settings(self) -> SlurmSettings:
+        """The settings, of the file too.
+
+        Raises ConfigError for a name or value that is not valid, or a file that cannot be read.
+        """
+        values = _read(Path(self.slurm_file)) if self.slurm_file else {}
+        for field in dataclasses.fields(SlurmOptions):
+            given = getattr(self, field.name)
+            if given and field.name != "slurm_file":
+                name = field.name.removeprefix(PREFIX)
+                values[name] = _whole(field.name, given) if TYPES[name] is int else given
+        return SlurmSettings(**values)
+
+    @property
+    def slurm_given(self) -> list[str]:
+        """The names of those options that were given."""
+        return [f.name for f in dataclasses.fields(SlurmOptions) if getattr(self, f.name)]
+
+
+TYPES: Mapping[str, type] = {
+    field.name: getattr(field.type, "__origin__", field.type)
+    for field in dataclasses.fields(SlurmSettings)
+}
+IN_WORDS = {str: "a text", int: "a whole number", list: "a list of texts"}
+
+
+def _read(file: Path) -> dict:
+    try:
+        content = tomllib.loads(file.expanduser().read_text())
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"slurm_file={file}: {reason}") from error
+    values = {}
+    for key, value in content.items():
+        name = key.removeprefix(PREFIX)
+        if not key.startswith(PREFIX) or name not in TYPES:
+            valid = ", ".join(PREFIX + name for name in TYPES)
+            raise ConfigError(f"slurm_file={file}: no setting {key}: give some of {valid}")
+        items = value if isinstance(value, list) else [""]
+        if type(value) is not TYPES[name] or not all(isinstance(item, str) for item in items):
+            raise ConfigError(f"slurm_file={file}: {key} = {value!r}: give {IN_WORDS[TYPES[name]]}")
+        values[name] = value
+    return values
+
+
+def _whole(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"{name}={text}: give a whole number") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumeOptions:
+    """How a training is begun."""
+
+    resume: Annotated[bool, "go on where an interrupted run of the same ended"] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchOptions(SlurmOptions, ResumeOptions):
+    """How several trainings are run."""
+
+    launcher: Annotated[str, "inline: in this process, local: in workers of it, slurm: in jobs"] = (
+        "inline"
+    )
+    jobs: Annotated[int, "trainings at once of launcher=local, which divide the cores"] = 1
+    share_gpu: Annotated[bool, "let several trainings at once use one GPU"] = False
+    dry_run: Annotated[bool, "show the trainings, try and time each kind, and end"] = False
+
+    def __post_init__(self):
+        one_of("launcher", self.launcher, LAUNCHERS)
+        if self.jobs < 1:
+            raise ConfigError(f"jobs={self.jobs}: give 1 or more")
+        if self.jobs > 1 and self.launcher != "local":
+            instead = "local" if self.launcher == "inline" else "slurm_array_parallelism"
+            raise ConfigError(
+                f"jobs={self.jobs} has no effect with launcher={self.launcher}: give {instead}"
+            )
+        if self.share_gpu and self.launcher != "local":
+            raise ConfigError(
+                f"share_gpu=true has no effect with launcher={self.launcher}: give local"
+            )
+        if self.launcher == "slurm":
+            self.slurm_settings()  # what is not valid is refused at once
+        elif self.slurm_given:
+            name = self.slurm_given[0]
+            raise ConfigError(
+                f"{name}={getattr(self, name)} has no effect with launcher={self.launcher}: "
+                "give launcher=slurm"
+            )

@@ -1,0 +1,1 @@
+"""Where a training runs: here, in worker processes, or on a cluster."""

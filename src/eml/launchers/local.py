@@ -1,0 +1,215 @@
+"""Trainings in worker processes on this machine, with its cores divided among them."""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import connection, get_context
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from eml.environment import environment
+from eml.hardware import THREADS, cores
+from eml.interrupts import Stopped, raise_on_signals, stop_with_parent
+from eml.launchers.base import Ended, Job
+from eml.launchers.worker import perform
+from eml.tracking import end, runs
+from eml.tracking.calls import StoreAwayError, StoreError
+from eml.training.loop import EpochRecord, Training
+from eml.training.progress import epoch_line
+
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
+SECONDS_TO_END = 30  # that a worker has to close its run
+
+
+@dataclass(frozen=True)
+class Begun:
+    """From a worker: its training has a run."""
+
+    run_id: str
+
+
+class Workers:
+    """A launcher: `count` processes that do one job after the other each. A context manager.
+
+    They end with it, by SIGTERM: the run of a training under way is KILLED then.
+    """
+
+    def __init__(self, count: int, gpus: int = 0):
+        """gpus: how many there are to divide among the workers."""
+        self.count, self.gpus = count, gpus
+        self.workers: list[_Worker] = []
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_):
+        for worker in self.workers:
+            worker.process.terminate()
+        for worker in self.workers:
+            worker.process.join(SECONDS_TO_END)
+            worker.process.kill()
+
+    def run(self, jobs: Sequence[Job]) -> dict[Job, Ended]:
+        """Do all jobs, and tell how each ended. A worker that dies takes no other along."""
+        waiting, ended = list(jobs), {}
+        with _Board(jobs) as board:
+            while len(ended) < len(jobs):
+                self._hand_out(waiting)
+                busy = {worker.pipe: worker for worker in self.workers if worker.job}
+                for pipe in connection.wait(list(busy)):
+                    worker = busy[pipe]
+                    job, message = worker.job, worker.receive()
+                    if isinstance(message, Ended):
+                        ended[job] = message
+                    board.show(job, message)
+                self.workers = [worker for worker in self.workers if not worker.dead]
+        return ended
+
+    def _hand_out(self, waiting: list[Job]) -> None:
+        self.workers = [w for w in self.workers if w.job or w.process.is_alive()]
+        numbers = {worker.number for worker in self.workers}
+        while len(self.workers) < min(self.count, len(waiting) + len(self.workers)):
+            number = next(n for n in range(self.count) if n not in numbers)
+            numbers.add(number)
+            self.workers.append(_Worker(number, self.count, self.gpus))
+        for worker in self.workers:
+            if waiting and worker.job is None:
+                worker.send(waiting.pop(0))
+
+
+class _Worker:
+    """A worker process, seen from the one that launched it."""
+
+    def __init__(self, number: int, count: int, gpus: int):
+        self.number = number
+        self.job: Job | None = None
+        self.run_id = ""
+        self.dead = False
+        changes = dict.fromkeys(THREADS, str(max(1, cores() // count)))
+        if gpus:
+            visible = os.environ.get(VISIBLE_GPUS) or ",".join(map(str, range(gpus)))
+            changes[VISIBLE_GPUS] = visible.split(",")[number % gpus]
+        context = get_context("spawn")  # a fork would share threads that are in the middle of work
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs,), name=f"worker {number}")
+        with environment(changes):
+            self.process.start()
+        theirs.close()  # else its end would not be seen here
+
+    def send(self, job: Job) -> None:
+        self.job, self.run_id = job, ""
+        with suppress(BrokenPipeError):  # receive() will tell
+            self.pipe.send(job)
+
+    def receive(self) -> Begun | EpochRecord | Ended:
+        """The next message; if the worker has died, Ended, and its run is ended for it."""
+        try:
+            message = self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            message = Ended(_death(self.process.exitcode))
+            self.dead = True
+            if self.run_id:
+                with suppress(StoreError):  # the others go on
+                    end.fail(self.run_id, message.reason)
+        if isinstance(message, Begun):
+            self.run_id = message.run_id
+        if isinstance(message, Ended):
+            self.job = None
+        return message
+
+
+def _death(exit_code: int) -> str:
+    if exit_code < 0:
+        return f"its worker was ended by {signal.Signals(-exit_code).name}"
+    return f"its worker ended with exit code {exit_code}"
+
+
+def _work(pipe: connection.Connection) -> None:
+    """A worker's life: jobs come through the pipe, until it is closed."""
+    raise_on_signals()
+    stop_with_parent()
+    try:
+        while True:
+            job = pipe.recv()
+            try:
+                ended = perform(job, lambda training, _: _Reporter(training, pipe))
+            except StoreAwayError as error:
+                ended = Ended(error.shown())
+            pipe.send(ended)
+    except (EOFError, BrokenPipeError):
+        pass
+    except Stopped as stopped:
+        sys.exit(stopped.exit_code)
+
+
+class _Reporter:
+    """In place of training.progress.Display: sends what is to be shown."""
+
+    def __init__(self, training: Training, pipe: connection.Connection):
+        self.pipe = pipe
+
+    def __enter__(self) -> "_Reporter":
+        self.pipe.send(Begun(runs.active_run_id()))
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def show(self, record: EpochRecord) -> None:
+        self.pipe.send(record)
+
+
+class _Board:
+    """The jobs of several workers: a line each on a terminal, elsewhere a line an epoch."""
+
+    def __init__(self, jobs: Sequence[Job]):
+        self.numbers = {job: number for number, job in enumerate(jobs, start=1)}
+        self.running: dict[Job, str] = {}
+        self.ended = 0
+        self.console = Console(highlight=False)
+        self.live = Live(console=self.console, get_renderable=self._table, transient=True)
+
+    def __enter__(self) -> "_Board":
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_):
+        self.live.stop()
+
+    def show(self, job: Job, message: Begun | EpochRecord | Ended) -> None:
+        if isinstance(message, Begun):
+            self.running[job] = f"run {message.run_id}"
+            self._print(job, self.running[job])
+        elif isinstance(message, EpochRecord):
+            self.running[job] = epoch_line(message, job.config.epochs)
+            if not self.console.is_terminal:
+                self._print(job, self.running[job])
+        else:
+            self.ended += 1
+            last = self.running.pop(job, "")
+            if message.reason:
+                self._print(job, f"failed: {message.reason}")
+            elif last and self.console.is_terminal:
+                self._print(job, last)
+
+    def _print(self, job: Job, text: str) -> None:
+        number = f"[{self.numbers[job]}/{len(self.numbers)}]"
+        self.console.print(f"{number} {job.config.run_name}: {text}", soft_wrap=True, markup=False)
+        self.console.file.flush()
+
+    def _table(self) -> Table:
+        table = Table.grid(padding=(0, 2))
+        for _ in range(2):
+            table.add_column(no_wrap=True, overflow="ellipsis")
+        for job, text in self.running.items():
+            table.add_row(job.config.run_name, text)
+        waiting = len(self.numbers) - self.ended - len(self.running)
+        table.add_row(f"{self.ended} done, {len(self.running)} running, {waiting} waiting", "")
+        return table

@@ -1,0 +1,1 @@
+"""Trainings in jobs of a Slurm cluster."""

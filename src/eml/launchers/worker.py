@@ -1,0 +1,147 @@
+"""How a work item is carried out, in whatever process."""
+
+import inspect
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+from eml.config import Config
+from eml.errors import CheckError, UserError
+from eml.launchers.base import Ended, Job, Prepared, Probe, Task
+from eml.models.gradient_check import TOLERANCE, check_gradients
+from eml.recipes import RECIPES
+from eml.text import printable, redacted
+from eml.tracking import log, models, resume, runs, tags
+from eml.tracking.calls import StoreAwayError
+from eml.tracking.digests import training_digest
+from eml.tracking.publish import report
+from eml.training.checkpoints import Checkpoint
+from eml.training.cost import probe
+from eml.training.loop import EpochRecord, Training, load_for
+from eml.training.progress import Display
+
+
+def prepare(task: Task) -> Prepared:
+    """Make the run, SCHEDULED, in which another process is to train (Task.run_id).
+
+    It has whatever an interrupted training has left to go on from.
+    """
+    with _run_of(task) as run:
+        _catch_up(run)
+        records = run.checkpoint.records
+        epochs = records[-1].epoch if records else 0
+        is_there = _at_pause(task, records)
+        raise runs.Paused(epochs if is_there else None)
+    return Prepared(run.run_id, epochs, is_there)
+
+
+def train(task: Task, display: Callable[[Training, str], Display] = Display) -> None:
+    """Train in a run, with the figures of its recipe if it is not part of another's.
+
+    display: makes what shows the training on its way, from it and words on where its run is.
+    """
+    with _run_of(task) as run:
+        if run is None:
+            return
+        _train(task, run, display)
+        if not task.parent:
+            report(task.config.recipe, [run.run_id])
+
+
+def _run_of(task: Task) -> AbstractContextManager[resume.Resumed | None]:
+    config = task.config
+    digest = training_digest(config)
+    described = config.run_name, inspect.getdoc(RECIPES[config.recipe])
+    run_tags = {
+        "recipe": config.recipe,
+        tags.TRAINING_DIGEST: digest,
+        "trainings_at_once": str(task.at_once),
+    }
+    if task.run_id:
+        return resume.go_on(task.run_id, digest, *described, run_tags)
+    return resume.run(
+        digest, *described, run_tags, resume=task.resume, parent=task.parent, borrow=task.borrow
+    )
+
+
+def _catch_up(run: resume.Resumed) -> set[int]:
+    """Log what the checkpoint has and the run lacks; the epochs that the run has then."""
+    records = run.checkpoint.records
+    present = log.logged_epochs(run.run_id)
+    for record, timestamp in zip(records, run.checkpoint.timestamps, strict=True):
+        if record.epoch not in present:
+            log.log_record(record, timestamp)
+    return present | {record.epoch for record in records}
+
+
+def _train(task: Task, run: resume.Resumed, display) -> None:
+    config = task.config
+    records, timestamps = list(run.checkpoint.records), list(run.checkpoint.timestamps)
+    present = _catch_up(run)
+    if _at_pause(task, records) and not run.new:
+        raise runs.Paused(records[-1].epoch)
+    dataset = load_for(config)
+    if task.check and not records:
+        _check(config, dataset)
+    training = Training(config, dataset, *((records[-1], run.checkpoint.state) if records else ()))
+    log.log_setup(config, dataset, training.learner)
+    models.log_config(config)
+    if _at_pause(task, records):
+        raise runs.Paused(records[-1].epoch)
+    with display(training, runs.where()) as shown:
+        for record in training:
+            records.append(record)
+            timestamps.append(time.time_ns() // 1_000_000)
+            # Before it is logged, so that the checkpoint never lacks what the run has, unless it
+            # could not be kept.
+            _keep(run, Checkpoint(records, timestamps, training.learner.training_state()))
+            if record.epoch not in present:
+                log.log_record(record, timestamps[-1])
+            shown.show(record)
+            if _at_pause(task, records):
+                raise runs.Paused(record.epoch)
+    log.log_result(records)
+    if not records[-1].diverged:
+        models.log_weights(training.learner.state())
+
+
+def _keep(run: resume.Resumed, checkpoint: Checkpoint) -> None:
+    try:
+        run.place.save(checkpoint)
+    except OSError as error:  # a full disk is no reason to lose the training as well
+        print(f"no checkpoint of epoch {checkpoint.records[-1].epoch}: {error}", flush=True)
+
+
+def _at_pause(task: Task, records: Sequence[EpochRecord]) -> bool:
+    if task.until is None or not records or records[-1].diverged:
+        return False
+    return task.until <= records[-1].epoch < task.config.epochs
+
+
+def _check(config: Config, dataset) -> None:
+    error = check_gradients(config, dataset)
+    log.log_metrics({"gradient_check_error": error})
+    print(f"gradients against central differences: worst relative error {error:.1e}")
+    if not error < TOLERANCE:
+        raise CheckError("the gradients are wrong: see gradient_check_error")
+
+
+def perform(job: Job, display: Callable[[Training, str], Display] = Display) -> Ended:
+    """Do a job in this process; display as for worker.train.
+
+    Raises StoreAwayError, after which the next job would wait for the store in vain, too.
+    """
+    try:
+        if isinstance(job, Probe):
+            return Ended(cost=probe(job.config))
+        train(job, display)
+        return Ended()
+    except StoreAwayError:
+        raise
+    except UserError as error:
+        return Ended(error.shown())
+    except Exception as error:
+        print(redacted(traceback.format_exc()), end="", file=sys.stderr, flush=True)
+        return Ended(printable(f"{type(error).__name__}: {error}"))

@@ -1,0 +1,1 @@
+"""Networks, and the learners that train them."""

@@ -1,0 +1,267 @@
+"""The MLP of sheet 2 in NumPy alone: forward, backward and update by hand, and its learner.
+
+In the comments on shapes `batch` is the number of images of the step. The last batch of an epoch
+may be smaller than the others, so each layer keeps buffers for the largest and uses their first
+rows. What a layer returns is such a buffer: it holds until the layer is called again.
+"""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+from threadpoolctl import threadpool_info
+
+from eml.config import Config
+from eml.data.datasets import Dataset
+from eml.hardware import cpu_name
+from eml.models.learner import Score
+
+EVALUATION_BATCH = 500  # images, which their layers' outputs still leave in the processor's caches
+
+
+def mlp_sizes(inputs: int) -> tuple[int, ...]:
+    """The widths of sheet 2's MLP: inputs, two hidden layers, classes."""
+    return (inputs, 512, 128, 10)
+
+
+def initial_weights(sizes: tuple[int, ...], seed: int) -> dict[str, np.ndarray]:
+    """The course template's weights, N(0, 1) * sqrt(1 / inputs), biases the same, in float64.
+
+    "weights_1" (inputs, outputs), "bias_1" (outputs,), "weights_2", ..., for each layer.
+    """
+    # Three numbers, because [seed, epoch] draws the order of an epoch and [seed, 0] the subset.
+    rng = np.random.default_rng([seed, 0, 1])
+    weights = {}
+    for number, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
+        scale = math.sqrt(1 / inputs)
+        weights[f"weights_{number}"] = scale * rng.standard_normal((inputs, outputs))
+        weights[f"bias_{number}"] = scale * rng.standard_normal(outputs)
+    return weights
+
+
+class Linear:
+    """outputs = inputs @ weights + bias."""
+
+    def __init__(self, weights: np.ndarray, bias: np.ndarray, rows: int, first: bool = False):
+        """weights: (inputs, outputs). bias: (outputs,). rows: images in the largest batch.
+
+        first: the inputs are the images, whose gradient nobody needs.
+        """
+        inputs, outputs = weights.shape
+        self.weights = weights  # (inputs, outputs)
+        self.bias = bias  # (outputs,)
+        self.weights_gradient = np.empty_like(weights)  # (inputs, outputs)
+        self.bias_gradient = np.empty_like(bias)  # (outputs,)
+        self._outputs = np.empty((rows, outputs), weights.dtype)  # (rows, outputs)
+        self._inputs_gradient = None
+        if not first:
+            self._inputs_gradient = np.empty((rows, inputs), weights.dtype)  # (rows, inputs)
+
+    def forward(self, inputs: np.ndarray) -> np.ndarray:
+        self._inputs = inputs  # (batch, inputs)
+        outputs = self._outputs[: len(inputs)]  # (batch, outputs)
+        np.matmul(inputs, self.weights, out=outputs)  # (batch, outputs)
+        outputs += self.bias  # (batch, outputs)
+        return outputs
+
+    def backward(self, gradient: np.ndarray) -> np.ndarray | None:
+        """From the outputs' gradient: set those of weights and bias, return that of the inputs."""
+        np.matmul(self._inputs.T, gradient, out=self.weights_gradient)  # (inputs, outputs)
+        gradient.sum(axis=0, out=self.bias_gradient)  # (outputs,)
+        if self._inputs_gradient is None:
+            return None
+        inputs_gradient = self._inputs_gradient[: len(gradient)]  # (batch, inputs)
+        return np.matmul(gradient, self.weights.T, out=inputs_gradient)  # (batch, inputs)
+
+    def update(self) -> None:
+        """A step of gradient descent, by gradients that hold the learning rate already."""
+        self.weights -= self.weights_gradient  # (inputs, outputs)
+        self.bias -= self.bias_gradient  # (outputs,)
+
+
+class Sigmoid:
+    """outputs = 1 / (1 + exp(-inputs)) = (1 + tanh(inputs / 2)) / 2, which cannot overflow.
+
+    In place: inputs and gradients are overwritten.
+    """
+
+    def __init__(self, rows: int, width: int, dtype: np.dtype):
+        self._derivative = np.empty((rows, width), dtype)  # (rows, width)
+
+    def forward(self, inputs: np.ndarray) -> np.ndarray:
+        inputs *= 0.5  # (batch, width)
+        np.tanh(inputs, out=inputs)  # (batch, width)
+        inputs *= 0.5  # (batch, width)
+        inputs += 0.5  # (batch, width)
+        self._outputs = inputs  # (batch, width)
+        return inputs
+
+    def backward(self, gradient: np.ndarray) -> np.ndarray:
+        """d outputs / d inputs = outputs * (1 - outputs)."""
+        derivative = self._derivative[: len(gradient)]  # (batch, width)
+        np.subtract(1, self._outputs, out=derivative)  # (batch, width)
+        derivative *= self._outputs  # (batch, width)
+        gradient *= derivative  # (batch, width)
+        return gradient
+
+
+class Softmax:
+    """Softmax and the cross-entropy of its outputs, computed together from the logits.
+
+    loss = log(sum(exp(logits))) - logits[label], with the largest logit subtracted first: neither
+    an overflow nor the logarithm of a probability that became 0.
+    """
+
+    def forward(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """The loss of each image, (batch,), in nats. logits: (batch, 10). labels: (batch,)."""
+        self._correct = np.arange(len(labels)), labels  # one index for each image
+        shifted = logits - logits.max(axis=1, keepdims=True)  # (batch, 10)
+        exponentials = np.exp(shifted)  # (batch, 10)
+        totals = exponentials.sum(axis=1, keepdims=True)  # (batch, 1)
+        self._probabilities = exponentials / totals  # (batch, 10)
+        return np.log(totals[:, 0]) - shifted[self._correct]  # (batch,)
+
+    def backward(self, scale: float = 1.0) -> np.ndarray:
+        """`scale` times the gradient of the batch's mean loss: (softmax - one-hot) / batch."""
+        gradient = self._probabilities  # (batch, 10)
+        gradient[self._correct] -= 1  # (batch, 10)
+        gradient *= scale / len(gradient)  # (batch, 10)
+        return gradient
+
+
+class MLP:
+    """Linear layers with a sigmoid between each two, and softmax at the end."""
+
+    def __init__(self, weights: dict[str, np.ndarray], rows: int):
+        """weights: as initial_weights names them, in the dtype to compute in. rows: see Linear."""
+        self.layers = []
+        for number in range(1, len(weights) // 2 + 1):
+            of_layer, bias = weights[f"weights_{number}"], weights[f"bias_{number}"]
+            if self.layers:
+                self.layers.append(Sigmoid(rows, len(of_layer), of_layer.dtype))
+            self.layers.append(Linear(of_layer, bias, rows, first=number == 1))
+        self.linears = [layer for layer in self.layers if isinstance(layer, Linear)]
+        self.softmax = Softmax()
+
+    def forward(self, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Losses (batch,) and logits (batch, 10) of images (batch, inputs) with labels (batch,)."""
+        outputs = images  # (batch, inputs)
+        for layer in self.layers:
+            outputs = layer.forward(outputs)  # (batch, outputs of the layer)
+        return self.softmax.forward(outputs, labels), outputs
+
+    def backward(self, scale: float = 1.0) -> None:
+        """Set every gradient of the mean loss of the last forward's batch, times `scale`."""
+        gradient = self.softmax.backward(scale)  # (batch, 10)
+        for layer in reversed(self.layers):
+            gradient = layer.backward(gradient)  # (batch, inputs of the layer)
+
+    def step(self, learning_rate: float) -> None:
+        """Backward, and a step of gradient descent."""
+        # Gradients are linear in the first of them, and that has 640 numbers, not 468,874.
+        self.backward(scale=learning_rate)
+        for layer in self.linears:
+            layer.update()
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The weights themselves, no copies, by name."""
+        return self._named(lambda layer: (layer.weights, layer.bias))
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        """The gradients themselves, no copies, by the names of their weights."""
+        return self._named(lambda layer: (layer.weights_gradient, layer.bias_gradient))
+
+    def _named(self, pair) -> dict[str, np.ndarray]:
+        named = {}
+        for number, layer in enumerate(self.linears, start=1):
+            named[f"weights_{number}"], named[f"bias_{number}"] = pair(layer)
+        return named
+
+
+class NumpyLearner:
+    """The learner of the NumPy MLP (see learner.Learner for the methods).
+
+    Images stay in memory as bytes and are scaled batch by batch.
+    """
+
+    def __init__(self, config: Config, dataset: Dataset):
+        dtype = np.dtype(config.dtype)
+        self.batch_size = config.batch_size
+        self.learning_rate = config.learning_rate
+        self.images = {k: v.reshape(len(v), -1) for k, v in dataset.images.items()}
+        self.labels = dataset.labels
+        self.scaling = dataset.scaling
+        rows = max(self.batch_size, EVALUATION_BATCH)
+        inputs = self.images["train"].shape[1]
+        weights = initial_weights(mlp_sizes(inputs), config.seed)
+        self.model = MLP({name: w.astype(dtype) for name, w in weights.items()}, rows)
+        self._bytes = np.empty((rows, inputs), np.uint8)  # (rows, 784)
+        self._inputs = np.empty((rows, inputs), dtype)  # (rows, 784)
+        self.hardware = {"hardware": cpu_name(), "threads": str(_blas_threads())}
+        self._warm_up()
+
+    # A training that diverges is reported by its loss, not by warnings of every step on the way.
+    @np.errstate(over="ignore", invalid="ignore")
+    def train_epoch(self, order: np.ndarray) -> Score:
+        self._reset_sums()
+        for start in range(0, len(order), self.batch_size):
+            self._forward("train", order[start : start + self.batch_size])
+            self.model.step(self.learning_rate)
+        return self.running_score()
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def evaluate(self, split: str) -> Score:
+        self._reset_sums()
+        everything = np.arange(len(self.labels[split]))  # (images,)
+        for start in range(0, len(everything), EVALUATION_BATCH):
+            self._forward(split, everything[start : start + EVALUATION_BATCH])
+        return self.running_score()
+
+    def synchronize(self) -> None:
+        """NumPy returns when it is done."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {name: weight.copy() for name, weight in self.model.weights().items()}
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        for name, weight in self.model.weights().items():
+            weight[...] = state[name]
+
+    # Plain gradient descent remembers nothing.
+    training_state = state
+    load_training_state = load_state
+
+    def running_score(self) -> Score:
+        return Score.mean(self._loss_sum, self._hits, self._examples)
+
+    def _forward(self, split: str, index: np.ndarray) -> None:
+        """Forward the images at `index` (batch,) and add losses and hits to the sums."""
+        batch = len(index)
+        # With mode="clip" NumPy writes to `out` directly; nothing is out of range.
+        pixels = self._bytes[:batch]  # (batch, 784)
+        self.images[split].take(index, axis=0, out=pixels, mode="clip")  # (batch, 784)
+        inputs = self._inputs[:batch]  # (batch, 784)
+        inputs[...] = pixels  # (batch, 784)
+        inputs *= self.scaling.factor  # (batch, 784)
+        inputs += self.scaling.offset  # (batch, 784)
+        labels = self.labels[split][index]  # (batch,)
+        losses, logits = self.model.forward(inputs, labels)  # (batch,), (batch, 10)
+        self._loss_sum += float(losses.sum(dtype=np.float64))
+        self._hits += int(np.count_nonzero(logits.argmax(axis=1) == labels))
+        self._examples += batch
+
+    def _reset_sums(self) -> None:
+        self._loss_sum, self._hits, self._examples = 0.0, 0, 0
+
+    def _warm_up(self) -> None:
+        """Forward and backward without a step: starts the BLAS threads, changes no weight."""
+        self._reset_sums()
+        self._forward("train", np.arange(self.batch_size))
+        self.model.backward()
+        self._reset_sums()
+
+
+def _blas_threads() -> int:
+    return max(
+        (lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"), default=1
+    )

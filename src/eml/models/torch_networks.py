@@ -1,0 +1,87 @@
+"""The MLP and the CNN of the sheets in PyTorch, and their optimizers."""
+
+import inspect
+import math
+from collections import OrderedDict
+from functools import partial
+
+import torch
+from torch import nn
+
+from eml.config import OPTIMIZERS, Config
+from eml.data.specs import SPECS
+from eml.models.numpy_mlp import initial_weights, mlp_sizes
+from eml.models.winograd import WinogradConv2d
+
+ACTIVATION_LAYERS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU}
+
+
+def mlp(inputs: int, activation: str) -> nn.Module:
+    """The MLP inputs-512-128-10 of sheet 2: images of any shape in, log-probabilities out."""
+    layer = ACTIVATION_LAYERS[activation]
+    return nn.Sequential(
+        OrderedDict(
+            flatten=nn.Flatten(),
+            linear1=nn.Linear(inputs, 512),
+            activation1=layer(),
+            linear2=nn.Linear(512, 128),
+            activation2=layer(),
+            linear3=nn.Linear(128, 10),
+            log_softmax=nn.LogSoftmax(dim=1),
+        )
+    )
+
+
+def cnn(convolution: str = "pytorch") -> nn.Module:
+    """The CNN of sheet 3, task 3.3: (batch, 3, 32, 32) in, log-probabilities (batch, 10) out.
+
+    convolution: what computes the third one, "pytorch" or "winograd"; the others are PyTorch's.
+    """
+    # Only with stride 1 does Winograd's algorithm save anything, only with many channels much.
+    stride_1 = WinogradConv2d if convolution == "winograd" else partial(nn.Conv2d, kernel_size=3)
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(3, 32, kernel_size=3, stride=1),  # (batch, 32, 30, 30)
+            relu1=nn.ReLU(inplace=True),
+            conv2=nn.Conv2d(32, 64, kernel_size=3, stride=2),  # (batch, 64, 14, 14)
+            relu2=nn.ReLU(inplace=True),
+            conv3=stride_1(64, 128),  # (batch, 128, 12, 12)
+            relu3=nn.ReLU(inplace=True),
+            flatten=nn.Flatten(),  # (batch, 18432)
+            linear1=nn.Linear(18432, 128),
+            relu4=nn.ReLU(inplace=True),
+            linear2=nn.Linear(128, 10),
+            log_softmax=nn.LogSoftmax(dim=1),
+        )
+    )
+
+
+def make_model(config: Config) -> nn.Module:
+    """The network of a Config on the CPU, with the initial weights of its seed."""
+    torch.manual_seed(config.seed)
+    dtype = getattr(torch, config.dtype)
+    if config.model == "cnn":
+        return cnn(config.convolution_type).to(dtype)
+    inputs = math.prod(SPECS[config.dataset].image_shape)
+    model = mlp(inputs, config.activation).to(dtype)
+    if config.init == "template":
+        weights = initial_weights(mlp_sizes(inputs), config.seed)
+        for number in (1, 2, 3):
+            layer = model.get_submodule(f"linear{number}")
+            layer.weight.data.copy_(torch.from_numpy(weights[f"weights_{number}"].T))
+            layer.bias.data.copy_(torch.from_numpy(weights[f"bias_{number}"]))
+    return model
+
+
+def make_optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of a Config, with PyTorch's defaults but for learning rate and momentum."""
+    optimizer_class = getattr(torch.optim, OPTIMIZERS[config.optimizer].torch_class)
+    options = {"momentum": config.momentum} if config.optimizer == "momentum" else {}
+    accepted = inspect.signature(optimizer_class).parameters
+    on_gpu = config.device_type == "cuda"
+    # One kernel for the whole step. Adagrad has had one for GPUs since PyTorch 2.9 only.
+    if "fused" in accepted and not (on_gpu and optimizer_class is torch.optim.Adagrad):
+        options["fused"] = True
+    if "capturable" in accepted and on_gpu:  # in a CUDA graph
+        options["capturable"] = True
+    return optimizer_class(model.parameters(), lr=config.learning_rate, **options)

@@ -1,0 +1,1 @@
+"""Several trainings as one: their status, their plan, the search for learning rates."""

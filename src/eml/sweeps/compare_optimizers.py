@@ -1,0 +1,78 @@
+"""Carries out a search for learning rates, and compares the winners."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from time import perf_counter
+
+from eml.config import Config
+from eml.recipes import SearchOptions
+from eml.sweeps.group import Trainings
+from eml.sweeps.lr_search import Found, search
+from eml.sweeps.plan import probe_costs, search_plan
+from eml.sweeps.status import stand
+from eml.text import duration
+from eml.tracking import end, log
+from eml.tracking.publish import report, report_grid
+
+
+def compare_optimizers(
+    grid: Sequence[Config], options: SearchOptions, trainings: Trainings
+) -> None:
+    """Search (lr_search.py), train the winners with all seeds, and report on both."""
+    started = perf_counter()
+    standing = stand("optimizers", grid, options)
+    print(standing, flush=True)
+    costs = probe_costs(grid, trainings.launcher, options.jobs)
+    plan, left_out = search_plan(grid, options, costs, standing.states)
+    expected = plan.left
+    print(plan)
+    for line in left_out:
+        print(f"budget_minutes={options.budget_minutes:g}: {line}")
+
+    budget = 60 * options.budget_minutes or float("inf")
+
+    def fits(seconds: float) -> bool:
+        return perf_counter() - started + seconds <= budget
+
+    found = Found(remarks=left_out)
+    stages = search(grid, options.prune == "halving", plan.extend, found)
+    histories = None
+    with suppress(StopIteration):
+        while True:
+            stage = stages.send(histories)
+            histories = None
+            if stage.optional and not fits(plan.whole(stage.configs) + plan.finals()):
+                continue
+            print(f"\n{stage.title}", flush=True)
+            trainings.train(stage.configs, stage.until)
+            histories = trainings.histories(stage.configs)
+    pruned = {
+        trainings.run_ids[trial.config]: trial.pruned
+        for trial in found.every()
+        if trial.pruned is not None
+    }
+    for run_id, epoch in pruned.items():
+        end.prune(run_id, epoch)
+    winners = found.winners()
+    seeds = list(plan.seeds)
+    while len(seeds) > 1 and not fits(plan.whole(_missing(trainings, _finals(winners, seeds)))):
+        found.remarks.append(f"seed {seeds.pop()} is left out, the budget being used up")
+    finals = _finals(winners, seeds)
+    print("\nwinners on all training images", flush=True)
+    trainings.train(finals)
+    if on_grid := trainings.made_of(trial.config for trial in found.every()):
+        report_grid(on_grid, trainings.made_of(winners), pruned, found.remarks)
+    if compared := trainings.made_of(finals):
+        report("optimizers", compared)
+    seconds = perf_counter() - started
+    print(f"took {duration(seconds)}; expected were {duration(expected)}")
+    log.log_metrics({"expected_seconds": expected, "taken_seconds": seconds})
+
+
+def _finals(winners: Sequence[Config], seeds: Sequence[int]) -> list[Config]:
+    return [replace(winner, validation=0, seed=seed) for winner in winners for seed in seeds]
+
+
+def _missing(trainings: Trainings, configs: Sequence[Config]) -> list[Config]:
+    return [config for config in configs if trainings.finished(config) is None]

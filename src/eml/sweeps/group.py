@@ -1,0 +1,85 @@
+"""The trainings of one parent run: those that the store has, and those still to be made."""
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from eml.config import Config
+from eml.launch_options import LaunchOptions
+from eml.launchers.base import Launcher, Task
+from eml.recipes import REUSING
+from eml.tracking import find, log
+from eml.tracking.digests import training_digest
+from eml.tracking.history import history_of
+
+
+class Trainings:
+    """Makes trainings as children of a parent run, and remembers the run of each Config."""
+
+    def __init__(self, recipe: str, parent: str, launcher: Launcher, options: LaunchOptions):
+        self.parent, self.launcher, self.options = parent, launcher, options
+        self.reusing = recipe in REUSING
+        self.run_ids: dict[Config, str] = {}
+        self.reused: list[str] = []
+        self.failed: dict[Config, str] = {}
+        self._begun: set[Config] = set()
+
+    def train(self, configs: Sequence[Config], until: int | None = None) -> None:
+        """Train what the store does not hold finished, to the end or to the epoch `until`."""
+        missing = []
+        for config in configs:
+            done = self.finished(config, until)
+            if done is None:
+                missing.append(config)
+                continue
+            if config not in self.run_ids:
+                print(f"done already: {config.run_name}, run {done}", flush=True)
+            if done not in self.reused and not find.is_child(done, self.parent):
+                self.reused.append(done)
+                log.log_reused(self.reused)
+            self.run_ids[config] = done
+        tasks = [
+            Task(
+                config=config,
+                parent=self.parent,
+                # What this plan itself has paused goes on in any case.
+                resume=self.options.resume or config in self._begun,
+                borrow=self.reusing and self.options.resume,
+                until=until,
+                at_once=self.options.jobs,
+            )
+            for config in missing
+        ]
+        self._begun.update(missing)
+        ended = self.launcher.run(tasks)
+        made = find.children(self.parent)
+        for task in tasks:
+            reason = ended[task].reason
+            for former in (self.failed, self.run_ids):
+                former.pop(task.config, None)
+            if reason:
+                self.failed[task.config] = reason
+            else:
+                self.run_ids[task.config] = made[training_digest(task.config)].run_id
+
+    def finished(self, config: Config, until: int | None = None) -> str | None:
+        """The run that counts as this training, if it is finished.
+
+        Or was given up by another search, but not before the epoch `until`.
+        """
+        if not (self.reusing and self.options.resume):
+            return find.finished_training(config, self.parent)
+        done = find.finished_training(config)
+        return done if done or until is None else find.pruned_training(config, until)
+
+    def made_of(self, configs: Iterable[Config]) -> list[str]:
+        """The run ids of those that have not failed."""
+        return [self.run_ids[config] for config in configs if config in self.run_ids]
+
+    def histories(self, configs: Iterable[Config]) -> dict[Config, pd.DataFrame]:
+        """What the store holds of those that have not failed."""
+        ids = {self.run_ids[config]: config for config in configs if config in self.run_ids}
+        if not ids:
+            return {}
+        history = history_of(list(ids))
+        return {ids[run_id]: rows for run_id, rows in history.groupby("run_id", sort=False)}

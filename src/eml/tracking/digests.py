@@ -1,0 +1,48 @@
+"""What makes two trainings the same one, so that one in the store need not be run again."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from functools import cache
+from pathlib import Path
+
+from eml.config import OPTIMIZERS, Config
+from eml.data.specs import SPECS
+from eml.launch_options import LaunchOptions
+
+# What of the package decides a result: folders and files.
+CODE = ("models", "training/loop.py", "data/datasets.py", "data/specs.py", "seeds.py")
+
+
+def training_digest(config: Config) -> str:
+    """32 hexadecimal digits that change with the Config, its dataset, and the code that trains.
+
+    Not with package versions or the machine, which change a result by rounding only.
+    """
+    optimizer_class = OPTIMIZERS[config.optimizer].torch_class
+    parts = [asdict(config), SPECS[config.dataset].sha256, optimizer_class, _code_digest()]
+    return _digest(parts)
+
+
+def plan_digest(recipe: str, configs: Sequence[Config], options: LaunchOptions) -> str:
+    """32 hexadecimal digits that change with what a recipe is to train, not with where or when."""
+    how = {field.name for field in fields(LaunchOptions)} | {"budget_minutes"}
+    what = {key: value for key, value in asdict(options).items() if key not in how}
+    parts = [recipe, [training_digest(config) for config in configs], what]
+    return _digest(parts)
+
+
+def _digest(parts: list) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@cache
+def _code_digest() -> str:
+    package = Path(__file__).parents[1]
+    files = [file for part in CODE for file in _python_files(package / part)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _python_files(path: Path) -> list[Path]:
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path]

@@ -1,0 +1,186 @@
+"""Runs in the tracking store: looked up by id, checkpoint, parent, digest."""
+
+import os
+from dataclasses import asdict
+from typing import NamedTuple
+
+import mlflow
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from eml.config import Config
+from eml.errors import UserError
+from eml.text import printable
+from eml.tracking.calls import store_call, uri
+from eml.tracking.digests import training_digest
+from eml.tracking.store import full_run_id, is_there
+from eml.tracking.tags import (
+    CHECKPOINT,
+    CONTINUED_IN,
+    NUMBER,
+    PLAN_DIGEST,
+    PRUNED_AFTER,
+    TRAINING_DIGEST,
+    epoch_in,
+)
+
+
+class TrackingError(UserError):
+    """The store does not hold what was asked for; the message says what is missing."""
+
+
+class Found(NamedTuple):
+    """A run in the store."""
+
+    run_id: str
+    name: str
+    experiment_id: str
+    parent: str  # the id of the run that it is nested in, or ""
+    status: str  # MLflow's
+    started: int  # milliseconds since 1970
+    tags: dict[str, str]
+    epochs: int  # that it is to train; 0 of a parent
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is finished, or continued in another run."""
+        return self.status == "FINISHED" or CONTINUED_IN in self.tags
+
+    @property
+    def reason(self) -> str:
+        """Why it failed or stopped, in a line."""
+        failed = self.status == "FAILED"
+        text = self.tags.get("error" if failed else "stopped", "").strip() or "no reason is known"
+        return f"{'failed' if failed else 'stopped'}: {printable(text.splitlines()[0])}"
+
+
+def _found(run: Run) -> Found:
+    info, tags = run.info, run.data.tags
+    epochs = run.data.params.get("epochs", "")
+    return Found(
+        run_id=info.run_id,
+        name=printable(info.run_name),
+        experiment_id=info.experiment_id,
+        parent=tags.get(MLFLOW_PARENT_RUN_ID, ""),
+        status=info.status,
+        started=info.start_time,
+        tags=tags,
+        epochs=int(epochs) if NUMBER.fullmatch(epochs) else 0,  # anyone may have made the run
+    )
+
+
+@store_call
+def get(run_id: str) -> Found:
+    """The run with this id. Raises TrackingError if there is none."""
+    return _found(stored_run(run_id))
+
+
+@store_call
+def of_checkpoint(name: str) -> Found | None:
+    """The run with this checkpoint; None if it is not in this store, or was deleted."""
+    found = search(f"tags.{CHECKPOINT} = '{name}'")
+    return _found(found[0]) if found else None
+
+
+@store_call
+def experiment_of(parent: str) -> str:
+    """The id of the experiment in which a new run with this parent, or none, is made.
+
+    "" if the experiment is still to be created.
+    """
+    if parent:
+        return mlflow.get_run(parent).info.experiment_id
+    if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return given
+    active = mlflow.get_experiment_by_name(os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default"))
+    return active.experiment_id if active else ""
+
+
+@store_call
+def children(parent: str) -> dict[str, Found]:
+    """The trainings nested in a run: the newest with each training digest."""
+    newest_last = [run for run in nested_runs(parent)[::-1] if TRAINING_DIGEST in run.data.tags]
+    return {run.data.tags[TRAINING_DIGEST]: _found(run) for run in newest_last}
+
+
+def nested_runs(parent: str) -> list[Run]:
+    """All runs nested in a run, newest first."""
+    client = mlflow.MlflowClient()
+    experiment, found, token = experiment_of(parent), [], None
+    while token != "":
+        page = client.search_runs(
+            [experiment],
+            f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'",
+            max_results=1000,
+            page_token=token,
+        )
+        found += page
+        token = page.token or ""
+    return found
+
+
+@store_call
+def is_child(run_id: str, parent: str) -> bool:
+    """Whether a run is nested in another."""
+    return mlflow.get_run(run_id).data.tags.get(MLFLOW_PARENT_RUN_ID) == parent
+
+
+@store_call
+def finished_training(config: Config, parent: str = "") -> str | None:
+    """The newest finished run, in any experiment, of the training with this Config.
+
+    A run that only says so in its tag, and lacks the parameters or a result, is not one.
+    parent: among the children of this run only.
+    """
+    digest = training_digest(config)
+    chosen = f"tags.{TRAINING_DIGEST} = '{digest}' and attributes.status = 'FINISHED'"
+    if parent:
+        chosen += f" and tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'"
+    result = f"final_{config.evaluated}_accuracy"
+    for run in search(chosen, most=20):
+        has_config = asdict(config).keys() <= run.data.params.keys()
+        if has_config and (result in run.data.metrics or "diverged" in run.data.tags):
+            return run.info.run_id
+    return None
+
+
+@store_call
+def unfinished_plan(digest: str) -> str | None:
+    """The newest parent with this plan digest, if the same command would go on with it."""
+    found = search(f"tags.{PLAN_DIGEST} = '{digest}'")
+    return found[0].info.run_id if found and not _found(found[0]).is_over else None
+
+
+@store_call
+def pruned_training(config: Config, epoch: int) -> str | None:
+    """The newest run of this training that a search gave up, if it got to this epoch."""
+    digest = training_digest(config)
+    found = search(f"tags.{TRAINING_DIGEST} = '{digest}' and tags.{PRUNED_AFTER} LIKE '%'")
+    enough = found and epoch_in(found[0].data.tags, PRUNED_AFTER) >= epoch
+    return found[0].info.run_id if enough else None
+
+
+@store_call
+def running() -> list[Found]:
+    """All runs, in any experiment, that are RUNNING by what the store says."""
+    return [_found(run) for run in search("attributes.status = 'RUNNING'", most=1000)]
+
+
+def search(filter_string: str, most: int = 1) -> list[Run]:
+    """The newest runs, in any experiment, that the filter selects; none where there is no store."""
+    if not is_there():
+        return []
+    client = mlflow.MlflowClient()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return client.search_runs(experiments, filter_string, max_results=most)
+
+
+def stored_run(run_id: str) -> Run:
+    """A run by its id, or by the first digits of it."""
+    try:
+        return mlflow.get_run(full_run_id(run_id))
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        raise TrackingError(f"no run {printable(run_id, 100)} in the store {uri()}") from error

@@ -1,0 +1,120 @@
+"""The histories of many runs as one tidy frame."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import fields
+
+import pandas as pd
+
+from eml.tracking.calls import store_call
+from eml.tracking.readers import ClientReader, StoredRun, reader
+from eml.tracking.selection import (
+    Selection,
+    SelectionError,
+    comparable,
+    is_number,
+    parameter_value,
+    select,
+    shown,
+)
+from eml.tracking.store import open_store
+from eml.training.loop import EpochRecord
+
+METRICS = [field.name for field in fields(EpochRecord) if field.name != "epoch"]
+INFINITE = 1e306  # MLflow gives infinity back as 1.8e308, and a mean needs room to be added up
+
+
+def load_history(selection: Selection) -> tuple[pd.DataFrame, list[str]]:
+    """The histories of the runs selected, and a line for each reason why others were left out.
+
+    The frame has a row for each run and epoch: run_id, run_name, status, start_time, the parameters
+    (numbers as numbers), the tags that are not MLflow's own, epoch, and METRICS. Of runs with the
+    same Config, seed included, it has one, so that none counts twice: the newest, a finished one if
+    there is one. Unfinished and diverged runs are in it too: summary.summary tells them apart. Of
+    points that were logged for the same epoch the last one holds.
+
+    Raises SelectionError if nothing is selected or nothing has an epoch, StoreError if the store
+    cannot be read.
+    """
+    open_store(create=False)
+    return store_call(_load, held=False)(selection)
+
+
+def history_of(run_ids: Sequence[str]) -> pd.DataFrame:
+    """The histories of these runs, read without interruption, for a process that goes on to write.
+
+    An interrupted read keeps a lock of SQLite as an interrupted write does.
+    """
+    history, left_out = store_call(_load)(Selection(runs=run_ids))
+    for line in left_out:
+        print(line, flush=True)
+    return history
+
+
+def _load(selection: Selection) -> tuple[pd.DataFrame, list[str]]:
+    read = reader()
+    runs, left_out = comparable(select(selection, read))
+    if not runs:
+        raise SelectionError("; ".join(["no training selected", *left_out]))
+    frame, impossible = _frame(runs, read)
+    return frame, left_out + impossible
+
+
+def _frame(runs: list[StoredRun], read: ClientReader) -> tuple[pd.DataFrame, list[str]]:
+    """The histories of trainings, and a line for each that has none, or an impossible one."""
+    described = pd.DataFrame([_described(run) for run in runs])
+    splits = {"validation" if validation else "test" for validation in described["validation"]}
+    metrics = [m for m in METRICS if m.partition("_")[0] not in {"test", "validation"} - splits]
+    points = read.points([run.run_id for run in runs], metrics)
+    points = points.sort_values("timestamp", kind="stable")
+    points = points.drop_duplicates(["run_id", "metric", "epoch"], keep="last")
+    table = points.pivot(index=["run_id", "epoch"], columns="metric", values="value")
+    table = _finite(table.reindex(columns=METRICS)).reset_index()
+    frame = described.merge(table, on="run_id", how="inner")  # in the order of its left side
+    impossible = _impossible(frame)
+    without = {run.run_id for run in runs} - set(table["run_id"])
+    why = dict.fromkeys(without, "without an epoch") | impossible
+    left_out = [f"left out, {why[run.run_id]}: {run.run_id}" for run in runs if run.run_id in why]
+    if len(left_out) == len(runs):
+        raise SelectionError("; ".join(["no training selected", *left_out[:5]]))
+    if impossible:
+        frame = frame[~frame["run_id"].isin(list(impossible))].reset_index(drop=True)
+    return frame, left_out
+
+
+def _finite(table: pd.DataFrame) -> pd.DataFrame:
+    """NaN for infinity; for all scores of an epoch with an infinite loss, as a training logs it."""
+    infinite = table.abs() >= INFINITE
+    diverged = infinite.filter(like="loss").any(axis=1)
+    infinite.loc[diverged, [name for name in METRICS if name.endswith(("loss", "accuracy"))]] = True
+    return table.mask(infinite)
+
+
+def _impossible(frame: pd.DataFrame) -> dict[str, str]:
+    """By run id a number of it that no training logs."""
+    outside = {"epoch": ~frame["epoch"].between(0, frame["epochs"])} | {
+        metric: ~frame[metric].fillna(0).between(0, 1 if metric.endswith("accuracy") else math.inf)
+        for metric in METRICS
+    }
+    return {
+        run_id: f"no training of {epochs} epochs logs {name}={value:g}"
+        for name, rows in outside.items()
+        if rows.any()
+        for run_id, epochs, value in frame.loc[rows, ["run_id", "epochs", name]].values
+    }
+
+
+def _described(run: StoredRun) -> dict[str, int | float | str]:
+    # A tag, which anyone may set, never takes the place of what was logged.
+    tags = {k: shown(value) for k, value in run.tags.items() if not k.startswith("mlflow.")}
+    described = tags | {key: parameter_value(key, value) for key, value in run.params.items()}
+    for key in ("epoch", *METRICS):
+        described.pop(key, None)
+    if not is_number(described.get("parameters", ""), "parameters", int):
+        described.pop("parameters", None)
+    return described | {
+        "run_id": run.run_id,
+        "run_name": shown(run.name),
+        "status": run.status,
+        "start_time": run.start_time,
+    }

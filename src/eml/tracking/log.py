@@ -1,0 +1,144 @@
+"""What a run logs."""
+
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import mlflow
+import requests
+from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
+
+from eml.config import Config
+from eml.data.datasets import Dataset
+from eml.models.learner import Learner
+from eml.text import printable
+from eml.tracking.calls import StoreError, store_call
+from eml.tracking.find import TrackingError
+from eml.tracking.runs import active_run_id
+from eml.tracking.tags import REUSED, of_all_machines
+from eml.training.loop import EpochRecord
+
+
+@store_call
+def log_setup(config: Config, dataset: Dataset, learner: Learner) -> None:
+    """Log what the active run trains: all of its Config, its dataset, and on what it runs."""
+    values = asdict(config) | {
+        "scaling_mean": dataset.scaling.mean,
+        "scaling_std": dataset.scaling.std,
+        "train_images": len(dataset.labels["train"]),
+        f"{config.evaluated}_images": len(dataset.labels[config.evaluated]),
+        "parameters": sum(weights.size for weights in learner.state().values()),
+    }
+    # `mlflow run` has logged the -P values as they were typed ("1e-3"), and a parameter cannot
+    # be changed. Ours have the same value, so the typed ones stay.
+    present = mlflow.active_run().data.params
+    for key in values.keys() & present.keys():
+        if type(values[key])(present[key]) != values[key]:
+            raise TrackingError(
+                f"the run given holds {key}={present[key]}, not {values[key]}: give a new run"
+            )
+    mlflow.log_params({key: value for key, value in values.items() if key not in present})
+    if "dataset_digest" not in mlflow.active_run().data.tags:  # else logged already: it goes on
+        log_dataset(dataset)
+    mlflow.set_tags(
+        {
+            **of_all_machines(mlflow.active_run().data.tags, learner.hardware),
+            "dataset_digest": dataset.digest,
+        }
+    )
+
+
+@store_call
+def log_dataset(dataset: Dataset) -> None:
+    """Log the dataset as input of the active run."""
+    source = CodeDatasetSource(tags={"eml.data": dataset.name})
+    described = MetaDataset(source, name=dataset.name, digest=dataset.digest)
+    try:
+        mlflow.log_input(described, context="training")
+    except MlflowException:
+        # Of several that log a new dataset at once, MLflow lets one succeed. Now it is there.
+        mlflow.log_input(described, context="training")
+
+
+def log_record(record: EpochRecord, timestamp: int) -> None:
+    """Log an epoch as metrics of the active run, in one request, with `step` the epoch.
+
+    timestamp: when the epoch was over, in milliseconds since 1970.
+    """
+    values = asdict(record)
+    epoch = values.pop("epoch")
+    if epoch == 0:
+        del values["images_per_second"]  # nothing was trained
+    else:
+        del values["setup_seconds"]  # does not change
+    _log(
+        [Metric(key, value, timestamp, epoch) for key, value in values.items() if value is not None]
+    )
+
+
+@store_call
+def logged_epochs(run_id: str) -> set[int]:
+    """The epochs that a run holds. One is logged with all its metrics or with none."""
+    history = mlflow.MlflowClient().get_metric_history(run_id, "train_seconds")
+    return {point.step for point in history}
+
+
+@store_call
+def log_result(records: list[EpochRecord]) -> None:
+    """Log final and best accuracy, or the tag `diverged` with the epoch."""
+    if records[-1].diverged:
+        mlflow.set_tag("diverged", f"epoch {records[-1].epoch}")
+    finite = [r for r in records if not math.isnan(r.accuracy)]
+    if not finite:
+        return
+    name = f"{records[0].evaluated}_accuracy"
+    best = max(finite, key=lambda r: r.accuracy)
+    values = {f"best_{name}": best.accuracy, "best_epoch": best.epoch}
+    if not records[-1].diverged:
+        values[f"final_{name}"] = records[-1].accuracy
+    # A run that was interrupted just before its end may have them.
+    present = mlflow.active_run().data.metrics
+    log_metrics({key: value for key, value in values.items() if key not in present})
+
+
+def log_metrics(values: Mapping[str, float]) -> None:
+    """Log values that belong to the active run as a whole, to no epoch."""
+    now = time.time_ns() // 1_000_000  # the same in each try: MLflow keeps equal points once
+    _log([Metric(key, value, now, 0) for key, value in values.items()])
+
+
+@store_call
+def _log(metrics: Sequence[Metric]) -> None:
+    """In one request: all of it is logged or nothing, and what is there already once."""
+    mlflow.MlflowClient().log_batch(active_run_id(), metrics=metrics)
+
+
+@store_call
+def log_reused(run_ids: Iterable[str]) -> None:
+    """Note in the active run, a parent, which runs besides its children belong to it."""
+    mlflow.set_tag(REUSED, ",".join(run_ids))
+
+
+@store_call
+def log_sources(run_ids: Sequence[str]) -> None:
+    """Note in the active run, a comparison, which runs it compares."""
+    # A tag holds 8,000 characters, 242 ids.
+    for number, start in enumerate(range(0, len(run_ids), 200), start=1):
+        mlflow.set_tag(f"source_runs_{number}", ",".join(run_ids[start : start + 200]))
+
+
+@store_call
+def log_files(folder: Path, below: str | None = None) -> None:
+    """Log all files in `folder` as artifacts of the active run, in its folder `below`."""
+    try:
+        mlflow.log_artifacts(str(folder), below)
+    except OSError as error:
+        if isinstance(error, requests.RequestException):
+            raise  # an answer of the store
+        where = mlflow.active_run().info.artifact_uri
+        raise StoreError(printable(f"artifacts cannot be written to {where}: {error}")) from error

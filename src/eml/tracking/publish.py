@@ -1,0 +1,42 @@
+"""The figures and the summary of a recipe, made from the store and logged in the active run."""
+
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from eml.analysis.summary import tried
+from eml.tracking import log
+from eml.tracking.history import history_of
+
+
+def report_grid(
+    run_ids: Sequence[str],
+    chosen: Collection[str],
+    pruned: Mapping[str, int],
+    remarks: Sequence[str],
+) -> None:
+    """Print which learning rates were tried and chosen, and log it with a figure in `grid`.
+
+    chosen, pruned: as for summary.tried.
+    """
+    from eml.analysis.report import write_grid
+
+    history = history_of(run_ids)
+    table = tried(history, chosen, pruned)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "grid").mkdir()
+        print(write_grid(history, table, remarks, Path(folder, "grid")))
+        log.log_files(Path(folder))
+
+
+def report(recipe: str, run_ids: Sequence[str]) -> None:
+    """Print the summary of these runs, and log it with the recipe's figures."""
+    from eml.analysis.report import (
+        FIGURES,
+        write_report,  # matplotlib: the first batch need not wait for it
+    )
+
+    history = history_of(run_ids)
+    with tempfile.TemporaryDirectory() as folder:
+        print(write_report(FIGURES[recipe], history, Path(folder)))
+        log.log_files(Path(folder))

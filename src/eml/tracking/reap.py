@@ -1,0 +1,121 @@
+"""Runs that the store takes for RUNNING, although nobody runs them any more."""
+
+import re
+import time
+from collections.abc import Sequence
+
+from eml.errors import UserError
+from eml.text import printable
+from eml.tracking import end, find
+from eml.tracking.find import Found
+from eml.tracking.store import is_there, open_store
+from eml.tracking.tags import CHECKPOINT, PLAN_DIGEST, SLURM_JOB, TRAINING_DIGEST
+from eml.training.checkpoints import Place, claiming, directory
+
+NAME = re.compile("[0-9a-f]{1,64}")  # of a digest or a checkpoint
+
+
+def begin(create: bool = False) -> None:
+    """What each command does first: open the store (open_store), and end what is dead in it."""
+    open_store(create)
+    for run in end_dead():
+        print(f"{_line(run)}: its process is gone, so it is KILLED now", flush=True)
+
+
+def end_dead() -> list[Found]:
+    """End the runs whose checkpoint lies here, and whose process is gone, as KILLED; these runs.
+
+    The checkpoint stays, so that the same command goes on. What a job of Slurm trains is left to
+    Slurm, which knows what has become of the job. Where the store or the checkpoints cannot be
+    written, nothing is ended.
+    """
+    ended = []
+    try:
+        if not (is_there() and directory().exists()):
+            return []
+        here = [(run, place) for run in find.running() if (place := _place_of(run))]
+        with claiming():
+            for run, place in here:
+                if place.hold():
+                    try:
+                        end.end_dead(run.run_id)
+                        ended.append(run)
+                    finally:
+                        place.release()
+    except (UserError, OSError):
+        pass  # the command itself says it, if it is in its way
+    return ended
+
+
+def _place_of(run: Found) -> Place | None:
+    """The place of a run's checkpoint, if this machine has it and no job of Slurm."""
+    digest = run.tags.get(TRAINING_DIGEST) or run.tags.get(PLAN_DIGEST, "")
+    name = run.tags.get(CHECKPOINT, "")
+    # Tags that anyone may set, and that become a path.
+    if SLURM_JOB in run.tags or not (NAME.fullmatch(digest) and NAME.fullmatch(name)):
+        return None
+    place = Place(digest, name)
+    return place if place.file.exists() else None
+
+
+def reap(run_ids: Sequence[str]) -> None:
+    """End what is dead, and say what else is RUNNING by the store.
+
+    run_ids: of runs to be ended although nothing here tells whether they are dead.
+
+    Raises UserError if one of them is not RUNNING, or its process lives.
+    """
+    open_store(create=False)
+    ended = end_dead()
+    for run in ended:
+        print(f"ended: {_line(run)}: its process is gone; the same command goes on with it")
+    for run in [find.get(run_id) for run_id in run_ids]:
+        _end_by_hand(run)
+        ended.append(run)
+        print(f"ended: {_line(run)}")
+    gone = {run.run_id for run in ended}
+    left = [run for run in find.running() if run.run_id not in gone]
+    for run in left:
+        print(f"left as it is: {_line(run)}: {_why(run)}")
+    if any(map(_never_began, left)):
+        print("`eml reap RUN_ID ...` ends what never began")
+    if not ended and not left:
+        print("no run is RUNNING")
+
+
+def _end_by_hand(run: Found) -> None:
+    if run.status != "RUNNING":
+        raise UserError(f"{_line(run)} is not RUNNING but {run.status}: give one that is")
+    place = _place_of(run)
+    if place is None:
+        end.end_dead(run.run_id)
+        return
+    with claiming():
+        if not place.hold():
+            raise UserError(f"{_line(run)}: its process lives, stop that (Ctrl-C, kill)")
+        try:
+            end.end_dead(run.run_id)
+        finally:
+            place.release()
+
+
+def _why(run: Found) -> str:
+    if SLURM_JOB in run.tags:
+        return f"job {printable(run.tags[SLURM_JOB], 50)} of Slurm has it, which `eml plan` asks"
+    if _place_of(run):
+        return "its process lives"
+    if _never_began(run):
+        minutes = (time.time() - run.started / 1000) / 60
+        return (
+            f"`mlflow run` made it {minutes:.0f} minutes ago, and eml never began: an environment "
+            "that is being built, or that could not be (no conda: --env-manager local)"
+        )
+    return "its checkpoint is not on this machine"
+
+
+def _never_began(run: Found) -> bool:
+    return "mlflow.project.entryPoint" in run.tags and "recipe" not in run.tags
+
+
+def _line(run: Found) -> str:
+    return f"{run.name}, run {run.run_id}"

@@ -1,0 +1,208 @@
+"""The tracking store: its first opening, whether it can be used, and who can share it."""
+
+import logging
+import os
+import re
+import shutil
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+import mlflow
+import sqlalchemy
+from filelock import FileLock
+from mlflow.store.db.db_types import DATABASE_ENGINES
+from mlflow.utils.rest_utils import http_request
+from sqlalchemy.pool import NullPool
+
+from eml.errors import UserError
+from eml.text import printable
+from eml.tracking.calls import (
+    SECONDS_TO_ANSWER,
+    StoreError,
+    is_server,
+    is_sqlite,
+    sqlite_file,
+    store_call,
+    store_name,
+    uri,
+)
+
+BUSY_SECONDS = 20  # that SQLite waits for another process, as MLflow has it
+FILLING_SECONDS = 10  # without a change after which nobody is filling a new SQLite file any more
+
+
+def is_there() -> bool:
+    """Whether a store has been made: not where an SQLite file is missing or empty."""
+    file = sqlite_file()
+    return file is None or (file.exists() and (not file.is_file() or file.stat().st_size > 0))
+
+
+def open_store(create: bool = True) -> None:
+    """Make sure that the store can be used, before anything is begun.
+
+    create: False refuses an SQLite file that is missing, True makes it.
+
+    Raises StoreError: a server does not answer at once; a file cannot be written, was left half
+    made, or is something else; a schema is another version's.
+    """
+    # MLflow would log the traceback of what is said in a line here.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    if is_server():
+        _ask_server()
+        return
+    if not create and not is_there():
+        raise StoreError(
+            f"there is no store {uri()}: give the command in the directory where you trained, or "
+            "set MLFLOW_TRACKING_URI"
+        )
+    make_store()
+    _refuse_if_not_a_store()
+    _open()
+
+
+@store_call(patient=False)
+def _open() -> None:
+    given = mlflow.get_tracking_uri()
+    if given.partition(":")[0].partition("+")[0] in DATABASE_ENGINES and not is_sqlite():
+        # MLflow itself would try for minutes.
+        try:
+            sqlalchemy.create_engine(given, poolclass=NullPool).connect().close()
+        except ImportError as error:  # of its driver
+            raise StoreError(f"{store_name()}: {error}") from error
+    try:
+        mlflow.MlflowClient().search_experiments(max_results=1)
+    except PermissionError as error:
+        raise StoreError(f"{store_name()}: {error}") from error
+
+
+def make_store() -> None:
+    """Make an SQLite file that is missing, whole or not at all.
+
+    Several processes that fill one at once, or one that is killed while it does so, break it for
+    good. Raises StoreError if it cannot be written.
+    """
+    if is_there():
+        return
+    try:
+        _make(sqlite_file().resolve())
+    except OSError as error:
+        raise StoreError(f"{store_name()}: {error.strerror or error}") from error
+
+
+def _make(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(f".{file.name}.lock")):
+        if is_there():
+            return
+        if file.exists() and time.time() - file.stat().st_mtime > FILLING_SECONDS:
+            file.unlink()  # empty, and nobody is filling it
+        # A folder, because SQLite keeps a journal beside the file.
+        work = file.with_name(f".{file.name}.new")
+        shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
+        work.mkdir()
+        try:
+            _fill(work / file.name)
+            try:
+                os.link(work / file.name, file)
+            except OSError:
+                # MLflow, which knows no lock of ours, was faster; or there are no links here.
+                if not file.exists():
+                    (work / file.name).replace(file)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+@store_call(held=False)
+def _fill(file: Path) -> None:
+    # Through MLflow's client, so that artifacts go where they go by default.
+    given = mlflow.get_tracking_uri()
+    query = given.partition("?")[2]
+    # Not by SQLAlchemy, which would write a blank as %20, and MLflow makes the folder of that name.
+    client = mlflow.MlflowClient(f"sqlite:///{file}" + (f"?{query}" if query else ""))
+    client._tracking_client.store.engine.dispose()
+
+
+def _refuse_if_not_a_store() -> None:
+    """Raise StoreError if the store is a file, but none that MLflow has filled.
+
+    The last thing that MLflow puts into a new file is an experiment. `mlflow run` fills one in its
+    place, so it may be under way.
+    """
+    file = sqlite_file()
+    if file is None:
+        return
+    if not file.is_file():
+        raise StoreError(f"{store_name()}: this is no file")
+    while not (experiments := _experiments(file)):
+        if time.time() - file.stat().st_mtime > FILLING_SECONDS:
+            lacks = "no experiment" if experiments == 0 else "no table of experiments"
+            raise StoreError(
+                f"{store_name()} has {lacks}: what made it was interrupted, or it is something "
+                "else; move it away or delete it"
+            )
+        time.sleep(0.1)
+
+
+def _experiments(file: Path) -> int | None:
+    """How many experiments a file holds; None if it has no table of them. Raises StoreError."""
+    try:
+        opened = sqlite3.connect(f"file:{quote(str(file))}?mode=rw", BUSY_SECONDS, uri=True)
+        with closing(opened) as connection:
+            (count,) = connection.execute("SELECT count(*) FROM experiments").fetchone()
+            return count
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error):
+            return None
+        raise StoreError(f"{store_name()}: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise StoreError(f"{store_name()}: {error}") from error
+
+
+def _ask_server() -> None:
+    """Raise StoreError if the server does not answer at once, or wants another password."""
+    creds = mlflow.MlflowClient()._tracking_client.store.get_host_creds()
+    try:
+        answer = http_request(
+            creds,
+            "/api/2.0/mlflow/experiments/search",
+            "POST",
+            json={"max_results": 1},
+            max_retries=0,
+            timeout=SECONDS_TO_ANSWER,
+            raise_on_status=False,
+        )
+    except mlflow.MlflowException as error:
+        raise StoreError(f"{store_name()} does not answer") from error
+    if answer.status_code != 200:
+        reason = printable(" ".join(answer.text.split()), 200)
+        raise StoreError(f"{store_name()} answers with {answer.status_code}: {reason}")
+
+
+def full_run_id(start: str) -> str:
+    """The id of the run in the store whose id begins with `start`; else `start` itself.
+
+    Raises StoreError if several do.
+    """
+    if not re.fullmatch("[0-9a-f]{4,31}", start):
+        return start
+    client = mlflow.MlflowClient()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    found = client.search_runs(experiments, f"attributes.run_id LIKE '{start}%'", max_results=5)
+    if len(found) > 1:
+        ids = ", ".join(run.info.run_id for run in found)
+        raise StoreError(f"several runs begin with {start}: give one of {ids}")
+    return found[0].info.run_id if found else start
+
+
+def refuse_if_local() -> None:
+    """Raise UserError if the store is files, which several machines cannot write to."""
+    given = mlflow.get_tracking_uri()
+    if given.startswith(("sqlite", "file")) or "://" not in given:
+        raise UserError(
+            f"launcher=slurm: jobs on several nodes cannot write to {uri()}, because the locks of "
+            "a file do not hold across machines; start an `mlflow server` and set "
+            'MLFLOW_TRACKING_URI to its address (README, "A store for several machines")'
+        )

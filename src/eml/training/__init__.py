@@ -1,0 +1,1 @@
+"""One training, without MLflow: the loop, its clocks, checkpoints, progress, cost."""

@@ -1,0 +1,105 @@
+"""How long trainings take, from a few batches of each kind."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+from eml.config import Config
+from eml.data.specs import SPECS
+from eml.seeds import order_of
+from eml.training.loop import load_for, make_learner
+
+PROBE_SECONDS = 3.0  # of training
+# Rough guesses for an SQLite store, that matter little where an epoch takes seconds.
+SECONDS_A_TRAINING = 0.8  # its run, figures aside
+SECONDS_AN_EPOCH = 0.15  # its record and checkpoint
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a kind of training takes, in seconds."""
+
+    setup: float
+    train_image: float
+    evaluate_image: float
+
+    def seconds(self, train_images: int, evaluated_images: int, epochs: float) -> float:
+        """Of a training of so many epochs."""
+        epoch = train_images * self.train_image + evaluated_images * self.evaluate_image
+        before = self.setup + train_images * self.evaluate_image
+        return SECONDS_A_TRAINING + before + epochs * (epoch + SECONDS_AN_EPOCH)
+
+
+def probe(config: Config) -> Cost:
+    """Train some batches of a Config, and evaluate some images. Nothing is kept."""
+    make_learner(config, load_for(config))  # imports what is imported once in a process
+    start = perf_counter()
+    dataset = load_for(config)
+    learner = make_learner(config, dataset)
+    learner.synchronize()
+    setup = perf_counter() - start
+    order = order_of(config.seed, 1, len(dataset.labels["train"]))
+    images, seconds = 0, 0.0
+    while seconds < PROBE_SECONDS:
+        # More at a time where they are fast, so that the clock is read seldom.
+        size = max(config.batch_size, images)
+        start = perf_counter()
+        learner.train_epoch(order[:size])
+        learner.synchronize()
+        seconds += perf_counter() - start
+        images += min(size, len(order))
+    start = perf_counter()
+    learner.evaluate(config.evaluated)
+    learner.synchronize()
+    evaluation = (perf_counter() - start) / len(dataset.labels[config.evaluated])
+    return Cost(setup, seconds / images, evaluation)
+
+
+def makespan(durations: Sequence[float], at_once: int) -> float:
+    """How long jobs take that are begun in this order as workers get free."""
+    free = [0.0] * at_once
+    for duration in durations:
+        free[free.index(min(free))] += duration
+    return max(free)
+
+
+def pack(durations: Sequence[float], seconds: float) -> list[list[int]]:
+    """Their numbers, in lots that take `seconds` together at most; a longer one is a lot alone."""
+    lots: list[list[int]] = []
+    left: list[float] = []
+    for number, duration in enumerate(durations):
+        fits = next((n for n, free in enumerate(left) if duration <= free), None)
+        if fits is None:
+            lots.append([])
+            left.append(seconds)
+            fits = -1
+        lots[fits].append(number)
+        left[fits] -= duration
+    return lots
+
+
+Costs = dict[tuple, Cost]  # by kind
+
+
+def kind_of(config: Config) -> tuple:
+    """What decides how long an image takes."""
+    return (
+        config.framework,
+        config.model,
+        config.dataset,
+        config.optimizer,
+        config.batch_size,
+        config.dtype,
+        config.device_type,
+        config.precision,
+        config.convolution_type,
+    )
+
+
+def seconds_of(config: Config, costs: Costs, epochs: float, begun: bool = False) -> float:
+    """Of so many epochs of a training, from its beginning or from a pause on."""
+    train = (config.subset or SPECS[config.dataset].train_size) - config.validation
+    evaluated = config.validation or (config.subset // 5 or SPECS[config.dataset].test_size)
+    cost = costs[kind_of(config)]
+    seconds = cost.seconds(train, evaluated, epochs)
+    return seconds - cost.evaluate_image * train if begun else seconds

@@ -1,0 +1,157 @@
+"""The training loop: one order of the data, one owner of the clocks, one record an epoch."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+
+from eml.config import Config
+from eml.data.datasets import Dataset, load
+from eml.models.learner import Learner, Score
+from eml.models.numpy_mlp import NumpyLearner
+from eml.seeds import order_of
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What is known after an epoch; epoch 0 is the untrained model.
+
+    Either test or validation images are evaluated (Config.validation); the others' scores are None.
+    Seconds count from the start of the training. `train_seconds` holds the training steps alone
+    and `eval_seconds` the evaluations; `wall_seconds` is everything since the data were loaded:
+    these two, the set-up (`setup_seconds`: model, transfer to the device, warm-up), and whatever
+    was done with the records.
+    """
+
+    epoch: int
+    train_loss: float  # over the epoch's examples as they are trained; evaluated in epoch 0
+    train_accuracy: float
+    train_seconds: float
+    eval_seconds: float
+    wall_seconds: float
+    setup_seconds: float
+    images_per_second: float  # of this epoch's training; NaN in epoch 0
+    test_loss: float | None = None
+    test_accuracy: float | None = None
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a loss was not finite; then all scores are NaN."""
+        return math.isnan(self.train_loss)
+
+    @property
+    def evaluated(self) -> str:
+        """The split that was evaluated, "test" or "validation"."""
+        return "validation" if self.test_loss is None else "test"
+
+    @property
+    def loss(self) -> float:
+        """That of the split that was evaluated."""
+        return self.validation_loss if self.test_loss is None else self.test_loss
+
+    @property
+    def accuracy(self) -> float:
+        """That of the split that was evaluated."""
+        return self.validation_accuracy if self.test_loss is None else self.test_accuracy
+
+
+def load_for(config: Config) -> Dataset:
+    """The dataset that a Config describes."""
+    return load(config.dataset, config.subset, config.seed, config.validation)
+
+
+def make_learner(config: Config, dataset: Dataset) -> Learner:
+    """The learner that a Config describes, warmed up."""
+    if config.framework == "numpy":
+        return NumpyLearner(config, dataset)
+    from eml.models.torch_learner import TorchLearner  # torch takes seconds to import
+
+    return TorchLearner(config, dataset)
+
+
+class Training:
+    """One training. Iterate over it, once, for its EpochRecords; `learner` holds the model.
+
+    It ends early, with a record of NaNs, when a loss is not finite.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: Dataset,
+        last: EpochRecord | None = None,
+        state: dict[str, np.ndarray] | None = None,
+    ):
+        """last, state: go on after this record, with what Learner.training_state returned then.
+
+        The clocks go on too, so that they do not hold the time between.
+        """
+        self.config = config
+        self.last = last
+        self.epoch = last.epoch if last else 0  # the one under way, for whoever looks on
+        self.evaluating = True
+        self._started = perf_counter() - (last.wall_seconds if last else 0.0)
+        self.learner = make_learner(config, dataset)
+        if state is not None:
+            self.learner.load_training_state(state)
+        self.images = {split: len(labels) for split, labels in dataset.labels.items()}
+        self.learner.synchronize()
+        self._setup_seconds = last.setup_seconds if last else perf_counter() - self._started
+        self._train_seconds = last.train_seconds if last else 0.0
+        self._eval_seconds = last.eval_seconds if last else 0.0
+
+    def __iter__(self) -> Iterator[EpochRecord]:
+        if self.last is None:
+            train = self._evaluate("train")
+            yield self._record(train, images_per_second=math.nan)
+        elif self.last.diverged:
+            return
+        for epoch in range(self.epoch + 1, self.config.epochs + 1):
+            self.epoch = epoch
+            self.evaluating = False
+            order = order_of(self.config.seed, epoch, self.images["train"])
+            self.learner.synchronize()
+            start = perf_counter()
+            train = self.learner.train_epoch(order)
+            self.learner.synchronize()
+            seconds = perf_counter() - start
+            self._train_seconds += seconds
+            record = self._record(train, images_per_second=train.examples / seconds)
+            yield record
+            if record.diverged:
+                return
+
+    def _evaluate(self, split: str) -> Score:
+        self.evaluating = True
+        start = perf_counter()
+        score = self.learner.evaluate(split)
+        self.learner.synchronize()
+        self._eval_seconds += perf_counter() - start
+        return score
+
+    def _record(self, train: Score, images_per_second: float) -> EpochRecord:
+        split = self.config.evaluated
+        held_out = self._evaluate(split)
+        assert train.examples == self.images["train"], "a training image was left out"
+        assert held_out.examples == self.images[split], f"a {split} image was left out"
+        scores = {
+            "train_loss": train.loss,
+            "train_accuracy": train.accuracy,
+            f"{split}_loss": held_out.loss,
+            f"{split}_accuracy": held_out.accuracy,
+        }
+        if not (math.isfinite(train.loss) and math.isfinite(held_out.loss)):
+            scores = dict.fromkeys(scores, math.nan)
+        return EpochRecord(
+            epoch=self.epoch,
+            **scores,
+            train_seconds=self._train_seconds,
+            eval_seconds=self._eval_seconds,
+            wall_seconds=perf_counter() - self._started,
+            setup_seconds=self._setup_seconds,
+            images_per_second=images_per_second,
+        )

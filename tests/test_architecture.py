@@ -1,0 +1,59 @@
+"""Which part of eml may import which: docs/architecture.md, "Floors"."""
+
+import ast
+from pathlib import Path
+
+import eml
+
+PACKAGE = Path(eml.__file__).parent
+# From the top: a part may import the parts on lower floors, and itself.
+FLOORS = [
+    {"__main__"},
+    {"cli"},
+    {"commands"},
+    {"sweeps"},
+    {"launchers"},
+    {"tracking"},
+    {"training", "recipes"},
+    {"models", "analysis", "launch_options"},
+    {"config"},
+    {"data"},
+    {"errors", "environment", "hardware", "interrupts", "seeds"},
+    {"text"},
+]
+
+
+def imports() -> set[tuple[str, str, str]]:
+    """(part that imports, part that is imported, file), for every import within eml."""
+    found = set()
+    for file in PACKAGE.rglob("*.py"):
+        path = file.relative_to(PACKAGE)
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "eml":
+                modules = [node.module] if node.module != "eml" else [a.name for a in node.names]
+                parts = {module.removeprefix("eml.").partition(".")[0] for module in modules}
+                found |= {(path.parts[0].removesuffix(".py"), part, str(path)) for part in parts}
+    return found
+
+
+def test_a_part_imports_lower_floors_alone():
+    floor = {part: number for number, parts in enumerate(FLOORS) for part in parts}
+    files = {path.name.removesuffix(".py") for path in PACKAGE.glob("[!_]*")} | {"__main__"}
+    assert files == set(floor)
+    upward = [
+        f"{file} imports {imported}"
+        for part, imported, file in sorted(imports())
+        if part != imported and floor[part] >= floor[imported]
+    ]
+    assert upward == []
+
+
+def test_only_tracking_imports_mlflow():
+    importing = {
+        str(file.relative_to(PACKAGE))
+        for file in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if (isinstance(node, ast.Import) and any(a.name == "mlflow" for a in node.names))
+        or (isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "mlflow")
+    }
+    assert {path.partition("/")[0] for path in importing} == {"tracking"}
