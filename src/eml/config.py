@@ -1,8 +1,9 @@
 """Config: everything that decides the result of one training, and which values are valid."""
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 from eml.data.specs import SPECS
 from eml.errors import UserError
@@ -12,9 +13,7 @@ ACTIVATIONS = ("sigmoid", "relu")
 DEVICES = (AUTO, "cpu", "cuda")
 DTYPES = ("float32", "float64")
 PRECISIONS = ("fp32", "tf32", "bf16")
-CONVOLUTIONS = ("winograd", "pytorch")
 INITIAL_WEIGHTS = ("template", "pytorch")
-MOMENTUM = 0.9  # the default; Config refuses another where it has no effect
 
 
 class ConfigError(UserError):
@@ -58,18 +57,26 @@ class Config:
     init: str  # the initial weights: "template" are the NumPy MLP's, "pytorch" PyTorch's own
     optimizer: str
     learning_rate: float  # never "auto": `mlflow run` logs what was asked for as `lr`
-    momentum: float  # of the optimizer "momentum" alone
     epochs: int
     batch_size: int
     seed: int
     subset: int  # training images; 0 takes all
-    validation: int  # of them held out and evaluated on in place of the test images
     device_type: str  # "cpu" or "cuda", never "auto": that is logged as `device`
-    dtype: str
-    precision: str  # of products and convolutions: "fp32" (all of dtype), "tf32" or "bf16"
-    # Of the CNN's third: "winograd" or "pytorch", never "auto", which is logged as `convolution`;
-    # "none" of an MLP.
-    convolution_type: str
+    # Fields that came later have a default: the value that older runs had (from_stored).
+    momentum: float = 0.9  # of the optimizer "momentum" alone
+    validation: int = 0  # training images held out and evaluated on in place of the test images
+    dtype: str = "float32"
+    precision: str = "fp32"  # of products and convolutions: "fp32" (all of dtype), "tf32" or "bf16"
+
+    @classmethod
+    def from_stored(cls, values: Mapping[str, Any]) -> "Config":
+        """The Config that any version of eml has stored.
+
+        A field that the version did not have takes its default; one that has gone since is left
+        out. Raises TypeError if another field is missing, ConfigError as __init__ does.
+        """
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in names})
 
     def __post_init__(self):
         one_of("optimizer", self.optimizer, OPTIMIZERS)
@@ -77,13 +84,11 @@ class Config:
         one_of("init", self.init, INITIAL_WEIGHTS)
         one_of("dtype", self.dtype, DTYPES)
         one_of("precision", self.precision, PRECISIONS)
-        convolutions = CONVOLUTIONS if self.model == "cnn" else ("none",)
-        one_of("convolution", self.convolution_type, convolutions)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ConfigError(f"lr={self.learning_rate:g}: give a number above 0")
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"momentum={self.momentum}: give 0 or more, below 1")
-        if self.momentum != MOMENTUM and self.optimizer != "momentum":
+        if self.momentum != Config.momentum and self.optimizer != "momentum":
             raise ConfigError(
                 f"momentum={self.momentum} has no effect with optimizer={self.optimizer}: "
                 "give optimizer=momentum"
@@ -92,11 +97,6 @@ class Config:
             raise ConfigError(
                 f"precision={self.precision} needs a GPU and float32, here it is "
                 f"{self.device_type} and {self.dtype}: give fp32"
-            )
-        if self.precision != "fp32" and self.convolution_type == "winograd":
-            raise ConfigError(
-                f"precision={self.precision} with convolution=winograd, which would make much of "
-                "its rounding: give auto or pytorch"
             )
         if self.epochs < 1:
             raise ConfigError(f"epochs={self.epochs}: give 1 or more")
@@ -134,7 +134,7 @@ class Config:
         return f"{name} validation={self.validation}" if self.validation else name
 
 
-def one_of(name: str, value: str, valid) -> None:
+def one_of(name: str, value: str, valid: Iterable[str]) -> None:
     """Refuse a value that is not among the valid ones, which the message lists."""
     if value not in valid:
         raise ConfigError(f"{name}={value}: give one of {', '.join(valid)}")
@@ -149,16 +149,6 @@ def resolve_learning_rate(lr: str, optimizer: str, model: str) -> float:
         return float(lr)
     except ValueError:
         raise ConfigError(f"lr={lr}: give a number above 0, or {AUTO}") from None
-
-
-def resolve_convolution(convolution: str, model: str, device_type: str) -> str:
-    """`convolution` of a model; "auto" takes what is fastest on the device."""
-    one_of("convolution", convolution, (AUTO, *CONVOLUTIONS))
-    if model != "cnn":
-        return "none"
-    if convolution != AUTO:
-        return convolution
-    return "winograd" if device_type == "cpu" else "pytorch"
 
 
 def resolve_device(device: str) -> str:

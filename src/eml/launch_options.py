@@ -9,7 +9,6 @@ from typing import Annotated
 
 from eml.config import ConfigError, one_of
 
-LAUNCHERS = ("inline", "local", "slurm")
 PREFIX = "slurm_"
 FILLED = 0.8  # of a job's time: estimates err, and starting takes its time
 
@@ -111,12 +110,13 @@ class SlurmOptions:
                 values[name] = _whole(field.name, given) if TYPES[name] is int else given
         return SlurmSettings(**values)
 
-    @property
-    def slurm_given(self) -> list[str]:
-        """The names of those options that were given."""
-        return [f.name for f in dataclasses.fields(SlurmOptions) if getattr(self, f.name)]
 
-
+# Each launcher, and the options that have an effect with it alone.
+LAUNCHERS = {
+    "inline": (),
+    "local": ("jobs", "share_gpu"),
+    "slurm": tuple(field.name for field in dataclasses.fields(SlurmOptions)),
+}
 TYPES: Mapping[str, type] = {
     field.name: getattr(field.type, "__origin__", field.type)
     for field in dataclasses.fields(SlurmSettings)
@@ -151,41 +151,25 @@ def _whole(name: str, text: str) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResumeOptions:
-    """How a training is begun."""
+class LaunchOptions(SlurmOptions):
+    """How the trainings of a recipe are launched; no option here changes a result."""
 
     resume: Annotated[bool, "go on where an interrupted run of the same ended"] = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class LaunchOptions(SlurmOptions, ResumeOptions):
-    """How several trainings are run."""
-
-    launcher: Annotated[str, "inline: in this process, local: in workers of it, slurm: in jobs"] = (
-        "inline"
-    )
+    launcher: Annotated[str, f"where trainings run: {', '.join(LAUNCHERS)}"] = "inline"
     jobs: Annotated[int, "trainings at once of launcher=local, which divide the cores"] = 1
     share_gpu: Annotated[bool, "let several trainings at once use one GPU"] = False
-    dry_run: Annotated[bool, "show the trainings, try and time each kind, and end"] = False
 
     def __post_init__(self):
         one_of("launcher", self.launcher, LAUNCHERS)
         if self.jobs < 1:
             raise ConfigError(f"jobs={self.jobs}: give 1 or more")
-        if self.jobs > 1 and self.launcher != "local":
-            instead = "local" if self.launcher == "inline" else "slurm_array_parallelism"
-            raise ConfigError(
-                f"jobs={self.jobs} has no effect with launcher={self.launcher}: give {instead}"
-            )
-        if self.share_gpu and self.launcher != "local":
-            raise ConfigError(
-                f"share_gpu=true has no effect with launcher={self.launcher}: give local"
-            )
-        if self.launcher == "slurm":
-            self.slurm_settings()  # what is not valid is refused at once
-        elif self.slurm_given:
-            name = self.slurm_given[0]
-            raise ConfigError(
-                f"{name}={getattr(self, name)} has no effect with launcher={self.launcher}: "
-                "give launcher=slurm"
-            )
+        for launcher, names in LAUNCHERS.items():
+            for name in names:
+                value, default = getattr(self, name), getattr(LaunchOptions, name)
+                if launcher != self.launcher and value != default:
+                    shown = "true" if value is True else value
+                    raise ConfigError(
+                        f"{name}={shown} has no effect with launcher={self.launcher}: "
+                        f"give launcher={launcher}"
+                    )
+        self.slurm_settings()  # what is not valid is refused at once

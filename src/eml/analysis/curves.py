@@ -16,17 +16,12 @@ WORDS = {
     "model": {"mlp": "MLP", "cnn": "CNN"},
     "optimizer": {},
     "precision": {"fp32": "FP32", "tf32": "TF32", "bf16": "BF16"},
-    "convolution_type": {
-        "winograd": "Winograd convolution",
-        "pytorch": "PyTorch's convolution",
-        "none": "",
-    },
 }
 # What goes without saying where all runs have it.
-USUAL = {"precision": "fp32", "convolution_type": "none"}
+USUAL = {"precision": "fp32"}
 # In the order in which a label names them; those of the model's making come with it.
 SUBJECTS = ["model", "framework", "dataset", "device_type", "optimizer", "learning_rate"]
-OF_THE_MODEL = ["activation", "init", "convolution_type"]
+OF_THE_MODEL = ["activation", "init"]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """What else differs between the curves of a comparison, and what looks wrong in its runs."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import fields
 
@@ -89,7 +88,6 @@ def warnings(history: pd.DataFrame) -> list[str]:
         if accuracies.count() < planned and ended(rows):
             there = f"{accuracies.count()} of {planned} epochs"
             lines.append(f"only {there} have an accuracy: {name}, run {run_id}")
-        lines += _loss_scale(rows, f"{name}, run {run_id}")
     return lines
 
 
@@ -112,18 +110,3 @@ def _identical(runs: dict[str, pd.DataFrame]) -> list[str]:
         if config != other_config:
             lines.append(f"identical histories, different parameters: runs {other} and {run_id}")
     return lines
-
-
-def _loss_scale(rows: pd.DataFrame, name: str) -> list[str]:
-    """An untrained network's loss is near ln 10, unless it is not the mean over the images."""
-    first = rows.iloc[0]
-    if first["epoch"] != 0 or pd.isna(first["train_loss"]) or first["batch_size"] < 8:
-        return []
-    ratio = first["train_loss"] / math.log(10)
-    for factor, what in (
-        (first["batch_size"], "summed over"),
-        (1 / first["batch_size"], "divided by"),
-    ):
-        if 0.4 < ratio / factor < 2.5:
-            return [f"the loss seems to be {what} the batch size once too often: {name}"]
-    return []

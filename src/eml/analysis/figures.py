@@ -2,7 +2,8 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -19,7 +20,7 @@ from eml.analysis.curves import (
     unfinished,
     words,
 )
-from eml.analysis.options import X_LABELS
+from eml.analysis.options import X_LABELS, FigureName
 from eml.analysis.summary import best_by_rate
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; the styles do it in grey print.
@@ -35,7 +36,6 @@ SETTINGS = (
     "subset",
     "dtype",
     "precision",
-    "convolution_type",
 )
 # Characters that fit in a line, if they are not all wide.
 LINE = 118
@@ -99,6 +99,15 @@ def sensitivity(history: pd.DataFrame, footnotes: Sequence[str] = ()) -> Figure:
     _per_cent(axes, history[f"{split}_accuracy"].max())
     _legend(figure, axes)
     return figure
+
+
+# From a history and lines of fairness.differences to a figure.
+Draw = Callable[[pd.DataFrame, Sequence[str]], Figure]
+FIGURES: dict[FigureName, Draw] = {
+    "loss_over_epochs": losses,
+    "test_accuracy_over_epochs": partial(over, x="epoch"),
+    "test_accuracy_over_train_seconds": partial(over, x="train_seconds"),
+}
 
 
 def grid(history: pd.DataFrame, table: pd.DataFrame) -> Figure:

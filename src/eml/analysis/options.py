@@ -1,7 +1,7 @@
 """The options of `compare`, apart from what it does, so that the command line starts at once."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 X_LABELS = {
     "epoch": "epoch",
@@ -9,14 +9,16 @@ X_LABELS = {
     "wall_seconds": "time since the data were loaded (s)",
 }
 ALL = "all"
-# The sheets' figures by name, and the recipe whose newest finished group they are drawn from.
-PLOTS = {
-    "mlp_numpy": "mlp_numpy",
-    "lr_sweep": "lr_sweep",
-    "cpu_vs_gpu": "cpu_vs_gpu",
-    "mlp_vs_cnn": "mlp_vs_cnn",
-    "optimizers": "optimizers",
-}
+# The figures that recipes ask for by name; figures.FIGURES draws them.
+FigureName = Literal[
+    "loss_over_epochs", "test_accuracy_over_epochs", "test_accuracy_over_train_seconds"
+]
+ONE_TRAINING: tuple[FigureName, ...] = ("loss_over_epochs", "test_accuracy_over_epochs")
+OVER_EPOCHS: tuple[FigureName, ...] = ("test_accuracy_over_epochs",)
+OVER_EPOCHS_AND_SECONDS: tuple[FigureName, ...] = (
+    "test_accuracy_over_epochs",
+    "test_accuracy_over_train_seconds",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class CompareOptions:
     parent: Annotated[str, "the trainings of this parent run"] = ""
     runs: Annotated[str, "these run ids, separated by commas"] = ""
     filter: Annotated[str, "runs that this MLflow filter selects"] = ""
-    plot: Annotated[str, f"the sheets' figures: {', '.join(PLOTS)} or {ALL}"] = ""
+    plot: Annotated[str, f"the figures of this recipe, of its newest finished runs; or {ALL}"] = ""
     x: Annotated[str, f"{', '.join(X_LABELS)} or {ALL}"] = ALL
     metric: Annotated[str, "metrics to draw, separated by commas"] = "test_accuracy,test_loss"
     target: Annotated[str, "test accuracies to reach, 0 to 1, separated by commas"] = ""

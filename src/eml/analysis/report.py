@@ -1,7 +1,6 @@
 """What a recipe leaves in its run, and what `compare` makes: figures, summary, what to mind."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from warnings import catch_warnings, filterwarnings
 
@@ -11,34 +10,16 @@ from matplotlib.figure import Figure
 
 from eml.analysis.curves import evaluated
 from eml.analysis.fairness import differences, warnings
-from eml.analysis.figures import grid, losses, over, sensitivity
+from eml.analysis.figures import Draw, grid, sensitivity
 from eml.analysis.summary import best_by_rate, markdown, readable, summary
-
-Draw = Callable[[pd.DataFrame, Sequence[str]], Figure]
-OVER_EPOCHS: dict[str, Draw] = {"test_accuracy_over_epochs": partial(over, x="epoch")}
-OVER_BOTH = OVER_EPOCHS | {"test_accuracy_over_train_seconds": partial(over, x="train_seconds")}
-OF_ONE_TRAINING = {"loss_over_epochs": losses} | OVER_EPOCHS
-# The figures that the sheets ask for, by recipe or by `compare`'s plot.
-FIGURES = {
-    "mlp_numpy": OF_ONE_TRAINING,
-    "lr_sweep": OVER_EPOCHS,
-    "mlp_torch": OF_ONE_TRAINING,
-    "cpu_vs_gpu": OVER_BOTH,
-    "cifar_mlp": OF_ONE_TRAINING,
-    "cifar_cnn": OF_ONE_TRAINING,
-    "mlp_vs_cnn": OVER_BOTH,
-    "optimizers": OVER_BOTH,
-    "main": {},
-}
 
 
 def draw(
-    figures: dict[str, Draw], history: pd.DataFrame, footnotes: Sequence[str]
+    figures: Mapping[str, Draw], history: pd.DataFrame, footnotes: Sequence[str]
 ) -> dict[str, Figure]:
     """The figures by file name, with the sensitivity to the learning rate where there is any."""
-    if best_by_rate(history):
-        figures = figures | {"sensitivity": sensitivity}
-    return {name: make(history, footnotes) for name, make in figures.items()}
+    more = {"sensitivity": sensitivity} if best_by_rate(history) else {}
+    return {name: make(history, footnotes) for name, make in {**figures, **more}.items()}
 
 
 def write_figures(figures: dict[str, Figure], folder: Path) -> None:
@@ -56,7 +37,7 @@ def write_figures(figures: dict[str, Figure], folder: Path) -> None:
 
 
 def write_report(
-    figures: dict[str, Draw], history: pd.DataFrame, folder: Path, targets: Sequence[float] = ()
+    figures: Mapping[str, Draw], history: pd.DataFrame, folder: Path, targets: Sequence[float] = ()
 ) -> str:
     """Write figures, and the summary as CSV and Markdown, into `folder`; return the Markdown.
 

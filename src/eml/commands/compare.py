@@ -1,6 +1,5 @@
 """The `compare` command: selects runs, compares them, and keeps the result as a run of its own."""
 
-import os
 import shutil
 import tempfile
 from functools import partial
@@ -10,15 +9,19 @@ import pandas as pd
 
 from eml.analysis.curves import evaluated
 from eml.analysis.fairness import differences
-from eml.analysis.figures import over
-from eml.analysis.options import ALL, PLOTS, X_LABELS, CompareOptions
-from eml.analysis.report import FIGURES, Draw, write_report
+from eml.analysis.figures import FIGURES, Draw, over
+from eml.analysis.options import ALL, X_LABELS, CompareOptions
+from eml.analysis.report import write_report
 from eml.config import one_of
 from eml.errors import UserError
+from eml.recipes import RECIPES
 from eml.tracking import log, runs
 from eml.tracking.history import METRICS, load_history
+from eml.tracking.mlflow_run import given_run_id
 from eml.tracking.reap import begin
 from eml.tracking.selection import NothingFinishedError, Selection, SelectionError
+
+PLOTS = [recipe.name for recipe in RECIPES.values() if recipe.figures]
 
 
 def compare(options: CompareOptions) -> None:
@@ -35,8 +38,8 @@ def compare(options: CompareOptions) -> None:
     begin()
     absent = []
     sections: dict[str, tuple[pd.DataFrame, dict[str, Draw]]] = {}
-    for name in list(PLOTS) if options.plot == ALL else [options.plot]:
-        selection = _selection(options, PLOTS.get(name, ""))
+    for name in PLOTS if options.plot == ALL else [options.plot]:
+        selection = _selection(options, name)
         try:
             history, left_out = load_history(selection)
         except NothingFinishedError as error:
@@ -91,7 +94,7 @@ def _selection(options: CompareOptions, recipe: str) -> Selection:
 def _make_folder(output: str) -> None:
     """Make the folder at once: no comparison should be lost to a wrong name."""
     folder = Path(output)
-    if not folder.is_absolute() and "MLFLOW_RUN_ID" in os.environ:
+    if not folder.is_absolute() and given_run_id():
         # `mlflow run` changes the directory, to the project's or to one that it deletes.
         raise UserError(f"output={output}: give an absolute path")
     try:
@@ -104,7 +107,7 @@ def _make_folder(output: str) -> None:
 
 def _figures(plot: str, x: str, metrics: list[str], history: pd.DataFrame) -> dict[str, Draw]:
     if plot:
-        return FIGURES[plot]
+        return {name: FIGURES[name] for name in RECIPES[plot].figures}
     if evaluated(history) == "validation":
         metrics = [metric.replace("test_", "validation_") for metric in metrics]
     for metric in metrics:

@@ -1,5 +1,6 @@
-"""The exact step of task 3.1 as text and files."""
+"""The `gradients` command: the exact step of task 3.1, printed, checked and logged."""
 
+import tempfile
 from fractions import Fraction
 from itertools import groupby
 from pathlib import Path
@@ -7,7 +8,38 @@ from pathlib import Path
 import pandas as pd
 
 from eml.analysis.summary import markdown
-from eml.models.exact_gradients import Solution
+from eml.models.exact_check import check, metrics
+from eml.models.exact_gradients import ExerciseError, Solution, solve
+from eml.recipes.gradients import ABOUT, SHEET, Options, read_exercise
+from eml.tracking import log, runs
+from eml.tracking.reap import begin
+
+
+def gradients(options: Options) -> None:
+    """Solve the exercise, print every line, and log it as metrics, Markdown and CSV.
+
+    Raises ExerciseError if the file holds no exercise, CheckError if a check fails.
+    """
+    exercise = read_exercise(Path(options.file)) if options.file else SHEET
+    solution = solve(exercise)
+    try:
+        values = metrics(solution)
+    except OverflowError as error:
+        raise ExerciseError("a value on the way is too large: give smaller numbers") from error
+    begin(create=True)
+    with runs.run("gradients", ABOUT, {"recipe": "gradients"}):
+        print(text(solution))
+        log.log_metrics(values)
+        with tempfile.TemporaryDirectory() as folder:
+            write_files(solution, Path(folder))
+            log.log_files(Path(folder))
+        differences = check(exercise, solution, options.autograd)
+        log.log_metrics(differences)
+        for name, value in differences.items():
+            print(f"{name.replace('_', ' ')}, largest: {value:g}")
+        if len(differences) < 1 + options.autograd:
+            print("a hidden neuron is at ReLU's kink, where a comparison says nothing")
+        print(runs.where())
 
 
 def text(solution: Solution) -> str:

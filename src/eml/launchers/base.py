@@ -1,33 +1,25 @@
-"""The work items, their results, and the Launcher interface."""
+"""The work items, their results, and the Launcher base class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Self
 
-from eml.config import Config
-from eml.training.cost import Cost
+from eml.config import Config, resolve_device
+from eml.training.cost import Cost, makespan
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is to be trained, and how."""
+    """A training to be carried out."""
 
     config: Config
-    parent: str = ""  # the id of the run to nest in; "" for a training of its own
-    run_id: str = ""  # of the run that prepare() has made for it
+    parent: str = ""  # id of the run to nest in; "" for a training of its own
+    run_id: str = ""  # of the run that worker.prepare() has made for it
     resume: bool = True  # go on where an interrupted training of the same ended
-    borrow: bool = True  # even if that one belongs to something else
+    borrow: bool = True  # even if that one belongs to another command
     until: int | None = None  # pause after that epoch
     check: bool = False  # compare the hand-written gradients with numerical ones first
     at_once: int = 1  # trainings that share this machine
-
-
-class Prepared(NamedTuple):
-    """A training that waits in its run for another process."""
-
-    run_id: str
-    epochs: int  # that are done
-    is_there: bool  # where the task wants it: nothing is to be done
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,23 +30,57 @@ class Probe:
     number: int = 0  # tells apart several of the same
 
 
-Job = Task | Probe
+WorkItem = Task | Probe
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a job ended."""
+    """How a work item ended."""
 
     reason: str = ""  # why it failed
     cost: Cost | None = None  # of a Probe
 
 
-class Launcher(Protocol):
-    """Where jobs are done. Leaving it as a context ends what is still under way."""
+class Prepared(NamedTuple):
+    """A training that waits in its run for another process."""
 
-    def __enter__(self) -> "Launcher": ...
+    run_id: str
+    epochs: int  # that are done
+    is_there: bool  # where the task wants it: nothing is to be done
 
-    def __exit__(self, *_) -> None: ...
 
-    def run(self, jobs: Sequence[Job]) -> dict[Job, Ended]:
-        """Do all jobs, and tell how each ended. One that fails takes no other along."""
+class Launcher:
+    """Where work items are carried out. Leaving it as a context ends what is still under way."""
+
+    at_once = 1  # trainings that share a machine
+    in_this_run = False  # whether a recipe of one training trains in the recipe's own run
+    takes_up_jobs = False  # whether trainings that are in jobs of a cluster are waited for
+    waits = ""  # what a plan says of times that nobody can estimate
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def check(self, configs: Sequence[Config]) -> None:
+        """Raise UserError if these trainings cannot run here."""
+
+    def run(self, items: Sequence[WorkItem]) -> dict[WorkItem, Ended]:
+        """Carry out all items, and tell how each ended. One that fails takes no other along."""
+        raise NotImplementedError
+
+    def device(self, device: str) -> str:
+        """`device` ("auto", "cpu" or "cuda") as "cpu" or "cuda". Raises ConfigError."""
+        return resolve_device(device)
+
+    def elapsed(self, durations: Sequence[float]) -> float:
+        """Seconds that trainings of these seconds take together."""
+        return makespan(durations, self.at_once)
+
+    def why_not_probed(self, begun: bool) -> str:
+        """Why a plan should not try trainings with this launcher, in words; "" if it may.
+
+        begun: whether the same command would take over trainings that are under way.
+        """
+        return ""

@@ -1,25 +1,21 @@
-"""The launcher that works in this process."""
+"""The launcher that carries out one item after the other in this process."""
 
 from collections.abc import Sequence
 
-from eml.launchers.base import Ended, Job
+from eml.launchers.base import Ended, Launcher, WorkItem
 from eml.launchers.worker import perform
 
 
-class Inline:
-    """The launcher that does one job after the other in this process."""
+class Inline(Launcher):
+    """One item after the other, in this process."""
 
-    def __enter__(self) -> "Inline":
-        return self
+    in_this_run = True
 
-    def __exit__(self, *_) -> None:
-        pass
-
-    def run(self, jobs: Sequence[Job]) -> dict[Job, Ended]:
+    def run(self, items: Sequence[WorkItem]) -> dict[WorkItem, Ended]:
         ended = {}
-        for number, job in enumerate(jobs, start=1):
-            print(f"{number} of {len(jobs)}: {job.config.run_name}", flush=True)
-            ended[job] = perform(job)
-            if ended[job].reason:
-                print(f"failed: {ended[job].reason}", flush=True)
+        for number, item in enumerate(items, start=1):
+            print(f"{number} of {len(items)}: {item.config.run_name}", flush=True)
+            ended[item] = perform(item)
+            if ended[item].reason:
+                print(f"failed: {ended[item].reason}", flush=True)
         return ended

@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from eml.config import Config, ConfigError
 from eml.environment import environment
 from eml.hardware import THREADS, cores
 from eml.interrupts import Stopped, raise_on_signals, stop_with_parent
-from eml.launchers.base import Ended, Job
+from eml.launchers.base import Ended, Launcher, WorkItem
 from eml.launchers.worker import perform
 from eml.tracking import end, runs
 from eml.tracking.calls import StoreAwayError, StoreError
@@ -33,19 +34,30 @@ class Begun:
     run_id: str
 
 
-class Workers:
-    """A launcher: `count` processes that do one job after the other each. A context manager.
+class Workers(Launcher):
+    """A launcher: `count` processes, each of which carries out one item after the other.
 
     They end with it, by SIGTERM: the run of a training under way is KILLED then.
     """
 
-    def __init__(self, count: int, gpus: int = 0):
-        """gpus: how many there are to divide among the workers."""
-        self.count, self.gpus = count, gpus
+    def __init__(self, count: int, share_gpu: bool = False):
+        """share_gpu: whether several workers may use one GPU."""
+        self.at_once, self.share_gpu = count, share_gpu
+        self.gpus = 0  # to divide among the workers
         self.workers: list[_Worker] = []
 
-    def __enter__(self) -> "Workers":
-        return self
+    def check(self, configs: Sequence[Config]) -> None:
+        """Count the GPUs. Raises ConfigError if trainings would share one without share_gpu."""
+        if not any(config.device_type == "cuda" for config in configs):
+            return
+        import torch
+
+        self.gpus = torch.cuda.device_count()
+        if self.at_once > self.gpus and not self.share_gpu:
+            raise ConfigError(
+                f"jobs={self.at_once}: there are {self.gpus} GPUs; give as many jobs, or "
+                "share_gpu=true"
+            )
 
     def __exit__(self, *_):
         for worker in self.workers:
@@ -54,31 +66,31 @@ class Workers:
             worker.process.join(SECONDS_TO_END)
             worker.process.kill()
 
-    def run(self, jobs: Sequence[Job]) -> dict[Job, Ended]:
+    def run(self, items: Sequence[WorkItem]) -> dict[WorkItem, Ended]:
         """Do all jobs, and tell how each ended. A worker that dies takes no other along."""
-        waiting, ended = list(jobs), {}
-        with _Board(jobs) as board:
-            while len(ended) < len(jobs):
+        waiting, ended = list(items), {}
+        with _Board(items) as board:
+            while len(ended) < len(items):
                 self._hand_out(waiting)
-                busy = {worker.pipe: worker for worker in self.workers if worker.job}
+                busy = {worker.pipe: worker for worker in self.workers if worker.item}
                 for pipe in connection.wait(list(busy)):
                     worker = busy[pipe]
-                    job, message = worker.job, worker.receive()
+                    item, message = worker.item, worker.receive()
                     if isinstance(message, Ended):
-                        ended[job] = message
-                    board.show(job, message)
+                        ended[item] = message
+                    board.show(item, message)
                 self.workers = [worker for worker in self.workers if not worker.dead]
         return ended
 
-    def _hand_out(self, waiting: list[Job]) -> None:
-        self.workers = [w for w in self.workers if w.job or w.process.is_alive()]
+    def _hand_out(self, waiting: list[WorkItem]) -> None:
+        self.workers = [w for w in self.workers if w.item or w.process.is_alive()]
         numbers = {worker.number for worker in self.workers}
-        while len(self.workers) < min(self.count, len(waiting) + len(self.workers)):
-            number = next(n for n in range(self.count) if n not in numbers)
+        while len(self.workers) < min(self.at_once, len(waiting) + len(self.workers)):
+            number = next(n for n in range(self.at_once) if n not in numbers)
             numbers.add(number)
-            self.workers.append(_Worker(number, self.count, self.gpus))
+            self.workers.append(_Worker(number, self.at_once, self.gpus))
         for worker in self.workers:
-            if waiting and worker.job is None:
+            if waiting and worker.item is None:
                 worker.send(waiting.pop(0))
 
 
@@ -87,7 +99,7 @@ class _Worker:
 
     def __init__(self, number: int, count: int, gpus: int):
         self.number = number
-        self.job: Job | None = None
+        self.item: WorkItem | None = None
         self.run_id = ""
         self.dead = False
         changes = dict.fromkeys(THREADS, str(max(1, cores() // count)))
@@ -101,10 +113,10 @@ class _Worker:
             self.process.start()
         theirs.close()  # else its end would not be seen here
 
-    def send(self, job: Job) -> None:
-        self.job, self.run_id = job, ""
+    def send(self, item: WorkItem) -> None:
+        self.item, self.run_id = item, ""
         with suppress(BrokenPipeError):  # receive() will tell
-            self.pipe.send(job)
+            self.pipe.send(item)
 
     def receive(self) -> Begun | EpochRecord | Ended:
         """The next message; if the worker has died, Ended, and its run is ended for it."""
@@ -120,7 +132,7 @@ class _Worker:
         if isinstance(message, Begun):
             self.run_id = message.run_id
         if isinstance(message, Ended):
-            self.job = None
+            self.item = None
         return message
 
 
@@ -136,9 +148,9 @@ def _work(pipe: connection.Connection) -> None:
     stop_with_parent()
     try:
         while True:
-            job = pipe.recv()
+            item = pipe.recv()
             try:
-                ended = perform(job, lambda training, _: _Reporter(training, pipe))
+                ended = perform(item, lambda training, _: _Reporter(training, pipe))
             except StoreAwayError as error:
                 ended = Ended(error.shown())
             pipe.send(ended)
@@ -168,9 +180,9 @@ class _Reporter:
 class _Board:
     """The jobs of several workers: a line each on a terminal, elsewhere a line an epoch."""
 
-    def __init__(self, jobs: Sequence[Job]):
-        self.numbers = {job: number for number, job in enumerate(jobs, start=1)}
-        self.running: dict[Job, str] = {}
+    def __init__(self, items: Sequence[WorkItem]):
+        self.numbers = {item: number for number, item in enumerate(items, start=1)}
+        self.running: dict[WorkItem, str] = {}
         self.ended = 0
         self.console = Console(highlight=False)
         self.live = Live(console=self.console, get_renderable=self._table, transient=True)
@@ -183,33 +195,33 @@ class _Board:
     def __exit__(self, *_):
         self.live.stop()
 
-    def show(self, job: Job, message: Begun | EpochRecord | Ended) -> None:
+    def show(self, item: WorkItem, message: Begun | EpochRecord | Ended) -> None:
         if isinstance(message, Begun):
-            self.running[job] = f"run {message.run_id}"
-            self._print(job, self.running[job])
+            self.running[item] = f"run {message.run_id}"
+            self._print(item, self.running[item])
         elif isinstance(message, EpochRecord):
-            self.running[job] = epoch_line(message, job.config.epochs)
+            self.running[item] = epoch_line(message, item.config.epochs)
             if not self.console.is_terminal:
-                self._print(job, self.running[job])
+                self._print(item, self.running[item])
         else:
             self.ended += 1
-            last = self.running.pop(job, "")
+            last = self.running.pop(item, "")
             if message.reason:
-                self._print(job, f"failed: {message.reason}")
+                self._print(item, f"failed: {message.reason}")
             elif last and self.console.is_terminal:
-                self._print(job, last)
+                self._print(item, last)
 
-    def _print(self, job: Job, text: str) -> None:
-        number = f"[{self.numbers[job]}/{len(self.numbers)}]"
-        self.console.print(f"{number} {job.config.run_name}: {text}", soft_wrap=True, markup=False)
+    def _print(self, item: WorkItem, text: str) -> None:
+        number = f"[{self.numbers[item]}/{len(self.numbers)}]"
+        self.console.print(f"{number} {item.config.run_name}: {text}", soft_wrap=True, markup=False)
         self.console.file.flush()
 
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 2))
         for _ in range(2):
             table.add_column(no_wrap=True, overflow="ellipsis")
-        for job, text in self.running.items():
-            table.add_row(job.config.run_name, text)
+        for item, text in self.running.items():
+            table.add_row(item.config.run_name, text)
         waiting = len(self.numbers) - self.ended - len(self.running)
         table.add_row(f"{self.ended} done, {len(self.running)} running, {waiting} waiting", "")
         return table

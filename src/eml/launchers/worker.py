@@ -1,6 +1,5 @@
 """How a work item is carried out, in whatever process."""
 
-import inspect
 import sys
 import time
 import traceback
@@ -9,7 +8,7 @@ from contextlib import AbstractContextManager
 
 from eml.config import Config
 from eml.errors import CheckError, UserError
-from eml.launchers.base import Ended, Job, Prepared, Probe, Task
+from eml.launchers.base import Ended, Prepared, Probe, Task, WorkItem
 from eml.models.gradient_check import TOLERANCE, check_gradients
 from eml.recipes import RECIPES
 from eml.text import printable, redacted
@@ -47,13 +46,13 @@ def train(task: Task, display: Callable[[Training, str], Display] = Display) -> 
             return
         _train(task, run, display)
         if not task.parent:
-            report(task.config.recipe, [run.run_id])
+            report(RECIPES[task.config.recipe].figures, [run.run_id])
 
 
 def _run_of(task: Task) -> AbstractContextManager[resume.Resumed | None]:
     config = task.config
     digest = training_digest(config)
-    described = config.run_name, inspect.getdoc(RECIPES[config.recipe])
+    described = config.run_name, RECIPES[config.recipe].about
     run_tags = {
         "recipe": config.recipe,
         tags.TRAINING_DIGEST: digest,
@@ -128,15 +127,15 @@ def _check(config: Config, dataset) -> None:
         raise CheckError("the gradients are wrong: see gradient_check_error")
 
 
-def perform(job: Job, display: Callable[[Training, str], Display] = Display) -> Ended:
-    """Do a job in this process; display as for worker.train.
+def perform(item: WorkItem, display: Callable[[Training, str], Display] = Display) -> Ended:
+    """Carry out an item in this process; display as for train().
 
-    Raises StoreAwayError, after which the next job would wait for the store in vain, too.
+    Raises StoreAwayError, after which the next item would wait for the store in vain, too.
     """
     try:
-        if isinstance(job, Probe):
-            return Ended(cost=probe(job.config))
-        train(job, display)
+        if isinstance(item, Probe):
+            return Ended(cost=probe(item.config))
+        train(item, display)
         return Ended()
     except StoreAwayError:
         raise

@@ -3,7 +3,6 @@
 import inspect
 import math
 from collections import OrderedDict
-from functools import partial
 
 import torch
 from torch import nn
@@ -11,7 +10,6 @@ from torch import nn
 from eml.config import OPTIMIZERS, Config
 from eml.data.specs import SPECS
 from eml.models.numpy_mlp import initial_weights, mlp_sizes
-from eml.models.winograd import WinogradConv2d
 
 ACTIVATION_LAYERS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU}
 
@@ -32,20 +30,15 @@ def mlp(inputs: int, activation: str) -> nn.Module:
     )
 
 
-def cnn(convolution: str = "pytorch") -> nn.Module:
-    """The CNN of sheet 3, task 3.3: (batch, 3, 32, 32) in, log-probabilities (batch, 10) out.
-
-    convolution: what computes the third one, "pytorch" or "winograd"; the others are PyTorch's.
-    """
-    # Only with stride 1 does Winograd's algorithm save anything, only with many channels much.
-    stride_1 = WinogradConv2d if convolution == "winograd" else partial(nn.Conv2d, kernel_size=3)
+def cnn() -> nn.Module:
+    """The CNN of sheet 3, task 3.3: (batch, 3, 32, 32) in, log-probabilities (batch, 10) out."""
     return nn.Sequential(
         OrderedDict(
             conv1=nn.Conv2d(3, 32, kernel_size=3, stride=1),  # (batch, 32, 30, 30)
             relu1=nn.ReLU(inplace=True),
             conv2=nn.Conv2d(32, 64, kernel_size=3, stride=2),  # (batch, 64, 14, 14)
             relu2=nn.ReLU(inplace=True),
-            conv3=stride_1(64, 128),  # (batch, 128, 12, 12)
+            conv3=nn.Conv2d(64, 128, kernel_size=3, stride=1),  # (batch, 128, 12, 12)
             relu3=nn.ReLU(inplace=True),
             flatten=nn.Flatten(),  # (batch, 18432)
             linear1=nn.Linear(18432, 128),
@@ -61,7 +54,7 @@ def make_model(config: Config) -> nn.Module:
     torch.manual_seed(config.seed)
     dtype = getattr(torch, config.dtype)
     if config.model == "cnn":
-        return cnn(config.convolution_type).to(dtype)
+        return cnn().to(dtype)
     inputs = math.prod(SPECS[config.dataset].image_shape)
     model = mlp(inputs, config.activation).to(dtype)
     if config.init == "template":

@@ -6,25 +6,28 @@ from dataclasses import replace
 from time import perf_counter
 
 from eml.config import Config
-from eml.recipes import SearchOptions
+from eml.recipes.optimizers import Options
+from eml.recipes.recipe import Recipe
 from eml.sweeps.group import Trainings
-from eml.sweeps.lr_search import Found, search
-from eml.sweeps.plan import probe_costs, search_plan
-from eml.sweeps.status import stand
+from eml.sweeps.lr_search import Findings, search
+from eml.sweeps.plan import probe_costs
+from eml.sweeps.search_plan import search_plan
+from eml.sweeps.status import status_of
 from eml.text import duration
 from eml.tracking import end, log
 from eml.tracking.publish import report, report_grid
 
 
 def compare_optimizers(
-    grid: Sequence[Config], options: SearchOptions, trainings: Trainings
+    recipe: Recipe, grid: Sequence[Config], options: Options, trainings: Trainings
 ) -> None:
     """Search (lr_search.py), train the winners with all seeds, and report on both."""
     started = perf_counter()
-    standing = stand("optimizers", grid, options)
-    print(standing, flush=True)
-    costs = probe_costs(grid, trainings.launcher, options.jobs)
-    plan, left_out = search_plan(grid, options, costs, standing.states)
+    status = status_of(recipe, grid, options, trainings.resume)
+    print(status, flush=True)
+    launcher = trainings.launcher
+    costs = probe_costs(grid, launcher)
+    plan, left_out = search_plan(grid, options, launcher, costs, status.states, trainings.resume)
     expected = plan.left
     print(plan)
     for line in left_out:
@@ -35,8 +38,8 @@ def compare_optimizers(
     def fits(seconds: float) -> bool:
         return perf_counter() - started + seconds <= budget
 
-    found = Found(remarks=left_out)
-    stages = search(grid, options.prune == "halving", plan.extend, found)
+    found = Findings(remarks=left_out)
+    stages = search(grid, plan.prune, plan.extend, found)
     histories = None
     with suppress(StopIteration):
         while True:
@@ -64,7 +67,7 @@ def compare_optimizers(
     if on_grid := trainings.made_of(trial.config for trial in found.every()):
         report_grid(on_grid, trainings.made_of(winners), pruned, found.remarks)
     if compared := trainings.made_of(finals):
-        report("optimizers", compared)
+        report(recipe.figures, compared)
     seconds = perf_counter() - started
     print(f"took {duration(seconds)}; expected were {duration(expected)}")
     log.log_metrics({"expected_seconds": expected, "taken_seconds": seconds})

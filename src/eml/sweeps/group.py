@@ -5,9 +5,8 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from eml.config import Config
-from eml.launch_options import LaunchOptions
 from eml.launchers.base import Launcher, Task
-from eml.recipes import REUSING
+from eml.recipes.recipe import Recipe
 from eml.tracking import find, log
 from eml.tracking.digests import training_digest
 from eml.tracking.history import history_of
@@ -16,9 +15,11 @@ from eml.tracking.history import history_of
 class Trainings:
     """Makes trainings as children of a parent run, and remembers the run of each Config."""
 
-    def __init__(self, recipe: str, parent: str, launcher: Launcher, options: LaunchOptions):
-        self.parent, self.launcher, self.options = parent, launcher, options
-        self.reusing = recipe in REUSING
+    def __init__(
+        self, recipe: Recipe, parent: str, launcher: Launcher, resume: bool, check: bool = False
+    ):
+        self.parent, self.launcher, self.resume, self.check = parent, launcher, resume, check
+        self.reusing = recipe.reuses and resume
         self.run_ids: dict[Config, str] = {}
         self.reused: list[str] = []
         self.failed: dict[Config, str] = {}
@@ -43,10 +44,11 @@ class Trainings:
                 config=config,
                 parent=self.parent,
                 # What this plan itself has paused goes on in any case.
-                resume=self.options.resume or config in self._begun,
-                borrow=self.reusing and self.options.resume,
+                resume=self.resume or config in self._begun,
+                borrow=self.reusing,
                 until=until,
-                at_once=self.options.jobs,
+                check=self.check,
+                at_once=self.launcher.at_once,
             )
             for config in missing
         ]
@@ -67,7 +69,7 @@ class Trainings:
 
         Or was given up by another search, but not before the epoch `until`.
         """
-        if not (self.reusing and self.options.resume):
+        if not self.reusing:
             return find.finished_training(config, self.parent)
         done = find.finished_training(config)
         return done if done or until is None else find.pruned_training(config, until)

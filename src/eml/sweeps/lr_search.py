@@ -44,7 +44,7 @@ class Trial:
 
 
 @dataclass
-class Found:
+class Findings:
     """What a search has found so far, by optimizer."""
 
     trials: dict[str, list[Trial]] = field(default_factory=dict)
@@ -86,7 +86,7 @@ def rungs(epochs: int) -> list[int]:
 
 
 def search(
-    grid: Iterable[Config], prune: bool, extend: int, found: Found
+    grid: Iterable[Config], prune: bool, extend: int, found: Findings
 ) -> Generator[Stage, dict[Config, pd.DataFrame], None]:
     """Train the grid, and steps beyond it where the best rate lies at its edge.
 
@@ -131,7 +131,7 @@ def search(
             new[name] = [trial]
 
 
-def _why(found: Found, optimizer: str) -> str:
+def _why(found: Findings, optimizer: str) -> str:
     if found.winner(optimizer) is None:
         return "fails at every rate"
     return "is best at the edge of its rates"

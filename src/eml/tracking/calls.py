@@ -11,6 +11,7 @@ import requests
 from mlflow.environment_variables import (
     MLFLOW_HTTP_REQUEST_MAX_RETRIES,
     MLFLOW_HTTP_REQUEST_TIMEOUT,
+    MLFLOW_TRACKING_URI,
 )
 from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
@@ -43,6 +44,11 @@ class StoreAwayError(StoreError):
 def uri() -> str:
     """The store's URI, for people: without a password."""
     return printable(mlflow.get_tracking_uri())
+
+
+def for_other_processes() -> dict[str, str]:
+    """The environment variables with which another process uses the same store."""
+    return {MLFLOW_TRACKING_URI.name: mlflow.get_tracking_uri()}
 
 
 def is_server() -> bool:

@@ -3,13 +3,13 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
 from eml.config import OPTIMIZERS, Config
 from eml.data.specs import SPECS
-from eml.launch_options import LaunchOptions
+from eml.recipes.options import RecipeOptions
 
 # What of the package decides a result: folders and files.
 CODE = ("models", "training/loop.py", "data/datasets.py", "data/specs.py", "seeds.py")
@@ -25,10 +25,9 @@ def training_digest(config: Config) -> str:
     return _digest(parts)
 
 
-def plan_digest(recipe: str, configs: Sequence[Config], options: LaunchOptions) -> str:
+def plan_digest(recipe: str, configs: Sequence[Config], options: RecipeOptions) -> str:
     """32 hexadecimal digits that change with what a recipe is to train, not with where or when."""
-    how = {field.name for field in fields(LaunchOptions)} | {"budget_minutes"}
-    what = {key: value for key, value in asdict(options).items() if key not in how}
+    what = {k: v for k, v in asdict(options).items() if k not in options.how}
     parts = [recipe, [training_digest(config) for config in configs], what]
     return _digest(parts)
 

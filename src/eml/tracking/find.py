@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import asdict
-from typing import NamedTuple
 
 import mlflow
 from mlflow.entities import Run
@@ -15,10 +14,9 @@ from eml.text import printable
 from eml.tracking.calls import store_call, uri
 from eml.tracking.digests import training_digest
 from eml.tracking.store import full_run_id, is_there
+from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import (
     CHECKPOINT,
-    CONTINUED_IN,
-    NUMBER,
     PLAN_DIGEST,
     PRUNED_AFTER,
     TRAINING_DIGEST,
@@ -30,57 +28,17 @@ class TrackingError(UserError):
     """The store does not hold what was asked for; the message says what is missing."""
 
 
-class Found(NamedTuple):
-    """A run in the store."""
-
-    run_id: str
-    name: str
-    experiment_id: str
-    parent: str  # the id of the run that it is nested in, or ""
-    status: str  # MLflow's
-    started: int  # milliseconds since 1970
-    tags: dict[str, str]
-    epochs: int  # that it is to train; 0 of a parent
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it is finished, or continued in another run."""
-        return self.status == "FINISHED" or CONTINUED_IN in self.tags
-
-    @property
-    def reason(self) -> str:
-        """Why it failed or stopped, in a line."""
-        failed = self.status == "FAILED"
-        text = self.tags.get("error" if failed else "stopped", "").strip() or "no reason is known"
-        return f"{'failed' if failed else 'stopped'}: {printable(text.splitlines()[0])}"
-
-
-def _found(run: Run) -> Found:
-    info, tags = run.info, run.data.tags
-    epochs = run.data.params.get("epochs", "")
-    return Found(
-        run_id=info.run_id,
-        name=printable(info.run_name),
-        experiment_id=info.experiment_id,
-        parent=tags.get(MLFLOW_PARENT_RUN_ID, ""),
-        status=info.status,
-        started=info.start_time,
-        tags=tags,
-        epochs=int(epochs) if NUMBER.fullmatch(epochs) else 0,  # anyone may have made the run
-    )
-
-
 @store_call
-def get(run_id: str) -> Found:
+def get(run_id: str) -> StoredRun:
     """The run with this id. Raises TrackingError if there is none."""
-    return _found(stored_run(run_id))
+    return StoredRun.of(stored_run(run_id))
 
 
 @store_call
-def of_checkpoint(name: str) -> Found | None:
+def of_checkpoint(name: str) -> StoredRun | None:
     """The run with this checkpoint; None if it is not in this store, or was deleted."""
     found = search(f"tags.{CHECKPOINT} = '{name}'")
-    return _found(found[0]) if found else None
+    return StoredRun.of(found[0]) if found else None
 
 
 @store_call
@@ -98,10 +56,10 @@ def experiment_of(parent: str) -> str:
 
 
 @store_call
-def children(parent: str) -> dict[str, Found]:
+def children(parent: str) -> dict[str, StoredRun]:
     """The trainings nested in a run: the newest with each training digest."""
     newest_last = [run for run in nested_runs(parent)[::-1] if TRAINING_DIGEST in run.data.tags]
-    return {run.data.tags[TRAINING_DIGEST]: _found(run) for run in newest_last}
+    return {run.data.tags[TRAINING_DIGEST]: StoredRun.of(run) for run in newest_last}
 
 
 def nested_runs(parent: str) -> list[Run]:
@@ -149,7 +107,7 @@ def finished_training(config: Config, parent: str = "") -> str | None:
 def unfinished_plan(digest: str) -> str | None:
     """The newest parent with this plan digest, if the same command would go on with it."""
     found = search(f"tags.{PLAN_DIGEST} = '{digest}'")
-    return found[0].info.run_id if found and not _found(found[0]).is_over else None
+    return found[0].info.run_id if found and not StoredRun.of(found[0]).is_over else None
 
 
 @store_call
@@ -162,9 +120,9 @@ def pruned_training(config: Config, epoch: int) -> str | None:
 
 
 @store_call
-def running() -> list[Found]:
+def running() -> list[StoredRun]:
     """All runs, in any experiment, that are RUNNING by what the store says."""
-    return [_found(run) for run in search("attributes.status = 'RUNNING'", most=1000)]
+    return [StoredRun.of(run) for run in search("attributes.status = 'RUNNING'", most=1000)]
 
 
 def search(filter_string: str, most: int = 1) -> list[Run]:

@@ -7,17 +7,11 @@ from dataclasses import fields
 import pandas as pd
 
 from eml.tracking.calls import store_call
-from eml.tracking.readers import ClientReader, StoredRun, reader
-from eml.tracking.selection import (
-    Selection,
-    SelectionError,
-    comparable,
-    is_number,
-    parameter_value,
-    select,
-    shown,
-)
+from eml.tracking.parameters import config_values, is_number, parameter_value, shown
+from eml.tracking.readers import ClientReader, reader
+from eml.tracking.selection import Selection, SelectionError, comparable, select
 from eml.tracking.store import open_store
+from eml.tracking.stored_run import StoredRun
 from eml.training.loop import EpochRecord
 
 METRICS = [field.name for field in fields(EpochRecord) if field.name != "epoch"]
@@ -107,7 +101,8 @@ def _impossible(frame: pd.DataFrame) -> dict[str, str]:
 def _described(run: StoredRun) -> dict[str, int | float | str]:
     # A tag, which anyone may set, never takes the place of what was logged.
     tags = {k: shown(value) for k, value in run.tags.items() if not k.startswith("mlflow.")}
-    described = tags | {key: parameter_value(key, value) for key, value in run.params.items()}
+    params = {key: parameter_value(key, value) for key, value in run.params.items()}
+    described = tags | params | config_values(run)
     for key in ("epoch", *METRICS):
         described.pop(key, None)
     if not is_number(described.get("parameters", ""), "parameters", int):

@@ -64,9 +64,9 @@ def load_model(run_id: str) -> tuple[Config, dict[str, np.ndarray], float]:
             f"run {run_id}: the weights ({MODEL_FOLDER}/) are damaged: {error}"
         ) from error
     try:
-        config = Config(**json.loads(text))
+        config = Config.from_stored(json.loads(text))
         return config, weights, metrics[f"final_{config.evaluated}_accuracy"]
     except KeyError as error:
         raise TrackingError(f"run {run_id} has not logged {error}: it diverged") from error
-    except (TypeError, ValueError, UserError) as error:
+    except (AttributeError, TypeError, ValueError, UserError) as error:
         raise TrackingError(f"run {run_id} was made by another version of eml: {error}") from error

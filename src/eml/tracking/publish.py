@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from eml.analysis.options import FigureName
 from eml.analysis.summary import tried
 from eml.tracking import log
 from eml.tracking.history import history_of
@@ -29,14 +30,13 @@ def report_grid(
         log.log_files(Path(folder))
 
 
-def report(recipe: str, run_ids: Sequence[str]) -> None:
-    """Print the summary of these runs, and log it with the recipe's figures."""
-    from eml.analysis.report import (
-        FIGURES,
-        write_report,  # matplotlib: the first batch need not wait for it
-    )
+def report(figures: Sequence[FigureName], run_ids: Sequence[str]) -> None:
+    """Print the summary of these runs, and log it with the figures."""
+    # matplotlib takes half a second, for which the first batch need not wait.
+    from eml.analysis.figures import FIGURES
+    from eml.analysis.report import write_report
 
     history = history_of(run_ids)
     with tempfile.TemporaryDirectory() as folder:
-        print(write_report(FIGURES[recipe], history, Path(folder)))
+        print(write_report({name: FIGURES[name] for name in figures}, history, Path(folder)))
         log.log_files(Path(folder))

@@ -6,33 +6,21 @@ or has changed, the public one takes its place. All give the same (a test compar
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 import mlflow
 import pandas as pd
 import requests
-from mlflow.entities import LifecycleStage, Run
+from mlflow.entities import LifecycleStage
 
+from eml.text import printable
 from eml.tracking.calls import is_server
+from eml.tracking.stored_run import StoredRun
 
 COLUMNS = ["run_id", "metric", "epoch", "timestamp", "value"]
 IDS_IN_A_QUERY = 500  # a query of SQLite takes 32,766 values, of an old one 999
 BULK_ENDPOINT = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 IDS_IN_A_REQUEST = 100  # what it takes
 POINTS_IN_A_REQUEST = 25_000  # what it gives at most, without a word on the rest
-
-
-class StoredRun(NamedTuple):
-    """A run without its points."""
-
-    run_id: str
-    name: str
-    status: str
-    start_time: int  # milliseconds since 1970
-    experiment_id: str
-    deleted: bool
-    params: dict[str, str]
-    tags: dict[str, str]
 
 
 class ClientReader:
@@ -52,14 +40,14 @@ class ClientReader:
             page = self.client.search_runs(
                 experiment_ids, filter_string, max_results=1000, page_token=token
             )
-            found += map(_stored, page)
+            found += map(StoredRun.of, page)
             token = page.token
             if not token:
                 return found
 
     def get(self, run_ids: Sequence[str]) -> list[StoredRun]:
         """The runs with these ids, in this order. Raises MlflowException if one is missing."""
-        return [_stored(self.client.get_run(run_id)) for run_id in run_ids]
+        return [StoredRun.of(self.client.get_run(run_id)) for run_id in run_ids]
 
     def points(self, run_ids: Sequence[str], metrics: Iterable[str]) -> pd.DataFrame:
         """All that was logged of these metrics, a row for each point, with COLUMNS."""
@@ -132,7 +120,16 @@ class DatabaseReader(ClientReader):
         run, param, tag = self.models.SqlRun, self.models.SqlParam, self.models.SqlTag
         columns = (run.run_uuid, run.name, run.status, run.start_time, run.experiment_id)
         found = {
-            row[0]: StoredRun(*row[:4], str(row[4]), row[5] == LifecycleStage.DELETED, {}, {})
+            row[0]: StoredRun(
+                row[0],
+                printable(row[1]),
+                row[2],
+                row[3],
+                str(row[4]),
+                row[5] == LifecycleStage.DELETED,
+                {},
+                {},
+            )
             for row in self._rows((*columns, run.lifecycle_stage), run, run_ids)
         }
         if missing := [run_id for run_id in run_ids if run_id not in found]:
@@ -174,20 +171,6 @@ def reader() -> ClientReader:
         return DatabaseReader(client)
     except (ImportError, AttributeError):
         return ClientReader(client)
-
-
-def _stored(run: Run) -> StoredRun:
-    info, data = run.info, run.data
-    return StoredRun(
-        info.run_id,
-        info.run_name,
-        info.status,
-        info.start_time,
-        info.experiment_id,
-        info.lifecycle_stage == LifecycleStage.DELETED,
-        data.params,
-        data.tags,
-    )
 
 
 def _chunks(items: Sequence, size: int) -> Iterator[Sequence]:

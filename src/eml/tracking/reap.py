@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from eml.errors import UserError
 from eml.text import printable
 from eml.tracking import end, find
-from eml.tracking.find import Found
 from eml.tracking.store import is_there, open_store
+from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import CHECKPOINT, PLAN_DIGEST, SLURM_JOB, TRAINING_DIGEST
 from eml.training.checkpoints import Place, claiming, directory
 
@@ -22,7 +22,7 @@ def begin(create: bool = False) -> None:
         print(f"{_line(run)}: its process is gone, so it is KILLED now", flush=True)
 
 
-def end_dead() -> list[Found]:
+def end_dead() -> list[StoredRun]:
     """End the runs whose checkpoint lies here, and whose process is gone, as KILLED; these runs.
 
     The checkpoint stays, so that the same command goes on. What a job of Slurm trains is left to
@@ -47,7 +47,7 @@ def end_dead() -> list[Found]:
     return ended
 
 
-def _place_of(run: Found) -> Place | None:
+def _place_of(run: StoredRun) -> Place | None:
     """The place of a run's checkpoint, if this machine has it and no job of Slurm."""
     digest = run.tags.get(TRAINING_DIGEST) or run.tags.get(PLAN_DIGEST, "")
     name = run.tags.get(CHECKPOINT, "")
@@ -83,7 +83,7 @@ def reap(run_ids: Sequence[str]) -> None:
         print("no run is RUNNING")
 
 
-def _end_by_hand(run: Found) -> None:
+def _end_by_hand(run: StoredRun) -> None:
     if run.status != "RUNNING":
         raise UserError(f"{_line(run)} is not RUNNING but {run.status}: give one that is")
     place = _place_of(run)
@@ -99,13 +99,13 @@ def _end_by_hand(run: Found) -> None:
             place.release()
 
 
-def _why(run: Found) -> str:
+def _why(run: StoredRun) -> str:
     if SLURM_JOB in run.tags:
         return f"job {printable(run.tags[SLURM_JOB], 50)} of Slurm has it, which `eml plan` asks"
     if _place_of(run):
         return "its process lives"
     if _never_began(run):
-        minutes = (time.time() - run.started / 1000) / 60
+        minutes = (time.time() - run.start_time / 1000) / 60
         return (
             f"`mlflow run` made it {minutes:.0f} minutes ago, and eml never began: an environment "
             "that is being built, or that could not be (no conda: --env-manager local)"
@@ -113,9 +113,9 @@ def _why(run: Found) -> str:
     return "its checkpoint is not on this machine"
 
 
-def _never_began(run: Found) -> bool:
+def _never_began(run: StoredRun) -> bool:
     return "mlflow.project.entryPoint" in run.tags and "recipe" not in run.tags
 
 
-def _line(run: Found) -> str:
+def _line(run: StoredRun) -> str:
     return f"{run.name}, run {run.run_id}"

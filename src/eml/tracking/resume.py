@@ -1,6 +1,5 @@
 """Runs that an interrupted process left, and how the next one goes on with them."""
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -9,9 +8,10 @@ from typing import NamedTuple
 from eml.errors import UserError
 from eml.tracking import find, log, runs
 from eml.tracking.calls import StoreError
-from eml.tracking.find import Found
+from eml.tracking.mlflow_run import given_run_id
 from eml.tracking.runs import Paused
 from eml.tracking.store import make_store
+from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import CHECKPOINT, SLURM_JOB, SLURM_LOG
 from eml.training.checkpoints import Checkpoint, Place, directory, free_places, new_place
 
@@ -61,7 +61,7 @@ def run(
         if other is not old:
             other.place.release()
     checkpoint = old.checkpoint if old else EMPTY
-    given = "" if parent else os.environ.get("MLFLOW_RUN_ID", "")
+    given = "" if parent else given_run_id()
     # Its own run can be used again; or be taken over; a copy of another's is neither.
     own = old.run.run_id if old in same else ""
     goes_on = own and (given == own or (not given and not _is_ahead(old)))
@@ -144,7 +144,7 @@ def go_on(
 
 class _Interrupted(NamedTuple):
     place: Place  # held
-    run: Found
+    run: StoredRun
     checkpoint: Checkpoint
 
 
@@ -164,7 +164,7 @@ def _is_ahead(old: _Interrupted) -> bool:
 
 
 def _interrupted(digest: str, parent: str) -> tuple[list[_Interrupted], list[_Interrupted]]:
-    """Found runs of this store with this digest, newest first.
+    """StoredRun runs of this store with this digest, newest first.
 
     First those with this parent, in the experiment where a new run would be made; then the others.
     """

@@ -1,6 +1,5 @@
 """A run that is under way: how it begins, goes on, and ends."""
 
-import os
 import re
 import uuid
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from eml.text import printable
 from eml.tracking.calls import StoreError, is_server, store_call, undisturbed, uri
 from eml.tracking.end import when
 from eml.tracking.find import experiment_of, nested_runs, search
+from eml.tracking.mlflow_run import given_run_id
 from eml.tracking.provenance import git_state, versions
 from eml.tracking.store import make_store
 from eml.tracking.tags import CONTINUED_IN, CREATION, ENDINGS, PAUSED_AFTER, of_all_machines
@@ -89,7 +89,7 @@ def run(
 
 def _start(parent: str, go_on_in: str, tags: Mapping[str, str]) -> mlflow.ActiveRun:
     """Begin or go on with a run; one that begins has its tags from the first moment."""
-    given = go_on_in or ("" if parent else os.environ.get(MLFLOW_RUN_ID.name, ""))
+    given = go_on_in or ("" if parent else given_run_id())
     tags = {**tags, CREATION: uuid.uuid4().hex}
     asked = False  # for a new run
 

@@ -2,27 +2,20 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from functools import lru_cache
+from dataclasses import dataclass
 
 import mlflow
 
-from eml.config import Config
 from eml.errors import UserError
 from eml.recipes import RECIPES
-from eml.text import printable
 from eml.tracking.calls import uri
-from eml.tracking.readers import ClientReader, StoredRun
+from eml.tracking.parameters import CONFIG, config_values, lacks, shown
+from eml.tracking.readers import ClientReader
 from eml.tracking.store import full_run_id
+from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import CONTINUED_IN, PARENT, REUSED
 
-CONFIG = {field.name: field.type for field in fields(Config) if field.name != "recipe"}
 FINISHED = "FINISHED"
-# Of the numbers among a run's parameters: an axis or a product of two of them must not overflow.
-LOWEST = {"epochs": 1, "batch_size": 1, "learning_rate": 1e-100}  # else 0
-HIGHEST = {"learning_rate": 1e100}  # else 10**18
-LONGEST_TEXT = 200  # characters of a name or tag that are shown
-LONGEST_NAME = 60  # of a Config's texts, several of which stand in one line of a figure
 
 
 class SelectionError(UserError):
@@ -37,7 +30,7 @@ class NothingFinishedError(SelectionError):
 class Selection:
     """Which runs. Where nothing is said: the newest finished group of trainings.
 
-    A group is a parent's trainings; or all trainings of one recipe that have no parent.
+    A group is a parent's trainings; of a recipe of one training, all its trainings.
     """
 
     experiment: str = ""  # its name; else the one that `mlflow run` would use here
@@ -71,11 +64,14 @@ def _newest_group(runs: list[StoredRun], read: ClientReader) -> list[StoredRun]:
     tops = [run for run in runs if PARENT not in run.tags and run.tags.get("recipe") in RECIPES]
     finished = [run for run in tops if run.status == FINISHED]
     for newest in finished:
-        if not _lacks(newest):
-            same = [run for run in tops if run.tags["recipe"] == newest.tags["recipe"]]
-            return same[::-1]
-        if members := [run for run in _members(newest, read) if not _lacks(run)]:
+        members = [run for run in _members(newest, read) if not lacks(run)]
+        if not members:
+            continue
+        if any(run.tags.get("recipe") != newest.tags["recipe"] for run in members):
             return members
+        # A recipe of one training: all its trainings, launched in whatever way, are one group.
+        same = [run for run in tops if run.tags["recipe"] == newest.tags["recipe"]]
+        return [member for run in same[::-1] for member in _members(run, read)]
     unfinished = f", {len(tops)} not finished" if tops else ""
     raise NothingFinishedError(
         f"no finished training in {uri()}{unfinished}: train first, "
@@ -85,24 +81,11 @@ def _newest_group(runs: list[StoredRun], read: ClientReader) -> list[StoredRun]:
 
 def _members(run: StoredRun, read: ClientReader) -> list[StoredRun]:
     """Of a parent, the trainings that belong to it, oldest first; else the run itself."""
-    if not _lacks(run):
+    if not lacks(run):
         return [run]
     reused = [run_id for run_id in run.tags.get(REUSED, "").split(",") if run_id]
     children = read.find([run.experiment_id], {PARENT: run.run_id})
     return (read.get(reused) + children[::-1]) or [run]
-
-
-def _lacks(run: StoredRun) -> str:
-    """Why a run is no training of a Config, in words; "" if it is one."""
-    for name, kind in CONFIG.items():
-        if name not in run.params:
-            other = "made by another version of eml, " if "training_digest" in run.tags else ""
-            return f"{other}no training with a {name}"
-        if kind is not str and not is_number(number_in(run.params[name]), name, kind):
-            number = "whole number" if kind is int else "number"
-            valid = f"{number} from {LOWEST.get(name, 0):g} to {_highest(name):g}"
-            return f"its {name} is no {valid} ({shown(run.params[name], LONGEST_NAME)})"
-    return ""
 
 
 def comparable(runs: list[StoredRun]) -> tuple[list[StoredRun], list[str]]:
@@ -115,16 +98,17 @@ def comparable(runs: list[StoredRun]) -> tuple[list[StoredRun], list[str]]:
         elif CONTINUED_IN in run.tags:
             later = shown(run.tags[CONTINUED_IN])
             left_out.append(f"left out, interrupted and continued in {later}: {run.run_id}")
-        elif why := _lacks(run):
+        elif why := lacks(run):
             left_out.append(f"left out, {why}: {run.run_id}")
         else:
             # As the frame has them: what cannot be told apart there must not count twice.
-            key = tuple(parameter_value(name, run.params[name]) for name in CONFIG)
+            values = config_values(run)
+            key = tuple(values[name] for name in CONFIG)
             if older := newest.get(key):
                 kind = "run again since" if older.status == FINISHED else "not finished, run again"
                 left_out.append(f"left out, {kind} with the same Config: {older.run_id}")
             newest[key] = run
-    on_validation = [run for run in newest.values() if number_in(run.params["validation"])]
+    on_validation = [run for run in newest.values() if config_values(run)["validation"]]
     if len(on_validation) < len(newest):
         # Accuracies of two kinds of images: those of the test images are what is compared.
         if on_validation:
@@ -146,39 +130,3 @@ def _experiment(name: str) -> str:
         valid = ", ".join(e.name for e in mlflow.search_experiments())
         raise SelectionError(f"experiment={name}: give one of {valid}")
     return experiment.experiment_id
-
-
-def parameter_value(name: str, text: str) -> int | float | str:
-    """The value of a parameter: a number where Config has one, text where it has text."""
-    kind = CONFIG.get(name)
-    if kind is str:
-        return shown(text, LONGEST_NAME)
-    number = number_in(text)
-    if isinstance(number, str):
-        return shown(number)
-    return int(number) if kind is int else number
-
-
-def is_number(value: int | float | str, name: str, kind: type) -> bool:
-    """Whether the parameter `name` can have this value, as a number of this kind."""
-    if isinstance(value, str) or not LOWEST.get(name, 0) <= value <= _highest(name):
-        return False
-    return kind is float or value == int(value)
-
-
-def _highest(name: str) -> float:
-    return HIGHEST.get(name, 10**18)
-
-
-def number_in(text: str) -> int | float | str:
-    for number in (int, float):
-        try:
-            return number(text)
-        except ValueError:
-            continue
-    return text
-
-
-@lru_cache(1000)  # runs have many tags, most of them alike
-def shown(text: str, longest: int = LONGEST_TEXT) -> str:
-    return printable(text, longest)

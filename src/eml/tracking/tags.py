@@ -1,17 +1,20 @@
-"""The tags that a run has, and what they mean."""
+"""The names of the tags that a run has, and what they hold."""
 
 import re
 from collections.abc import Mapping
 
-TRAINING_DIGEST = "training_digest"  # tag: see digests.py
-PLAN_DIGEST = "plan_digest"  # tag of a parent: see digests.py
-CHECKPOINT = "checkpoint"  # tag: the name of a run's place (checkpoints.py)
-PAUSED_AFTER = "paused_after"  # tag: the epoch after which a training waits for its search
-PRUNED_AFTER = "pruned_after"  # tag: the epoch after which a search gave a training up
-SLURM_JOB = "slurm_job"  # tag: the job that is to train, or trains, or has trained
-SLURM_LOG = "slurm_log"  # tag: the file that this job writes to
-CANCELLED = "cancelled"  # tag of a parent: when `eml cancel` was called
-CREATION = "creation"  # tag: a number of its own, by which a run is found whose id got lost
+PARENT = "mlflow.parentRunId"  # MLflow's: the run that this one is nested in
+TRAINING_DIGEST = "training_digest"  # of what is trained (digests.py)
+PLAN_DIGEST = "plan_digest"  # of a parent: of all that is trained (digests.py)
+REUSED = "reused_runs"  # of a parent: the runs that belong to it besides its children
+CHECKPOINT = "checkpoint"  # the name of the run's checkpoint (checkpoints.py)
+CONTINUED_IN = "continued_in"  # of an interrupted run: the run that went on with it
+PAUSED_AFTER = "paused_after"  # the epoch after which a training waits for its search
+PRUNED_AFTER = "pruned_after"  # the epoch after which a search gave a training up
+SLURM_JOB = "slurm_job"  # the job that is to train, or trains, or has trained
+SLURM_LOG = "slurm_log"  # the file that this job writes to
+CANCELLED = "cancelled"  # of a parent: when `eml cancel` was called
+CREATION = "creation"  # a number of the run's own, by which it is found if its id got lost
 # Tags that a run loses when it goes on.
 ENDINGS = {"stopped", "error", PAUSED_AFTER, PRUNED_AFTER, SLURM_JOB, SLURM_LOG, CANCELLED}
 TIMED = {"hardware", "threads", "trainings_at_once"}  # tags that a run's times depend on
@@ -31,8 +34,3 @@ def epoch_in(tags: Mapping[str, str], tag: str) -> int:
     """The epoch that a tag holds; -1 if there is none."""
     text = tags.get(tag, "")
     return int(text) if NUMBER.fullmatch(text) else -1
-
-
-PARENT = "mlflow.parentRunId"  # MLflow's tag on a nested run
-REUSED = "reused_runs"  # tag of a parent: runs that belong to it besides its children
-CONTINUED_IN = "continued_in"  # tag of a run that was interrupted: the one that went on with it

@@ -92,7 +92,6 @@ def kind_of(config: Config) -> tuple:
         config.dtype,
         config.device_type,
         config.precision,
-        config.convolution_type,
     )
 
 

@@ -4,12 +4,15 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from time import sleep
 from typing import NamedTuple
 
 from eml.errors import UserError
 
 SECONDS_TO_ANSWER = 60
+POLL_SECONDS = 1.0, 10.0  # between two questions to Slurm: at first, at most
+PATIENCE = 600  # seconds in which Slurm may not answer, while its controller is restarted, say
 JOB = re.compile(r"[0-9]+(_[0-9]+)?")  # a job's number; a tag that is to hold one may hold anything
 ALIVE = "PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED"
 
@@ -101,6 +104,31 @@ def _shown(job: str) -> tuple[str, str]:
 def cancel(jobs: Iterable[str]) -> None:
     """End these jobs."""
     _call("scancel", *jobs)
+
+
+def polls(jobs: Collection[str]) -> Iterator[dict[str, Alive]]:
+    """Those of the jobs that are alive, again and again, with growing pauses."""
+    seconds, longest = POLL_SECONDS
+    refused = 0.0
+    while True:
+        try:
+            living = alive(jobs)
+        except ClusterError as error:
+            refused += seconds
+            if refused > PATIENCE:
+                raise ClusterError(f"{error}; what is submitted goes on") from error
+        else:
+            refused = 0.0
+            yield living
+        sleep(seconds)
+        seconds = min(1.2 * seconds, longest)
+
+
+def wait_for(jobs: Collection[str]) -> None:
+    """Until they are over."""
+    for living in polls(jobs):
+        if not living:
+            return
 
 
 def _call(*command: str) -> str:

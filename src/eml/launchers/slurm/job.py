@@ -11,7 +11,7 @@ import submitit
 
 from eml.errors import UserError
 from eml.interrupts import REQUEUE, Deferred, Stopped, raise_on_signals
-from eml.launchers.base import Ended, Job, Probe, Task
+from eml.launchers.base import Ended, Probe, Task, WorkItem
 from eml.launchers.worker import perform
 from eml.tracking import end
 from eml.tracking.calls import StoreAwayError, StoreError
@@ -22,9 +22,9 @@ from eml.training.progress import Display
 
 @dataclass
 class Pack:
-    """What one job does: one thing after the other. Requeued, it goes on with the rest."""
+    """What one job does: one item after the other. Requeued, the job goes on with the rest."""
 
-    jobs: list[Job]
+    items: list[WorkItem]
     seconds: float  # that the job may take
     ended: list[Ended] = field(default_factory=list)
 
@@ -45,15 +45,15 @@ class Pack:
                 super().show(record)
 
         try:
-            if isinstance(self.jobs[0], Probe):
+            if isinstance(self.items[0], Probe):
                 open_store()  # from here, too
             self._say_which_job()
-            while self.jobs:
-                self._note(perform(self.jobs[0], Log))
+            while self.items:
+                self._note(perform(self.items[0], Log))
         except Deferred:
             if progress == 0 and perf_counter() - started > self.seconds / 2:
                 self._note(Ended("a job is too short for an epoch: give more slurm_time"))
-            if self.jobs:
+            if self.items:
                 requeue(REQUEUE, None)
         except Stopped as stopped:
             sys.exit(stopped.exit_code)
@@ -61,7 +61,7 @@ class Pack:
             print(error, flush=True)
             sys.exit(error.exit_code)
         except UserError as error:
-            return [*self.ended, *[Ended(error.shown())] * len(self.jobs)]
+            return [*self.ended, *[Ended(error.shown())] * len(self.items)]
         return self.ended
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
@@ -71,18 +71,18 @@ class Pack:
     def _say_which_job(self) -> None:
         """The process that has submitted it may have been killed before it could."""
         job = submitit.JobEnvironment()
-        for one in self.jobs:
-            if isinstance(one, Task):
-                end.note_job(one.run_id, job.job_id, str(job.paths.stdout))
+        for item in self.items:
+            if isinstance(item, Task):
+                end.note_job(item.run_id, job.job_id, str(job.paths.stdout))
 
     def _note(self, ended: Ended) -> None:
-        """The first of the jobs is over."""
-        job = self.jobs.pop(0)
+        """The first of the items is over."""
+        item = self.items.pop(0)
         self.ended.append(ended)
-        if isinstance(job, Probe) and ended.cost:
-            print(f"tried, and works: {job.config.run_name}", flush=True)
+        if isinstance(item, Probe) and ended.cost:
+            print(f"tried, and works: {item.config.run_name}", flush=True)
         if ended.reason:
             print(f"failed: {ended.reason}", flush=True)
-            if isinstance(job, Task):  # whose run may not have begun
+            if isinstance(item, Task):  # whose run may not have begun
                 with suppress(StoreError):
-                    end.fail(job.run_id, ended.reason)
+                    end.fail(item.run_id, ended.reason)

@@ -1,0 +1,29 @@
+"""The `cancel` command: ends the jobs of Slurm that a run of several trainings waits for."""
+
+from eml.errors import UserError
+from eml.launchers.slurm.cancel import cancel as cancel_jobs
+from eml.tracking import find
+from eml.tracking.reap import begin
+from eml.tracking.tags import CONTINUED_IN, PLAN_DIGEST
+
+
+def cancel(run_id: str) -> None:
+    """End the jobs of a parent run, and the runs that they train in.
+
+    Raises UserError if the run is no parent.
+    """
+    begin()
+    parent = find.get(run_id)
+    seen = set()
+    while CONTINUED_IN in parent.tags:  # `mlflow run` has gone on with it in another
+        if parent.run_id in seen:
+            raise UserError(f"{parent.name} is continued in itself: its tags were edited")
+        seen.add(parent.run_id)
+        parent = find.get(parent.tags[CONTINUED_IN])
+    if PLAN_DIGEST not in parent.tags:
+        raise UserError(
+            f"{parent.name} is no run of several trainings: give the run that it is part of"
+            + (f", {parent.parent}" if parent.parent else "")
+        )
+    jobs = cancel_jobs(parent)
+    print(f"{parent.name}: {jobs} jobs ended" if jobs else f"{parent.name}: no job is left")

@@ -1,0 +1,40 @@
+"""The `evaluate` command: scores the weights of a run, and compares with what the run logged."""
+
+import dataclasses
+import sys
+
+from eml.config import resolve_device
+from eml.errors import UserError
+from eml.tracking.models import load_model
+from eml.tracking.reap import begin
+from eml.training.loop import load_for, make_learner
+
+# Accuracies may differ by that much: another processor rounds differently.
+LARGEST_DIFFERENCE = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 1e-2}
+
+
+def evaluate(run_id: str, device: str) -> None:
+    """Print both accuracies; exit with 1 if they differ by more than LARGEST_DIFFERENCE.
+
+    device: "auto", "cpu" or "cuda". Raises UserError if the run has no weights that fit.
+    """
+    device_type = resolve_device(device)
+    begin()
+    config, weights, logged = load_model(run_id)
+    largest = LARGEST_DIFFERENCE[config.precision]
+    if config.framework == "torch":
+        precision = config.precision if device_type == "cuda" else "fp32"
+        config = dataclasses.replace(config, device_type=device_type, precision=precision)
+    learner = make_learner(config, load_for(config))
+    try:
+        learner.load_state(weights)
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise UserError(f"the weights of run {run_id} are not those of its network") from error
+    score = learner.evaluate(config.evaluated)
+    print(
+        f"{config.run_name}: {config.evaluated} accuracy {score.accuracy:.4f} "
+        f"on {score.examples} images, logged {logged:.4f}"
+    )
+    if not abs(score.accuracy - logged) <= largest:  # a NaN is no agreement
+        print("they differ", file=sys.stderr)
+        sys.exit(1)

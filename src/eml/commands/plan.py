@@ -1,0 +1,46 @@
+"""The `plan` command: what a recipe trains, what of it is done, how long the rest takes."""
+
+from collections.abc import Sequence
+
+from eml.commands.launch import fetch_data, launcher_of
+from eml.config import Config
+from eml.launch_options import LaunchOptions
+from eml.recipes.options import RecipeOptions
+from eml.recipes.recipe import Recipe
+from eml.sweeps.plan import Plan, probe_costs
+from eml.sweeps.search_plan import search_plan
+from eml.sweeps.status import status_of
+from eml.tracking.reap import begin
+from eml.tracking.store import is_there
+
+
+def plan(
+    recipe: Recipe, configs: Sequence[Config], options: RecipeOptions, launching: LaunchOptions
+) -> None:
+    """Print the status of a recipe's trainings, and try some batches of each kind to time them.
+
+    Arguments as for launch(). Nothing is kept.
+    """
+    launcher = launcher_of(launching)
+    configs = options.placed(configs, launcher.device)
+    if is_there():  # else nothing is done so far, and a look should not make a store
+        begin()
+    status = status_of(recipe, configs, options, launching.resume)
+    print(status, flush=True)
+    if status.all_done and not recipe.searches:
+        print("all trainings are done")
+        return
+    if why := launcher.why_not_probed(status.begun):
+        print(f"{status.done} of {len(configs)} trainings have all their epochs; {why}")
+        return
+    launcher.check(configs)
+    with launcher:
+        fetch_data(configs)
+        costs = probe_costs(configs, launcher)
+    if recipe.searches:
+        planned, left_out = search_plan(
+            configs, options, launcher, costs, status.states, launching.resume
+        )
+        print("\n".join([str(planned), *left_out]))
+    else:
+        print(Plan(configs, launcher, costs, status.states))

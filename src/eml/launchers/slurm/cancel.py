@@ -1,0 +1,40 @@
+"""Cancelling: the jobs of a parent run are ended, and so are the runs that they leave."""
+
+from eml.errors import UserError
+from eml.launchers.slurm import cluster
+from eml.tracking import end, find
+from eml.tracking.stored_run import StoredRun
+from eml.tracking.tags import CHECKPOINT, PLAN_DIGEST, SLURM_JOB
+from eml.training.checkpoints import Place, claiming
+
+
+class CancelledError(UserError):
+    """`eml cancel` was called for what this process waits for."""
+
+    exit_code = 1
+
+
+def cancel(parent: StoredRun) -> int:
+    """End the jobs of a parent run, and the runs that these leave; how many jobs there were."""
+    cluster.refuse_if_absent()
+    end.mark_cancelled(parent.run_id)  # before all else, lest more are submitted
+    runs = find.children(parent.run_id).values()
+    jobs = cluster.alive(run.tags.get(SLURM_JOB, "") for run in runs)
+    if jobs:
+        cluster.cancel(jobs)
+        cluster.wait_for(jobs)
+    for run in find.children(parent.run_id).values():
+        if run.status in ("SCHEDULED", "RUNNING"):
+            end.cancel(run.run_id)
+    place = Place(parent.tags[PLAN_DIGEST], parent.tags[CHECKPOINT])
+    with claiming():
+        nobody_waits = place.hold()
+        place.release()
+    if nobody_waits:
+        end.cancel(parent.run_id)
+    return len(jobs)
+
+
+def refuse_if_cancelled() -> None:
+    if end.is_cancelled():
+        raise CancelledError("cancelled by `eml cancel`")

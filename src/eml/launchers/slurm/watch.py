@@ -1,0 +1,203 @@
+"""Trainings of one parent run, on their way through Slurm.
+
+The runs are made before the jobs that train in them, and say which job that is. So where each
+training stands is in the tracking store alone, and another process can take over from this one.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import submitit
+
+from eml.interrupts import signals_held
+from eml.launch_options import SlurmSettings
+from eml.launchers.base import Ended, Prepared, Task, WorkItem
+from eml.launchers.slurm import cluster
+from eml.launchers.slurm.cancel import refuse_if_cancelled
+from eml.launchers.slurm.cluster import Alive
+from eml.launchers.slurm.job import Pack
+from eml.launchers.worker import prepare
+from eml.tracking import end, find, tags
+from eml.tracking.calls import StoreError
+from eml.tracking.digests import training_digest
+from eml.tracking.store import open_store
+from eml.tracking.stored_run import StoredRun
+from eml.tracking.tags import PAUSED_AFTER, SLURM_JOB, SLURM_LOG
+from eml.training.cost import Costs, kind_of, pack, seconds_of
+
+NO_FAULT = "PREEMPTED", "NODE_FAIL", "BOOT_FAIL"  # of the training: how a job may end
+
+
+class Submitter(Protocol):
+    """What is needed of the Slurm launcher."""
+
+    settings: SlurmSettings
+
+    def submit(self, packs: Sequence[Pack], name: str) -> list[submitit.Job]: ...
+
+    def costs_of(self, tasks: Iterable[Task]) -> Costs: ...
+
+
+class Submitted:
+    """Trainings of one parent run, on their way through Slurm."""
+
+    def __init__(self, launcher: "Submitter", tasks: Sequence[Task]):
+        self.launcher, self.tasks = launcher, tasks
+        self.ended: dict[Task, Ended] = {}
+        self.shown: dict[Task, str] = {}
+        self.run_ids: dict[Task, str] = {}
+        self.packs: dict[str, list[Task]] = {}  # by job, in the order in which they are trained
+
+    def wait(self) -> dict[WorkItem, Ended]:
+        """Submit, and submit again what a job that died has not begun; return when all ended."""
+        prepared = self._take_up()
+        while len(self.ended) < len(self.tasks):
+            if prepared:
+                self._submit(prepared)
+            prepared = self._watch()
+        return self.ended
+
+    def _take_up(self) -> dict[Task, Prepared]:
+        """Find those that are in a job already, and make the others' runs."""
+        made = find.children(self.tasks[0].parent)
+        found = {task: made.get(training_digest(task.config)) for task in self.tasks}
+        jobs = {task: run.tags.get(SLURM_JOB, "") for task, run in found.items() if run}
+        alive = cluster.alive(jobs.values())
+        prepared = {}
+        for task in self.tasks:
+            if jobs.get(task) in alive and found[task].status != "FAILED":
+                self.packs.setdefault(jobs[task], []).append(task)
+                self.run_ids[task] = found[task].run_id
+                continue
+            one = self._prepare(task)
+            if one.is_there:
+                self.ended[task] = Ended()
+            else:
+                prepared[task] = one
+        return prepared
+
+    def _prepare(self, task: Task, again: bool = False) -> Prepared:
+        one = prepare(replace(task, resume=True) if again else task)
+        self.run_ids[task] = one.run_id
+        return one
+
+    def _submit(self, prepared: dict[Task, Prepared]) -> None:
+        settings, tasks = self.launcher.settings, list(prepared)
+        durations = [0.0]
+        if len(tasks) > 1:
+            costs = self.launcher.costs_of(tasks)
+            durations = [_seconds_left(task, prepared[task].epochs, costs) for task in tasks]
+        lots = [
+            [tasks[number] for number in numbers]
+            for numbers in pack(durations, settings.pack_seconds)
+        ]
+        packs = [
+            Pack([replace(task, run_id=self.run_ids[task]) for task in lot], 60 * settings.time)
+            for lot in lots
+        ]
+        refuse_if_cancelled()
+        with signals_held():  # what is submitted has to be known
+            jobs = self.launcher.submit(packs, f"eml-{tasks[0].config.recipe}")
+            self.packs |= {job.job_id: lot for job, lot in zip(jobs, lots, strict=True)}
+        for job, lot in zip(jobs, lots, strict=True):
+            for task in lot:
+                end.note_job(self.run_ids[task], job.job_id, str(job.paths.stdout))
+        ids = f"job {jobs[0].job_id}"
+        if len(jobs) > 1:
+            ids = f"jobs {jobs[0].job_id} to {jobs[-1].job_id}"
+        print(f"{len(tasks)} trainings in {ids}; logs in {jobs[0].paths.folder}", flush=True)
+
+    def _watch(self) -> dict[Task, Prepared]:
+        """Wait until all have ended, or some have to be submitted again: these."""
+        again: dict[Task, Prepared] = {}
+        away = False  # the store
+        for alive in cluster.polls(self.packs):
+            # Asked for after the jobs, so that what one that is gone had to write is there.
+            try:
+                open_store()
+                children = find.children(self.tasks[0].parent)
+            except StoreError as error:  # the jobs go on, so does this
+                if not away:
+                    print(f"{error}: waiting", flush=True)
+                away = True
+                continue
+            away = False
+            refuse_if_cancelled()
+            runs = {run.run_id: run for run in children.values()}
+            for job, lot in list(self.packs.items()):
+                for task in lot:
+                    self._look(task, runs.get(self.run_ids[task]), job, alive.get(job))
+                if job not in alive:
+                    del self.packs[job]
+                    open_ones = [task for task in lot if task not in self.ended]
+                    for task in self._bury(job, open_ones, runs) if open_ones else []:
+                        again[task] = self._prepare(task, again=True)
+            if again or len(self.ended) == len(self.tasks):
+                break
+        return again
+
+    def _look(self, task: Task, run: StoredRun | None, job: str, alive: Alive | None) -> None:
+        """Note how a training stands."""
+        if task in self.ended:
+            return
+        if run is None:
+            self._end(task, "its run was deleted")
+            return
+        paused = tags.epoch_in(run.tags, PAUSED_AFTER)
+        if run.status == "FINISHED" or (task.until is not None and paused >= task.until):
+            self._end(task, "")
+        elif run.status == "FAILED":
+            self._end(task, f"{run.reason}; log {run.tags.get(SLURM_LOG)}")
+        elif alive and alive.state == run.status == "RUNNING":
+            self._show(task, f"runs in job {job}", f" on {alive.why}")
+        elif alive and "held" in alive.why.lower():  # which does not pass by itself
+            self._show(task, f"waits in job {job} {alive.why}")
+        elif alive:
+            self._show(task, f"waits in job {job}", alive.why and f" ({alive})")
+
+    def _bury(self, job: str, open_ones: list[Task], runs: Mapping[str, StoredRun]) -> list[Task]:
+        """A job is gone with trainings undone: end what it has failed on, or all if cancelled.
+
+        Returns those that are to be submitted again.
+        """
+        outcome = cluster.outcome(job)
+        reason = f"job {job} has ended: {outcome}"
+        status = {task: runs[self.run_ids[task]].status for task in open_ones}
+        log = f"; log {runs[self.run_ids[open_ones[0]]].tags.get(SLURM_LOG)}"
+        if outcome.startswith("CANCELLED"):
+            for task in open_ones:
+                end.cancel(self.run_ids[task])
+                self._end(task, f"failed: {reason}{log}")
+            return []
+        # By SIGTERM alone, a cluster ends a job that it has another use for.
+        if outcome.startswith(NO_FAULT) or "KILLED" in status.values():
+            return open_ones
+        if any(PAUSED_AFTER in runs[self.run_ids[task]].tags for task in open_ones):
+            return open_ones  # submitted by another process, for a shorter way
+        at_work = [task for task in open_ones if status[task] == "RUNNING"]
+        # A job that got to its end has nothing more to say of what it has not done.
+        failed = open_ones if outcome == "COMPLETED" else at_work or open_ones[:1]
+        for task in failed:
+            end.fail(self.run_ids[task], reason)
+            self._end(task, f"failed: {reason}{log}")
+        return [task for task in open_ones if task not in failed]
+
+    def _end(self, task: Task, reason: str) -> None:
+        self.ended[task] = Ended(reason)
+        self._show(task, reason or "done")
+
+    def _show(self, task: Task, words: str, why: str = "") -> None:
+        """Print what is new; why alone is not."""
+        if self.shown.get(task) == words:
+            return
+        self.shown[task] = words
+        number = self.tasks.index(task) + 1
+        print(f"[{number}/{len(self.tasks)}] {task.config.run_name}: {words}{why}", flush=True)
+
+
+def _seconds_left(task: Task, done: int, costs: Costs) -> float:
+    if kind_of(task.config) not in costs:
+        return float("inf")  # it is likely to fail, but not to take others with it
+    epochs = (task.until or task.config.epochs) - done
+    return seconds_of(task.config, costs, epochs, begun=done > 0)

@@ -1,0 +1,144 @@
+"""Options that several recipes share, with their help and defaults."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, ClassVar
+
+from eml.config import (
+    ACTIVATIONS,
+    AUTO,
+    DEVICES,
+    DTYPES,
+    INITIAL_WEIGHTS,
+    OPTIMIZERS,
+    PRECISIONS,
+    Config,
+    ConfigError,
+    one_of,
+    resolve_learning_rate,
+)
+
+Seed = Annotated[int, "decides initial weights, order of the data, and the subset"]
+OptimizerName = Annotated[str, f"one of {', '.join(OPTIMIZERS)}"]
+Init = Annotated[str, f"initial weights, {' or '.join(INITIAL_WEIGHTS)}"]
+FindDevice = Callable[[str], str]  # "auto", "cpu" or "cuda" -> "cpu" or "cuda"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions:
+    """Base class of the options of all recipes."""
+
+    check: ClassVar[bool] = False  # whether gradients are checked before the training
+    # Options that say how, and not what, is trained; or that the Configs hold resolved.
+    how: ClassVar[tuple[str, ...]] = ("device", "precision", "check")
+
+    def placed(self, configs: Sequence[Config], find_device: FindDevice) -> list[Config]:
+        """The Configs for the device and the precision that the options ask for.
+
+        find_device: the launcher's. Raises ConfigError if there is no such device.
+        """
+        return list(configs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedOptions(RecipeOptions):
+    """Options of all trainings, which are fields of Config too."""
+
+    epochs: Annotated[int, "passes over the training images"] = 30
+    batch_size: Annotated[int, "images in a step"] = 64
+    subset: Annotated[int, "training images, class-balanced; a fifth as many to test; 0: all"] = 0
+    dtype: Annotated[str, f"to compute in, {' or '.join(DTYPES)}"] = Config.dtype
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """The values of these options by name."""
+        return {field.name: getattr(self, field.name) for field in fields(SharedOptions)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(SharedOptions):
+    """Options of trainings with one seed."""
+
+    seed: Seed = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions(RecipeOptions):
+    """Where a training in PyTorch computes, and how exactly."""
+
+    device: Annotated[str, f"one of {', '.join(DEVICES)}"] = AUTO
+    precision: Annotated[str, f"one of {', '.join(PRECISIONS)}, but on the CPU fp32 alone"] = (
+        Config.precision
+    )
+
+    def __post_init__(self):
+        one_of("device", self.device, DEVICES)
+        one_of("precision", self.precision, PRECISIONS)
+
+    def placed(self, configs: Sequence[Config], find_device: FindDevice) -> list[Config]:
+        device = find_device(self.device)
+        return [
+            replace(config, device_type=device, precision=self.precision)
+            if config.framework == "torch"
+            else config
+            for config in configs
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchOptions(DeviceOptions, TrainingOptions):
+    """Options of one training in PyTorch."""
+
+    optimizer: OptimizerName = "sgd"
+    lr: Annotated[str, "learning rate, or auto: one that works for model and optimizer"] = AUTO
+    momentum: Annotated[float, "of optimizer=momentum alone, 0 to below 1"] = Config.momentum
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLPOptions(TorchOptions):
+    """Options of one MLP in PyTorch."""
+
+    activation: Annotated[str, f"of the hidden layers, {' or '.join(ACTIVATIONS)}"] = "sigmoid"
+    init: Init = "pytorch"
+
+
+def torch_config(
+    options: TorchOptions, *, recipe: str, dataset: str, model: str, activation: str, init: str
+) -> Config:
+    """The Config of a training in PyTorch, on the CPU."""
+    return Config(
+        recipe=recipe,
+        framework="torch",
+        dataset=dataset,
+        model=model,
+        activation=activation,
+        init=init,
+        optimizer=options.optimizer,
+        learning_rate=resolve_learning_rate(options.lr, options.optimizer, model),
+        momentum=options.momentum,
+        seed=options.seed,
+        device_type="cpu",
+        **options.shared,
+    )
+
+
+def listed(name: str, text: str) -> list[str]:
+    """The parts of "a,b,c", at least one. Raises ConfigError if one is empty or comes twice."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise ConfigError(f"{name}={text}: give values separated by commas")
+    if len(set(parts)) < len(parts):
+        raise ConfigError(f"{name}={text}: give each value once")
+    return parts
+
+
+def numbers(name: str, text: str, kind: type) -> list:
+    """The numbers of "1,2,3", int or float as `kind`. Raises ConfigError like listed()."""
+    try:
+        found = [kind(part) for part in listed(name, text)]
+    except ValueError:
+        words = "whole numbers" if kind is int else "numbers"
+        raise ConfigError(f"{name}={text}: give {words} separated by commas") from None
+    if len(set(found)) < len(found):
+        raise ConfigError(f"{name}={text}: give each value once")
+    return found

@@ -1,0 +1,23 @@
+"""Recipe: one exercise of the course."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from eml.analysis.options import FigureName
+from eml.config import Config
+from eml.recipes.options import RecipeOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One exercise: its options, the trainings that they lead to, and the figures of these."""
+
+    name: str  # of the entry point and of the command
+    about: str  # question, what varies, what is fixed, expected result, source
+    options: type[RecipeOptions]
+    configs: Callable[..., list[Config]]  # from options to Configs, for the CPU
+    figures: tuple[FigureName, ...]
+    # Whether a finished training of another command counts as done. Not where times are compared:
+    # these must come from one machine in one hour.
+    reuses: bool = False
+    searches: bool = False  # whether the Configs are the grid of a search for learning rates

@@ -1,0 +1,142 @@
+"""The plan of a search for learning rates, and what of it fits a budget."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from eml.config import Config
+from eml.errors import UserError
+from eml.launchers.base import Launcher
+from eml.recipes.optimizers import Options
+from eml.sweeps.lr_search import REDUCTION, rungs
+from eml.sweeps.plan import Plan
+from eml.sweeps.status import TrainingStatus
+from eml.text import duration
+from eml.tracking import find
+from eml.training.cost import Costs, seconds_of
+
+SHARE_AT_AN_EDGE = 0.5  # of optimizers, about: so many extend the grid once
+
+
+@dataclass(frozen=True)
+class SearchPlan(Plan):
+    """A grid, steps beyond it, and the winners with all seeds."""
+
+    prune: bool  # whether weak trainings of the grid stop early
+    seeds: Sequence[int]  # of the winners
+    extend: int  # steps beyond the grid, at most
+    winners_done: int  # trainings of winners that the store has
+
+    @property
+    def expected(self) -> float:
+        return self._grid() + self._beyond() + self.finals()
+
+    @property
+    def left(self) -> float:
+        winners = len(self._each()) * len(self.seeds)
+        missing = max(winners - self.winners_done, 0) / winners
+        if not missing:  # then the search before them is over as well
+            return 0.0
+        grid = max(self._grid() - self.spent, 0.0)
+        return grid + self._beyond() + missing * self.finals()
+
+    @property
+    def counted(self) -> str:
+        winners = len(self._each()) * len(self.seeds)
+        return f"{len(self.configs)} trainings on the grid and {winners} of winners"
+
+    def finals(self) -> float:
+        """Seconds that the winners take with all seeds."""
+        configs = [replace(config, validation=0) for config in self._each().values()]
+        return self.whole(config for config in configs for _ in self.seeds)
+
+    def _each(self) -> dict[str, Config]:
+        """A Config of each optimizer."""
+        return {config.optimizer: config for config in self.configs}
+
+    def _grid(self) -> float:
+        epochs = self.configs[0].epochs
+        alive = {
+            optimizer: sum(config.optimizer == optimizer for config in self.configs)
+            for optimizer in self._each()
+        }
+        seconds, done = 0.0, 0
+        for until in [*(rungs(epochs) if self.prune else []), epochs]:
+            durations = []
+            for optimizer, config in self._each().items():
+                one = seconds_of(config, self.costs, until - done, begun=done > 0)
+                durations += [one] * alive[optimizer]
+                alive[optimizer] = round(expected_survivors(alive[optimizer]))
+            seconds += self.launcher.elapsed(durations)
+            done = until
+        return seconds
+
+    def _beyond(self) -> float:
+        if not self.extend:
+            return 0.0
+        each = list(self._each().values())
+        return self.whole(each[: max(1, round(SHARE_AT_AN_EDGE * len(each)))])
+
+    def __str__(self) -> str:
+        return (
+            f"  then the best rate each of {', '.join(self._each())} on all training images, "
+            f"with the seeds {', '.join(map(str, self.seeds))}\n{super().__str__()}"
+        )
+
+
+def search_plan(
+    grid: Sequence[Config],
+    options: Options,
+    launcher: Launcher,
+    costs: Costs,
+    done: Mapping[Config, TrainingStatus],
+    resume: bool,
+) -> tuple[SearchPlan, list[str]]:
+    """What fits the budget, and a line for each thing that is left out for it.
+
+    Raises UserError if not even one seed without a step beyond the grid fits.
+    """
+    plan = SearchPlan(
+        grid,
+        launcher,
+        costs,
+        done,
+        prune=options.prune == "halving",
+        seeds=options.winners_seeds,
+        extend=options.extend,
+        winners_done=_winners_done(grid, options.winners_seeds) if resume else 0,
+    )
+    budget = 60 * options.budget_minutes
+    left_out = []
+    if budget and plan.left > budget and plan.extend:
+        plan = replace(plan, extend=0)
+        left_out.append("steps beyond the grid are left out")
+    while budget and plan.left > budget:
+        if len(plan.seeds) == 1:
+            raise UserError(
+                f"budget_minutes={options.budget_minutes:g}: the least, with one seed, takes about "
+                f"{duration(plan.left)}; give more, or fewer epochs, rates or optimizers, or a "
+                "subset"
+            )
+        left_out.append(f"seed {plan.seeds[-1]} is left out")
+        plan = replace(plan, seeds=plan.seeds[:-1])
+    return plan, left_out
+
+
+def expected_survivors(trainings: int) -> float:
+    """How many pass a rung, on average over the orders in which they may come to it.
+
+    The i-th passes if it is among the best i // REDUCTION of those so far, or the best of all.
+    """
+    return sum(max(1, i // REDUCTION) / i for i in range(1, trainings + 1))
+
+
+def _winners_done(grid: Sequence[Config], seeds: Sequence[int]) -> int:
+    """How many trainings of winners there are, whichever rate of an optimizer it is that wins."""
+    pairs = {
+        (winner.optimizer, winner.seed)
+        for config in grid
+        for seed in seeds
+        for winner in [replace(config, validation=0, seed=seed)]
+        if find.finished_training(winner)
+    }
+    return len(pairs)

@@ -1,0 +1,76 @@
+"""The parameters of a stored run, read as the fields of a Config. Anyone may have made the run."""
+
+from dataclasses import MISSING, fields
+from functools import lru_cache
+
+from eml.config import Config
+from eml.text import printable
+from eml.tracking.stored_run import StoredRun
+from eml.tracking.tags import TRAINING_DIGEST
+
+CONFIG: dict[str, type] = {f.name: f.type for f in fields(Config) if f.name != "recipe"}
+# What runs had that were made before Config had the field.
+DEFAULTS = {f.name: f.default for f in fields(Config) if f.default is not MISSING}
+# Of the numbers among a run's parameters: an axis or a product of two of them must not overflow.
+LOWEST = {"epochs": 1, "batch_size": 1, "learning_rate": 1e-100}  # else 0
+HIGHEST = {"learning_rate": 1e100}  # else 10**18
+LONGEST_TEXT = 200  # characters of a name or tag that are shown
+LONGEST_NAME = 60  # of a Config's texts, several of which stand in one line of a figure
+
+
+def config_values(run: StoredRun) -> dict[str, int | float | str]:
+    """The fields of the run's Config, but for the recipe; lacks() has to be ""."""
+    return DEFAULTS | {
+        name: parameter_value(name, run.params[name]) for name in CONFIG if name in run.params
+    }
+
+
+def lacks(run: StoredRun) -> str:
+    """Why a run is no training of a Config, in words; "" if it is one."""
+    for name, kind in CONFIG.items():
+        if name not in run.params:
+            if name in DEFAULTS:
+                continue
+            other = "made by another version of eml, " if TRAINING_DIGEST in run.tags else ""
+            return f"{other}no training with a {name}"
+        if kind is not str and not is_number(number_in(run.params[name]), name, kind):
+            number = "whole number" if kind is int else "number"
+            valid = f"{number} from {LOWEST.get(name, 0):g} to {_highest(name):g}"
+            return f"its {name} is no {valid} ({shown(run.params[name], LONGEST_NAME)})"
+    return ""
+
+
+def parameter_value(name: str, text: str) -> int | float | str:
+    """The value of a parameter: a number where Config has one, text where it has text."""
+    kind = CONFIG.get(name)
+    if kind is str:
+        return shown(text, LONGEST_NAME)
+    number = number_in(text)
+    if isinstance(number, str):
+        return shown(number)
+    return int(number) if kind is int else number
+
+
+def is_number(value: int | float | str, name: str, kind: type) -> bool:
+    """Whether the parameter `name` can have this value, as a number of this kind."""
+    if isinstance(value, str) or not LOWEST.get(name, 0) <= value <= _highest(name):
+        return False
+    return kind is float or value == int(value)
+
+
+def _highest(name: str) -> float:
+    return HIGHEST.get(name, 10**18)
+
+
+def number_in(text: str) -> int | float | str:
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text
+
+
+@lru_cache(1000)  # runs have many tags, most of them alike
+def shown(text: str, longest: int = LONGEST_TEXT) -> str:
+    return printable(text, longest)
