@@ -1,7 +1,6 @@
 """Fixtures: synthetic data, a store of its own for each test, commands as subprocesses."""
 
 import os
-import subprocess
 import sys
 import uuid
 from contextlib import ExitStack
@@ -9,16 +8,13 @@ from pathlib import Path
 
 import mlflow
 import pytest
-import servers
 import sqlalchemy
-import synthetic
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.pool import NullPool
 
-from eml.commands.launch import launch
 from eml.data import specs
-
-ROOT = Path(__file__).parents[1]
+from support import servers, synthetic
+from support.commands import ROOT
 
 
 @pytest.fixture(scope="session")
@@ -132,34 +128,7 @@ def on_path(monkeypatch):
 @pytest.fixture
 def environment(specs_file, on_path, monkeypatch):
     """The variables with which a subprocess takes the synthetic data and this checkout."""
-    paths = [ROOT / "tests/site", ROOT / "tests", ROOT / "src"]
+    paths = [ROOT / "tests/support/site", ROOT / "tests", ROOT / "src"]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, paths)))
     monkeypatch.setenv("EML_TEST_SPECS", str(specs_file))
     monkeypatch.setenv("EML_DATA_DIR", str(specs_file.parent))
-
-
-def train(recipe, options) -> None:
-    """What the command of a recipe does, in this process."""
-    launch(recipe.__name__, recipe(options), options)
-
-
-def eml_command(*arguments: str) -> list[str]:
-    return [sys.executable, str(ROOT / "src/eml/__main__.py"), *arguments]
-
-
-def mlflow_command(entry_point: str, project: Path = ROOT, **parameters) -> list[str]:
-    command = [sys.executable, "-m", "mlflow", "run", str(project), "-e", entry_point]
-    command += ["--env-manager", "local", "--experiment-name", "test"]
-    for name, value in parameters.items():
-        command += ["-P", f"{name}={value}"]
-    return command
-
-
-def call(command: list[str]) -> subprocess.CompletedProcess:
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-
-def stored_runs(client) -> list:
-    """All runs of the test's experiment, oldest first."""
-    experiment = client.get_experiment_by_name("test")
-    return client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])

@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 
 import psutil
 import pytest
-from conftest import call, eml_command, mlflow_command, stored_runs
 
 from eml.interrupts import SIGNALS
+from support.commands import call, eml_command, mlflow_command, stored_runs
 
 
 @pytest.mark.parametrize(
@@ -43,9 +43,9 @@ from eml.interrupts import SIGNALS
         (["cifar_nn"], "No such command 'cifar_nn'.*Give one of main, mlp_numpy"),
         (["data", "cifar"], "'cifar' is not one of 'mnist', 'cifar10', 'all'"),
         (["evaluate"], "Missing argument 'RUN_ID'"),
-        (["slurm-script", "cifar_cnn", "--device", "tpu"], "device=tpu: give one of auto, cpu"),
+        (["plan", "cifar_cnn", "--device", "tpu"], "device=tpu: give one of auto, cpu"),
         (
-            ["slurm-script", "cifar_cnn", "--device", "cpu", "--precision", "bf16"],
+            ["cifar_cnn", "--device", "cpu", "--precision", "bf16"],
             "precision=bf16 needs a GPU and float32, here it is cpu and float32: give fp32",
         ),
     ],

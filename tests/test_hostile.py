@@ -10,23 +10,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import call, eml_command, stored_runs, train
 from mlflow.entities import Metric
 from safetensors.numpy import save_file
 
 from eml import cli
-from eml.commands import launch
+from eml.commands import launch, plan
 from eml.config import ConfigError
 from eml.interrupts import SIGNALS
 from eml.launch_options import SlurmOptions, SlurmSettings
 from eml.launchers.slurm import cluster
 from eml.launchers.slurm.launcher import private_files
 from eml.models.exact_gradients import ExerciseError
-from eml.recipes import RECIPES, NumpyOptions, SweepOptions, lr_sweep, mlp_numpy
+from eml.recipes import RECIPES
 from eml.recipes.gradients import read_exercise
 from eml.text import LONGEST, printable, redacted
 from eml.tracking import find
 from eml.tracking.digests import training_digest
+from support.commands import call, configs_of, eml_command, stored_runs, train
 
 VALUES = [
     "",
@@ -70,6 +70,7 @@ def command(monkeypatch, capsys, tmp_path):
     """Runs the command line in this process, all but the training: exit code, output, errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(launch, "launch", lambda *_: None)
+    monkeypatch.setattr(plan, "plan", lambda *_: None)
     former = {number: signal.getsignal(number) for number in SIGNALS}
 
     def run(arguments: list[str]) -> tuple[int, str, str]:
@@ -102,7 +103,7 @@ def test_any_options_are_taken_or_refused_in_a_line(sets, command, small_data, t
     chance = random.Random(1)
     accepted = 0
     for _ in range(sets):
-        name = chance.choice([*RECIPES, "plan lr_sweep", "slurm-script mlp_numpy"])
+        name = chance.choice([*RECIPES, "plan lr_sweep"])
         *_, recipe = name.split()
         options = [p.opts[0] for p in cli.cli.commands[recipe].params]
         arguments = name.split()
@@ -241,13 +242,13 @@ def test_cancelling_ends_where_runs_go_on_in_each_other(store, environment):
 
 
 def test_a_run_that_only_says_that_it_is_a_training_is_none(small_data, store):
-    options = SweepOptions(epochs=1, lrs="1,0.5,0.1,0.05,0.01")
+    options = {"epochs": 1, "lrs": "1,0.5,0.1,0.05,0.01"}
     experiment = store.get_experiment_by_name("test").experiment_id
-    configs = lr_sweep(options)
+    configs = configs_of("lr_sweep", **options)
     foreign = store.create_run(experiment, tags={"training_digest": training_digest(configs[1])})
     store.set_terminated(foreign.info.run_id)
     assert find.finished_training(configs[1]) is None
-    train(lr_sweep, options)
+    train("lr_sweep", **options)
     (parent,) = [run for run in stored_runs(store) if run.data.tags.get("recipe") == "lr_sweep"]
     assert "reused_runs" not in parent.data.tags
     assert len(find.children(parent.info.run_id)) == 5
@@ -297,7 +298,7 @@ def spoil_with_a_list(store, run_id, folder):
 def test_evaluate_of_what_was_spoilt(
     spoil, code, message, small_data, store, command, tmp_path, capsys
 ):
-    train(mlp_numpy, NumpyOptions(epochs=1))
+    train("mlp_numpy", epochs=1)
     (run,) = stored_runs(store)
     spoil(store, run.info.run_id, tmp_path / "mlruns" / run.info.run_id / "artifacts" / "model")
     capsys.readouterr()

@@ -1,7 +1,6 @@
 """What holds between the files: MLproject and recipes, dependencies, imports, `mlflow run`."""
 
 import dataclasses
-import inspect
 import re
 import shutil
 import subprocess
@@ -10,11 +9,11 @@ import tomllib
 
 import pytest
 import yaml
-from conftest import ROOT, call, eml_command, mlflow_command, stored_runs
 
 from eml.analysis.options import CompareOptions
 from eml.config import OPTIMIZERS
-from eml.recipes import RECIPES
+from eml.recipes import RECIPES, gradients
+from support.commands import ROOT, call, eml_command, mlflow_command, stored_runs
 
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 TYPED = {True: "true", False: "false"}  # MLflow knows no truth values
@@ -23,10 +22,10 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 def test_mlproject_has_the_recipes_with_their_options_and_defaults():
     assert set(PROJECT["entry_points"]) == {*RECIPES, "gradients", "compare"}
-    options_of = {
-        name: inspect.signature(recipe).parameters["options"].annotation
-        for name, recipe in RECIPES.items()
-    } | {"compare": CompareOptions}
+    options_of = {name: recipe.options for name, recipe in RECIPES.items()} | {
+        "compare": CompareOptions,
+        "gradients": gradients.Options,
+    }
     for name, options_class in options_of.items():
         entry = PROJECT["entry_points"][name]
         fields = dataclasses.fields(options_class)

@@ -1,0 +1,268 @@
+"""A figure shows the numbers of its history, and says what it cannot show."""
+
+import pytest
+
+from eml.analysis.figures import SETTINGS, grid, losses, over, sensitivity
+from eml.analysis.report import FIGURES, edges, write_report
+from eml.analysis.summary import best_by_rate, markdown, tried
+from support.histories import GRID, NAN, run, together
+
+SWEEP = together(
+    run("a", [0.1, 0.9, 0.8], lr=1.0),
+    run("b", [0.1, 0.3, 0.5], lr=0.001),
+    run("c", [0.1, 0.2, NAN], lr=0.5),
+)
+
+
+def lines(figure) -> dict[str, tuple[list, list]]:
+    """x and y of what the legend of a figure names."""
+    (legend,) = figure.legends
+    (axes,) = figure.axes
+    drawn = {line.get_label(): line for line in axes.lines}
+    return {
+        text.get_text(): tuple(values.tolist() for values in drawn[text.get_text()].get_data())
+        for text in legend.get_texts()
+    }
+
+
+def test_grid_shows_what_was_chosen_pruned_and_diverged():
+    figure = grid(GRID, tried(GRID, chosen=["a", "d"], pruned={"b": 1}))
+    assert lines(figure) == {
+        "adam: 0.001, with 60.00%": ([0.001], [0.6]),
+        "sgd: 0.1, with 50.00%": ([0.1], [0.5]),
+        "chosen": ([], []),
+        "pruned": ([], []),
+        "diverged": ([], []),
+    }
+    (axes,) = figure.axes
+    assert axes.get_ylabel() == "best validation accuracy"
+    marks = [(line.get_marker(), line.get_xdata().tolist()) for line in axes.lines]
+    for mark in (("*", [0.001]), ("*", [0.1]), ("o", [0.01]), ("x", [1.0])):
+        assert mark in marks
+
+
+def test_accuracy_over_epochs():
+    figure = over(SWEEP, x="epoch")
+    assert lines(figure) == {
+        "learning rate 0.001: 50.00% at the end": ([0, 1, 2], [0.1, 0.3, 0.5]),
+        "learning rate 0.5 (diverged in epoch 2)": ([0, 1], [0.1, 0.2]),
+        "learning rate 1: 80.00% at the end": ([0, 1, 2], [0.1, 0.9, 0.8]),
+    }
+    (axes,) = figure.axes
+    assert axes.get_title(loc="left") == "MLP in NumPy on MNIST: test accuracy"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "test accuracy")
+    assert (axes.get_xlim(), axes.get_ylim()) == ((0, 2), (0, 1))
+    assert over(run("a", [0.1, 0.35]), x="epoch").axes[0].get_ylim() == (0, 0.4)
+
+
+def test_loss_over_time():
+    figure = over(run("a", [0.1, 0.9]), x="train_seconds", metric="test_loss")
+    (axes,) = figure.axes
+    (line,) = axes.lines
+    assert line.get_xdata().tolist() == [0, 2]
+    assert line.get_ydata().tolist() == pytest.approx([2.2, 1.4], abs=1e-3)
+    assert axes.get_xlabel() == "training time (s)"
+    assert axes.get_ylabel() == "test loss (cross-entropy, nats)"
+    assert axes.get_ylim()[0] == 0
+    assert not figure.legends
+
+
+def test_seeds_are_a_mean_with_a_band():
+    history = together(run("a", [0.1, 0.5], seed=1), run("b", [0.2, 0.7], seed=2))
+    figure = over(history, x="epoch")
+    ((label, (xs, ys)),) = lines(figure).items()
+    assert label == "(n = 2)"
+    assert xs == [0, 1]
+    assert ys == pytest.approx([0.15, 0.6])
+    (band,) = figure.axes[0].collections
+    corners = {tuple(corner) for corner in band.get_paths()[0].vertices}
+    assert {(0, 0.1), (0, 0.2), (1, 0.5), (1, 0.7)} <= corners
+    assert "bands: their range" in figure.axes[0].texts[0].get_text()
+
+
+def test_an_unfinished_seed_ends_the_mean_and_is_named():
+    history = together(run("a", [0.1, 0.5, 0.9], seed=1), run("b", [0.2, 0.7], seed=2, epochs=2))
+    ((label, (xs, _)),) = lines(over(history, x="epoch")).items()
+    assert label == "(n = 1 of 2) (unfinished, epoch 1 of 2)"
+    assert xs == [0, 1]
+
+
+def test_a_seed_that_diverged_ends_the_mean_and_is_named():
+    history = together(run("a", [0.1, 0.5], seed=1), run("b", [0.2, NAN], seed=2))
+    ((label, (xs, _)),) = lines(over(history, x="epoch")).items()
+    assert label == "(n = 1 of 2) (diverged in epoch 1)"
+    assert xs == [0]
+
+
+def test_a_single_run_that_diverged_is_named():
+    assert lines(over(run("a", [0.1, NAN]), x="epoch")) == {"(diverged in epoch 1)": ([0], [0.1])}
+
+
+def test_losses():
+    figure = losses(run("a", [0.1, 0.9]))
+    assert set(lines(figure)) == {"train loss", "test loss"}
+    (axes,) = figure.axes
+    assert axes.get_xlim() == (0, 1)
+    assert axes.get_ylim()[0] == 0
+
+
+def test_what_else_differs_is_on_the_figure():
+    figure = over(SWEEP, ["hardware: a (x), b (y)", "batch size: 1, 2"], x="epoch")
+    assert figure.axes[0].texts[0].get_text().endswith("also different: hardware, batch size")
+
+
+def test_every_curve_of_many_has_its_own_look():
+    many = together(*(run(f"r{n}", [0.1, 0.5], lr=0.001 + n / 1000) for n in range(40)))
+    figure = over(many, x="epoch")
+    looks = {
+        (line.get_color(), line.get_linestyle(), line.get_marker()) for line in figure.axes[0].lines
+    }
+    assert len(looks) == 40
+    assert figure.get_figheight() > 8
+
+
+def test_more_than_fits_in_a_line_is_wrapped():
+    runs = [run(f"r{seed}", [0.1, 0.5], optimizer="sgd", seed=seed) for seed in (1, 2)]
+    long = together(*runs)
+    long["optimizer"], long["model"] = "W" * 60, "a cnn of many layers " * 6
+    notes = [f"{name}: a, b" for name in (*SETTINGS, "git commit", "trainings at once", "seeds")]
+    figures = [over(history, notes, x="epoch") for history in (together(*runs), long)]
+    for figure in figures:
+        figure.draw_without_rendering()
+    widths = [figure.axes[0].get_position().width for figure in figures]
+    assert widths == pytest.approx([0.9] * 2, abs=0.02)
+    (axes,) = figures[1].axes
+    assert axes.get_title(loc="left").count("\n") == 2
+    assert axes.texts[0].get_text().count("\n") == 3
+    words = axes.texts[0].get_text().replace("\n", " ")
+    assert words.endswith(f"also different: {', '.join(note.partition(':')[0] for note in notes)}")
+    other = run("other", [0.1, 0.4])
+    other["optimizer"] = "many words " * 20
+    (legend,) = over(together(runs[0], other), x="epoch").legends
+    assert [text.get_text().count("\n") for text in legend.get_texts()] == [0, 2]
+
+
+def test_no_accuracy_is_above_100_per_cent():
+    figure = over(run("a", [0.1, 1e300]), x="epoch")
+    assert figure.axes[0].get_ylim() == (0, 1)
+
+
+def test_what_cannot_be_drawn_is_in_the_legend():
+    timeless = run("b", [0.1, 0.6], lr=0.2)
+    timeless["train_seconds"] = NAN
+    both = together(run("a", [0.1, 0.5], lr=0.3), timeless)
+    assert lines(over(both, x="train_seconds")) == {
+        "learning rate 0.2 (nothing to draw)": ([], []),
+        "learning rate 0.3: 50.00% at the end": ([0, 2], [0.1, 0.5]),
+    }
+
+
+def test_a_name_that_begins_as_an_artist_without_one_is_in_the_legend():
+    other = run("a", [0.1, 0.5])
+    other["optimizer"] = "_sgd"
+    both = together(run("b", [0.1, 0.6]), other)
+    assert set(lines(over(both, x="epoch"))) == {
+        'optimizer "_sgd", learning rate 0.1: 50.00% at the end',
+        "sgd, learning rate 0.1: 60.00% at the end",
+    }
+
+
+def test_characters_that_the_font_lacks_are_no_warning(tmp_path):
+    history = run("a", [0.1, 0.5])
+    history["optimizer"] = "日本"
+    write_report(FIGURES["lr_sweep"], history, tmp_path)
+
+
+def test_a_single_point_is_seen():
+    (line,) = over(run("a", [0.1]), x="epoch").axes[0].lines
+    assert line.get_marker() == "o"
+
+
+RATES = together(
+    run("a", [0.1, 0.4, 0.5], optimizer="sgd", lr="0.1"),
+    run("b", [0.1, 0.7, 0.6], optimizer="sgd", lr="0.01"),
+    run("c", [0.1, 0.5, 0.6], optimizer="sgd", lr="0.001"),
+    run("d", [0.1, 0.9, NAN], optimizer="adam", lr="0.1"),
+    run("e", [0.1, 0.3, 0.4], optimizer="adam", lr="0.01"),
+    run("f", [0.1, 0.5, 0.6], optimizer="adam", lr="0.01", seed=2),
+    run("g", [0.1, 0.2, 0.3], optimizer="rmsprop"),
+    run("h", [0.1, 0.95], optimizer="sgd", lr="0.1", epochs=2, seed=2),  # unfinished
+)
+
+
+def test_sensitivity_to_the_learning_rate():
+    rates = {name: of.to_dict() for name, of in best_by_rate(RATES).items()}
+    assert rates == {
+        "adam": {0.01: 0.5, 0.1: 0.0},  # a rate that diverges has failed
+        "sgd": {0.001: 0.6, 0.01: 0.7, 0.1: 0.5},
+    }
+    figure = sensitivity(RATES)
+    assert lines(figure)["sgd"] == ([0.001, 0.01, 0.1], [0.6, 0.7, 0.5])
+    assert figure.axes[0].get_xscale() == "log"
+
+
+def test_other_differences_are_not_mixed_into_a_line():
+    small = RATES[RATES["run_id"].isin(["a", "b"])].copy()
+    small["batch_size"] = 32
+    small["run_id"] += " again"
+    assert set(best_by_rate(together(RATES, small))) == {
+        "adam, batch size 64",
+        "sgd, batch size 32",
+        "sgd, batch size 64",
+    }
+
+
+def test_no_rate_is_best_where_all_diverged():
+    failed = together(run("a", [0.1, NAN], lr=0.1), run("b", [0.1, NAN], lr=0.2))
+    assert edges(failed) == ["every learning rate of sgd diverged: try 0.01"]
+
+
+def test_a_best_rate_at_the_edge_is_said():
+    assert edges(RATES) == [
+        "the best learning rate of adam, 0.01, is at the edge of those tried: "
+        "try 0.001 and 0.0001 too"
+    ]
+
+
+@pytest.mark.parametrize("recipe", FIGURES)
+def test_report_writes_the_recipes_figures_and_the_summary(recipe, tmp_path):
+    text = write_report(FIGURES[recipe], run("a", [0.1, 0.9]), tmp_path, [0.5])
+    names = {f"{name}.{kind}" for name in FIGURES[recipe] for kind in ("png", "svg", "pdf")}
+    assert {file.name for file in tmp_path.iterdir()} == names | {"summary.csv", "summary.md"}
+    assert (tmp_path / "summary.md").read_text() == text
+    assert "epoch 1, 2 s" in text
+    assert "one seed, so no spread" in text
+
+
+def test_files_are_the_same_bytes_for_the_same_history(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        write_report(FIGURES["lr_sweep"], SWEEP, tmp_path / folder)
+    files = sorted((tmp_path / "one").iterdir())
+    assert len(files) == 8
+    for file in files:
+        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+
+
+def test_markdown():
+    import pandas as pd
+
+    table = pd.DataFrame({"name": ["a", "long name"], "value": ["98.77%", ""]})
+    assert markdown(table) == (
+        "| name      | value  |\n"
+        "| --------- | ------ |\n"
+        "| a         | 98.77% |\n"
+        "| long name |        |\n"
+    )
+
+
+def test_a_cell_of_markdown_is_one_cell():
+    import pandas as pd
+
+    table = pd.DataFrame({"name": ["a|b", "a\\|b", "two\nlines", "back\\slash"]})
+    assert markdown(table).splitlines()[2:] == [
+        r"| a\|b       |",
+        r"| a\\\|b     |",
+        r"| two lines  |",
+        r"| back\slash |",
+    ]

@@ -1,0 +1,255 @@
+"""Recipes of several trainings: parent and children, what is run again, what is left behind."""
+
+import dataclasses
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from eml.commands.launch import launch
+from eml.data import specs
+from eml.errors import CheckError
+from eml.interrupts import Stopped
+from eml.launchers import worker
+from eml.models.gradient_check import TOLERANCE
+from eml.tracking import find, log
+from eml.tracking.digests import training_digest
+from eml.training import checkpoints
+from support.commands import (
+    ROOT,
+    arguments,
+    call,
+    config_of,
+    eml_command,
+    mlflow_command,
+    stored_runs,
+    train,
+)
+
+CHILDREN_OF = "tags.`mlflow.parentRunId` = '{}'"
+
+
+def sweep(**options) -> dict:
+    return {"epochs": 1, "lrs": "1,0.5,0.1,0.05,0.01"} | options
+
+
+def rates_of(children) -> list[str]:
+    return [child.data.params["learning_rate"] for child in children]
+
+
+def artifacts(store, run_id: str) -> Path:
+    return Path(store.download_artifacts(run_id, ""))
+
+
+def newest(store, recipe: str):
+    return [run for run in stored_runs(store) if run.data.tags["recipe"] == recipe][-1]
+
+
+def test_mlp_numpy_leaves_its_figures(small_data, store):
+    train("mlp_numpy", epochs=2)
+    (run,) = stored_runs(store)
+    assert run.info.run_name == "mlp_numpy sgd lr=0.1 seed=1"
+    files = {file.name for file in artifacts(store, run.info.run_id).iterdir()}
+    figures = ("loss_over_epochs", "test_accuracy_over_epochs")
+    assert files == {"model", "summary.csv", "summary.md"} | {
+        f"{figure}.{kind}" for figure in figures for kind in ("png", "svg", "pdf")
+    }
+
+
+def test_check_logs_the_worst_error_before_training(small_data, store):
+    train("mlp_numpy", epochs=1, check=True)
+    (run,) = stored_runs(store)
+    assert 0 < run.data.metrics["gradient_check_error"] < TOLERANCE
+
+
+def test_a_failed_check_ends_the_run_before_training(small_data, store, monkeypatch):
+    monkeypatch.setattr(worker, "check_gradients", lambda *_: math.nan)
+    with pytest.raises(CheckError):
+        train("mlp_numpy", epochs=1, check=True)
+    (run,) = stored_runs(store)
+    assert run.info.status == "FAILED"
+    assert "test_accuracy" not in run.data.metrics
+
+
+def test_a_sweep_is_a_parent_with_a_child_for_each_rate(small_data, store, capsys):
+    train("lr_sweep", **sweep())
+    parent, *children = stored_runs(store)
+    assert parent.data.tags["recipe"] == "lr_sweep"
+    assert rates_of(children) == ["1.0", "0.5", "0.1", "0.05", "0.01"]
+    assert all(c.data.tags["mlflow.parentRunId"] == parent.info.run_id for c in children)
+    folder = artifacts(store, parent.info.run_id)
+    assert (folder / "test_accuracy_over_epochs.png").stat().st_size > 10_000
+    table = pd.read_csv(folder / "summary.csv")
+    assert list(table["learning_rate"]) == [0.01, 0.05, 0.1, 0.5, 1]
+    for child, row in zip(children[::-1], table.itertuples(), strict=True):
+        assert row.run_ids == child.info.run_id
+        assert row.final_test_accuracy == child.data.metrics["final_test_accuracy"]
+        assert row.best_epoch == child.data.metrics["best_epoch"]
+    assert (folder / "summary.md").read_text() in capsys.readouterr().out
+
+
+def test_a_diverged_child_is_marked_and_the_sweep_goes_on(small_data, store):
+    recipe, configs, *options = arguments("lr_sweep", **sweep(epochs=2))
+    configs[1] = dataclasses.replace(configs[1], learning_rate=1e38)
+    launch(recipe, configs, *options)
+    parent, *children = stored_runs(store)
+    assert [c.info.status for c in children] == ["FINISHED"] * 5
+    assert [("diverged" in c.data.tags) for c in children] == [False, True, False, False, False]
+    table = pd.read_csv(artifacts(store, parent.info.run_id) / "summary.csv")
+    diverged = table.set_index("learning_rate")["diverged"].dropna()
+    assert diverged.to_dict() == {1e38: "seed 1 in epoch 1"}
+    assert parent.info.status == "FINISHED"
+
+
+def test_an_interrupted_sweep_goes_on_in_its_own_run(small_data, store, monkeypatch):
+    log_record = log.log_record
+    logged = []
+
+    def stop_in_the_third(record, timestamp):
+        if len(logged) == 5:  # two records for each training
+            raise Stopped(2)
+        logged.append(record)
+        log_record(record, timestamp)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "log_record", stop_in_the_third)
+        with pytest.raises(Stopped):
+            train("lr_sweep", **sweep())
+    states = ["KILLED", "FINISHED", "FINISHED", "KILLED"]
+    before = stored_runs(store)
+    assert [run.info.status for run in before] == states
+    train("lr_sweep", **sweep())
+    parent, *children = stored_runs(store)
+    assert [run.info.run_id for run in (parent, *children)][:4] == [r.info.run_id for r in before]
+    assert rates_of(children) == ["1.0", "0.5", "0.1", "0.05", "0.01"]
+    assert all(run.info.status == "FINISHED" for run in (parent, *children))
+    assert not any("stopped" in run.data.tags for run in (parent, *children))
+    assert children[1].info.end_time == before[2].info.end_time  # not trained again
+    table = pd.read_csv(artifacts(store, parent.info.run_id) / "summary.csv")
+    assert list(table["run_ids"]) == [child.info.run_id for child in children[::-1]]
+    assert not list(checkpoints.directory().rglob("*.safetensors"))
+
+
+def test_a_sweep_takes_what_another_has_finished(small_data, store):
+    train("mlp_numpy", epochs=1, lr=0.5)
+    (done,) = stored_runs(store)
+    train("lr_sweep", **sweep())
+    parent = newest(store, "lr_sweep")
+    assert parent.data.tags["reused_runs"] == done.info.run_id
+    assert len(stored_runs(store)) == 6
+    table = pd.read_csv(artifacts(store, parent.info.run_id) / "summary.csv")
+    assert dict(zip(table["learning_rate"], table["run_ids"], strict=True))[0.5] == done.info.run_id
+    train("lr_sweep", **sweep(resume=False))
+    again = newest(store, "lr_sweep")
+    assert "reused_runs" not in again.data.tags
+    assert len(find.children(again.info.run_id)) == 5
+
+
+def test_a_training_is_run_again_if_anything_that_decides_it_differs(small_data, monkeypatch):
+    config = config_of("mlp_numpy")
+    digest = training_digest(config)
+    assert training_digest(config) == digest
+    for change in ({"seed": 2}, {"epochs": 3}, {"dtype": "float64"}, {"subset": 100}):
+        assert training_digest(dataclasses.replace(config, **change)) != digest
+    spec = specs.SPECS["mnist"]
+    other = dataclasses.replace(spec, sha256=spec.sha256 | {"test_labels": "0" * 64})
+    with monkeypatch.context() as patch:
+        patch.setitem(specs.SPECS, "mnist", other)
+        assert training_digest(config) != digest
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "data/datasets",
+        "data/specs",
+        "models/numpy_mlp",
+        "models/torch_learner",
+        "seeds",
+        "training/loop",
+    ],
+)
+def test_a_training_is_run_again_if_the_code_that_trains_was_edited(module, tmp_path):
+    folder = shutil.copytree(ROOT / "src", tmp_path / "src")
+    program = (
+        "from eml.recipes import mlp_numpy; from eml.tracking.digests import training_digest;"
+        "print(training_digest(mlp_numpy.configs(mlp_numpy.Options())[0]))"
+    )
+    digests = []
+    for _ in range(2):
+        result = subprocess.run(
+            [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True
+        )
+        digests.append(result.stdout)
+        with open(folder / "eml" / f"{module}.py", "a") as file:
+            file.write("# an edit\n")
+    assert digests[0] != digests[1]
+
+
+def test_a_deleted_run_is_not_used_again(small_data, store):
+    config = config_of("mlp_numpy", epochs=1)
+    train("mlp_numpy", epochs=1)
+    (done,) = stored_runs(store)
+    assert find.finished_training(config) == done.info.run_id
+    store.delete_run(done.info.run_id)
+    assert find.finished_training(config) is None
+
+
+def test_two_devices_are_children_with_the_same_history(small_data, store):
+    # Two CPUs stand in for a CPU and a GPU.
+    recipe, (config,), *options = arguments("cpu_vs_gpu", devices="cpu", epochs=2)
+    launch(recipe, [config, dataclasses.replace(config, device_type="cpu:0")], *options)
+    parent, *children = stored_runs(store)
+    assert [c.data.params["device_type"] for c in children] == ["cpu", "cpu:0"]
+    histories = [
+        [point.value for point in store.get_metric_history(c.info.run_id, "test_loss")]
+        for c in children
+    ]
+    assert len(histories[0]) == 3
+    assert histories[0] == histories[1]
+    names = {file.name for file in artifacts(store, parent.info.run_id).glob("*.png")}
+    assert names == {
+        "test_accuracy_over_train_seconds.png",
+        "test_accuracy_over_epochs.png",
+    }
+
+
+def test_one_device_is_a_child_too(small_data, store):
+    train("cpu_vs_gpu", devices="cpu", epochs=1)
+    parent, child = stored_runs(store)
+    assert parent.data.tags["recipe"] == "cpu_vs_gpu"
+    assert child.data.tags["recipe"] == "mlp_torch"
+
+
+def test_mlflow_run_lr_sweep(store, environment):
+    result = call(mlflow_command("lr_sweep", epochs=1, seeds="1,2", subset=100))
+    assert result.returncode == 0, result.stderr
+    parent, *children = stored_runs(store)
+    assert parent.data.params["seeds"] == "1,2"
+    assert parent.info.status == "FINISHED"
+    assert len(children) == 12
+
+
+def test_mlp_numpy_never_imports_torch(environment, store):
+    program = "import sys; from eml.cli import main; main(); print('torch' in sys.modules)"
+    result = call([sys.executable, "-c", program, "mlp_numpy", "--epochs", "1"])
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "False"
+
+
+def test_cpu_vs_gpu_without_a_gpu_says_so(environment, store):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    result = call(eml_command("cpu_vs_gpu"))
+    assert result.returncode == 2
+    assert result.stderr == (
+        "eml: devices=cpu,cuda: there is no GPU here (jobs of Slurm ask for one with slurm_gres); "
+        "give cpu for the CPU alone\n"
+    )
+    assert not stored_runs(store)

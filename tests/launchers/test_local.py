@@ -1,0 +1,230 @@
+"""Trainings in worker processes: equal to those in one process, and none takes another along."""
+
+import dataclasses
+import os
+import re
+import signal
+import subprocess
+import threading
+
+import mlflow
+import psutil
+import pytest
+
+from eml.commands.launch import LaunchError
+from eml.config import ConfigError
+from eml.data.datasets import load
+from eml.hardware import cores
+from eml.launchers.base import Ended, Probe, Task
+from eml.launchers.local import Workers
+from eml.tracking import log
+from eml.tracking.history import load_history
+from eml.tracking.log import log_dataset
+from eml.tracking.runs import run
+from eml.tracking.selection import Selection
+from support.commands import call, config_of, eml_command, stored_runs, train
+
+LRS = "1,0.5,0.1,0.05,0.01"
+
+
+def task(parent: str, **options) -> Task:
+    config = config_of("mlp_numpy", **{"epochs": 1} | options)
+    return Task(config=config, parent=parent, at_once=2)
+
+
+def test_a_sweep_in_workers_gives_the_same(small_data, store, environment):
+    local = {"epochs": 2, "lrs": LRS, "launcher": "local", "jobs": 2}
+    train("lr_sweep", **local)
+    frame, _ = load_history(Selection())
+    assert set(frame["trainings_at_once"]) == {"2"}
+    assert set(frame["threads"]) == {str(max(1, cores() // 2))}
+    train("lr_sweep", epochs=2, lrs=LRS, resume=False)
+    inline, _ = load_history(Selection())
+    assert set(inline["trainings_at_once"]) == {"1"}
+    keys = ["learning_rate", "epoch"]
+    frame, inline = (f.set_index(keys).sort_index() for f in (frame, inline))
+    # One thread or two: another order of summation.
+    assert frame["test_loss"].to_numpy() == pytest.approx(inline["test_loss"].to_numpy(), rel=1e-4)
+    assert (frame["run_id"] != inline["run_id"]).all()
+
+
+def test_a_training_that_fails_takes_no_other_along(small_data, store, environment):
+    with run("parent", "", {}) as parent, Workers(2) as workers:
+        good = [task(parent, seed=seed) for seed in (1, 2, 3)]
+        # Refused when the model is made, in the worker.
+        bad = task(parent, seed=4)
+        object.__setattr__(bad.config, "dtype", "float31")
+        ended = workers.run([good[0], bad, *good[1:]])
+    assert [ended[one] for one in good] == [Ended()] * 3
+    assert "float31" in ended[bad].reason
+    states = [one.info.status for one in stored_runs(store) if "training_digest" in one.data.tags]
+    assert sorted(states) == ["FAILED", *["FINISHED"] * 3]
+
+
+def test_a_killed_worker_takes_no_other_along(small_data, store, environment):
+    with run("parent", "", {}) as parent, Workers(2) as workers:
+        endless = task(parent, epochs=100_000)
+        done = threading.Event()
+
+        def kill_the_first():
+            """When its training has logged an epoch."""
+            while not done.is_set():
+                for one in stored_runs(store):
+                    if (
+                        one.data.params.get("epochs") == "100000"
+                        and "wall_seconds" in one.data.metrics
+                    ):
+                        os.kill(workers.workers[0].process.pid, signal.SIGKILL)
+                        return
+                done.wait(0.2)
+
+        killer = threading.Thread(target=kill_the_first)
+        killer.start()
+        others = [task(parent, seed=seed) for seed in (2, 3, 4)]
+        ended = workers.run([endless, *others])
+        done.set()
+        killer.join()
+    assert ended.pop(endless) == Ended("its worker was ended by SIGKILL")
+    assert list(ended.values()) == [Ended()] * 3
+    (killed,) = [one for one in stored_runs(store) if one.data.params.get("epochs") == "100000"]
+    assert killed.info.status == "FAILED"
+    assert killed.data.tags["error"] == "its worker was ended by SIGKILL"
+
+
+def test_failed_trainings_are_named_when_the_others_are_done(
+    small_data, store, monkeypatch, capsys
+):
+    log_result = log.log_result
+    ended = []
+
+    def fail_at_the_second(records):
+        ended.append(records)
+        if len(ended) == 2:
+            raise ValueError("no luck")
+        log_result(records)
+
+    monkeypatch.setattr(log, "log_result", fail_at_the_second)
+    with pytest.raises(LaunchError, match=r"1 of 5 .* mlp_numpy sgd lr=0.5 seed=1: .*no luck"):
+        train("lr_sweep", epochs=1, lrs=LRS)
+    parent, *children = stored_runs(store)
+    assert parent.info.status == "FAILED"
+    assert [c.info.status for c in children] == ["FINISHED", "FAILED", *["FINISHED"] * 3]
+    assert "learning rate 0.05" in capsys.readouterr().out
+
+
+def test_a_sweep_of_failures_only(small_data, store, monkeypatch):
+    def fail(_):
+        raise ValueError("no luck")
+
+    monkeypatch.setattr(log, "log_result", fail)
+    with pytest.raises(LaunchError, match="5 of 5 trainings failed"):
+        train("lr_sweep", epochs=1, lrs=LRS)
+
+
+def test_ctrl_c_ends_all(store, environment):
+    command = eml_command("lr_sweep", "--epochs", "10000", "--launcher", "local", "--jobs", "2")
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        begun = set()
+        for line in process.stdout:
+            if found := re.match(r"\[(\d)/6\].*epoch +1/", line):
+                begun.add(found[1])
+            if len(begun) == 2:
+                break
+        below = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
+        assert process.returncode == 130
+    _, alive = psutil.wait_procs(below, timeout=60)
+    assert not alive
+    assert [one.info.status for one in stored_runs(store)] == ["KILLED"] * 3
+
+
+def test_workers_end_with_the_process_that_launched_them(store, environment):
+    command = eml_command("lr_sweep", "--epochs", "10000", "--launcher", "local", "--jobs", "2")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if re.match(r"\[\d/6\].*epoch +1/", line):
+                break
+        below = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.communicate(timeout=60)
+    _, alive = psutil.wait_procs(below, timeout=60)
+    assert not alive
+
+
+def test_probes_are_timed(small_data, store, environment):
+    config = config_of("mlp_numpy", epochs=1)
+    probes = [Probe(config=config), Probe(config=config, number=1)]
+    with Workers(2) as workers:
+        ended = workers.run(probes)
+    for probe in probes:
+        cost = ended[probe].cost
+        assert 0 < cost.evaluate_image < cost.train_image < 0.1
+    assert stored_runs(store) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--launcher", "cloud"], "launcher=cloud: give one of inline, local, slurm"),
+        (["--jobs", "2"], "jobs=2 has no effect with launcher=inline: give local"),
+        (["--launcher", "local", "--jobs", "0"], "jobs=0: give 1 or more"),
+    ],
+)
+def test_bad_ways_to_launch(arguments, message, store, environment):
+    result = call(eml_command("lr_sweep", *arguments))
+    assert (result.returncode, result.stderr) == (2, f"eml: {message}\n")
+    assert stored_runs(store) == []
+
+
+@pytest.mark.parametrize(("gpus", "share"), [(0, False), (1, False), (1, True), (2, False)])
+def test_a_gpu_is_shared_only_when_asked(gpus, share, small_data, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    config = config_of("mlp_torch", device="cpu")
+    on_gpu = [dataclasses.replace(config, device_type="cuda")]
+    workers = Workers(2, share)
+    if share or gpus >= 2:
+        workers.check(on_gpu)
+        assert workers.gpus == gpus
+    else:
+        with pytest.raises(ConfigError, match=f"jobs=2: there are {gpus} GPUs; give as many"):
+            workers.check(on_gpu)
+    alone = Workers(2)
+    alone.check([config])
+    assert alone.gpus == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_eight_processes_begin_at_once_on_a_fresh_store(small_data, tmp_path):
+    dataset = load("mnist")
+    for number in range(4):
+        mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/{number}.db")
+        children = []
+        gate, key = os.pipe()
+        arrivals, bell = os.pipe()
+        for _ in range(8):
+            child = os.fork()  # the imports are there already, so that they are really at once
+            if child == 0:
+                try:
+                    os.close(key)
+                    with run("one of eight", "", {}):
+                        os.write(bell, b".")
+                        os.read(gate, 1)  # until the key is closed
+                        log_dataset(dataset)
+                    os._exit(0)
+                except BaseException:
+                    os._exit(1)
+            children.append(child)
+        os.close(bell)
+        arrived = sum(len(os.read(arrivals, 1)) for _ in range(8))
+        os.close(key)
+        assert [os.waitpid(child, 0)[1] for child in children] == [0] * 8
+        assert arrived == 8
+        os.close(gate)
+        os.close(arrivals)
+        found = mlflow.MlflowClient().search_runs(["0"])
+        assert [one.info.status for one in found] == ["FINISHED"] * 8
+        assert all(one.inputs.dataset_inputs for one in found)
+    mlflow.set_tracking_uri(None)

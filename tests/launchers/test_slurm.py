@@ -1,0 +1,447 @@
+"""Trainings in jobs of a real Slurm: whatever becomes of a job, the results are those of inline."""
+
+import getpass
+import re
+import signal
+import subprocess
+import threading
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from threadpoolctl import threadpool_limits
+
+from eml.config import ConfigError
+from eml.interrupts import REQUEUE, SIGNALS
+from eml.launch_options import LaunchOptions, SlurmSettings
+from eml.launchers.base import Ended, Task
+from eml.launchers.slurm import cluster
+from eml.launchers.slurm.job import Pack
+from eml.launchers.slurm.launcher import Slurm
+from eml.launchers.worker import prepare
+from eml.sweeps.plan import Plan
+from eml.tracking.history import load_history
+from eml.tracking.runs import run as tracked_run
+from eml.tracking.selection import Selection
+from eml.training.cost import Cost, kind_of, pack
+from eml.training.loop import Training, load_for
+from support.commands import call, config_of, configs_of, eml_command, stored_runs
+from support.interrupted import SCORES, assert_whole
+
+RATES = [1.0, 0.5, 0.1, 0.05, 0.01]
+# By the estimate two of these take more than the minute that may share a job.
+EPOCHS = 200
+IN_JOBS = ["--launcher", "slurm", "--slurm_time", "10"]
+IN_JOBS_OF_ONE = [*IN_JOBS, "--slurm_pack_minutes", "1"]
+
+
+def sweep(epochs: int = EPOCHS) -> list[str]:
+    return ["lr_sweep", "--lrs", ",".join(map(str, RATES)), "--epochs", str(epochs)]
+
+
+class Launched:
+    """A command under way, with what it has printed so far."""
+
+    def __init__(self, *arguments: str):
+        self.process = subprocess.Popen(
+            eml_command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.lines: list[str] = []
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            self.lines.append(line)
+
+    def end(self) -> tuple[int, str]:
+        """Wait; its exit code and what it has complained of."""
+        complaints = self.process.stderr.read()
+        self.process.wait(timeout=300)
+        self.reader.join()
+        return self.process.returncode, complaints
+
+
+@pytest.fixture
+def launched(slurm, environment):
+    """Starts a command; whatever is left of it ends with the test."""
+    processes = []
+
+    def start(*arguments: str) -> Launched:
+        processes.append(Launched(*arguments))
+        return processes[-1]
+
+    yield start
+    for one in processes:
+        one.process.kill()
+        one.end()
+        one.process.stdout.close()
+        one.process.stderr.close()
+    subprocess.run(["scancel", "-u", getpass.getuser()], check=True)
+
+
+def until(condition, seconds: float = 120):
+    """What condition() is as soon as it is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"{condition.__name__} has not become true")
+
+
+def trained(store) -> dict[str, object]:
+    """The trainings in the store, by learning rate; there is one of each."""
+    found = [run for run in stored_runs(store) if "training_digest" in run.data.tags]
+    by_rate = {run.data.params.get("learning_rate", run.info.run_id): run for run in found}
+    assert len(by_rate) == len(found)
+    return by_rate
+
+
+def parents(store) -> list:
+    return [run for run in stored_runs(store) if run.data.tags.get("recipe") == "lr_sweep"]
+
+
+def running(store, epoch: int) -> dict[str, str]:
+    """The jobs, by learning rate, whose training has come to an epoch and goes on."""
+    found = {}
+    for rate, run in trained(store).items():
+        if run.info.status == "RUNNING" and "train_seconds" in run.data.metrics:
+            last = store.get_metric_history(run.info.run_id, "train_seconds")[-1].step
+            if last >= epoch:
+                found[rate] = run.data.tags["slurm_job"]
+    return found
+
+
+def process_of(job: str) -> psutil.Process:
+    array, _, number = job.partition("_")
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it has ended meanwhile
+            if process.name().startswith("python"):
+                values = process.environ()
+                if [values.get(f"SLURM_ARRAY_{x}_ID") for x in ("JOB", "TASK")] == [array, number]:
+                    return process
+    raise AssertionError(f"no process of job {job}")
+
+
+def restarts(job: str) -> int:
+    shown = subprocess.run(["scontrol", "-o", "show", "job", job], capture_output=True, text=True)
+    return int(re.search(r"Restarts=(\d+)", shown.stdout)[1])
+
+
+def assert_as_in_one_process(store, epochs: int) -> None:
+    """Every epoch is there once, and all scores are those of an unbroken training."""
+    in_jobs, _ = load_history(Selection())
+    assert len(in_jobs) == len(RATES) * (epochs + 1)
+    for one in trained(store).values():
+        assert_whole(store, one.info.run_id, epochs)
+    with threadpool_limits(1):
+        for rate in RATES:
+            config = config_of("mlp_numpy", lr=rate, epochs=epochs)
+            logged = in_jobs[in_jobs["learning_rate"] == rate].set_index("epoch").sort_index()
+            for record in Training(config, load_for(config)):
+                for name in SCORES:
+                    assert logged[name][record.epoch] == getattr(record, name)
+
+
+def test_preempted_signalled_cancelled_killed(shared_store, launched, small_data):
+    first = launched(*sweep(), *IN_JOBS_OF_ONE)
+
+    def four_at_work():
+        return len(found := running(shared_store, 5)) == 4 and found
+
+    jobs = until(four_at_work)
+    assert len(set(jobs.values())) == 4
+    # Both nodes are full, so that a core for a better job is that of one training.
+    more = ["sbatch", "--parsable", "-p", "high", "--wrap", "true", "-o", "/dev/null"]
+    subprocess.run(more, check=True, capture_output=True)
+
+    def preempted():
+        return {rate for rate, job in jobs.items() if restarts(job)}
+
+    (out,) = until(preempted)
+    signalled, cancelled, killed = (rate for rate in jobs if rate != out)
+    subprocess.run(["scancel", "--signal", "USR2", jobs[signalled]], check=True)
+    subprocess.run(["scancel", jobs[cancelled]], check=True)
+    process_of(jobs[killed]).send_signal(signal.SIGKILL)
+
+    code, complaints = first.end()
+    shown = "".join(first.lines)
+    assert code == 1, complaints
+    assert complaints.startswith("eml: 2 of 5 trainings failed: ")
+    assert re.search(f"lr={cancelled} .*CANCELLED|lr={cancelled} .*stopped: SIGTERM", complaints)
+    assert re.search(rf"lr={killed} .*job {jobs[killed]} has ended: .*; log /", complaints)
+    ended = trained(shared_store)
+    expected = dict.fromkeys(ended, "FINISHED") | {cancelled: "KILLED", killed: "FAILED"}
+    assert {rate: run.info.status for rate, run in ended.items()} == expected
+    assert restarts(jobs[signalled]) == 1
+    assert "5 trainings in jobs" in shown
+    print({rate: (run.info.run_id, run.data.tags["slurm_job"]) for rate, run in ended.items()})
+
+    again = launched(*sweep(), *IN_JOBS_OF_ONE)
+    code, complaints = again.end()
+    assert code == 0, complaints
+    after = trained(shared_store)
+    assert {rate: run.info.run_id for rate, run in after.items()} == {
+        rate: run.info.run_id for rate, run in ended.items()
+    }
+    assert {run.info.status for run in after.values()} == {"FINISHED"}
+    assert_as_in_one_process(shared_store, EPOCHS)
+
+
+def test_left_and_taken_up_again(shared_store, launched, small_data):
+    first = launched(*sweep(100), *IN_JOBS)
+    jobs = until(lambda: running(shared_store, 3))
+    first.process.send_signal(signal.SIGINT)
+    code, complaints = first.end()
+    assert (code, complaints) == (130, "eml: stopped by SIGINT\n")
+    (parent,) = parents(shared_store)
+    assert parent.info.status == "SCHEDULED"
+    assert f"`eml cancel {parent.info.run_id}` ends it" in first.lines[-1]
+
+    result = call(eml_command("plan", *sweep(100), *IN_JOBS))
+    assert result.returncode == 0, result.stderr
+    (job,) = set(jobs.values())
+    waits = rf": waiting in job {job} \(running on n[12]\), 0 of 100 epochs done, run \w+\n"
+    assert len(re.findall(waits, result.stdout)) >= 2
+    works = rf": running in job {job} \(running on n[12]\), \d+ of 100 epochs done, run \w+\n"
+    assert len(re.findall(works, result.stdout)) == 1
+
+    again = launched(*sweep(100), *IN_JOBS)
+    code, complaints = again.end()
+    assert code == 0, complaints
+    assert [run.info.status for run in parents(shared_store)] == ["FINISHED"]
+    assert {run.data.tags["slurm_job"] for run in trained(shared_store).values()} == {job}
+    assert any("trained in jobs of Slurm" in line for line in again.lines)
+    result = call(eml_command("plan", *sweep(100), *IN_JOBS))
+    assert result.stdout.endswith("all trainings are done\n")
+    assert_as_in_one_process(shared_store, 100)
+
+
+def test_cancelling_ends_jobs_and_runs(shared_store, launched):
+    first = launched(*sweep(), *IN_JOBS_OF_ONE)
+    until(lambda: running(shared_store, 3))
+    first.process.kill()
+    first.end()
+    (parent,) = parents(shared_store)
+    result = call(eml_command(*sweep()))
+    assert result.returncode == 2
+    assert "eml: jobs of Slurm are at these trainings: take them up with" in result.stderr
+    result = call(eml_command("cancel", parent.info.run_id))
+    assert (result.returncode, result.stdout) == (0, "lr_sweep: 5 jobs ended\n")
+    assert cluster.alive(run.data.tags["slurm_job"] for run in trained(shared_store).values()) == {}
+    assert [run.info.status for run in stored_runs(shared_store)] == ["KILLED"] * 6
+    result = call(eml_command("plan", *sweep(), *IN_JOBS_OF_ONE))
+    stopped = r": stopped: (SIGTERM|cancelled) at .* UTC, \d+ of 200 epochs done; log /\S+\n"
+    assert len(re.findall(stopped, result.stdout)) == 5
+    result = call(eml_command("cancel", parent.info.run_id))
+    assert (result.returncode, result.stdout) == (0, "lr_sweep: no job is left\n")
+    child = next(iter(trained(shared_store).values()))
+    result = call(eml_command("cancel", child.info.run_id))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert f"give the run that it is part of, {parent.info.run_id}" in result.stderr
+
+
+def test_a_cancelled_search_submits_no_more(shared_store, launched):
+    grid = ["--optimizers", "sgd", "--lrs", "0.1,0.01", "--seeds", "1", "--subset", "100"]
+    first = launched("optimizers", *grid, "--epochs", "2000", "--prune", "none", *IN_JOBS_OF_ONE)
+    until(lambda: running(shared_store, 2))
+    (parent,) = [r for r in stored_runs(shared_store) if r.data.tags["recipe"] == "optimizers"]
+    result = call(eml_command("cancel", parent.info.run_id))
+    assert (result.returncode, result.stdout) == (0, "optimizers: 2 jobs ended\n")
+    assert first.end() == (1, "eml: cancelled by `eml cancel`\n")
+    # Without a word from `eml cancel`, rates that come to nothing would extend the grid.
+    assert [run.info.status for run in stored_runs(shared_store)] == ["FAILED", "KILLED", "KILLED"]
+
+
+def test_the_time_limit_requeues(shared_store, slurm, environment, small_data):
+    config = config_of("mlp_numpy", epochs=1_000_000)
+
+    def cancel_when_it_is_on_again():
+        def on_again():
+            tags = [one.data.tags for one in trained(shared_store).values()]
+            logs = [Path(one["slurm_log"]) for one in tags if "slurm_log" in one]
+            if any(log.exists() and "goes on after epoch" in log.read_text() for log in logs):
+                return [one["slurm_job"] for one in tags]
+
+        subprocess.run(["scancel", *until(on_again)], check=True)
+
+    canceller = threading.Thread(target=cancel_when_it_is_on_again)
+    with tracked_run("parent", "", {}) as parent, Slurm(SlurmSettings(time=1)) as launcher:
+        task = Task(config=config, parent=parent)
+        canceller.start()
+        assert "CANCELLED" in launcher.run([task])[task].reason
+        canceller.join()
+    (one,) = trained(shared_store).values()
+    points = shared_store.get_metric_history(one.info.run_id, "train_loss")
+    assert [point.step for point in points] == list(range(len(points)))
+    log = Path(one.data.tags["slurm_log"]).read_text()
+    gone_on = int(re.search(r"goes on after epoch (\d+)\n", log)[1])
+    assert 0 < gone_on < len(points)
+
+
+def test_an_epoch_that_fits_no_job_is_given_up(monkeypatch, small_data, shared_store):
+    config = config_of("mlp_numpy", epochs=1)
+    with tracked_run("parent", "", {}) as parent:
+        tasks = [Task(config=replace(config, seed=seed), parent=parent) for seed in (1, 2)]
+        tasks = [replace(task, run_id=prepare(task).run_id) for task in tasks]
+    for name, value in {
+        "SUBMITIT_EXECUTOR": "slurm",
+        "SUBMITIT_FOLDER": "/",
+        "SLURM_JOB_ID": "7",
+    }.items():
+        monkeypatch.setenv(name, value)
+    requeued = []
+    former = {number: signal.getsignal(number) for number in (*SIGNALS, REQUEUE)}
+    signal.signal(REQUEUE, lambda *_: requeued.append(True))  # as submitit does
+    # The signal arrives in the middle of the first epoch.
+    monkeypatch.setattr(Training, "__iter__", lambda self: signal.raise_signal(REQUEUE))
+    lot = Pack(list(tasks), seconds=0)
+    try:
+        assert lot() == [Ended("a job is too short for an epoch: give more slurm_time")]
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    assert requeued == [True]  # for the second training
+    assert lot.checkpoint().function.jobs == [tasks[1]]
+    states = {run.info.run_id: run for run in trained(shared_store).values()}
+    assert states[tasks[0].run_id].info.status == "FAILED"
+    assert "slurm_time" in states[tasks[0].run_id].data.tags["error"]
+    assert states[tasks[1].run_id].info.status == "SCHEDULED"
+
+
+def test_a_job_that_cannot_begin(shared_store, launched, tmp_path):
+    settings = tmp_path / "cluster.toml"
+    settings.write_text('slurm_setup = ["no_such_command", "true"]\n')
+    first = launched(*sweep(), "--launcher", "slurm", "--slurm_file", str(settings))
+    code, complaints = first.end()
+    assert code == 2
+    log = re.fullmatch(r"eml: job \d+: FAILED, exit code 127; log (\S+)\n", complaints)[1]
+    assert "no_such_command" in Path(log).read_text()
+    assert [run.info.status for run in parents(shared_store)] == ["FAILED"]
+
+
+def test_a_single_training_is_a_sweep_of_one(shared_store, slurm, environment):
+    command = eml_command("mlp_numpy", "--epochs", "300", "--seed", "3", *IN_JOBS)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as launched:
+
+        def at_work():
+            return [
+                run for run in trained(shared_store).values() if "test_loss" in run.data.metrics
+            ]
+
+        (begun,) = until(at_work)
+        job = begun.data.tags["slurm_job"]
+        assert set(cluster.alive(["", "999999", job])) == {job}
+        subprocess.run(["scontrol", "requeue", job], check=True)
+        output = launched.communicate()[0]
+    assert launched.returncode == 0, output
+    (run,) = trained(shared_store).values()
+    assert (run.info.run_id, run.info.status) == (begun.info.run_id, "FINISHED")
+    (parent,) = parents(shared_store)
+    assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert_whole(shared_store, run.info.run_id, 300)
+
+
+def test_sqlite_is_refused(store, slurm, environment):
+    result = call(eml_command(*sweep(), *IN_JOBS))
+    assert result.returncode == 2
+    assert "jobs on several nodes cannot write to sqlite:///" in result.stderr
+    assert "start an `mlflow server` and set MLFLOW_TRACKING_URI" in result.stderr
+    assert stored_runs(store) == []
+
+
+def test_what_the_cluster_does_not_have_is_refused_at_once(shared_store, slurm, environment):
+    result = call(eml_command(*sweep(), "--launcher", "slurm", "--slurm_partition", "none"))
+    assert result.returncode == 2
+    assert result.stderr.startswith("eml: sbatch: invalid partition specified: none")
+    assert "(asked for --partition=none --time=30 --cpus-per-task=1" in result.stderr
+    assert stored_runs(shared_store) == []
+
+
+def test_without_a_cluster(shared_store, environment, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = call(eml_command(*sweep(), "--launcher", "slurm"))
+    assert result.returncode == 2
+    assert result.stderr.startswith("eml: there is no Slurm here (sbatch, srun")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("slurm_tme = 30", "no setting slurm_tme: give some of slurm_partition, slurm_time, "),
+        ("time = 30", "no setting time: give some of slurm_partition, "),
+        ('slurm_time = "30"', "slurm_time = '30': give a whole number"),
+        ("slurm_time = true", "slurm_time = True: give a whole number"),
+        ("slurm_mem = 5", "slurm_mem = 5: give a text"),
+        ('slurm_setup = "module load python"', "give a list of texts"),
+        ("slurm_setup = [1]", "give a list of texts"),
+        ("slurm_time = ", "Invalid value"),
+        ("slurm_time = 0", "slurm_time=0: give 1 or more"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_bad_settings(text, message, tmp_path):
+    file = tmp_path / "cluster.toml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        LaunchOptions(launcher="slurm", slurm_file=str(file))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"launcher": "slurm", "slurm_time": "1:00"}, "slurm_time=1:00: give a whole number"),
+        ({"slurm_mem": "5GB"}, "slurm_mem=5GB has no effect with launcher=inline"),
+        (
+            {"launcher": "slurm", "jobs": 2},
+            "jobs=2 has no effect with launcher=slurm: give launcher=local",
+        ),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ConfigError, match=message):
+        LaunchOptions(**options)
+
+
+def test_options_come_before_the_file(tmp_path):
+    file = tmp_path / "cluster.toml"
+    file.write_text(
+        'slurm_time = 60\nslurm_partition = "long"\nslurm_setup = ["module load python"]\n'
+    )
+    options = LaunchOptions(launcher="slurm", slurm_file=str(file), slurm_time="20", slurm_cpus="4")
+    assert options.slurm_settings() == SlurmSettings(
+        time=20, partition="long", cpus=4, setup=["module load python"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("gres", "device", "expected"),
+    [("gpu:1", "auto", "cuda"), ("", "auto", "cpu"), ("gpu:1", "cpu", "cpu"), ("", "cuda", "cuda")],
+)
+def test_the_device_is_that_of_the_jobs(gres, device, expected):
+    assert Slurm(SlurmSettings(gres=gres)).device(device) == expected
+
+
+def test_expected_seconds_of_jobs(small_data):
+    launcher = Slurm(SlurmSettings(pack_minutes=1, array_parallelism=2))
+    configs = configs_of("lr_sweep")
+    costs = {kind_of(configs[0]): Cost(0, 0, 0)}
+    each = costs[kind_of(configs[0])].seconds(0, 0, 30)
+    assert 6 * each < 60  # so that all share a job
+    assert Plan(configs, launcher, costs, {}).expected == pytest.approx(6 * each)
+    configs = configs_of("lr_sweep", epochs=30 * 10)
+    each = costs[kind_of(configs[0])].seconds(0, 0, 300)
+    assert 60 > each > 30  # so that each has one, and two run at once
+    assert Plan(configs, launcher, costs, {}).expected == pytest.approx(3 * each)
+
+
+def test_short_trainings_share_a_job():
+    assert pack([10, 10, 10, 10], 25) == [[0, 1], [2, 3]]
+    assert pack([20, 30, 5, 4], 25) == [[0, 2], [1], [3]]
+    assert pack([float("inf"), 1, float("inf")], 25) == [[0], [1], [2]]
+    assert pack([], 25) == []

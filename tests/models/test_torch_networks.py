@@ -1,0 +1,83 @@
+"""The networks against the sheet's numbers, and their optimizers."""
+
+import numpy as np
+import pytest
+import torch
+
+from eml.config import OPTIMIZERS
+from eml.data.specs import SPECS
+from eml.models.torch_networks import cnn, make_model, make_optimizer, mlp
+from support.commands import config_of
+
+
+def parameters(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def test_mlp_parameter_counts():
+    hidden = 512 * 128 + 128 + 128 * 10 + 10
+    assert parameters(mlp(784, "sigmoid")) == 784 * 512 + 512 + hidden == 468_874
+    assert parameters(mlp(3072, "relu")) == 3072 * 512 + 512 + hidden == 1_640_330
+
+
+def test_cnn_parameter_count():
+    convolutions = (3 * 9 * 32 + 32) + (32 * 9 * 64 + 64) + (64 * 9 * 128 + 128)
+    linears = (18432 * 128 + 128) + (128 * 10 + 10)
+    assert parameters(cnn()) == convolutions + linears == 2_453_962
+
+
+def test_cnn_output_sizes():
+    sizes = {}
+    model = cnn()
+    for name, layer in model.named_children():
+        layer.register_forward_hook(lambda _, __, out, name=name: sizes.update({name: out.shape}))
+    model(torch.rand(2, 3, 32, 32))
+    assert sizes["conv1"] == (2, 32, 30, 30)
+    assert sizes["conv2"] == (2, 64, 14, 14)
+    assert sizes["conv3"] == (2, 128, 12, 12)
+    assert sizes["flatten"] == (2, 18432)
+    assert sizes["linear1"] == (2, 128)
+    assert sizes["log_softmax"] == (2, 10)
+
+
+def test_outputs_are_log_probabilities():
+    for model, shape in ((cnn(), (3, 3, 32, 32)), (mlp(784, "sigmoid"), (3, 28, 28))):
+        totals = model(torch.rand(shape)).exp().sum(dim=1)
+        torch.testing.assert_close(totals, torch.ones(3))
+
+
+def test_activation_is_the_one_asked_for():
+    names = [type(layer).__name__ for layer in mlp(784, "relu")]
+    assert names.count("ReLU") == 2
+    assert "Sigmoid" not in names
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_makes_a_step_at_the_rate_given(name):
+    config = config_of("mlp_torch", optimizer=name, lr="0.05", device="cpu")
+    model = make_model(config)
+    before = [p.detach().clone() for p in model.parameters()]
+    optimizer = make_optimizer(config, model)
+    model(torch.rand(4, 28, 28)).sum().backward()
+    optimizer.step()
+    assert optimizer.param_groups[0]["lr"] == 0.05
+    assert all(
+        not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True)
+    )
+
+
+def test_momentum_is_given_to_the_optimizer_of_that_name_alone():
+    for optimizer, momentum in (("momentum", 0.8), ("sgd", 0)):
+        extra = {"momentum": 0.8} if momentum else {}
+        config = config_of("mlp_torch", optimizer=optimizer, device="cpu", **extra)
+        groups = make_optimizer(config, make_model(config)).param_groups
+        assert groups[0]["momentum"] == momentum
+
+
+def test_scaling_belongs_to_the_dataset():
+    pixels = np.array([0, 255])
+    mnist, cifar10 = SPECS["mnist"].scaling, SPECS["cifar10"].scaling
+    np.testing.assert_allclose(
+        pixels * mnist.factor + mnist.offset, [-0.1307 / 0.3081, (1 - 0.1307) / 0.3081]
+    )
+    np.testing.assert_allclose(pixels * cifar10.factor + cifar10.offset, [0, 1])

@@ -1,0 +1,209 @@
+"""Which Configs the options become, and which values are refused."""
+
+from dataclasses import asdict, replace
+
+import pytest
+
+from eml.analysis.figures import FIGURES
+from eml.config import OPTIMIZERS, Config, ConfigError
+from eml.recipes import RECIPES
+from support.commands import config_of, configs_of
+
+
+def test_defaults_are_those_of_the_course():
+    config = config_of("mlp_torch", device="cpu")
+    assert (config.dataset, config.model, config.activation) == ("mnist", "mlp", "sigmoid")
+    assert (config.optimizer, config.learning_rate) == ("sgd", 0.1)
+    assert (config.epochs, config.batch_size, config.seed, config.subset) == (30, 64, 1, 0)
+
+
+def test_cnn_has_relu_on_cifar10():
+    config = config_of("cifar_cnn", device="cpu")
+    assert (config.dataset, config.model, config.activation) == ("cifar10", "cnn", "relu")
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_auto_is_resolved_for_every_optimizer(optimizer):
+    for recipe in ("cifar_mlp", "cifar_cnn"):
+        config = config_of(recipe, optimizer=optimizer, device="cpu")
+        assert 0.001 <= config.learning_rate <= 0.1
+
+
+@pytest.mark.parametrize(("text", "number"), [("1e-3", 0.001), ("0.10", 0.1), ("1", 1.0)])
+def test_learning_rate_is_read_as_a_number(text, number):
+    config = config_of("cifar_cnn", lr=text, device="cpu")
+    assert config.learning_rate == number
+
+
+def test_auto_device_is_resolved():
+    config = config_of("cifar_cnn")
+    assert config.device_type in ("cpu", "cuda")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optimizer": "addam"}, "optimizer=addam: give one of sgd, momentum, adam"),
+        ({"optimizer": "addam", "lr": "0.1"}, "optimizer=addam: give one of sgd"),
+        ({"activation": "tanh"}, "activation=tanh: give one of sigmoid, relu"),
+        ({"device": "tpu"}, "device=tpu: give one of auto, cpu, cuda"),
+        ({"lr": "-0.1"}, "lr=-0.1: give a number above 0"),
+        ({"lr": "0"}, "lr=0: give a number above 0"),
+        ({"lr": "nan"}, "lr=nan: give a number above 0"),
+        ({"lr": "inf"}, "lr=inf: give a number above 0"),
+        ({"lr": "fast"}, "lr=fast: give a number above 0, or auto"),
+        ({"momentum": 1.0, "optimizer": "momentum"}, "momentum=1.0: give 0 or more, below 1"),
+        ({"momentum": float("nan")}, "momentum=nan: give 0 or more, below 1"),
+        ({"momentum": 0.5}, "momentum=0.5 has no effect with optimizer=sgd"),
+        ({"epochs": 0}, "epochs=0: give 1 or more"),
+        ({"batch_size": 0}, "batch_size=0: give 1 to 60000"),
+        ({"batch_size": 60001}, "batch_size=60001: give 1 to 60000"),
+        ({"batch_size": 101, "subset": 100}, "batch_size=101: give 1 to 100"),
+        ({"seed": -1}, "seed=-1: give 0 to 4294967295"),
+        ({"subset": 60001}, "subset=60001: give 50 to 60000"),
+        ({"subset": 49}, "subset=49: give 50 to 60000"),
+    ],
+)
+def test_bad_values_are_refused_with_the_valid_ones(options, message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        configs_of("mlp_torch", **{"device": "cpu"} | options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lrs": "1,0.5,0.1,0.05"}, "lrs=1,0.5,0.1,0.05: give at least five learning rates from"),
+        ({"lrs": "2,1,0.5,0.1,0.05"}, "lrs=2,1,0.5,0.1,0.05: give at least five"),
+        ({"lrs": "1,0.5,0.1,0.05,0.0001"}, "lrs=1,0.5,0.1,0.05,0.0001: give at least five"),
+        ({"lrs": "1,0.5,0.1,0.05,nan"}, "lrs=1,0.5,0.1,0.05,nan: give at least five"),
+        ({"lrs": "1,1.0,0.1,0.05,0.01"}, "lrs=1,1.0,0.1,0.05,0.01: give each value once"),
+        ({"lrs": "1,0.5,fast"}, "lrs=1,0.5,fast: give numbers separated by commas"),
+        ({"seeds": "1,,2"}, "seeds=1,,2: give values separated by commas"),
+        ({"seeds": "1.5"}, "seeds=1.5: give whole numbers separated by commas"),
+        ({"seeds": "1,1"}, "seeds=1,1: give each value once"),
+        ({"dtype": "float16"}, "dtype=float16: give one of float32, float64"),
+    ],
+)
+def test_bad_values_of_a_sweep_are_refused(options, message):
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        configs_of("lr_sweep", **options)
+
+
+def test_a_sweep_has_a_training_for_each_rate_and_seed():
+    configs = configs_of("lr_sweep", seeds="1, 2", epochs=3)
+    assert [(c.seed, c.learning_rate) for c in configs] == [
+        (seed, rate) for seed in (1, 2) for rate in (1, 0.5, 0.1, 0.05, 0.01, 0.001)
+    ]
+    assert all(c.recipe == "mlp_numpy" and c.epochs == 3 for c in configs)
+
+
+@pytest.mark.parametrize("devices", ["tpu", "auto", "cpu,tpu"])
+def test_bad_devices_are_refused(devices):
+    with pytest.raises(ConfigError, match=f"^devices={devices}: no (tpu|auto), give cpu, cuda or"):
+        configs_of("cpu_vs_gpu", devices=devices)
+
+
+def test_the_twins_differ_in_nothing_but_the_framework():
+    of_numpy = config_of("mlp_numpy")
+    of_torch = config_of("mlp_torch", device="cpu")
+    assert replace(of_torch, recipe="mlp_numpy", framework="numpy") == of_numpy
+
+
+def test_cuda_without_a_gpu_is_refused():
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ConfigError, match="PyTorch finds no GPU here; give auto or cpu"):
+        configs_of("cifar_cnn", device="cuda")
+
+
+def test_main_trains_each_of_the_others_on_a_subset():
+    configs = configs_of("main", device="cpu")
+    several = (
+        "main",
+        "lr_sweep",
+        "cpu_vs_gpu",
+        "mlp_vs_cnn",
+        "optimizers",
+    )  # made of the others' trainings
+    assert [c.recipe for c in configs] == [name for name in RECIPES if name not in several]
+    assert all(c.subset == 1000 and c.epochs == 2 for c in configs)
+
+
+def test_main_takes_the_smallest_subset():
+    assert all(c.batch_size == 50 for c in configs_of("main", subset=50, device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("validation", "message"),
+    [(5, "validation=5: give 10 to 25000, half of the training"), (25001, "validation=25001: ")],
+)
+def test_a_validation_split_that_is_too_small_or_large_is_refused(validation, message):
+    config = config_of("cifar_cnn", device="cpu")
+    with pytest.raises(ConfigError, match=message):
+        replace(config, validation=validation)
+
+
+def test_the_grid_of_optimizers_holds_a_tenth_out():
+    configs = configs_of("optimizers", device="cpu", seeds="7,8")
+    assert len(configs) == 20
+    assert {(c.validation, c.seed, c.recipe) for c in configs} == {(5000, 7, "cifar_cnn")}
+    (small, *_) = configs_of("optimizers", device="cpu", subset=2000)
+    assert (small.subset, small.validation) == (2000, 200)
+
+
+def test_run_name():
+    config = config_of("cifar_cnn", optimizer="adam", device="cpu")
+    assert config.run_name == "cifar_cnn adam lr=0.001 seed=1"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "fp16"}, "precision=fp16: give one of fp32, tf32, bf16"),
+        ({"device": "tpu"}, "device=tpu: give one of auto, cpu, cuda"),
+    ],
+)
+def test_how_to_compute_is_refused_before_a_device_is_looked_for(options, message):
+    for recipe in ("cifar_cnn", "optimizers"):
+        with pytest.raises(ConfigError, match=message):
+            RECIPES[recipe].options(**options)
+
+
+def test_less_precision_is_for_a_gpu():
+    config = config_of("cifar_cnn", device="cpu")
+    on_gpu = {"device_type": "cuda", "precision": "bf16"}
+    assert replace(config, **on_gpu).precision == "bf16"
+    with pytest.raises(ConfigError, match="needs a GPU and float32, here it is cpu and float32"):
+        replace(config, precision="tf32")
+    with pytest.raises(ConfigError, match="needs a GPU and float32, here it is cuda and float64"):
+        replace(config, dtype="float64", **on_gpu)
+
+
+def test_only_trainings_in_pytorch_are_put_on_the_gpu():
+    options = RECIPES["main"].options(device="cuda")
+    placed = options.placed(RECIPES["main"].configs(options), lambda device: device)
+    assert [(config.framework, config.device_type) for config in placed] == [
+        ("numpy", "cpu"),
+        *[("torch", "cuda")] * 3,
+    ]
+
+
+def test_every_figure_of_a_recipe_can_be_drawn():
+    assert all(name in FIGURES for recipe in RECIPES.values() for name in recipe.figures)
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_every_recipe_states_its_claim(recipe):
+    for word in ("Question: ", "Expected: "):
+        assert word in recipe.about
+    assert recipe.name == "main" or "Source: sheet " in recipe.about
+
+
+def test_a_config_of_another_version_is_read():
+    """A field that has gone is left out; one that came later has the value that runs had."""
+    config = config_of("mlp_numpy")
+    stored = asdict(config) | {"convolution_type": "none"}
+    del stored["precision"], stored["validation"], stored["dtype"]
+    assert Config.from_stored(stored) == config

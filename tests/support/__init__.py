@@ -1,0 +1,1 @@
+"""What several tests share: commands, made-up data and histories, servers."""

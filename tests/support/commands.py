@@ -1,0 +1,61 @@
+"""Commands of eml and of MLflow: in this process, or as subprocesses."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+from eml.commands.launch import launch
+from eml.config import Config, resolve_device
+from eml.launch_options import LaunchOptions
+from eml.recipes import RECIPES
+from eml.recipes.recipe import Recipe
+
+ROOT = Path(__file__).parents[2]
+LAUNCHING = {field.name for field in dataclasses.fields(LaunchOptions)}
+
+
+def configs_of(recipe: str, **options) -> list[Config]:
+    """The Configs of a recipe with these options, for the device that they ask for."""
+    made = RECIPES[recipe].options(**options)
+    return made.placed(RECIPES[recipe].configs(made), resolve_device)
+
+
+def config_of(recipe: str, **options) -> Config:
+    """The Config of a recipe of one training."""
+    (config,) = configs_of(recipe, **options)
+    return config
+
+
+def arguments(recipe: str, **options) -> tuple[Recipe, list[Config], object, LaunchOptions]:
+    """What the command of a recipe calls launch() and plan() with."""
+    launching = LaunchOptions(**{k: v for k, v in options.items() if k in LAUNCHING})
+    made = RECIPES[recipe].options(**{k: v for k, v in options.items() if k not in LAUNCHING})
+    return RECIPES[recipe], RECIPES[recipe].configs(made), made, launching
+
+
+def train(recipe: str, **options) -> None:
+    """What the command of a recipe does, in this process."""
+    launch(*arguments(recipe, **options))
+
+
+def eml_command(*arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / "src/eml/__main__.py"), *arguments]
+
+
+def mlflow_command(entry_point: str, project: Path = ROOT, **parameters) -> list[str]:
+    command = [sys.executable, "-m", "mlflow", "run", str(project), "-e", entry_point]
+    command += ["--env-manager", "local", "--experiment-name", "test"]
+    for name, value in parameters.items():
+        command += ["-P", f"{name}={value}"]
+    return command
+
+
+def call(command: list[str]) -> subprocess.CompletedProcess:
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def stored_runs(client) -> list:
+    """All runs of the test's experiment, oldest first."""
+    experiment = client.get_experiment_by_name("test")
+    return client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])

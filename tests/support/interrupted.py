@@ -1,0 +1,76 @@
+"""Trainings that are stopped or killed on their way, and what has to hold of them afterwards."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from eml.interrupts import Stopped, raise_on_signals
+from eml.tracking import log
+from eml.tracking.history import METRICS
+
+SCORES = ["train_loss", "train_accuracy", "test_loss", "test_accuracy"]
+
+
+def history_of(store, run_id: str) -> dict[str, list[tuple[int, float]]]:
+    """All points of a run by metric, as they were logged."""
+    return {
+        metric: [(point.step, point.value) for point in store.get_metric_history(run_id, metric)]
+        for metric in METRICS
+    }
+
+
+def scores(store, run_id: str) -> dict[str, list]:
+    return {name: points for name, points in history_of(store, run_id).items() if name in SCORES}
+
+
+def assert_whole(store, run_id: str, epochs: int) -> None:
+    """Every epoch is there once, and the clocks never go back."""
+    history = history_of(store, run_id)
+    for metric in (*SCORES, "train_seconds", "eval_seconds", "wall_seconds"):
+        assert [step for step, _ in history[metric]] == list(range(epochs + 1))
+    for clock in ("train_seconds", "eval_seconds", "wall_seconds"):
+        values = [value for _, value in history[clock]]
+        assert values == sorted(values)
+    assert len(history["setup_seconds"]) == 1
+    for once in ("best_epoch", "best_test_accuracy", "final_test_accuracy"):
+        assert len(store.get_metric_history(run_id, once)) <= 1
+
+
+def stop_when(monkeypatch, condition, action) -> None:
+    """Do it, and stop before a record is logged that meets the condition."""
+    log_record = log.log_record
+
+    def stop(record, timestamp):
+        if condition(record):
+            raise Stopped(signal.SIGTERM)
+        log_record(record, timestamp)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "log_record", stop)
+        with pytest.raises(Stopped):
+            action()
+
+
+def killed_at_random(action, seconds: float) -> bool:
+    """Do it in a child process, killed after so many seconds; whether it ended before."""
+    # A fork: the imports are there already.
+    child = os.fork()
+    if child == 0:
+        try:
+            raise_on_signals()
+            action()
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            assert status in (0, signal.SIGKILL)
+            return status == 0
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False

@@ -1,0 +1,253 @@
+"""A tracking server that is away: what is said, what is waited for, and that nothing is lost."""
+
+import os
+import re
+import signal
+import subprocess
+import uuid
+from contextlib import contextmanager
+
+import mlflow
+import pytest
+
+from eml.tracking import calls, log, runs
+from eml.tracking.calls import StoreAwayError, StoreError
+from support.commands import call, eml_command, train
+from support.interrupted import assert_whole
+from support.servers import Proxy, mlflow_server
+
+PASSWORD = "geh/eim"
+SMALL = ["mlp_numpy", "--subset", "100", "--batch_size", "10"]
+
+
+@pytest.fixture(scope="module")
+def server(fresh_store, tmp_path_factory):
+    """`mlflow server` on a store of its own, for all tests here; its address and its folder."""
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "mlflow.db").write_bytes(fresh_store.read_bytes())
+    with mlflow_server(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts") as address:
+        yield address, folder
+
+
+@pytest.fixture
+def proxy(server, environment, tmp_path, monkeypatch):
+    """Between eml, also as a subprocess, and the server, where it has an experiment of its own."""
+    address, _ = server
+    with Proxy(address) as proxy:
+        name = uuid.uuid4().hex
+        mlflow.MlflowClient(address).create_experiment(name)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path / "checkpoints"))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.address)
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", name)
+        mlflow.set_tracking_uri(proxy.address)
+        yield proxy
+        mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def client(server, proxy) -> mlflow.MlflowClient:
+    """Of the server, past the proxy."""
+    return mlflow.MlflowClient(server[0])
+
+
+def served(client) -> list:
+    """The runs of the test's experiment, oldest first."""
+    experiment = client.get_experiment_by_name(os.environ["MLFLOW_EXPERIMENT_NAME"])
+    return client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
+
+
+@contextmanager
+def begun(*options: str):
+    """`eml mlp_numpy` under way, after its second epoch; its process and the lines that follow."""
+    command = eml_command(*SMALL, *options)
+    # A shell starts background jobs with SIGINT ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            for line in process.stdout:
+                if re.match(r"epoch +2/", line):
+                    break
+            else:
+                pytest.fail("the training did not get to epoch 2")
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_training_waits_for_the_server_and_says_so(proxy, client):
+    with begun("--epochs", "60") as process:
+        proxy.behave = "drop"
+        said = next(line for line in process.stdout if not line.startswith("epoch"))
+        assert said == (
+            f"the tracking server {proxy.address} does not answer: waiting for it, 300 s at most\n"
+        )
+        proxy.behave = "pass"
+        rest = process.stdout.read()
+        assert process.wait() == 0
+    assert f"the tracking server {proxy.address} answers again\n" in rest
+    (one,) = served(client)
+    assert one.info.status == "FINISHED"
+    assert_whole(client, one.info.run_id, 60)
+
+
+@pytest.mark.parametrize(
+    "behave",
+    ["hang", *(pytest.param(other, marks=pytest.mark.slow) for other in ("drop", "fail"))],
+)
+def test_ctrl_c_ends_at_once_and_the_same_command_goes_on(behave, proxy, client):
+    with begun("--epochs", "60") as process:
+        proxy.behave = behave
+        proxy.refused.wait()
+        process.send_signal(signal.SIGINT)
+        rest = process.communicate(timeout=25)[0]  # the closing requests have a few seconds each
+        assert process.returncode == 130
+    (one,) = served(client)
+    assert one.info.status == "RUNNING"
+    assert f"run {one.info.run_id} is not closed: the tracking server" in rest
+    assert rest.endswith("eml: stopped by SIGINT\n")
+    proxy.behave = "pass"
+    result = call(eml_command(*SMALL, "--epochs", "60"))
+    assert result.returncode == 0, result.stderr
+    assert f"run {one.info.run_id}: its process is gone, so it is KILLED now" in result.stdout
+    (one,) = served(client)
+    assert one.info.status == "FINISHED"
+    assert_whole(client, one.info.run_id, 60)
+
+
+def test_a_server_that_stays_away_ends_the_training_in_a_line(
+    small_data, proxy, client, monkeypatch, capsys
+):
+    monkeypatch.setattr(calls, "PATIENCE", 0.1)
+    log_record = log.log_record
+
+    def away(record, timestamp):
+        if record.epoch == 2:
+            proxy.behave = "drop"
+        log_record(record, timestamp)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "log_record", away)
+        with pytest.raises(StoreAwayError, match="does not answer") as raised:
+            train("mlp_numpy", epochs=3)
+    assert raised.value.exit_code == 1
+    assert mlflow.active_run() is None
+    (one,) = served(client)
+    assert one.info.status == "RUNNING"
+    proxy.behave = "pass"
+    train("mlp_numpy", epochs=3)
+    (one,) = served(client)
+    assert one.info.status == "FINISHED"
+    assert_whole(client, one.info.run_id, 3)
+
+
+def test_a_server_that_stays_away_ends_a_sweep_at_its_first_training(
+    small_data, proxy, client, monkeypatch
+):
+    monkeypatch.setattr(calls, "PATIENCE", 0.1)
+    options = {"epochs": 1, "lrs": "1,0.5,0.1,0.05,0.01"}
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "log_result", lambda _: setattr(proxy, "behave", "drop"))
+        with pytest.raises(StoreAwayError):
+            train("lr_sweep", **options)
+    assert [one.info.status for one in served(client)] == ["RUNNING"] * 2
+    proxy.behave = "pass"
+    train("lr_sweep", **options)
+    assert [one.info.status for one in served(client)] == ["FINISHED"] * 6
+
+
+def test_a_run_that_cannot_be_closed_is_off_the_stack_of_mlflow(proxy, client, monkeypatch):
+    """Else MLflow would wait for the server when the process ends, and call the run FINISHED."""
+    monkeypatch.setattr(calls, "PATIENCE", 0.1)
+
+    def paused():
+        with runs.run("r", "d", {}):
+            proxy.behave = "drop"
+            raise runs.Paused(1)
+
+    with pytest.raises(StoreAwayError):
+        paused()
+    assert mlflow.active_run() is None
+    (one,) = served(client)
+    assert one.info.status == "RUNNING"
+
+
+def test_a_run_whose_making_was_not_answered_has_no_twin(small_data, proxy, client):
+    proxy.behave = "lose"
+    train("mlp_numpy", epochs=1)
+    assert proxy.refused.is_set()
+    (one,) = served(client)
+    assert one.info.status == "FINISHED"
+    assert_whole(client, one.info.run_id, 1)
+
+
+def test_what_the_server_refuses_is_not_waited_for(proxy):
+    with pytest.raises(StoreError, match=r"the tracking server .*: RESOURCE_DOES_NOT_EXIST") as one:
+        calls.store_call(lambda: mlflow.get_run("0" * 32))()
+    assert not isinstance(one.value, StoreAwayError)
+
+
+def test_signals_wait_for_sqlite_alone(proxy, tmp_path):
+    handler = signal.getsignal(signal.SIGINT)
+
+    @calls.store_call
+    def handled():
+        return signal.getsignal(signal.SIGINT) is handler
+
+    assert handled()
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert not handled()
+
+
+def test_no_output_holds_the_password(small_data, server, proxy, client, monkeypatch):
+    secret = proxy.address.replace("//", f"//me:{PASSWORD.replace('/', '%2F')}@")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", secret)
+    train_it = ["mlp_numpy", "--epochs", "1", "--subset", "100"]
+    outputs = {}
+
+    def note(name: str, *arguments: str) -> subprocess.CompletedProcess:
+        result = call(eml_command(*arguments))
+        outputs[name] = result.stdout + result.stderr
+        return result
+
+    assert note("train", *train_it).returncode == 0
+    assert note("compare", "compare", "--x", "epoch").returncode == 0
+    assert note("plan", "plan", "lr_sweep", "--epochs", "1", "--subset", "100").returncode == 0
+    assert note("reap", "reap").returncode == 0
+    assert note("no run", "evaluate", "abc").returncode == 2
+    assert note("no recipe", "compare", "--recipe", "lr_sweep").returncode == 2
+    assert note("gradients", "gradients").returncode == 0
+    artifacts = server[1] / "artifacts"
+    artifacts.rename(server[1] / "moved")
+    artifacts.touch()  # nothing can be written: the server answers with 500
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calls, "PATIENCE", 0.1)
+        mlflow.set_tracking_uri(secret)
+        with pytest.raises(StoreAwayError) as raised:
+            train("mlp_numpy", epochs=1, seed=2)
+    outputs["error"] = str(raised.value)
+    artifacts.unlink()
+    (server[1] / "moved").rename(artifacts)
+    proxy.behave = "drop"
+    assert note("away", *train_it).returncode == 2
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://me:{PASSWORD}@127.0.0.1:9/x")
+    assert note("database", *train_it).returncode == 2
+    for name, text in outputs.items():
+        assert text, name
+        assert "geh" not in text, f"{name}: {text}"
+    for one in served(client):
+        assert "geh" not in repr(one.to_dictionary()), one.info.run_name
+    assert [one.info.status for one in served(client)][-1] == "FAILED"
+
+
+def test_a_database_that_does_not_answer_is_named_at_once(environment, monkeypatch, tmp_path):
+    monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg://me:{PASSWORD}@127.0.0.1:9/x")
+    result = call(eml_command("compare"))
+    assert result.returncode == 2
+    assert re.fullmatch(
+        "eml: the store postgresql.psycopg://127.0.0.1:9/x: .*refused.*\n", result.stderr
+    ), result.stderr
+    assert os.environ["MLFLOW_TRACKING_URI"] not in result.stderr

@@ -1,0 +1,165 @@
+"""Runs that nobody runs any more are ended, runs that somebody runs are not."""
+
+import os
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from eml.tracking import log
+from eml.tracking.reap import end_dead
+from eml.training.checkpoints import Checkpoint, Place, new_place
+from support.commands import call, eml_command, stored_runs, train
+from support.interrupted import assert_whole, killed_at_random
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+
+
+def killed(recipe, options, monkeypatch) -> None:
+    """Train in a child process, which is killed once it has logged its second epoch."""
+    log_record = log.log_record
+
+    def kill(record, timestamp):
+        log_record(record, timestamp)
+        if record.epoch == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "log_record", kill)
+        assert not killed_at_random(lambda: train(recipe, **options), 60)
+
+
+def test_any_command_ends_what_is_dead_and_the_same_one_goes_on(
+    small_data, store, environment, monkeypatch
+):
+    options = {"epochs": 3}
+    killed("mlp_numpy", options, monkeypatch)
+    (dead,) = stored_runs(store)
+    assert dead.info.status == "RUNNING"
+    result = call(eml_command("compare", "--recipe", "mlp_numpy"))
+    assert f"run {dead.info.run_id}: its process is gone, so it is KILLED now" in result.stdout
+    (dead,) = stored_runs(store)
+    assert dead.info.status == "KILLED"
+    assert dead.data.tags["stopped"].startswith("its process is gone, noticed at 20")
+    train("mlp_numpy", **options)
+    (run,) = stored_runs(store)
+    assert (run.info.run_id, run.info.status) == (dead.info.run_id, "FINISHED")
+    assert "stopped" not in run.data.tags
+    assert_whole(store, run.info.run_id, 3)
+
+
+def test_a_dead_sweep_is_ended_with_its_training(small_data, store, monkeypatch):
+    killed("lr_sweep", {"epochs": 2, "lrs": "1,0.5,0.1,0.05,0.01"}, monkeypatch)
+    assert [run.info.status for run in stored_runs(store)] == ["RUNNING"] * 2
+    assert {run.run_id for run in end_dead()} == {run.info.run_id for run in stored_runs(store)}
+    assert [run.info.status for run in stored_runs(store)] == ["KILLED"] * 2
+
+
+def test_what_lives_or_is_not_here_is_left(small_data, store, monkeypatch):
+    """Its process holds the lock; a job of Slurm has it; its checkpoint is on another machine."""
+    killed("mlp_numpy", {"epochs": 3}, monkeypatch)
+    (run,) = stored_runs(store)
+    place = Place(run.data.tags["training_digest"], run.data.tags["checkpoint"])
+    assert place.hold()
+    assert end_dead() == []
+    place.release()
+    store.set_tag(run.info.run_id, "slurm_job", "7")
+    assert end_dead() == []
+    store.delete_tag(run.info.run_id, "slurm_job")
+    here = place.file.rename(place.file.with_suffix(".elsewhere"))
+    assert end_dead() == []
+    store.set_tag(run.info.run_id, "checkpoint", "../../outside")
+    assert end_dead() == []
+    store.set_tag(run.info.run_id, "checkpoint", place.name)
+    here.rename(place.file)
+    assert [one.run_id for one in end_dead()] == [run.info.run_id]
+
+
+def test_odd_runs_of_others_are_no_obstacle(store):
+    experiment = store.get_experiment_by_name("test").experiment_id
+    for digest, name in (("a" * 300, "b"), ("a", "b" * 300), ("../x", "b")):
+        run = store.create_run(experiment, tags={"training_digest": digest, "checkpoint": name})
+        store.log_param(run.info.run_id, "epochs", "1" * 5000)
+    new_place("a", Checkpoint([], [], {})).release()
+    assert end_dead() == []
+
+
+def test_reap_says_what_it_found(small_data, store, environment, monkeypatch):
+    result = call(eml_command("reap"))
+    assert (result.returncode, result.stdout) == (0, "no run is RUNNING\n")
+    killed("mlp_numpy", {"epochs": 3}, monkeypatch)
+    (dead,) = stored_runs(store)
+    experiment = dead.info.experiment_id
+    # As a bare `mlflow run` leaves it where there is no conda.
+    left = store.create_run(
+        experiment, run_name="calm-fox-1", tags={"mlflow.project.entryPoint": "cifar_cnn"}
+    )
+    other = store.create_run(experiment, run_name="foreign")
+    result = call(eml_command("reap"))
+    assert result.returncode == 0
+    lines = result.stdout.splitlines()
+    assert lines[0] == (
+        f"ended: mlp_numpy sgd lr=0.1 seed=1, run {dead.info.run_id}: its process is gone; "
+        "the same command goes on with it"
+    )
+    assert any(
+        line.startswith(
+            f"left as it is: calm-fox-1, run {left.info.run_id}: `mlflow run` made it 0 minutes "
+            "ago, and eml never began: "
+        )
+        for line in lines
+    )
+    elsewhere = f"left as it is: foreign, run {other.info.run_id}: its checkpoint is not on this"
+    assert any(line.startswith(elsewhere) for line in lines)
+    assert store.get_run(left.info.run_id).info.status == "RUNNING"
+
+    result = call(eml_command("reap", left.info.run_id[:8]))
+    assert result.stdout.startswith(f"ended: calm-fox-1, run {left.info.run_id}\n")
+    assert store.get_run(left.info.run_id).info.status == "KILLED"
+    result = call(eml_command("reap", left.info.run_id[:8]))
+    assert result.returncode == 2
+    assert result.stderr.endswith("is not RUNNING but KILLED: give one that is\n")
+
+
+def test_reap_ends_nothing_that_lives(small_data, store, environment, monkeypatch):
+    killed("mlp_numpy", {"epochs": 3}, monkeypatch)
+    (run,) = stored_runs(store)
+    place = Place(run.data.tags["training_digest"], run.data.tags["checkpoint"])
+    assert place.hold()
+    result = call(eml_command("reap", run.info.run_id))
+    assert result.returncode == 2
+    assert result.stderr.endswith("its process lives, stop that (Ctrl-C, kill)\n")
+    assert store.get_run(run.info.run_id).info.status == "RUNNING"
+    place.release()
+
+
+def test_two_users_share_a_folder_for_checkpoints(monkeypatch):
+    if os.geteuid() != 0:
+        pytest.skip("only root can be two users")
+    # pytest's own folder is closed to others.
+    shared = Path(tempfile.mkdtemp())
+    shared.chmod(0o1777)
+    monkeypatch.setenv("EML_CHECKPOINT_DIR", str(shared))
+    try:
+        mine = new_place("digest", Checkpoint([], [], {}))
+
+        def as_another_user():
+            os.setuid(65534)
+            place = new_place("digest", Checkpoint([], [], {}))
+            assert place.load() is not None
+            assert not os.access(mine.file, os.R_OK)
+
+        child = os.fork()
+        if child == 0:
+            try:
+                as_another_user()
+                os._exit(0)
+            except BaseException:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert len(list(shared.glob("*/digest/*.safetensors"))) == 2
+        assert {folder.stat().st_mode & 0o777 for folder in shared.iterdir()} == {0o700}
+    finally:
+        shutil.rmtree(shared)

@@ -1,0 +1,416 @@
+"""A training that was killed goes on: one run, every epoch once, the numbers of an unbroken one."""
+
+import dataclasses
+import itertools
+import os
+import random
+import shutil
+import signal
+import time
+
+import mlflow
+import numpy as np
+import pytest
+
+from eml.config import DTYPES, OPTIMIZERS
+from eml.interrupts import SIGNALS, Stopped, raise_on_signals
+from eml.launchers import worker
+from eml.launchers.base import Task
+from eml.tracking import find, log, runs
+from eml.tracking.digests import training_digest
+from eml.tracking.history import load_history
+from eml.tracking.selection import Selection
+from eml.training import checkpoints
+from eml.training.checkpoints import Checkpoint, Place
+from eml.training.loop import Training, load_for
+from support.commands import call, config_of, mlflow_command, stored_runs, train
+from support.interrupted import (
+    SCORES,
+    assert_whole,
+    history_of,
+    killed_at_random,
+    scores,
+    stop_when,
+)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_training_goes_on_bit_for_bit(optimizer, dtype, small_data):
+    config = config_of(
+        "cifar_cnn", optimizer=optimizer, epochs=3, subset=100, dtype=dtype, device="cpu"
+    )
+    dataset = load_for(config)
+    whole = list(Training(config, dataset))
+    first = Training(config, dataset)
+    records = list(itertools.islice(first, 2))
+    state = {name: value.copy() for name, value in first.learner.training_state().items()}
+    records += Training(config, dataset, records[-1], state)
+    for name in ("epoch", *SCORES):
+        assert [getattr(r, name) for r in records] == [getattr(r, name) for r in whole]
+
+
+def test_a_checkpoint_is_read_as_it_was_written(small_data, monkeypatch, tmp_path):
+    monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path))
+    config = config_of("cifar_cnn", optimizer="adam", epochs=1, device="cpu")
+    training = Training(config, load_for(config))
+    written = Checkpoint(list(training), [1, 2], training.learner.training_state())
+    place = Place("digest", "run")
+    assert place.hold()
+    place.save(written)
+    read = place.load()
+    assert repr(read.records) == repr(written.records)  # repr: a NaN is not equal to itself
+    assert read.timestamps == written.timestamps
+    assert read.state.keys() == written.state.keys()
+    for name, value in written.state.items():
+        np.testing.assert_array_equal(read.state[name], value, strict=True)
+
+
+def test_a_checkpoint_is_replaced_whole_or_not_at_all(monkeypatch, tmp_path):
+    monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path))
+    place = Place("digest", "run")
+    assert place.hold()
+    place.save(Checkpoint([], [], {"a": np.zeros(3)}))
+
+    def half(state, file, metadata):
+        file.write_bytes(b"half")
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save_file", half)
+        with pytest.raises(OSError, match="disk full"):
+            place.save(Checkpoint([], [], {"a": np.ones(3)}))
+    assert place.load().state["a"].tolist() == [0, 0, 0]
+
+
+def test_a_checkpoint_that_cannot_be_written_is_an_os_error(monkeypatch, tmp_path):
+    monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path))
+    place = Place("digest", "run")
+    assert place.hold()
+    shutil.rmtree(place.file.parent)
+    with pytest.raises(OSError, match="No such file"):
+        place.save(Checkpoint([], [], {}))
+
+
+def test_a_damaged_checkpoint_is_said_and_its_run_taken_over(
+    small_data, store, monkeypatch, capsys
+):
+    config = config_of("mlp_numpy", epochs=2)
+    interrupt(monkeypatch, after=2, options={"epochs": 2})
+    (killed,) = stored_runs(store)
+    Place(training_digest(config), killed.data.tags["checkpoint"]).file.write_bytes(
+        b"no checkpoint"
+    )
+    train("mlp_numpy", epochs=2)
+    said = capsys.readouterr().out
+    assert f"the checkpoint of run {killed.info.run_id} is damaged" in said
+    assert f"run {killed.info.run_id} has 1 epochs that its checkpoint lacks" in said
+    killed, fresh = stored_runs(store)
+    assert killed.data.tags["continued_in"] == fresh.info.run_id
+    assert_whole(store, fresh.info.run_id, 2)
+    frame, left_out = load_history(Selection())
+    assert frame["run_id"].unique().tolist() == [fresh.info.run_id]
+    (line,) = left_out
+    assert line.startswith(f"left out, interrupted and continued in {fresh.info.run_id}")
+    assert not list(checkpoints.directory().rglob("*.safetensors"))
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_without_checkpoints_no_epoch_is_logged_twice(small_data, store, monkeypatch, capsys):
+    """The disk is full from the start, or from the second epoch on, and the process is killed."""
+    save = Place.save
+    for epochs in (3, 4):
+
+        def full(place, checkpoint, kept=epochs - 3):
+            if len(checkpoint.records) > kept:
+                raise OSError("no space left")
+            save(place, checkpoint)
+
+        def killed(epochs=epochs):
+            log_record = log.log_record
+
+            def kill(record, timestamp):
+                log_record(record, timestamp)
+                if record.epoch == 2:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            log.log_record = kill
+            train("mlp_numpy", epochs=epochs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Place, "save", full)
+            assert not killed_at_random(killed, 60)
+        before, *_ = [r for r in stored_runs(store) if r.info.status == "RUNNING"]
+        train("mlp_numpy", epochs=epochs)
+        fresh = store.get_run(store.get_run(before.info.run_id).data.tags["continued_in"])
+        assert_whole(store, fresh.info.run_id, epochs)
+        assert len(history_of(store, before.info.run_id)["train_loss"]) == 3
+        assert store.get_run(before.info.run_id).info.status == "KILLED"
+    assert "has 3 epochs that its checkpoint lacks" in capsys.readouterr().out
+
+
+def interrupt(monkeypatch, after: int, options: dict) -> None:
+    """Train, and stop when so many records are kept, before the last one is logged."""
+    stop_when(
+        monkeypatch, lambda record: record.epoch == after - 1, lambda: train("mlp_numpy", **options)
+    )
+
+
+def test_eml_goes_on_in_the_interrupted_run(small_data, store, monkeypatch):
+    options = {"epochs": 3}
+    interrupt(monkeypatch, after=3, options=options)
+    (killed,) = stored_runs(store)
+    assert killed.info.status == "KILLED"
+    train("mlp_numpy", **options)
+    (run,) = stored_runs(store)
+    assert run.info.run_id == killed.info.run_id
+    assert run.info.status == "FINISHED"
+    assert "stopped" not in run.data.tags
+    assert len(run.inputs.dataset_inputs) == 1
+    assert_whole(store, run.info.run_id, 3)
+    train("mlp_numpy", **dataclasses.replace(options, resume=False))
+    _, unbroken = stored_runs(store)
+    assert scores(store, run.info.run_id) == scores(store, unbroken.info.run_id)
+
+
+def test_an_epoch_that_was_kept_but_not_logged_is_logged_before_the_next_pause(
+    small_data, store, monkeypatch
+):
+    config = config_of("mlp_numpy", epochs=4)
+    with runs.run("parent", "", {}) as parent:
+        stop_when(
+            monkeypatch,
+            lambda record: record.epoch == 2,
+            lambda: worker.train(Task(config=config, parent=parent)),
+        )
+        (run,) = [run for run in stored_runs(store) if run.info.run_id != parent]
+        assert_whole(store, run.info.run_id, 1)
+        worker.train(Task(config=config, parent=parent, until=2))
+        assert store.get_run(run.info.run_id).info.status == "SCHEDULED"
+        assert_whole(store, run.info.run_id, 2)
+        worker.train(Task(config=config, parent=parent))
+    assert_whole(store, run.info.run_id, 4)
+    assert store.get_run(run.info.run_id).info.status == "FINISHED"
+
+
+def test_a_full_disk_costs_the_checkpoint_only(small_data, store, monkeypatch, capsys):
+    save = Place.save
+
+    def full(place, checkpoint):
+        if checkpoint.records:
+            raise OSError("no space left")
+        save(place, checkpoint)
+
+    monkeypatch.setattr(Place, "save", full)
+    train("mlp_numpy", epochs=1)
+    (run,) = stored_runs(store)
+    assert run.info.status == "FINISHED"
+    assert "no checkpoint of epoch 1: no space left" in capsys.readouterr().out
+
+
+def test_two_at_once_do_not_share_a_checkpoint(small_data, store, monkeypatch):
+    options = {"epochs": 2}
+    interrupt(monkeypatch, after=2, options=options)
+    (first,) = stored_runs(store)
+    config = config_of("mlp_numpy", **options)
+    other = Place(training_digest(config), first.data.tags["checkpoint"])
+    assert other.hold()  # as a process that is at it would
+    train("mlp_numpy", **options)
+    assert len(stored_runs(store)) == 2
+    assert store.get_run(first.info.run_id).info.status == "KILLED"
+    other.release()
+
+
+def test_a_requeued_job_goes_on_in_the_run_that_it_was_given(small_data, store, monkeypatch):
+    options = {"epochs": 2}
+    interrupt(monkeypatch, after=2, options=options)
+    (killed,) = stored_runs(store)
+    monkeypatch.setenv("MLFLOW_RUN_ID", killed.info.run_id)
+    train("mlp_numpy", **options)
+    (run,) = stored_runs(store)
+    assert run.info.status == "FINISHED"
+    assert_whole(store, run.info.run_id, 2)
+    assert "MLFLOW_RUN_ID" not in os.environ
+
+
+def test_what_nobody_took_up_for_a_month_is_deleted(small_data, store, monkeypatch):
+    options = {"epochs": 2}
+    interrupt(monkeypatch, after=2, options=options)
+    (file,) = checkpoints.directory().rglob("*.safetensors")
+    os.utime(file, (1, 1))
+    train("mlp_numpy", **options)
+    assert len(stored_runs(store)) == 2
+    assert not file.exists()
+
+
+def test_in_another_experiment_a_new_run_begins_with_a_copy(small_data, store, monkeypatch):
+    options = {"epochs": 2}
+    interrupt(monkeypatch, after=2, options=options)
+    (killed,) = stored_runs(store)
+    other = store.create_experiment("other", artifact_location=f"file://{os.getcwd()}/other")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "other")
+    train("mlp_numpy", **options)
+    (run,) = store.search_runs([other])
+    assert_whole(store, run.info.run_id, 2)
+    first = store.get_metric_history(killed.info.run_id, "test_loss")[0]
+    assert store.get_metric_history(run.info.run_id, "test_loss")[0].timestamp == first.timestamp
+    assert store.get_run(killed.info.run_id).data.tags == killed.data.tags
+
+
+def test_a_training_of_its_own_leaves_the_child_of_a_killed_sweep_as_it_is(
+    small_data, store, monkeypatch
+):
+    options = {"epochs": 2, "lrs": "1,0.5,0.1,0.05,0.01"}
+    stop_when(monkeypatch, lambda record: record.epoch == 1, lambda: train("lr_sweep", **options))
+    _, child = stored_runs(store)
+    train("mlp_numpy", epochs=2, lr=1.0)
+    *_, own = stored_runs(store)
+    assert "mlflow.parentRunId" not in own.data.tags
+    assert_whole(store, own.info.run_id, 2)
+    assert load_history(Selection())[0]["run_id"].unique().tolist() == [own.info.run_id]
+    assert store.get_run(child.info.run_id).data.tags == child.data.tags
+
+
+def test_times_compared_are_not_taken_from_elsewhere(small_data, store, monkeypatch):
+    options = {"epochs": 2, "device": "cpu"}
+    stop_when(monkeypatch, lambda record: record.epoch == 1, lambda: train("mlp_torch", **options))
+    (killed,) = stored_runs(store)
+    train("cpu_vs_gpu", epochs=2, devices="cpu")
+    child = stored_runs(store)[-1]
+    assert_whole(store, child.info.run_id, 2)
+    first = store.get_metric_history(killed.info.run_id, "test_loss")[0]
+    assert store.get_metric_history(child.info.run_id, "test_loss")[0].timestamp > first.timestamp
+
+
+def test_a_fresh_start_supersedes_what_was_interrupted(small_data, store, monkeypatch):
+    options = {"epochs": 2}
+    interrupt(monkeypatch, after=2, options=options)
+    train("mlp_numpy", **dataclasses.replace(options, resume=False))
+    train("mlp_numpy", **options)
+    killed, *others = stored_runs(store)
+    assert killed.info.status == "KILLED"
+    assert len(others) == 2
+    assert not list(checkpoints.directory().rglob("*.safetensors"))
+
+
+def test_what_the_times_depend_on_is_not_forgotten(small_data, store, monkeypatch):
+    monkeypatch.setattr("eml.models.numpy_mlp.cpu_name", lambda: "another CPU")
+    interrupt(monkeypatch, after=2, options={"epochs": 2})
+    monkeypatch.setattr("eml.models.numpy_mlp.cpu_name", lambda: "this CPU")
+    config = config_of("mlp_numpy", epochs=2)
+    worker.train(Task(config=config, at_once=2))
+    (run,) = stored_runs(store)
+    assert run.data.tags["hardware"] == "another CPU, this CPU"
+    assert run.data.tags["trainings_at_once"] == "1, 2"
+
+
+def test_a_signal_at_the_start_does_not_lose_what_is_taken_over(small_data, store, monkeypatch):
+    options = {"epochs": 2}
+    interrupt(monkeypatch, after=2, options=options)
+    (killed,) = stored_runs(store)
+    given = store.create_run(killed.info.experiment_id)
+    monkeypatch.setenv("MLFLOW_RUN_ID", given.info.run_id)
+    set_tags = mlflow.set_tags
+
+    def interrupted(tags):
+        set_tags(tags)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    former = {number: signal.getsignal(number) for number in SIGNALS}
+    raise_on_signals()
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow, "set_tags", interrupted)
+        with pytest.raises(Stopped):
+            train("mlp_numpy", **options)
+    for number, handler in former.items():
+        signal.signal(number, handler)
+    assert store.get_run(killed.info.run_id).data.tags["continued_in"] == given.info.run_id
+    train("mlp_numpy", **options)
+    assert store.get_run(given.info.run_id).info.status == "FINISHED"
+    assert_whole(store, given.info.run_id, 2)
+
+
+def test_resume_false_begins_afresh(small_data, store, monkeypatch):
+    options = {"epochs": 2}
+    interrupt(monkeypatch, after=2, options=options)
+    train("mlp_numpy", **dataclasses.replace(options, resume=False))
+    killed, fresh = stored_runs(store)
+    assert (killed.info.status, fresh.info.status) == ("KILLED", "FINISHED")
+    assert_whole(store, fresh.info.run_id, 2)
+
+
+def test_the_clock_does_not_hold_the_pause(small_data, store, monkeypatch):
+    options = {"epochs": 2}
+    interrupt(monkeypatch, after=2, options=options)
+    before = time.perf_counter()
+    monkeypatch.setattr("eml.training.loop.perf_counter", lambda: time.perf_counter() + 1000)
+    train("mlp_numpy", **options)
+    (run,) = stored_runs(store)
+    assert run.data.metrics["wall_seconds"] < 100 + time.perf_counter() - before
+
+
+def test_mlflow_run_takes_over_the_history(small_data, store, environment, monkeypatch):
+    interrupt(monkeypatch, after=2, options={"epochs": 3})
+    result = call(mlflow_command("mlp_numpy", epochs=3))
+    assert result.returncode == 0, result.stderr
+    assert "goes on after epoch 1" in result.stdout
+    killed, run = stored_runs(store)
+    assert killed.data.tags["continued_in"] == run.info.run_id
+    assert run.data.tags["continues"] == killed.info.run_id
+    assert_whole(store, run.info.run_id, 3)
+    # An epoch keeps the time at which it was over.
+    first = store.get_metric_history(killed.info.run_id, "test_loss")
+    assert store.get_metric_history(run.info.run_id, "test_loss")[0].timestamp == first[0].timestamp
+    frame, left_out = load_history(Selection())
+    assert frame["run_id"].unique().tolist() == [run.info.run_id]
+    (line,) = left_out
+    assert line.startswith(f"left out, interrupted and continued in {run.info.run_id}")
+
+
+def test_the_parent_of_a_sweep_that_mlflow_run_resumed_has_all_children(
+    small_data, store, environment, monkeypatch
+):
+    options = {"epochs": 1, "lrs": "1,0.5,0.1,0.05,0.01"}
+    log_result = log.log_result
+    ended = []
+
+    def stop(records):
+        if len(ended) == 2:
+            raise Stopped(signal.SIGTERM)
+        ended.append(records)
+        log_result(records)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "log_result", stop)
+        with pytest.raises(Stopped):
+            train("lr_sweep", **options)
+    result = call(mlflow_command("lr_sweep", epochs=1, lrs=options.lrs))
+    assert result.returncode == 0, result.stderr
+    old = stored_runs(store)[0]
+    new = store.get_run(old.data.tags["continued_in"])
+    assert new.info.status == "FINISHED"
+    assert len(find.children(new.info.run_id)) == 5
+    assert find.children(old.info.run_id) == {}
+    assert len(stored_runs(store)) == 7
+    assert len(load_history(Selection())[0]) == 10
+
+
+EPOCHS = 800  # enough to be killed 20 times on the way
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_killed_at_random_points_it_is_one_whole_run(small_data, store):
+    options = {"epochs": EPOCHS, "subset": 100, "batch_size": 10}
+    chance = random.Random(1)
+    for _ in range(20):
+        assert not killed_at_random(
+            lambda: train("mlp_numpy", **options), chance.uniform(0.05, 0.8)
+        )
+    train("mlp_numpy", **options)
+    (run,) = stored_runs(store)
+    assert run.info.status == "FINISHED"
+    assert_whole(store, run.info.run_id, EPOCHS)
+    config = config_of("mlp_numpy", **options)
+    unbroken = list(Training(config, load_for(config)))
+    for name, points in scores(store, run.info.run_id).items():
+        assert points == [(record.epoch, getattr(record, name)) for record in unbroken]

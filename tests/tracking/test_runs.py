@@ -1,0 +1,247 @@
+"""What is logged is what is read back, and every way to end a run leaves its status."""
+
+import dataclasses
+import json
+import os
+import signal
+
+import mlflow
+import numpy as np
+import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from eml.commands.launch import launch
+from eml.interrupts import SIGNALS, Stopped, raise_on_signals
+from eml.tracking import calls, end, find, log, models, runs
+from eml.training.loop import EpochRecord
+from support.commands import config_of, configs_of, stored_runs, train
+
+METRICS = {
+    "train_loss",
+    "train_accuracy",
+    "test_loss",
+    "test_accuracy",
+    "train_seconds",
+    "eval_seconds",
+    "wall_seconds",
+}
+
+
+def record(epoch: int, accuracy: float) -> EpochRecord:
+    return EpochRecord(
+        epoch=epoch,
+        train_loss=0.5,
+        train_accuracy=0.8,
+        train_seconds=1.0 * epoch,
+        eval_seconds=0.5,
+        wall_seconds=2.0 * epoch,
+        setup_seconds=0.1,
+        images_per_second=100.0,
+        test_loss=0.6,
+        test_accuracy=accuracy,
+    )
+
+
+def test_all_of_a_training_is_logged(small_data, store, capsys):
+    options = {"optimizer": "adam", "epochs": 2, "device": "cpu"}
+    config = config_of("cifar_cnn", **options)
+    train("cifar_cnn", **options)
+    (run,) = stored_runs(store)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "cifar_cnn adam lr=0.001 seed=1"
+    for field, value in dataclasses.asdict(config).items():
+        assert run.data.params[field] == str(value)
+    assert run.data.params["scaling_mean"] == "0.0"
+    assert run.data.params["train_images"] == "300"
+    tags = run.data.tags
+    assert tags["recipe"] == "cifar_cnn"
+    assert "Question: how does the test accuracy" in tags["mlflow.note.content"]
+    for tag in ("python", "torch", "numpy", "mlflow", "hardware", "threads", "dataset_digest"):
+        assert tags[tag]
+    assert len(tags["git_commit"]) == 40
+    assert tags["git_dirty"] in ("true", "false")
+    (given,) = run.inputs.dataset_inputs
+    assert (given.dataset.name, given.dataset.digest) == ("cifar10", tags["dataset_digest"])
+
+    histories = {m: store.get_metric_history(run.info.run_id, m) for m in METRICS}
+    for history in histories.values():
+        assert [point.step for point in history] == [0, 1, 2]
+    images_per_second = store.get_metric_history(run.info.run_id, "images_per_second")
+    assert [point.step for point in images_per_second] == [1, 2]
+    accuracies = [point.value for point in histories["test_accuracy"]]
+    assert run.data.metrics["final_test_accuracy"] == accuracies[-1]
+    assert run.data.metrics["best_test_accuracy"] == max(accuracies)
+    # The lines on the terminal are the same numbers.
+    shown = capsys.readouterr().out
+    assert f"test loss {histories['test_loss'][-1].value:.4f}" in shown
+
+
+def test_values_typed_for_mlflow_run_are_left_as_they_are(small_data, store):
+    with mlflow.start_run() as run:  # as `mlflow run` does before it starts eml
+        mlflow.log_params({"momentum": "0.90", "epochs": "01", "lr": "1e-1"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+        train("mlp_torch", momentum=0.9, epochs=1, device="cpu")
+    params = store.get_run(run.info.run_id).data.params
+    assert (params["momentum"], params["epochs"], params["lr"]) == ("0.90", "01", "1e-1")
+    assert params["learning_rate"] == "0.1"
+
+
+def test_a_run_that_holds_other_values_is_refused(small_data, store, monkeypatch):
+    with mlflow.start_run() as run:
+        mlflow.log_param("epochs", "3")
+    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+    with pytest.raises(find.TrackingError, match="the run given holds epochs=3, not 1"):
+        train("mlp_torch", epochs=1, device="cpu")
+
+
+def test_several_configs_are_children_of_one_run(small_data, store):
+    configs = [config_of("mlp_torch", epochs=1, seed=s, device="cpu") for s in (1, 2)]
+    launch("main", configs, {})
+    parent, *children = stored_runs(store)
+    assert parent.info.run_name == "main"
+    assert [c.data.params["seed"] for c in children] == ["1", "2"]
+    for child in children:
+        assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_diverged_run(small_data, store):
+    options = {"lr": "1e30", "activation": "relu", "epochs": 4, "device": "cpu"}
+    train("mlp_torch", **options)
+    (run,) = stored_runs(store)
+    assert run.info.status == "FINISHED"
+    epoch = int(run.data.tags["diverged"].removeprefix("epoch "))
+    last = store.get_metric_history(run.info.run_id, "test_loss")[-1]
+    assert last.step == epoch
+    assert np.isnan(last.value)
+    assert "final_test_accuracy" not in run.data.metrics
+    names = [artifact.path for artifact in store.list_artifacts(run.info.run_id, "model")]
+    assert names == ["model/config.json"]
+
+
+def test_best_is_the_first_of_the_highest(store):
+    with runs.run("r", "d", {}) as run_id:
+        log.log_result([record(0, 0.1), record(1, 0.9), record(2, 0.9), record(3, 0.8)])
+    metrics = store.get_run(run_id).data.metrics
+    assert metrics == {
+        "best_test_accuracy": 0.9,
+        "best_epoch": 1,
+        "final_test_accuracy": 0.8,
+    }
+
+
+def test_an_exception_is_failed_with_its_message(store):
+    def fails():
+        with runs.run("r", "d", {}):
+            log.log_record(record(0, 0.1), 1)
+            return 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
+    (run,) = stored_runs(store)
+    assert run.info.status == "FAILED"
+    assert run.data.tags["error"] == "ZeroDivisionError: division by zero"
+    assert run.data.metrics["test_accuracy"] == 0.1
+    assert mlflow.active_run() is None
+
+
+def test_a_signal_is_killed_with_its_name_and_time(store):
+    with pytest.raises(Stopped), runs.run("r", "d", {}):
+        raise Stopped(signal.SIGTERM)
+    (run,) = stored_runs(store)
+    assert run.info.status == "KILLED"
+    assert run.data.tags["stopped"].startswith("SIGTERM at 20")
+
+
+@pytest.fixture
+def stoppable():
+    """Signals raise Stopped, as in the `eml` command."""
+    former = {number: signal.getsignal(number) for number in SIGNALS}
+    raise_on_signals()
+    yield
+    for number, handler in former.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("statement", ["INSERT INTO runs", "INSERT INTO metrics"])
+def test_a_signal_in_the_middle_of_a_write_lets_it_end(statement, store, stoppable):
+    def interrupt(_connection, _cursor, executed, *_):
+        if executed.startswith(statement):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    event.listen(Engine, "after_cursor_execute", interrupt)
+    try:
+        with pytest.raises(Stopped), runs.run("r", "d", {}):
+            log.log_record(record(0, 0.1), 1)
+    finally:
+        event.remove(Engine, "after_cursor_execute", interrupt)
+    (run,) = stored_runs(store)
+    assert run.info.status == "KILLED"
+    assert run.data.tags["stopped"].startswith("SIGTERM at 20")
+    assert statement != "INSERT INTO metrics" or run.data.metrics["wall_seconds"] == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [("calm-fox-12", "eml's"), ("my own name", "my own name")]
+)
+def test_a_name_that_the_user_gave_is_kept(given, expected, store, monkeypatch):
+    with mlflow.start_run(run_name=given) as run:
+        pass
+    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+    with runs.run("eml's", "d", {}):
+        pass
+    assert store.get_run(run.info.run_id).info.run_name == expected
+
+
+def test_weights_and_config_are_read_back_without_pickle(small_data, store):
+    options = {"epochs": 1, "activation": "relu", "device": "cpu"}
+    train("mlp_torch", **options)
+    (run,) = stored_runs(store)
+    config, weights, accuracy = models.load_model(run.info.run_id)
+    assert [config] == configs_of("mlp_torch", **options)
+    assert weights["linear1.weight"].shape == (512, 784)
+    assert accuracy == run.data.metrics["final_test_accuracy"]
+    names = [a.path for a in store.list_artifacts(run.info.run_id, "model")]
+    assert names == ["model/config.json", "model/weights.safetensors"]
+    text = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/model/config.json")
+    assert json.loads(text) == dataclasses.asdict(config)
+
+
+def test_a_lock_that_passes_does_not_leave_a_run_open(store, monkeypatch):
+    monkeypatch.setattr(calls, "LOCKED_SECONDS", 0)
+    end = mlflow.MlflowClient.set_terminated
+    refused = []
+
+    def locked_once(client, *arguments, **options):
+        if not refused:
+            refused.append(arguments)
+            raise mlflow.MlflowException("database is locked")
+        end(client, *arguments, **options)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "set_terminated", locked_once)
+    with runs.run("r", "d", {}) as run_id:
+        pass
+    assert refused
+    assert store.get_run(run_id).info.status == "FINISHED"
+    assert mlflow.active_run() is None
+
+
+def test_run_without_weights_is_named(store):
+    with pytest.raises(find.TrackingError, match="no run abc in the store sqlite"):
+        models.load_model("abc")
+    with runs.run("r", "d", {}) as run_id:
+        pass
+    with pytest.raises(find.TrackingError, match="holds no finished training"):
+        models.load_model(run_id)
+
+
+def test_a_signal_before_the_training_began_ends_the_run_that_mlflow_run_made(store):
+    run = store.create_run(store.get_experiment_by_name("test").experiment_id)
+    end.stop(run.info.run_id, Stopped(signal.SIGINT))
+    ended = store.get_run(run.info.run_id)
+    assert ended.info.status == "KILLED"
+    assert ended.data.tags["stopped"].startswith("SIGINT at 20")
+    end.stop(run.info.run_id, Stopped(signal.SIGTERM))
+    assert store.get_run(run.info.run_id).data.tags == ended.data.tags

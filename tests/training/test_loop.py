@@ -1,0 +1,117 @@
+"""The loop: order of the data, records, clocks, divergence."""
+
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from eml.data.datasets import load
+from eml.seeds import order_of
+from eml.training.loop import EpochRecord, Training
+from support.commands import config_of
+
+CLOCKS = ("train_seconds", "eval_seconds", "wall_seconds", "setup_seconds", "images_per_second")
+
+
+def records(**options) -> list[EpochRecord]:
+    config = config_of("mlp_torch", **{"epochs": 3, "device": "cpu"} | options)
+    return list(Training(config, load("mnist")))
+
+
+def scores(of: list[EpochRecord]) -> list[dict]:
+    return [{k: v for k, v in dataclasses.asdict(r).items() if k not in CLOCKS} for r in of]
+
+
+def test_a_record_for_each_epoch_and_one_before(small_data):
+    assert [r.epoch for r in records()] == [0, 1, 2, 3]
+
+
+def test_epoch_0_is_the_untrained_model(small_data):
+    first = records()[0]
+    assert first.train_seconds == 0
+    assert first.test_loss == pytest.approx(math.log(10), rel=0.1)
+    assert math.isnan(first.images_per_second)
+
+
+def test_it_learns(small_data):
+    last = records(lr="0.5", epochs=8)[-1]
+    assert last.test_accuracy > 0.8
+
+
+def test_same_seed_same_records(small_data):
+    assert scores(records()) == scores(records())
+    config = config_of("cifar_cnn", optimizer="adam", epochs=2, device="cpu")
+    first, second = (scores(Training(config, load("cifar10"))) for _ in range(2))
+    assert first == second
+
+
+def test_another_seed_other_records(small_data):
+    assert scores(records()) != scores(records(seed=2))
+
+
+def test_order_is_a_permutation_that_depends_on_seed_and_epoch():
+    order = order_of(1, 1, 1000)
+    np.testing.assert_array_equal(np.sort(order), np.arange(1000))
+    np.testing.assert_array_equal(order, np.random.default_rng([1, 1]).permutation(1000))
+    assert not np.array_equal(order, order_of(1, 2, 1000))
+    assert not np.array_equal(order, order_of(2, 1, 1000))
+
+
+def test_clocks_count_up_and_do_not_overlap(small_data):
+    of = records()
+    for before, after in itertools.pairwise(of):
+        assert after.train_seconds > before.train_seconds
+        assert after.eval_seconds > before.eval_seconds
+        assert after.images_per_second == pytest.approx(
+            500 / (after.train_seconds - before.train_seconds)
+        )
+    for record in of:
+        parts = record.setup_seconds + record.train_seconds + record.eval_seconds
+        assert parts <= record.wall_seconds
+
+
+def test_evaluation_and_whoever_reads_are_not_in_the_training_clock(small_data, monkeypatch):
+    # A clock that stands still but for what each part adds tells them apart exactly.
+    now = 0.0
+    monkeypatch.setattr("eml.training.loop.perf_counter", lambda: now)
+    config = config_of("mlp_torch", epochs=2, device="cpu")
+    training = Training(config, load("mnist"))
+
+    def takes(seconds, method):
+        def slow(*arguments):
+            nonlocal now
+            now += seconds
+            return method(*arguments)
+
+        return slow
+
+    learner = training.learner
+    learner.train_epoch = takes(10, learner.train_epoch)
+    learner.evaluate = takes(3, learner.evaluate)
+    for record in training:
+        assert record.train_seconds == 10 * record.epoch
+        assert record.eval_seconds == 6 + 3 * record.epoch
+        assert record.wall_seconds == now
+        now += 100  # the reader logs, draws, ...
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_loss_that_is_not_finite_ends_the_training(small_data):
+    of = records(lr="1e30", activation="relu", epochs=5)
+    assert of[-1].diverged
+    assert len(of) < 6
+    assert not any(r.diverged for r in of[:-1])
+    last = of[-1]
+    for value in (last.train_loss, last.train_accuracy, last.test_loss, last.test_accuracy):
+        assert math.isnan(value)
+
+
+def test_a_lost_image_is_noticed(small_data):
+    config = config_of("mlp_torch", epochs=1, device="cpu")
+    training = Training(config, load("mnist"))
+    whole = training.learner.evaluate
+    training.learner.evaluate = lambda split: whole(split)._replace(examples=99)
+    with pytest.raises(AssertionError, match="left out"):
+        list(training)
