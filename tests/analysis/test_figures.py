@@ -3,9 +3,9 @@
 import pytest
 
 from eml.analysis.figures import SETTINGS, grid, losses, over, sensitivity
-from eml.analysis.report import FIGURES, edges, write_report
+from eml.analysis.report import edges, write_report
 from eml.analysis.summary import best_by_rate, markdown, tried
-from support.histories import GRID, NAN, run, together
+from support.histories import GRID, NAN, figures_of, run, together
 
 SWEEP = together(
     run("a", [0.1, 0.9, 0.8], lr=1.0),
@@ -170,7 +170,7 @@ def test_a_name_that_begins_as_an_artist_without_one_is_in_the_legend():
 def test_characters_that_the_font_lacks_are_no_warning(tmp_path):
     history = run("a", [0.1, 0.5])
     history["optimizer"] = "日本"
-    write_report(FIGURES["lr_sweep"], history, tmp_path)
+    write_report(figures_of("lr_sweep"), history, tmp_path)
 
 
 def test_a_single_point_is_seen():
@@ -237,7 +237,7 @@ def test_report_writes_the_recipes_figures_and_the_summary(recipe, tmp_path):
 def test_files_are_the_same_bytes_for_the_same_history(tmp_path):
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
-        write_report(FIGURES["lr_sweep"], SWEEP, tmp_path / folder)
+        write_report(figures_of("lr_sweep"), SWEEP, tmp_path / folder)
     files = sorted((tmp_path / "one").iterdir())
     assert len(files) == 8
     for file in files:

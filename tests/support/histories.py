@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from eml.analysis.figures import FIGURES
+from eml.recipes import RECIPES
 from support.commands import config_of
 
 NAN = math.nan
@@ -66,6 +68,11 @@ def run(
 
 def together(*runs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(runs, ignore_index=True)
+
+
+def figures_of(recipe: str) -> dict:
+    """The figures of a recipe, by name."""
+    return {name: FIGURES[name] for name in RECIPES[recipe].figures}
 
 
 # What a search has tried: pruned, diverged and whole trainings.

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from mlflow.entities import Metric, Param, RunTag
 
 from eml.analysis.curves import curves
-from eml.analysis.figures import FIGURES, losses, over, sensitivity
+from eml.analysis.figures import losses, over, sensitivity
 from eml.analysis.report import write_report
 from eml.analysis.summary import summary
 from eml.config import Config
@@ -21,6 +21,7 @@ from eml.recipes import RECIPES
 from eml.tracking.history import METRICS, load_history
 from eml.tracking.selection import Selection, SelectionError
 from support.commands import config_of
+from support.histories import figures_of
 
 INFINITY = math.inf
 BY_EPOCH = [metric for metric in METRICS if not metric.startswith("validation")]
@@ -100,10 +101,6 @@ def left_out(*run_ids: str) -> list[str]:
     _, lines = load(*run_ids)
     by_run = dict(reversed(line.removeprefix("left out, ").rsplit(": ", 1)) for line in lines)
     return [by_run.get(run_id, "") for run_id in run_ids]
-
-
-def figures_of(recipe: str) -> dict:
-    return {name: FIGURES[name] for name in RECIPES[recipe].figures}
 
 
 def compared(folder: Path, run_ids, figures=DRAWN) -> tuple[str, dict]:
