@@ -5,6 +5,7 @@ import pytest
 from eml.analysis.figures import SETTINGS, grid, losses, over, sensitivity
 from eml.analysis.report import edges, write_report
 from eml.analysis.summary import best_by_rate, markdown, tried
+from eml.recipes import RECIPES
 from support.histories import GRID, NAN, figures_of, run, together
 
 SWEEP = together(
@@ -224,10 +225,10 @@ def test_a_best_rate_at_the_edge_is_said():
     ]
 
 
-@pytest.mark.parametrize("recipe", FIGURES)
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_report_writes_the_recipes_figures_and_the_summary(recipe, tmp_path):
-    text = write_report(FIGURES[recipe], run("a", [0.1, 0.9]), tmp_path, [0.5])
-    names = {f"{name}.{kind}" for name in FIGURES[recipe] for kind in ("png", "svg", "pdf")}
+    text = write_report(figures_of(recipe), run("a", [0.1, 0.9]), tmp_path, [0.5])
+    names = {f"{name}.{kind}" for name in figures_of(recipe) for kind in ("png", "svg", "pdf")}
     assert {file.name for file in tmp_path.iterdir()} == names | {"summary.csv", "summary.md"}
     assert (tmp_path / "summary.md").read_text() == text
     assert "epoch 1, 2 s" in text
