@@ -226,12 +226,11 @@ def main() -> None:
 
 def _one_line(error: click.ClickException) -> str:
     message = printable(" ".join(error.format_message().split()), 1000)
-    if isinstance(error, click.NoSuchOption):
-        valid = [p.opts[0] for p in error.ctx.command.params if isinstance(p, click.Option)]
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context and isinstance(error, click.NoSuchOption):
+        valid = [p.opts[0] for p in context.command.params if isinstance(p, click.Option)]
         name = printable(error.option_name, 100)
-        return f"no option {name} for {error.ctx.info_name}: give {', '.join(valid)}"
-    if isinstance(error, click.UsageError) and isinstance(
-        getattr(error.ctx, "command", None), click.Group
-    ):
-        return f"{message} Give one of {', '.join(error.ctx.command.commands)}"
+        return f"no option {name} for {context.info_name}: give {', '.join(valid)}"
+    if context and isinstance(context.command, click.Group):
+        return f"{message} Give one of {', '.join(context.command.commands)}"
     return message

@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_origin, get_type_hints
 
 from eml.config import ConfigError, one_of
 
@@ -54,7 +54,7 @@ class SlurmSettings:
     @property
     def flags(self) -> dict[str, str | int | bool]:
         """The options of sbatch that say this, but for the array's."""
-        asked = {
+        asked: dict[str, str | int | bool] = {
             "partition": self.partition,
             "time": self.time,
             "cpus-per-task": self.cpus,
@@ -118,8 +118,7 @@ LAUNCHERS = {
     "slurm": tuple(field.name for field in dataclasses.fields(SlurmOptions)),
 }
 TYPES: Mapping[str, type] = {
-    field.name: getattr(field.type, "__origin__", field.type)
-    for field in dataclasses.fields(SlurmSettings)
+    name: get_origin(kind) or kind for name, kind in get_type_hints(SlurmSettings).items()
 }
 IN_WORDS = {str: "a text", int: "a whole number", list: "a list of texts"}
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
@@ -53,7 +54,7 @@ def varying(history: pd.DataFrame) -> list[str]:
     return names
 
 
-def words(name: str, value: object) -> str:
+def words(name: str, value: Any) -> str:
     """A parameter and its value as a figure says it: "learning rate 0.1", "MNIST"."""
     if name == "subset":
         return f"subset of {value} images" if value else "all images"

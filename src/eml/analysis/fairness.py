@@ -29,16 +29,16 @@ def differences(history: pd.DataFrame) -> list[str]:
     drawn = curves(history)
     # A GPU is other hardware than a CPU: that is the comparison, not a flaw of it.
     compared = differing(history)
-    aside = ("hardware", "threads") if "device_type" in compared else ()
+    aside = {"hardware", "threads"} if "device_type" in compared else set()
     if len(compared) == 1:  # then that is what is compared
-        aside += tuple(compared)
+        aside |= set(compared)
     names = [name for name in (*HELD_EQUAL, *TAGS) if name not in aside]
     lines = [
         _line(name.replace("_", " "), _by_value(drawn, name, SHORT.get(name)))
         for name in names
         if name in history and history[name].nunique(dropna=False) > 1
     ]
-    seeds = {}
+    seeds: dict[str, list[str]] = {}
     for curve in drawn:
         seeds.setdefault(", ".join(sorted(map(str, set(curve.rows["seed"])))), []).append(
             curve.label

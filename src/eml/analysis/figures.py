@@ -4,6 +4,7 @@ import math
 import textwrap
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -172,7 +173,7 @@ def _figure(
     # What a store holds is no mathematics, whatever "$" it has.
     pad = 8 + 13 * (1 + below.count("\n"))
     axes.set_title(title, loc="left", pad=pad, parse_math=False)
-    grey = {"size": "small", "color": "0.35", "parse_math": False}
+    grey: dict[str, Any] = {"size": "small", "color": "0.35", "parse_math": False}
     # Not in the layout, which a line that is too long would leave no room for the axes.
     axes.text(0, 1.02, below, transform=axes.transAxes, in_layout=False, **grey)
     axes.set_xlabel(x)
@@ -203,14 +204,15 @@ def _per_cent(axes: Axes, highest: float) -> None:
 
 def _legend(figure: Figure, axes: Axes) -> None:
     """Below the axes, where it hides no curve, and the figure higher by its rows."""
-    handles = [line for line in axes.lines if not line.get_label().startswith("_")]
+    handles = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
     if handles:
-        columns = 2 if max(len(handle.get_label()) for handle in handles) < 50 else 1
-        labels = [textwrap.fill(handle.get_label(), LINE) for handle in handles]
+        names = [str(line.get_label()) for line in handles]
+        columns = 2 if max(map(len, names)) < 50 else 1
+        labels = [textwrap.fill(name, LINE) for name in names]
         rows = -(-len(handles) // columns) + sum(label.count("\n") for label in labels)
         figure.set_figheight(5 + 0.2 * max(0, rows - 3))
-        look = {"loc": "outside lower left", "frameon": False, "fontsize": "small"}
-        legend = figure.legend(handles, labels, ncols=columns, **look)
+        look: dict[str, Any] = {"frameon": False, "fontsize": "small", "ncols": columns}
+        legend = figure.legend(handles, labels, loc="outside lower left", **look)
         for text in legend.get_texts():
             text.set_parse_math(False)
 

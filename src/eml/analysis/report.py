@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from warnings import catch_warnings, filterwarnings
 
 import matplotlib as mpl
@@ -25,7 +26,7 @@ def draw(
 def write_figures(figures: dict[str, Figure], folder: Path) -> None:
     """Write each figure as PNG, SVG and PDF, the same bytes for the same history."""
     # Text stays text in PDF; SVG's ids are not random.
-    settings = {"pdf.fonttype": 42, "svg.hashsalt": "eml"}
+    settings: dict[Any, Any] = {"pdf.fonttype": 42, "svg.hashsalt": "eml"}
     with mpl.rc_context(settings), catch_warnings():
         # A name in the store may have characters that the font lacks: a box is drawn for them.
         filterwarnings("ignore", "Glyph .* missing from", UserWarning)

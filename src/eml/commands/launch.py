@@ -1,6 +1,7 @@
 """Runs a recipe: one training in one MLflow run, or several as a sweep."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from eml.config import Config
 from eml.data.cache import fetch
@@ -10,6 +11,7 @@ from eml.launchers.base import Launcher, Task
 from eml.launchers.inline import Inline
 from eml.launchers.slurm import cluster
 from eml.launchers.worker import train
+from eml.recipes import optimizers
 from eml.recipes.options import RecipeOptions
 from eml.recipes.recipe import Recipe
 from eml.sweeps.compare_optimizers import compare_optimizers
@@ -47,7 +49,7 @@ def launch(
     launcher.check(configs)
     begin(create=True)
     if launcher.in_this_run and [config.recipe for config in configs] == [recipe.name]:
-        train(Task(config=configs[0], resume=launching.resume, check=options.check))
+        train(Task(config=configs[0], resume=launching.resume, check=options.checks_gradients))
     else:
         _sweep(recipe, configs, options, launching, launcher)
 
@@ -92,9 +94,11 @@ def _sweep(
             resume=launching.resume,
         ) as run:
             print(f"{recipe.name}: {where()}", flush=True)
-            trainings = Trainings(recipe, run.run_id, launcher, launching.resume, options.check)
+            trainings = Trainings(
+                recipe, run.run_id, launcher, launching.resume, options.checks_gradients
+            )
             if recipe.searches:
-                compare_optimizers(recipe, configs, options, trainings)
+                compare_optimizers(recipe, configs, cast(optimizers.Options, options), trainings)
             else:
                 trainings.train(configs)
                 if made := trainings.made_of(configs):

@@ -1,10 +1,12 @@
 """The `plan` command: what a recipe trains, what of it is done, how long the rest takes."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from eml.commands.launch import fetch_data, launcher_of
 from eml.config import Config
 from eml.launch_options import LaunchOptions
+from eml.recipes import optimizers
 from eml.recipes.options import RecipeOptions
 from eml.recipes.recipe import Recipe
 from eml.sweeps.plan import Plan, probe_costs
@@ -39,7 +41,12 @@ def plan(
         costs = probe_costs(configs, launcher)
     if recipe.searches:
         planned, left_out = search_plan(
-            configs, options, launcher, costs, status.states, launching.resume
+            configs,
+            cast(optimizers.Options, options),
+            launcher,
+            costs,
+            status.states,
+            launching.resume,
         )
         print("\n".join([str(planned), *left_out]))
     else:

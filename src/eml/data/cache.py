@@ -144,7 +144,7 @@ def _fetch_and_keep(name: str, file: Path, folder: Path | None, limits: Limits) 
             continue
         part = file.with_suffix(".part")
         with part.open("wb") as stream:
-            np.savez(stream, **arrays)
+            np.savez(stream, **arrays)  # type: ignore[arg-type]
         part.replace(file)
         shutil.rmtree(downloads)
         return arrays
@@ -170,4 +170,4 @@ def _verify(name: str, arrays: Arrays) -> None:
 
 
 def sha256(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()

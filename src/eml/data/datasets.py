@@ -34,9 +34,13 @@ def load(name: str, subset: int = 0, seed: int = 1, validation: int = 0) -> Data
 
     Raises DataError if no source has it intact.
     """
-    arrays = fetch(name)
-    images = {split: arrays[f"{split}_images"] for split in ("train", "test")}
-    labels = {split: arrays[f"{split}_labels"].astype(np.int64) for split in ("train", "test")}
+    fetched = fetch(name)
+    images: dict[str, np.ndarray] = {
+        split: fetched[f"{split}_images"] for split in ("train", "test")
+    }
+    labels: dict[str, np.ndarray] = {
+        split: fetched[f"{split}_labels"].astype(np.int64) for split in ("train", "test")
+    }
     digests = SPECS[name].sha256
     if subset:
         rng = np.random.default_rng([seed, 0])  # epoch 0: its order is not used (seeds.order_of)
@@ -49,10 +53,10 @@ def load(name: str, subset: int = 0, seed: int = 1, validation: int = 0) -> Data
         rng = np.random.default_rng([seed, 0, 2])
         held_out = np.zeros(len(labels["train"]), bool)
         held_out[balanced(labels["train"], validation, rng)] = True
-        for split in (images, labels):
-            del split["test"]
-            split["validation"] = split["train"][held_out]
-            split["train"] = split["train"][~held_out]
+        for arrays in (images, labels):
+            del arrays["test"]
+            arrays["validation"] = arrays["train"][held_out]
+            arrays["train"] = arrays["train"][~held_out]
     if subset or validation:
         digests = {f"{s}_images": sha256(images[s]) for s in images}
         digests |= {f"{s}_labels": sha256(labels[s]) for s in labels}

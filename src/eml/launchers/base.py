@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 from eml.config import Config, resolve_device
 from eml.training.cost import Cost, makespan
@@ -31,6 +31,7 @@ class Probe:
 
 
 WorkItem = Task | Probe
+Item = TypeVar("Item", Task, Probe)
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,12 @@ class Launcher:
     def check(self, configs: Sequence[Config]) -> None:
         """Raise UserError if these trainings cannot run here."""
 
-    def run(self, items: Sequence[WorkItem]) -> dict[WorkItem, Ended]:
-        """Carry out all items, and tell how each ended. One that fails takes no other along."""
+    def run(self, tasks: Sequence[Task]) -> dict[Task, Ended]:
+        """Carry out all tasks, and tell how each ended. A task that fails ends no other."""
+        raise NotImplementedError
+
+    def probe(self, probes: Sequence[Probe]) -> dict[Probe, Ended]:
+        """Carry out all probes, as many at once as tasks would be."""
         raise NotImplementedError
 
     def device(self, device: str) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from eml.launchers.base import Ended, Launcher, WorkItem
+from eml.launchers.base import Ended, Item, Launcher, Probe, Task
 from eml.launchers.worker import perform
 
 
@@ -11,11 +11,18 @@ class Inline(Launcher):
 
     in_this_run = True
 
-    def run(self, items: Sequence[WorkItem]) -> dict[WorkItem, Ended]:
-        ended = {}
-        for number, item in enumerate(items, start=1):
-            print(f"{number} of {len(items)}: {item.config.run_name}", flush=True)
-            ended[item] = perform(item)
-            if ended[item].reason:
-                print(f"failed: {ended[item].reason}", flush=True)
-        return ended
+    def run(self, tasks: Sequence[Task]) -> dict[Task, Ended]:
+        return _perform_all(tasks)
+
+    def probe(self, probes: Sequence[Probe]) -> dict[Probe, Ended]:
+        return _perform_all(probes)
+
+
+def _perform_all(items: Sequence[Item]) -> dict[Item, Ended]:
+    ended = {}
+    for number, item in enumerate(items, start=1):
+        print(f"{number} of {len(items)}: {item.config.run_name}", flush=True)
+        ended[item] = perform(item)
+        if ended[item].reason:
+            print(f"failed: {ended[item].reason}", flush=True)
+    return ended

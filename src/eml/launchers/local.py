@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context
+from typing import Any, cast
 
 from rich.console import Console
 from rich.live import Live
@@ -16,7 +17,7 @@ from eml.config import Config, ConfigError
 from eml.environment import environment
 from eml.hardware import THREADS, cores
 from eml.interrupts import Stopped, raise_on_signals, stop_with_parent
-from eml.launchers.base import Ended, Launcher, WorkItem
+from eml.launchers.base import Ended, Item, Launcher, Probe, Task, WorkItem
 from eml.launchers.worker import perform
 from eml.tracking import end, runs
 from eml.tracking.calls import StoreAwayError, StoreError
@@ -66,16 +67,24 @@ class Workers(Launcher):
             worker.process.join(SECONDS_TO_END)
             worker.process.kill()
 
-    def run(self, items: Sequence[WorkItem]) -> dict[WorkItem, Ended]:
-        """Do all jobs, and tell how each ended. A worker that dies takes no other along."""
-        waiting, ended = list(items), {}
+    def run(self, tasks: Sequence[Task]) -> dict[Task, Ended]:
+        """Carry out all tasks, and tell how each ended. A worker that dies ends no other."""
+        return self._perform_all(tasks)
+
+    def probe(self, probes: Sequence[Probe]) -> dict[Probe, Ended]:
+        return self._perform_all(probes)
+
+    def _perform_all(self, items: Sequence[Item]) -> dict[Item, Ended]:
+        waiting: list[WorkItem] = list(items)
+        ended: dict[Any, Ended] = {}
         with _Board(items) as board:
             while len(ended) < len(items):
                 self._hand_out(waiting)
                 busy = {worker.pipe: worker for worker in self.workers if worker.item}
                 for pipe in connection.wait(list(busy)):
-                    worker = busy[pipe]
+                    worker = busy[cast(connection.Connection, pipe)]
                     item, message = worker.item, worker.receive()
+                    assert item is not None
                     if isinstance(message, Ended):
                         ended[item] = message
                     board.show(item, message)
@@ -136,8 +145,8 @@ class _Worker:
         return message
 
 
-def _death(exit_code: int) -> str:
-    if exit_code < 0:
+def _death(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
         return f"its worker was ended by {signal.Signals(-exit_code).name}"
     return f"its worker ended with exit code {exit_code}"
 
@@ -161,13 +170,13 @@ def _work(pipe: connection.Connection) -> None:
 
 
 class _Reporter:
-    """In place of training.progress.Display: sends what is to be shown."""
+    """A Progress that sends what is to be shown to the launching process."""
 
     def __init__(self, training: Training, pipe: connection.Connection):
         self.pipe = pipe
 
     def __enter__(self) -> "_Reporter":
-        self.pipe.send(Begun(runs.active_run_id()))
+        self.pipe.send(Begun(runs.active_run().info.run_id))
         return self
 
     def __exit__(self, *_):

@@ -19,7 +19,10 @@ from eml.tracking.publish import report
 from eml.training.checkpoints import Checkpoint
 from eml.training.cost import probe
 from eml.training.loop import EpochRecord, Training, load_for
-from eml.training.progress import Display
+from eml.training.progress import Display, Progress
+
+# From a training, and words on where its run is.
+MakeProgress = Callable[[Training, str], Progress]
 
 
 def prepare(task: Task) -> Prepared:
@@ -28,6 +31,7 @@ def prepare(task: Task) -> Prepared:
     It has whatever an interrupted training has left to go on from.
     """
     with _run_of(task) as run:
+        assert run is not None  # as a task without run_id has none that is over
         _catch_up(run)
         records = run.checkpoint.records
         epochs = records[-1].epoch if records else 0
@@ -36,15 +40,15 @@ def prepare(task: Task) -> Prepared:
     return Prepared(run.run_id, epochs, is_there)
 
 
-def train(task: Task, display: Callable[[Training, str], Display] = Display) -> None:
+def train(task: Task, progress: MakeProgress = Display) -> None:
     """Train in a run, with the figures of its recipe if it is not part of another's.
 
-    display: makes what shows the training on its way, from it and words on where its run is.
+    progress: makes what shows the training under way.
     """
     with _run_of(task) as run:
         if run is None:
             return
-        _train(task, run, display)
+        _train(task, run, progress)
         if not task.parent:
             report(RECIPES[task.config.recipe].figures, [run.run_id])
 
@@ -75,7 +79,7 @@ def _catch_up(run: resume.Resumed) -> set[int]:
     return present | {record.epoch for record in records}
 
 
-def _train(task: Task, run: resume.Resumed, display) -> None:
+def _train(task: Task, run: resume.Resumed, progress: MakeProgress) -> None:
     config = task.config
     records, timestamps = list(run.checkpoint.records), list(run.checkpoint.timestamps)
     present = _catch_up(run)
@@ -89,7 +93,7 @@ def _train(task: Task, run: resume.Resumed, display) -> None:
     models.log_config(config)
     if _at_pause(task, records):
         raise runs.Paused(records[-1].epoch)
-    with display(training, runs.where()) as shown:
+    with progress(training, runs.where()) as shown:
         for record in training:
             records.append(record)
             timestamps.append(time.time_ns() // 1_000_000)
@@ -127,15 +131,15 @@ def _check(config: Config, dataset) -> None:
         raise CheckError("the gradients are wrong: see gradient_check_error")
 
 
-def perform(item: WorkItem, display: Callable[[Training, str], Display] = Display) -> Ended:
-    """Carry out an item in this process; display as for train().
+def perform(item: WorkItem, progress: MakeProgress = Display) -> Ended:
+    """Carry out an item in this process; progress as for train().
 
     Raises StoreAwayError, after which the next item would wait for the store in vain, too.
     """
     try:
         if isinstance(item, Probe):
             return Ended(cost=probe(item.config))
-        train(item, display)
+        train(item, progress)
         return Ended()
     except StoreAwayError:
         raise

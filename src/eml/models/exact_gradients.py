@@ -4,12 +4,12 @@ The network has a hidden layer with ReLU and one output neuron. Its loss is the 
 L = 1/(2n) * sum of (Y - f(X))^2 over n samples.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import reduce
 from operator import add
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from eml.errors import UserError
 
@@ -52,7 +52,7 @@ class Exercise:
             raise ExerciseError(f"learning_rate is {self.learning_rate}: give a number above 0")
 
 
-def _counted(items: Iterable) -> Iterable[tuple[int, object]]:
+def _counted(items: Iterable) -> Iterable[tuple[int, Any]]:
     return enumerate(items, start=1)  # as on paper
 
 
@@ -82,7 +82,7 @@ def step(z: Worked) -> Worked:
     return Worked(int(z.value > 0))
 
 
-Vector = Sequence[Worked]
+Vector = list[Worked]
 
 
 class Line(NamedTuple):

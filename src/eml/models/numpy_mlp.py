@@ -134,7 +134,7 @@ class MLP:
 
     def __init__(self, weights: dict[str, np.ndarray], rows: int):
         """weights: as initial_weights names them, in the dtype to compute in. rows: see Linear."""
-        self.layers = []
+        self.layers: list[Linear | Sigmoid] = []
         for number in range(1, len(weights) // 2 + 1):
             of_layer, bias = weights[f"weights_{number}"], weights[f"bias_{number}"]
             if self.layers:
@@ -152,8 +152,9 @@ class MLP:
 
     def backward(self, scale: float = 1.0) -> None:
         """Set every gradient of the mean loss of the last forward's batch, times `scale`."""
-        gradient = self.softmax.backward(scale)  # (batch, 10)
+        gradient: np.ndarray | None = self.softmax.backward(scale)  # (batch, 10)
         for layer in reversed(self.layers):
+            assert gradient is not None  # only the first layer has none for its inputs
             gradient = layer.backward(gradient)  # (batch, inputs of the layer)
 
     def step(self, learning_rate: float) -> None:

@@ -73,9 +73,9 @@ class TorchLearner:
     def train_epoch(self, order: np.ndarray) -> Score:
         allow_tf32(self.precision == "tf32")
         self.model.train()
-        order = torch.from_numpy(order).to(self.device)
-        self._pass = _Pass("train", order, 0)
-        for index in order.split(self.batch_size):
+        on_device = torch.from_numpy(order).to(self.device)
+        self._pass = _Pass("train", on_device, 0)
+        for index in on_device.split(self.batch_size):
             self._step(index)
             self._pass = self._pass.after(index)
         return self.running_score()
@@ -130,7 +130,8 @@ class TorchLearner:
         loss = functional.nll_loss(log_probabilities.double(), labels, reduction="sum")
         hits = (log_probabilities.argmax(dim=1) == labels).sum()
         # Together, because each transfer waits for the device.
-        return Score.mean(*torch.stack((loss, hits)).tolist(), examples)
+        loss_sum, hit_sum = torch.stack((loss, hits)).tolist()
+        return Score.mean(loss_sum, hit_sum, examples)
 
     def _step(self, index: Tensor) -> None:
         """A step with the training images at `index` (batch,), the fastest way there is."""

@@ -61,6 +61,7 @@ def make_model(config: Config) -> nn.Module:
         weights = initial_weights(mlp_sizes(inputs), config.seed)
         for number in (1, 2, 3):
             layer = model.get_submodule(f"linear{number}")
+            assert isinstance(layer, nn.Linear)
             layer.weight.data.copy_(torch.from_numpy(weights[f"weights_{number}"].T))
             layer.bias.data.copy_(torch.from_numpy(weights[f"bias_{number}"]))
     return model

@@ -6,7 +6,7 @@ Expected: less than a minute on two CPU cores; accuracies far below those of ful
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from eml.config import Config
 from eml.recipes import cifar_cnn, cifar_mlp, mlp_numpy, mlp_torch
@@ -25,7 +25,7 @@ class Options(DeviceOptions):
 
 def configs(options: Options) -> list[Config]:
     """One training of each network."""
-    alike = {
+    alike: dict[str, Any] = {
         "epochs": options.epochs,
         "subset": options.subset,
         "seed": options.seed,

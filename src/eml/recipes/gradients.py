@@ -11,9 +11,9 @@ import tomllib
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from eml.models.exact_gradients import Exercise, ExerciseError, Matrix, Row
+from eml.models.exact_gradients import Exercise, ExerciseError, Row
 
 ABOUT = __doc__
 DIGITS = 30
@@ -91,7 +91,7 @@ def _is_list(value: object) -> bool:
     return isinstance(value, list)
 
 
-def _exact(key: str, value: object, depth: int) -> Matrix | Row | Fraction:
+def _exact(key: str, value: Any, depth: int) -> Any:
     """A number (depth 0), a list of numbers (1) or a list of rows (2), in exact fractions."""
     if depth and _is_list(value) and value:
         return tuple(_exact(key, item, depth - 1) for item in value)

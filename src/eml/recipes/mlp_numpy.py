@@ -28,6 +28,10 @@ class Options(TrainingOptions):
     lr: Annotated[float, "learning rate"] = OPTIMIZERS["sgd"].learning_rate["mlp"]
     check: Annotated[bool, "compare the gradients with central differences first"] = False
 
+    @property
+    def checks_gradients(self) -> bool:
+        return self.check
+
 
 def configs(options: Options) -> list[Config]:
     """One training."""

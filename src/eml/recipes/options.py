@@ -28,9 +28,13 @@ FindDevice = Callable[[str], str]  # "auto", "cpu" or "cuda" -> "cpu" or "cuda"
 class RecipeOptions:
     """Base class of the options of all recipes."""
 
-    check: ClassVar[bool] = False  # whether gradients are checked before the training
     # Options that say how, and not what, is trained; or that the Configs hold resolved.
     how: ClassVar[tuple[str, ...]] = ("device", "precision", "check")
+
+    @property
+    def checks_gradients(self) -> bool:
+        """Whether the gradients are checked before a training."""
+        return False
 
     def placed(self, configs: Sequence[Config], find_device: FindDevice) -> list[Config]:
         """The Configs for the device and the precision that the options ask for.

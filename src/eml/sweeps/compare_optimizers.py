@@ -5,6 +5,8 @@ from contextlib import suppress
 from dataclasses import replace
 from time import perf_counter
 
+import pandas as pd
+
 from eml.config import Config
 from eml.recipes.optimizers import Options
 from eml.recipes.recipe import Recipe
@@ -40,7 +42,7 @@ def compare_optimizers(
 
     found = Findings(remarks=left_out)
     stages = search(grid, plan.prune, plan.extend, found)
-    histories = None
+    histories: dict[Config, pd.DataFrame] | None = None
     with suppress(StopIteration):
         while True:
             stage = stages.send(histories)

@@ -87,7 +87,7 @@ def rungs(epochs: int) -> list[int]:
 
 def search(
     grid: Iterable[Config], prune: bool, extend: int, found: Findings
-) -> Generator[Stage, dict[Config, pd.DataFrame], None]:
+) -> Generator[Stage, dict[Config, pd.DataFrame] | None, None]:
     """Train the grid, and steps beyond it where the best rate lies at its edge.
 
     prune: stop weak trainings at the rungs, by Optuna's successive halving among the trainings of

@@ -21,7 +21,7 @@ def probe_costs(configs: Iterable[Config], launcher: Launcher) -> Costs:
     # All workers have to be busy, or the last one would have the machine to itself.
     for number in range(-len(probes) % launcher.at_once):
         probes.append(replace(probes[number % len(kinds)], number=number + 1))
-    ended = launcher.run(probes)
+    ended = launcher.probe(probes)
     if failed := [f"{p.config.run_name}: {ended[p].reason}" for p in probes if ended[p].reason]:
         raise UserError(failed[0])
     return {kind_of(probe.config): cost for probe in probes if (cost := ended[probe].cost)}

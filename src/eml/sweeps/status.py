@@ -41,7 +41,8 @@ class Status(NamedTuple):
         return self.done == len(self.states)
 
     def __str__(self) -> str:
-        named = {config.run_name: state for config, state in self.states.items()} | self.others
+        named = {config.run_name: state for config, state in self.states.items()}
+        named |= self.others
         return "\n".join(printable(f"  {name}: {state.words}") for name, state in named.items())
 
 
@@ -97,7 +98,7 @@ def _of_run(run: StoredRun, alive: Mapping[str, Alive] | None, epochs: int) -> T
     """Of a training that has a run, but is not finished."""
     done = max(log.logged_epochs(run.run_id), default=0)
     progress = f", {done} of {epochs} epochs done"
-    job, log_file = run.tags.get(SLURM_JOB), run.tags.get(SLURM_LOG)
+    job, log_file = run.tags.get(SLURM_JOB, ""), run.tags.get(SLURM_LOG)
     in_job = f" in job {job}" if job else ""
     if alive is not None and job in alive:
         in_job += f" ({alive[job]})"

@@ -93,4 +93,4 @@ def mark_cancelled(parent: str) -> None:
 def is_cancelled() -> bool:
     """Whether the active run, if there is one, has been marked as cancelled."""
     active = mlflow.active_run()
-    return bool(active) and CANCELLED in mlflow.get_run(active.info.run_id).data.tags
+    return active is not None and CANCELLED in mlflow.get_run(active.info.run_id).data.tags

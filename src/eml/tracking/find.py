@@ -65,7 +65,8 @@ def children(parent: str) -> dict[str, StoredRun]:
 def nested_runs(parent: str) -> list[Run]:
     """All runs nested in a run, newest first."""
     client = mlflow.MlflowClient()
-    experiment, found, token = experiment_of(parent), [], None
+    experiment, token = experiment_of(parent), None
+    found: list[Run] = []
     while token != "":
         page = client.search_runs(
             [experiment],

@@ -19,7 +19,7 @@ from eml.models.learner import Learner
 from eml.text import printable
 from eml.tracking.calls import StoreError, store_call
 from eml.tracking.find import TrackingError
-from eml.tracking.runs import active_run_id
+from eml.tracking.runs import active_run
 from eml.tracking.tags import REUSED, of_all_machines
 from eml.training.loop import EpochRecord
 
@@ -36,18 +36,18 @@ def log_setup(config: Config, dataset: Dataset, learner: Learner) -> None:
     }
     # `mlflow run` has logged the -P values as they were typed ("1e-3"), and a parameter cannot
     # be changed. Ours have the same value, so the typed ones stay.
-    present = mlflow.active_run().data.params
+    present = active_run().data.params
     for key in values.keys() & present.keys():
         if type(values[key])(present[key]) != values[key]:
             raise TrackingError(
                 f"the run given holds {key}={present[key]}, not {values[key]}: give a new run"
             )
     mlflow.log_params({key: value for key, value in values.items() if key not in present})
-    if "dataset_digest" not in mlflow.active_run().data.tags:  # else logged already: it goes on
+    if "dataset_digest" not in active_run().data.tags:  # else logged already: it goes on
         log_dataset(dataset)
     mlflow.set_tags(
         {
-            **of_all_machines(mlflow.active_run().data.tags, learner.hardware),
+            **of_all_machines(active_run().data.tags, learner.hardware),
             "dataset_digest": dataset.digest,
         }
     )
@@ -57,7 +57,7 @@ def log_setup(config: Config, dataset: Dataset, learner: Learner) -> None:
 def log_dataset(dataset: Dataset) -> None:
     """Log the dataset as input of the active run."""
     source = CodeDatasetSource(tags={"eml.data": dataset.name})
-    described = MetaDataset(source, name=dataset.name, digest=dataset.digest)
+    described = MetaDataset(source, name=dataset.name, digest=dataset.digest)  # type: ignore[abstract]
     try:
         mlflow.log_input(described, context="training")
     except MlflowException:
@@ -102,7 +102,7 @@ def log_result(records: list[EpochRecord]) -> None:
     if not records[-1].diverged:
         values[f"final_{name}"] = records[-1].accuracy
     # A run that was interrupted just before its end may have them.
-    present = mlflow.active_run().data.metrics
+    present = active_run().data.metrics
     log_metrics({key: value for key, value in values.items() if key not in present})
 
 
@@ -115,7 +115,7 @@ def log_metrics(values: Mapping[str, float]) -> None:
 @store_call
 def _log(metrics: Sequence[Metric]) -> None:
     """In one request: all of it is logged or nothing, and what is there already once."""
-    mlflow.MlflowClient().log_batch(active_run_id(), metrics=metrics)
+    mlflow.MlflowClient().log_batch(active_run().info.run_id, metrics=metrics)
 
 
 @store_call
@@ -140,5 +140,5 @@ def log_files(folder: Path, below: str | None = None) -> None:
     except OSError as error:
         if isinstance(error, requests.RequestException):
             raise  # an answer of the store
-        where = mlflow.active_run().info.artifact_uri
+        where = active_run().info.artifact_uri
         raise StoreError(printable(f"artifacts cannot be written to {where}: {error}")) from error

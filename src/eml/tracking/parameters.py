@@ -2,13 +2,14 @@
 
 from dataclasses import MISSING, fields
 from functools import lru_cache
+from typing import get_type_hints
 
 from eml.config import Config
 from eml.text import printable
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import TRAINING_DIGEST
 
-CONFIG: dict[str, type] = {f.name: f.type for f in fields(Config) if f.name != "recipe"}
+CONFIG = {name: kind for name, kind in get_type_hints(Config).items() if name != "recipe"}
 # What runs had that were made before Config had the field.
 DEFAULTS = {f.name: f.default for f in fields(Config) if f.default is not MISSING}
 # Of the numbers among a run's parameters: an axis or a product of two of them must not overflow.

@@ -6,6 +6,7 @@ or has changed, the public one takes its place. All give the same (a test compar
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import mlflow
 import pandas as pd
@@ -35,10 +36,11 @@ class ClientReader:
 
     def search(self, experiment_ids: Sequence[str], filter_string: str) -> list[StoredRun]:
         """The runs of some experiments that MLflow's filter string selects, newest first."""
-        found, token = [], None
+        found: list[StoredRun] = []
+        token = None
         while True:
             page = self.client.search_runs(
-                experiment_ids, filter_string, max_results=1000, page_token=token
+                list(experiment_ids), filter_string, max_results=1000, page_token=token
             )
             found += map(StoredRun.of, page)
             token = page.token
@@ -106,7 +108,7 @@ class DatabaseReader(ClientReader):
         from sqlalchemy import select
 
         run, tag = self.models.SqlRun, self.models.SqlTag
-        query = select(run.run_uuid).where(
+        query: Any = select(run.run_uuid).where(
             run.experiment_id.in_(list(map(int, experiment_ids))), run.lifecycle_stage == "active"
         )
         for key, value in tags.items():

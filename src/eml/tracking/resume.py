@@ -12,7 +12,7 @@ from eml.tracking.mlflow_run import given_run_id
 from eml.tracking.runs import Paused
 from eml.tracking.store import make_store
 from eml.tracking.stored_run import StoredRun
-from eml.tracking.tags import CHECKPOINT, SLURM_JOB, SLURM_LOG
+from eml.tracking.tags import CHECKPOINT, SLURM_JOB, SLURM_LOG, TRAINING_DIGEST
 from eml.training.checkpoints import Checkpoint, Place, directory, free_places, new_place
 
 EMPTY = Checkpoint([], [], {})  # of a training that has not begun
@@ -56,34 +56,34 @@ def run(
     candidates = [*same, *(others if borrow else [])] if resume else []
     # The newest that has an epoch, because a damaged one has none.
     begun = [one for one in candidates if one.checkpoint.records]
-    old = [*begun, *candidates, None][0]
+    old = next(iter([*begun, *candidates]), None)
     for other in [*same, *others]:
         if other is not old:
             other.place.release()
     checkpoint = old.checkpoint if old else EMPTY
     given = "" if parent else given_run_id()
     # Its own run can be used again; or be taken over; a copy of another's is neither.
-    own = old.run.run_id if old in same else ""
-    goes_on = own and (given == own or (not given and not _is_ahead(old)))
+    own = old if old in same else None
+    goes_on = own is not None and (given == own.run.run_id or (not given and not _is_ahead(own)))
     # Before there is a run: a process that is killed between the two leaves no run behind that the
     # next one does not find.
-    place = old.place if goes_on else new_place(digest, checkpoint)
+    place = own.place if own and goes_on else new_place(digest, checkpoint)
     try:
         with runs.run(
             name,
             description,
             {**tags, CHECKPOINT: place.name},
             parent=parent,
-            go_on_in=own if goes_on else "",
-            take_over="" if goes_on else own,
-            before=old.run.tags if checkpoint.records else {},
+            go_on_in=own.run.run_id if own and goes_on else "",
+            take_over=own.run.run_id if own and not goes_on else "",
+            before=old.run.tags if old and checkpoint.records else {},
         ) as run_id:
             yield Resumed(run_id, place, checkpoint, new=not goes_on)
     except Paused:
         pass
     else:
         if own:
-            old.place.remove()
+            own.place.remove()
         place.remove()
         # Whatever else was interrupted of it here is superseded. The run is over in any case.
         with suppress(StoreError):
@@ -107,7 +107,7 @@ def go_on(
     Waits while another process has it in hand. Otherwise like run().
     """
     found = find.get(run_id)
-    if found.tags[tags.TRAINING_DIGEST] != digest:
+    if found.tags[TRAINING_DIGEST] != digest:
         raise UserError(
             f"eml's code has changed since run {run_id} was made: give the command again"
         )
@@ -164,12 +164,13 @@ def _is_ahead(old: _Interrupted) -> bool:
 
 
 def _interrupted(digest: str, parent: str) -> tuple[list[_Interrupted], list[_Interrupted]]:
-    """StoredRun runs of this store with this digest, newest first.
+    """Found runs of this store with this digest, newest first.
 
     First those with this parent, in the experiment where a new run would be made; then the others.
     """
     here = (parent, find.experiment_of(parent))
-    same, others = [], []
+    same: list[_Interrupted] = []
+    others: list[_Interrupted] = []
     for place in free_places(digest):
         run = find.of_checkpoint(place.name)
         checkpoint = place.load()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 
 import mlflow
-from mlflow.entities import RunStatus, RunTag
+from mlflow.entities import Run, RunStatus, RunTag
 from mlflow.environment_variables import MLFLOW_RUN_ID
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 
@@ -174,13 +174,16 @@ def _end(run_id: str, status: str, tags: Mapping[str, str], in_order: bool) -> N
         print(f"run {run_id} is not closed: {error}", flush=True)
 
 
-def active_run_id() -> str:
-    return mlflow.active_run().info.run_id
+def active_run() -> Run:
+    """The run that this process is in, as the store held it when it began."""
+    active = mlflow.active_run()
+    assert active is not None, "no run is under way"
+    return active
 
 
 def where() -> str:
     """The active run and its store, for people: of a server, the page that shows it."""
-    info = mlflow.active_run().info
+    info = active_run().info
     if is_server():
         return f"{uri()}/#/experiments/{info.experiment_id}/runs/{info.run_id}"
     return f"run {info.run_id} in {uri()}"

@@ -84,10 +84,11 @@ def make_store() -> None:
     Several processes that fill one at once, or one that is killed while it does so, break it for
     good. Raises StoreError if it cannot be written.
     """
-    if is_there():
+    file = sqlite_file()
+    if file is None or is_there():
         return
     try:
-        _make(sqlite_file().resolve())
+        _make(file.resolve())
     except OSError as error:
         raise StoreError(f"{store_name()}: {error.strerror or error}") from error
 

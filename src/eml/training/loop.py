@@ -51,12 +51,12 @@ class EpochRecord:
     @property
     def loss(self) -> float:
         """That of the split that was evaluated."""
-        return self.validation_loss if self.test_loss is None else self.test_loss
+        return getattr(self, f"{self.evaluated}_loss")
 
     @property
     def accuracy(self) -> float:
         """That of the split that was evaluated."""
-        return self.validation_accuracy if self.test_loss is None else self.test_accuracy
+        return getattr(self, f"{self.evaluated}_accuracy")
 
 
 def load_for(config: Config) -> Dataset:

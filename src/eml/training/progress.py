@@ -1,6 +1,7 @@
 """What a training shows while it runs: a live line on a terminal, and a line an epoch."""
 
 from time import perf_counter
+from typing import Protocol
 
 from rich.console import Console
 from rich.live import Live
@@ -27,6 +28,17 @@ def epoch_line(record: EpochRecord, epochs: int) -> str:
     return line
 
 
+class Progress(Protocol):
+    """Shows a training under way: a context manager that is told of each epoch."""
+
+    def __enter__(self) -> "Progress": ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def show(self, record: EpochRecord) -> None:
+        """Show an epoch that is over."""
+
+
 class Display:
     """Watches a Training from outside; the loop knows nothing of it.
 
@@ -45,7 +57,7 @@ class Display:
             transient=True,
         )
         self.epoch_started = perf_counter()
-        self.seconds_per_epoch = None
+        self.seconds_per_epoch: float | None = None
 
     def __enter__(self) -> "Display":
         config, hardware = self.training.config, self.training.learner.hardware

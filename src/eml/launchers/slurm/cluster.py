@@ -98,7 +98,8 @@ def _shown(job: str) -> tuple[str, str]:
         shown = _call("scontrol", "-o", "show", "job", job)
     except ClusterError:
         return "", ""
-    return re.search(r"JobState=(\S+)", shown)[1], re.search(r"ExitCode=(\S+)", shown)[1]
+    found = re.search(r"JobState=(\S+)", shown), re.search(r"ExitCode=(\S+)", shown)
+    return found[0][1] if found[0] else "", found[1][1] if found[1] else ""
 
 
 def cancel(jobs: Iterable[str]) -> None:

@@ -1,7 +1,6 @@
 """What one job of Slurm does."""
 
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from signal import getsignal
@@ -29,8 +28,10 @@ class Pack:
     ended: list[Ended] = field(default_factory=list)
 
     def __call__(self) -> list[Ended]:
-        started, progress = perf_counter(), None  # epochs; None before a training has begun
-        requeue: Callable = getsignal(REQUEUE)  # submitit's: calls checkpoint(), and ends
+        started = perf_counter()
+        progress: int | None = None  # epochs; None before a training has begun
+        requeue = getsignal(REQUEUE)  # submitit's: calls checkpoint(), and ends
+        assert callable(requeue)
         raise_on_signals(in_job=True)
 
         class Log(Display):
@@ -41,7 +42,7 @@ class Pack:
 
             def show(self, record: EpochRecord) -> None:
                 nonlocal progress
-                progress += 1
+                progress = (progress or 0) + 1
                 super().show(record)
 
         try:

@@ -16,7 +16,7 @@ from eml.errors import UserError
 from eml.hardware import THREADS
 from eml.interrupts import Deferred, Stopped
 from eml.launch_options import SlurmSettings
-from eml.launchers.base import Ended, Launcher, Probe, Task, WorkItem
+from eml.launchers.base import Ended, Launcher, Probe, Task
 from eml.launchers.slurm import cluster
 from eml.launchers.slurm.cancel import refuse_if_cancelled
 from eml.launchers.slurm.cluster import ClusterError
@@ -63,17 +63,15 @@ class Slurm(Launcher):
         # A look should submit nothing to what is under way.
         return "trainings are under way" if begun else ""
 
-    def run(self, items: Sequence[WorkItem]) -> dict[WorkItem, Ended]:
-        """Carry out all items, and tell how each ended.
+    def run(self, tasks: Sequence[Task]) -> dict[Task, Ended]:
+        """Carry out all tasks, and tell how each ended.
 
         What a former process has submitted is waited for. Raises Deferred on a signal, once
         trainings are submitted: these go on.
         """
-        if not items:
+        if not tasks:
             return {}
-        if isinstance(items[0], Probe):
-            return self._probe(items)
-        trainings = Submitted(self, items)
+        trainings = Submitted(self, tasks)
         try:
             return trainings.wait()
         except Stopped as stopped:
@@ -81,7 +79,7 @@ class Slurm(Launcher):
                 raise
             print(
                 "\nleft: what is submitted goes on. The same command takes it up again, "
-                f"`eml cancel {items[0].parent}` ends it",
+                f"`eml cancel {tasks[0].parent}` ends it",
                 flush=True,
             )
             raise Deferred(stopped.signal_number) from None
@@ -130,10 +128,10 @@ class Slurm(Launcher):
         """What trainings of each kind take; without those that cannot be tried."""
         kinds = {kind_of(task.config): task.config for task in tasks}
         if unknown := [Probe(config=c) for key, c in kinds.items() if key not in self.costs]:
-            self._probe(unknown)
+            self.probe(unknown)
         return self.costs
 
-    def _probe(self, probes: Sequence[Probe]) -> dict[WorkItem, Ended]:
+    def probe(self, probes: Sequence[Probe]) -> dict[Probe, Ended]:
         """Try all of them in one job."""
         (job,) = self.submit([Pack(list(probes), 60 * self.settings.time)], "eml-probe")
         print(f"job {job.job_id} tries what is to be trained; log {job.paths.stdout}", flush=True)

@@ -12,7 +12,7 @@ import submitit
 
 from eml.interrupts import signals_held
 from eml.launch_options import SlurmSettings
-from eml.launchers.base import Ended, Prepared, Task, WorkItem
+from eml.launchers.base import Ended, Prepared, Task
 from eml.launchers.slurm import cluster
 from eml.launchers.slurm.cancel import refuse_if_cancelled
 from eml.launchers.slurm.cluster import Alive
@@ -42,14 +42,14 @@ class Submitter(Protocol):
 class Submitted:
     """Trainings of one parent run, on their way through Slurm."""
 
-    def __init__(self, launcher: "Submitter", tasks: Sequence[Task]):
+    def __init__(self, launcher: Submitter, tasks: Sequence[Task]):
         self.launcher, self.tasks = launcher, tasks
         self.ended: dict[Task, Ended] = {}
         self.shown: dict[Task, str] = {}
         self.run_ids: dict[Task, str] = {}
         self.packs: dict[str, list[Task]] = {}  # by job, in the order in which they are trained
 
-    def wait(self) -> dict[WorkItem, Ended]:
+    def wait(self) -> dict[Task, Ended]:
         """Submit, and submit again what a job that died has not begun; return when all ended."""
         prepared = self._take_up()
         while len(self.ended) < len(self.tasks):
