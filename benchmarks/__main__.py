@@ -20,9 +20,9 @@ import torch
 from benchmarks import training
 from benchmarks.table import Row, Target, rows, text, write
 from benchmarks.turns import in_turn, ratio
-from eml.config import AUTO, Config, resolve_convolution
+from eml.config import Config
 from eml.hardware import cpu_name
-from eml.recipes import CNNOptions, NumpyOptions, TwinOptions, cifar_cnn, mlp_numpy, mlp_torch
+from eml.recipes import cifar_cnn, mlp_numpy, mlp_torch
 
 CNN_IMAGES = 12_800  # 200 batches: an epoch of 50,000 takes longer than a machine stays the same
 Measured = tuple[list[Row], list[Target]]
@@ -30,7 +30,7 @@ Measured = tuple[list[Row], list[Target]]
 
 def numpy_mlp(repeats: int, made_up: bool) -> Measured:
     """An epoch of mlp_numpy on all of MNIST."""
-    (config,) = mlp_numpy(NumpyOptions())
+    (config,) = mlp_numpy.configs(mlp_numpy.Options())
     seconds = in_turn(training.ways(config, made_up), repeats)
     targets = [
         _target("NumPy MLP: the course's way / eml", seconds, training.COURSE, 12),
@@ -42,15 +42,15 @@ def numpy_mlp(repeats: int, made_up: bool) -> Measured:
 
 def torch_mlp(repeats: int, made_up: bool) -> Measured:
     """An epoch of mlp_torch on all of MNIST."""
-    (config,) = mlp_torch(TwinOptions(device="cpu"))
-    return _torch("PyTorch MLP", "an epoch of MNIST", config, repeats, made_up, {training.OURS: 7})
+    (config,) = mlp_torch.configs(mlp_torch.Options())
+    return _torch("PyTorch MLP", "an epoch of MNIST", config, repeats, made_up, 7)
 
 
 def cnn(repeats: int, made_up: bool) -> Measured:
     """A quarter of an epoch of cifar_cnn."""
-    (config,) = cifar_cnn(CNNOptions(device="cpu", subset=CNN_IMAGES))
-    wanted = {training.OUR_PYTORCH: 1.4, training.OURS: 2}
-    return _torch("CNN", f"{CNN_IMAGES:,} images of CIFAR-10", config, repeats, made_up, wanted)
+    (config,) = cifar_cnn.configs(cifar_cnn.Options(subset=CNN_IMAGES))
+    what = f"{CNN_IMAGES:,} images of CIFAR-10"
+    return _torch("CNN", what, config, repeats, made_up, 1.4)
 
 
 def _torch(
@@ -59,19 +59,15 @@ def _torch(
     config: Config,
     repeats: int,
     made_up: bool,
-    wanted: dict[str, float],
+    wanted: float,
 ) -> Measured:
     """On the CPU, and where there is a GPU on that, too."""
     seconds = in_turn(training.ways(config, made_up), repeats)
-    targets = [
-        Target(f"{name}: the course's way / {way}", _to_course(seconds, way), bound, True)
-        for way, bound in wanted.items()
-    ]
+    targets = [_target(f"{name}: the course's way / eml", seconds, training.COURSE, wanted)]
     table = rows(f"{name}, {what}", seconds, training.OURS)
     targets += _loop(name, seconds)
     if torch.cuda.is_available():
-        convolution = resolve_convolution(AUTO, config.model, "cuda")
-        config = replace(config, device_type="cuda", convolution_type=convolution)
+        config = replace(config, device_type="cuda")
         seconds = in_turn(training.ways(config, made_up), repeats)
         table += rows(f"{name} on the GPU, {what}", seconds, training.OURS)
         name = f"{name} on the GPU"
@@ -81,10 +77,6 @@ def _torch(
             Target(f"{name}: eml / its kernels", ratio_to_kernels, 1.5, False),
         ]
     return table, targets
-
-
-def _to_course(seconds: dict[str, list[float]], way: str) -> float:
-    return ratio(seconds[training.COURSE], seconds[way])
 
 
 def _target(what: str, seconds: dict[str, list[float]], way: str, bound: float) -> Target:

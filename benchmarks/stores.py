@@ -9,7 +9,7 @@ from mlflow.store.tracking.dbmodels import models
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from eml.config import OPTIMIZERS, Config
-from eml.recipes import CNNOptions, cifar_cnn
+from eml.recipes import cifar_cnn
 from eml.tracking.digests import training_digest
 from eml.tracking.history import METRICS
 
@@ -34,16 +34,13 @@ def configs(count: int) -> Iterator[Config]:
     for number in range(count):
         seed, rest = divmod(number, len(OPTIMIZERS) * RATES)
         optimizer, rate = divmod(rest, RATES)
-        (config,) = cifar_cnn(
-            CNNOptions(
-                optimizer=list(OPTIMIZERS)[optimizer],
-                lr=str((rate + 1) / 1000),
-                epochs=EPOCHS,
-                seed=seed,
-                device="cpu",
-            )
+        options = cifar_cnn.Options(
+            optimizer=list(OPTIMIZERS)[optimizer],
+            lr=str((rate + 1) / 1000),
+            epochs=EPOCHS,
+            seed=seed,
         )
-        yield config
+        yield from cifar_cnn.configs(options)
 
 
 def fill(uri: str, count: int, artifacts: str = "mlflow-artifacts:/") -> None:

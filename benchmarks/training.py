@@ -39,7 +39,6 @@ BARE = "computation alone"  # of batches that lie in memory ready to use
 COURSE = "course's way"
 PRODUCTS = "matrix products alone"
 KERNELS = "kernels alone"
-OUR_PYTORCH = "eml, PyTorch's convolution"
 
 
 def ways(config: Config, made_up: bool) -> dict[str, Way]:
@@ -54,9 +53,6 @@ def ways(config: Config, made_up: bool) -> dict[str, Way]:
         if importlib.util.find_spec("sklearn"):
             found["scikit-learn"] = partial(scikit_learn, config, made_up)
         return found
-    if config.convolution_type == "winograd":
-        pytorch = replace(config, convolution_type="pytorch")
-        found[OUR_PYTORCH] = partial(ours, pytorch, made_up)
     if config.device_type == "cuda":
         found[KERNELS] = partial(kernels, config, made_up)
         for precision in ("tf32", "bf16"):
