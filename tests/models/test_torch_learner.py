@@ -169,10 +169,8 @@ def tf32():
     """Whether products and convolutions may use TF32; put back afterwards."""
 
     def allowed() -> tuple[bool, bool]:
-        if hasattr(torch.backends.cudnn, "conv"):
-            of = torch.backends.cuda.matmul, torch.backends.cudnn.conv
-            return tuple(backend.fp32_precision == "tf32" for backend in of)
-        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        backends = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+        return tuple(backend.fp32_precision == "tf32" for backend in backends)
 
     yield allowed
     torch_learner.allow_tf32(False)

@@ -226,17 +226,13 @@ def keep_freed_memory() -> None:
 
 
 def allow_tf32(allowed: bool) -> None:
-    """Whether a GPU may round the factors of float32 products and convolutions to 10 bits.
+    """Set whether a GPU may round the factors of float32 products and convolutions to 10 bits.
 
-    PyTorch allows it in convolutions unless told otherwise.
+    PyTorch allows this rounding in convolutions by default.
     """
-    if hasattr(torch.backends.cudnn, "conv"):  # from 2.9 on; the older names warn there
-        precision = "tf32" if allowed else "ieee"
-        torch.backends.cudnn.conv.fp32_precision = precision
-        torch.backends.cuda.matmul.fp32_precision = precision
-    else:
-        torch.backends.cudnn.allow_tf32 = allowed
-        torch.backends.cuda.matmul.allow_tf32 = allowed
+    precision = "tf32" if allowed else "ieee"
+    torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.fp32_precision = precision
 
 
 def _memory_format(config: Config) -> torch.memory_format:
