@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 
 from eml.data import specs
 from support import servers, synthetic
-from support.commands import ROOT
+from support.commands import ROOT, run_here
 
 
 @pytest.fixture(scope="session")
@@ -132,3 +132,16 @@ def environment(specs_file, on_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, paths)))
     monkeypatch.setenv("EML_TEST_SPECS", str(specs_file))
     monkeypatch.setenv("EML_DATA_DIR", str(specs_file.parent))
+
+
+@pytest.fixture
+def eml(small_data):
+    """Runs a command line of eml in this process, on the synthetic data."""
+    return run_here
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if {"slurm", "postgres"} & set(item.fixturenames):
+            item.add_marker("services")

@@ -26,7 +26,7 @@ from eml.recipes.gradients import read_exercise
 from eml.text import LONGEST, printable, redacted
 from eml.tracking import find
 from eml.tracking.digests import training_digest
-from support.commands import call, configs_of, eml_command, stored_runs, train
+from support.commands import configs_of, stored_runs, train
 
 VALUES = [
     "",
@@ -231,12 +231,12 @@ def test_the_pickles_of_jobs_are_their_owners_alone(tmp_path):
     assert modes == [0o700, 0o600, 0o664]
 
 
-def test_cancelling_ends_where_runs_go_on_in_each_other(store, environment):
+def test_cancelling_ends_where_runs_go_on_in_each_other(store, eml):
     ids = [store.create_run(store.get_experiment_by_name("test").experiment_id) for _ in "ab"]
     first, second = (run.info.run_id for run in ids)
     store.set_tag(first, "continued_in", second)
     store.set_tag(second, "continued_in", first)
-    result = call(eml_command("cancel", first))
+    result = eml("cancel", first)
     assert result.returncode == 2
     assert re.fullmatch("eml: .* is continued in itself: its tags were edited\n", result.stderr)
 

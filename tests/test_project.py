@@ -122,8 +122,10 @@ def test_mlflow_run_main_trains_each_recipe_as_a_child(store, environment, tmp_p
     ("entry_point", "parameters", "name"),
     [
         ("cifar_cnn", {"optimizer": "adam", "lr": "1e-3"}, "cifar_cnn adam lr=0.001 seed=1"),
-        ("cifar_mlp", {"lr": "0.10", "activation": "relu"}, "cifar_mlp sgd lr=0.1 seed=1"),
-        ("mlp_torch", {"lr": "1", "subset": "200"}, "mlp_torch sgd lr=1 seed=1 subset=200"),
+        pytest.param(
+            *("mlp_torch", {"lr": "1", "subset": "200"}, "mlp_torch sgd lr=1 seed=1 subset=200"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_mlflow_run_writes_into_its_own_run(entry_point, parameters, name, store, environment):
@@ -139,10 +141,11 @@ def test_mlflow_run_writes_into_its_own_run(entry_point, parameters, name, store
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"epochs": "0"}, "epochs=0: give 1 or more"),
-        ({"lr": "fast"}, "lr=fast: give a number above 0, or auto"),
-        ({"foo": "7"}, "no option --foo for cifar_cnn: give --epochs"),
         ({"optimizer": "it's; touch x"}, "optimizer=it's; touch x: give one of sgd"),
+        pytest.param({"epochs": "0"}, "epochs=0: give 1 or more", marks=pytest.mark.slow),
+        pytest.param(
+            {"foo": "7"}, "no option --foo for cifar_cnn: give --epochs", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_mlflow_run_with_a_bad_value_fails_with_its_line(parameters, message, store, environment):

@@ -87,7 +87,7 @@ def _plan(*arguments: typing.Any) -> None:
     plan(*arguments)
 
 
-@cli.group()
+@click.group()
 def plan() -> None:
     """Show which trainings a recipe is going to make, which are done, and how long the rest takes.
 
@@ -98,6 +98,7 @@ def plan() -> None:
 for _recipe in RECIPES.values():
     cli.add_command(recipe_command(_recipe, _launch))
     plan.add_command(recipe_command(_recipe, _plan))
+cli.add_command(plan)
 
 
 def _gradients(**values: typing.Any) -> None:

@@ -1,7 +1,5 @@
 """What makes a comparison unfair is listed, and what looks wrong is warned of."""
 
-import math
-
 import pytest
 
 from eml.analysis.fairness import differences, warnings
@@ -96,13 +94,3 @@ def test_epochs_that_are_missing_are_named():
     )
     # One that ended early is in the summary.
     assert not any("only" in line for line in warnings(run("a", [0.1, 0.5], epochs=9)))
-
-
-@pytest.mark.parametrize(
-    ("factor", "message"), [(64, "summed over"), (1 / 64, "divided by"), (1, None)]
-)
-def test_a_loss_off_by_the_batch_size(factor, message):
-    losses = [math.log(10) * factor, factor]
-    found = [line for line in warnings(run("a", [0.1, 0.5], losses=losses)) if "loss" in line]
-    assert len(found) == (message is not None)
-    assert all(message in line for line in found)

@@ -11,7 +11,7 @@ from eml.errors import CheckError
 from eml.models import exact_check
 from eml.models.exact_gradients import ExerciseError, solve
 from eml.recipes.gradients import SHEET, read_exercise
-from support.commands import call, eml_command, mlflow_command, stored_runs
+from support.commands import call, mlflow_command, stored_runs
 
 # Worked out on paper, as fractions' text.
 BY_HAND = {
@@ -142,13 +142,22 @@ def test_numbers_from_a_file(tmp_path):
         ("y = -1.75", "y: -1.75 is not a list of numbers"),
         ("bias_2 = [0]", r"bias_2: \[0\] is not a number"),
         ("bias_2 = 'zero'", "bias_2: zero is not a number"),
-        ("bias_2 = '1/0'", "bias_2: 1/0 is not a number"),
+        ("bias_2 = '1/0'", "bias_2: 1/0 divides by zero"),
         ("bias_2 = true", "bias_2: True is not a number"),
-        ("bias_2 = nan", "bias_2: NaN is not a number"),
-        ("bias_2 = 1e200", "bias_2: give 0, or numbers from 1e-30 to 1e30"),
-        ("bias_2 = 1e999999999", "bias_2: give 0, or numbers from 1e-30 to 1e30"),
-        ("bias_2 = '1e999999999'", "bias_2: give 0, or numbers from 1e-30 to 1e30"),
-        (f"bias_2 = {10**40}", "bias_2: give 0, or numbers from 1e-30 to 1e30"),
+        ("bias_2 = nan", "bias_2: nan is not a number"),
+        ("bias_2 = 1e200", "bias_2: 10*(e[0-9]+)? is not a number with"),
+        (
+            "bias_2 = 1e999999999",
+            "bias_2: 10*(e[0-9]+)? is not a number with",
+        ),
+        (
+            "bias_2 = '1e999999999'",
+            "bias_2: 10*(e[0-9]+)? is not a number with",
+        ),
+        (
+            f"bias_2 = {10**40}",
+            "bias_2: 10*(e[0-9]+)? is not a number with",
+        ),
         ("learning_rate = 0", "learning_rate is 0: give a number above 0"),
         (f"x = {'[' * 3000}", "cannot be read: "),
         ("lr = 0.1", "no key lr, give x, y, weights_1, bias_1, weights_2, bias_2, learning_rate"),
@@ -184,8 +193,8 @@ def test_mlflow_run_gradients(store, environment):
     assert "| dL/dw2[3] | 2·9/2" in (folder / "gradients.md").read_text(encoding="utf-8")
 
 
-def test_a_file_that_is_not_there_is_named(store, environment, tmp_path):
-    result = call(eml_command("gradients", "--file", "none.toml"))
+def test_a_file_that_is_not_there_is_named(store, eml, tmp_path):
+    result = eml("gradients", "--file", "none.toml")
     assert result.returncode == 2
     assert "eml: file=none.toml: there is no /" in result.stderr
     assert result.stderr.endswith("none.toml, give an absolute path\n")

@@ -24,7 +24,6 @@ from support.commands import (
     arguments,
     call,
     config_of,
-    eml_command,
     mlflow_command,
     stored_runs,
     train,
@@ -225,6 +224,7 @@ def test_one_device_is_a_child_too(small_data, store):
     assert child.data.tags["recipe"] == "mlp_torch"
 
 
+@pytest.mark.slow
 def test_mlflow_run_lr_sweep(store, environment):
     result = call(mlflow_command("lr_sweep", epochs=1, seeds="1,2", subset=100))
     assert result.returncode == 0, result.stderr
@@ -241,12 +241,12 @@ def test_mlp_numpy_never_imports_torch(environment, store):
     assert result.stdout.splitlines()[-1] == "False"
 
 
-def test_cpu_vs_gpu_without_a_gpu_says_so(environment, store):
+def test_cpu_vs_gpu_without_a_gpu_says_so(eml, store):
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    result = call(eml_command("cpu_vs_gpu"))
+    result = eml("cpu_vs_gpu")
     assert result.returncode == 2
     assert result.stderr == (
         "eml: devices=cpu,cuda: there is no GPU here (jobs of Slurm ask for one with slurm_gres); "

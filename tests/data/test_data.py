@@ -850,7 +850,7 @@ def test_a_connection_that_closes_early_is_noticed(mirror, tmp_path):
 def test_parallel_processes_download_once(empty_cache, environment, mirror, tmp_path):
     mirror.files = mnist_files()
     program = (
-        f"from eml import data, sources; sources.MNIST_URLS = ('{mirror.url}/',)\n"
+        f"from eml.data import cache, sources; sources.MNIST_URLS = ('{mirror.url}/',)\n"
         f"sources.DIGESTS = {sources.DIGESTS!r}\n"
         "cache.fetch('mnist')"
     )

@@ -22,7 +22,7 @@ from eml.tracking.history import load_history
 from eml.tracking.log import log_dataset
 from eml.tracking.runs import run
 from eml.tracking.selection import Selection
-from support.commands import call, config_of, eml_command, stored_runs, train
+from support.commands import config_of, eml_command, stored_runs, train
 
 LRS = "1,0.5,0.1,0.05,0.01"
 
@@ -169,12 +169,12 @@ def test_probes_are_timed(small_data, store, environment):
     ("arguments", "message"),
     [
         (["--launcher", "cloud"], "launcher=cloud: give one of inline, local, slurm"),
-        (["--jobs", "2"], "jobs=2 has no effect with launcher=inline: give local"),
+        (["--jobs", "2"], "jobs=2 has no effect with launcher=inline: give launcher=local"),
         (["--launcher", "local", "--jobs", "0"], "jobs=0: give 1 or more"),
     ],
 )
-def test_bad_ways_to_launch(arguments, message, store, environment):
-    result = call(eml_command("lr_sweep", *arguments))
+def test_bad_ways_to_launch(arguments, message, store, eml):
+    result = eml("lr_sweep", *arguments)
     assert (result.returncode, result.stderr) == (2, f"eml: {message}\n")
     assert stored_runs(store) == []
 

@@ -1,12 +1,19 @@
 """Commands of eml and of MLflow: in this process, or as subprocesses."""
 
 import dataclasses
+import io
+import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
+import pytest
+
+from eml import cli
 from eml.commands.launch import launch
 from eml.config import Config, resolve_device
+from eml.interrupts import SIGNALS
 from eml.launch_options import LaunchOptions
 from eml.recipes import RECIPES
 from eml.recipes.recipe import Recipe
@@ -37,6 +44,22 @@ def arguments(recipe: str, **options) -> tuple[Recipe, list[Config], object, Lau
 def train(recipe: str, **options) -> None:
     """What the command of a recipe does, in this process."""
     launch(*arguments(recipe, **options))
+
+
+def run_here(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command line in this process, as if it were a process: exit code, output, complaints."""
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    out, complaints, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(complaints):
+        patch.setattr(sys, "argv", ["eml", *arguments])
+        patch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), complaints.getvalue())
 
 
 def eml_command(*arguments: str) -> list[str]:

@@ -216,6 +216,7 @@ def test_a_winner_trained_before_is_taken(small_data, store, quick_probes):
     )
 
 
+@pytest.mark.slow
 def test_killed_at_random_it_ends_with_the_same_table(store, environment, tmp_path):
     command = eml_command("optimizers", *typed(), "--launcher", "local", "--jobs", "2")
     chance = random.Random(3)
@@ -245,10 +246,10 @@ def test_killed_at_random_it_ends_with_the_same_table(store, environment, tmp_pa
         pd.testing.assert_frame_equal(one, other)
 
 
-def test_plan_shows_what_is_done_and_trains_nothing(store, environment, small_data):
+def test_plan_shows_what_is_done_and_trains_nothing(store, eml, small_data):
     train("optimizers", **options(epochs=1, extend=0, optimizers="sgd"))
     before = len(stored_runs(store))
-    result = call(eml_command("plan", "optimizers", *typed(epochs=1, extend=0)))
+    result = eml("plan", "optimizers", *typed(epochs=1, extend=0))
     assert result.returncode == 0, result.stderr
     assert len(re.findall(r"cifar_cnn sgd .*: done, run \w{32}", result.stdout)) == 3
     assert len(re.findall(r"cifar_cnn adam .*: 1 epochs to do", result.stdout)) == 3

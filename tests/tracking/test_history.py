@@ -259,7 +259,7 @@ def files(folder: Path) -> set[str]:
     return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
 
 
-def test_compare_keeps_its_result_as_a_run_of_its_own(small_data, store, environment, tmp_path):
+def test_compare_keeps_its_result_as_a_run_of_its_own(small_data, store, eml, tmp_path):
     train("lr_sweep", epochs=1)
     sources = [run.info.run_id for run in stored_runs(store)[1:]]
     program = "import sys; from eml.cli import main; main(); print('torch' in sys.modules)"
@@ -286,26 +286,26 @@ def test_compare_keeps_its_result_as_a_run_of_its_own(small_data, store, environ
     assert set(load_history(Selection())[0]["run_id"]) == set(sources)
 
 
-def test_all_plots_have_a_folder_each(small_data, store, environment, tmp_path):
+def test_all_plots_have_a_folder_each(small_data, store, eml, tmp_path):
     train("lr_sweep", epochs=1)
-    result = call(eml_command("compare", "--plot", "all", "--output", str(tmp_path / "out")))
+    result = eml("compare", "--plot", "all", "--output", str(tmp_path / "out"))
     assert result.returncode == 0, result.stderr
     assert "cpu_vs_gpu: no finished training" in result.stdout
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"lr_sweep"}
 
 
-def test_strict_refuses_what_differs_in_more(small_data, store, environment):
+def test_strict_refuses_what_differs_in_more(small_data, store, eml):
     train_mlp(seed=1)
     train_mlp(seed=1, batch_size=32, lr="0.2")
     before = len(stored_runs(store))
-    result = call(eml_command("compare", "--strict", "true"))
+    result = eml("compare", "--strict", "true")
     assert result.returncode == 2
     assert "strict: these runs differ in more than what is compared: batch size: " in result.stderr
     assert len(stored_runs(store)) == before
-    assert call(eml_command("compare")).returncode == 0
+    assert eml("compare").returncode == 0
 
 
-def test_an_output_folder_is_made_at_once_or_refused(small_data, store, environment, tmp_path):
+def test_an_output_folder_is_made_at_once_or_refused(small_data, store, eml, tmp_path):
     train_mlp()
     before = len(stored_runs(store))
     (tmp_path / "file").write_text("")
@@ -314,7 +314,7 @@ def test_an_output_folder_is_made_at_once_or_refused(small_data, store, environm
         (tmp_path / "file" / "below", "Not a directory, give a folder"),
         (tmp_path, "it holds other files, give a new folder"),
     ):
-        result = call(eml_command("compare", "--output", str(output)))
+        result = eml("compare", "--output", str(output))
         assert (result.returncode, result.stderr) == (2, f"eml: output={output}: {reason}\n")
     result = call(mlflow_command("compare", output="relative"))
     assert "eml: output=relative: give an absolute path" in result.stderr

@@ -201,6 +201,7 @@ def test_signals_wait_for_sqlite_alone(proxy, tmp_path):
     assert not handled()
 
 
+@pytest.mark.slow
 def test_no_output_holds_the_password(small_data, server, proxy, client, monkeypatch):
     secret = proxy.address.replace("//", f"//me:{PASSWORD.replace('/', '%2F')}@")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", secret)

@@ -11,7 +11,7 @@ import pytest
 from eml.tracking import log
 from eml.tracking.reap import end_dead
 from eml.training.checkpoints import Checkpoint, Place, new_place
-from support.commands import call, eml_command, stored_runs, train
+from support.commands import stored_runs, train
 from support.interrupted import assert_whole, killed_at_random
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
@@ -32,13 +32,13 @@ def killed(recipe, options, monkeypatch) -> None:
 
 
 def test_any_command_ends_what_is_dead_and_the_same_one_goes_on(
-    small_data, store, environment, monkeypatch
+    small_data, store, eml, monkeypatch
 ):
     options = {"epochs": 3}
     killed("mlp_numpy", options, monkeypatch)
     (dead,) = stored_runs(store)
     assert dead.info.status == "RUNNING"
-    result = call(eml_command("compare", "--recipe", "mlp_numpy"))
+    result = eml("compare", "--recipe", "mlp_numpy")
     assert f"run {dead.info.run_id}: its process is gone, so it is KILLED now" in result.stdout
     (dead,) = stored_runs(store)
     assert dead.info.status == "KILLED"
@@ -86,8 +86,8 @@ def test_odd_runs_of_others_are_no_obstacle(store):
     assert end_dead() == []
 
 
-def test_reap_says_what_it_found(small_data, store, environment, monkeypatch):
-    result = call(eml_command("reap"))
+def test_reap_says_what_it_found(small_data, store, eml, monkeypatch):
+    result = eml("reap")
     assert (result.returncode, result.stdout) == (0, "no run is RUNNING\n")
     killed("mlp_numpy", {"epochs": 3}, monkeypatch)
     (dead,) = stored_runs(store)
@@ -97,7 +97,7 @@ def test_reap_says_what_it_found(small_data, store, environment, monkeypatch):
         experiment, run_name="calm-fox-1", tags={"mlflow.project.entryPoint": "cifar_cnn"}
     )
     other = store.create_run(experiment, run_name="foreign")
-    result = call(eml_command("reap"))
+    result = eml("reap")
     assert result.returncode == 0
     lines = result.stdout.splitlines()
     assert lines[0] == (
@@ -115,20 +115,20 @@ def test_reap_says_what_it_found(small_data, store, environment, monkeypatch):
     assert any(line.startswith(elsewhere) for line in lines)
     assert store.get_run(left.info.run_id).info.status == "RUNNING"
 
-    result = call(eml_command("reap", left.info.run_id[:8]))
+    result = eml("reap", left.info.run_id[:8])
     assert result.stdout.startswith(f"ended: calm-fox-1, run {left.info.run_id}\n")
     assert store.get_run(left.info.run_id).info.status == "KILLED"
-    result = call(eml_command("reap", left.info.run_id[:8]))
+    result = eml("reap", left.info.run_id[:8])
     assert result.returncode == 2
     assert result.stderr.endswith("is not RUNNING but KILLED: give one that is\n")
 
 
-def test_reap_ends_nothing_that_lives(small_data, store, environment, monkeypatch):
+def test_reap_ends_nothing_that_lives(small_data, store, eml, monkeypatch):
     killed("mlp_numpy", {"epochs": 3}, monkeypatch)
     (run,) = stored_runs(store)
     place = Place(run.data.tags["training_digest"], run.data.tags["checkpoint"])
     assert place.hold()
-    result = call(eml_command("reap", run.info.run_id))
+    result = eml("reap", run.info.run_id)
     assert result.returncode == 2
     assert result.stderr.endswith("its process lives, stop that (Ctrl-C, kill)\n")
     assert store.get_run(run.info.run_id).info.status == "RUNNING"

@@ -1,6 +1,5 @@
 """A training that was killed goes on: one run, every epoch once, the numbers of an unbroken one."""
 
-import dataclasses
 import itertools
 import os
 import random
@@ -168,7 +167,7 @@ def test_eml_goes_on_in_the_interrupted_run(small_data, store, monkeypatch):
     assert "stopped" not in run.data.tags
     assert len(run.inputs.dataset_inputs) == 1
     assert_whole(store, run.info.run_id, 3)
-    train("mlp_numpy", **dataclasses.replace(options, resume=False))
+    train("mlp_numpy", **options, resume=False)
     _, unbroken = stored_runs(store)
     assert scores(store, run.info.run_id) == scores(store, unbroken.info.run_id)
 
@@ -285,7 +284,7 @@ def test_times_compared_are_not_taken_from_elsewhere(small_data, store, monkeypa
 def test_a_fresh_start_supersedes_what_was_interrupted(small_data, store, monkeypatch):
     options = {"epochs": 2}
     interrupt(monkeypatch, after=2, options=options)
-    train("mlp_numpy", **dataclasses.replace(options, resume=False))
+    train("mlp_numpy", **options, resume=False)
     train("mlp_numpy", **options)
     killed, *others = stored_runs(store)
     assert killed.info.status == "KILLED"
@@ -333,7 +332,7 @@ def test_a_signal_at_the_start_does_not_lose_what_is_taken_over(small_data, stor
 def test_resume_false_begins_afresh(small_data, store, monkeypatch):
     options = {"epochs": 2}
     interrupt(monkeypatch, after=2, options=options)
-    train("mlp_numpy", **dataclasses.replace(options, resume=False))
+    train("mlp_numpy", **options, resume=False)
     killed, fresh = stored_runs(store)
     assert (killed.info.status, fresh.info.status) == ("KILLED", "FINISHED")
     assert_whole(store, fresh.info.run_id, 2)
@@ -384,7 +383,7 @@ def test_the_parent_of_a_sweep_that_mlflow_run_resumed_has_all_children(
         patch.setattr(log, "log_result", stop)
         with pytest.raises(Stopped):
             train("lr_sweep", **options)
-    result = call(mlflow_command("lr_sweep", epochs=1, lrs=options.lrs))
+    result = call(mlflow_command("lr_sweep", epochs=1, lrs=options["lrs"]))
     assert result.returncode == 0, result.stderr
     old = stored_runs(store)[0]
     new = store.get_run(old.data.tags["continued_in"])
@@ -398,6 +397,7 @@ def test_the_parent_of_a_sweep_that_mlflow_run_resumed_has_all_children(
 EPOCHS = 800  # enough to be killed 20 times on the way
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_killed_at_random_points_it_is_one_whole_run(small_data, store):
     options = {"epochs": EPOCHS, "subset": 100, "batch_size": 10}

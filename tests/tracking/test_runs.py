@@ -15,7 +15,7 @@ from eml.commands.launch import launch
 from eml.interrupts import SIGNALS, Stopped, raise_on_signals
 from eml.tracking import calls, end, find, log, models, runs
 from eml.training.loop import EpochRecord
-from support.commands import config_of, configs_of, stored_runs, train
+from support.commands import arguments, config_of, configs_of, stored_runs, train
 
 METRICS = {
     "train_loss",
@@ -97,8 +97,9 @@ def test_a_run_that_holds_other_values_is_refused(small_data, store, monkeypatch
 
 
 def test_several_configs_are_children_of_one_run(small_data, store):
-    configs = [config_of("mlp_torch", epochs=1, seed=s, device="cpu") for s in (1, 2)]
-    launch("main", configs, {})
+    recipe, _, *options = arguments("main")
+    configs = [config_of("mlp_torch", epochs=1, seed=s) for s in (1, 2)]
+    launch(recipe, configs, *options)
     parent, *children = stored_runs(store)
     assert parent.info.run_name == "main"
     assert [c.data.params["seed"] for c in children] == ["1", "2"]

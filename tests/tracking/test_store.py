@@ -215,14 +215,14 @@ def test_artifacts_that_cannot_be_written_are_found_out_before_the_training(
     assert failed.info.status == "FAILED"
 
 
-def test_the_first_digits_of_an_id_are_enough(small_data, store, environment):
+def test_the_first_digits_of_an_id_are_enough(small_data, store, eml):
     train("mlp_numpy", epochs=1)
     (one,) = stored_runs(store)
-    result = call(eml_command("evaluate", one.info.run_id[:8]))
+    result = eml("evaluate", one.info.run_id[:8])
     assert result.returncode == 0, result.stderr
-    result = call(eml_command("compare", "--runs", one.info.run_id[:8], "--x", "epoch"))
+    result = eml("compare", "--runs", one.info.run_id[:8], "--x", "epoch")
     assert result.returncode == 0, result.stderr
-    result = call(eml_command("evaluate", "00000000"))
+    result = eml("evaluate", "00000000")
     assert result.stderr.startswith("eml: no run 00000000 in the store")
 
 
@@ -245,7 +245,7 @@ def test_digits_that_several_ids_begin_with_are_refused(store, monkeypatch):
 
 
 def test_several_that_begin_at_once_share_one_store(no_store):
-    program = "from eml.tracking import run\nwith run('r', 'd', {}): pass"
+    program = "from eml.tracking.runs import run\nwith run('r', 'd', {}): pass"
     processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(4)]
     assert [process.wait(timeout=120) for process in processes] == [0] * 4
     assert sqlite_file() == no_store / "mlflow.db"

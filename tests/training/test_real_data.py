@@ -9,7 +9,7 @@ from eml.models.torch_learner import TorchLearner
 from eml.seeds import order_of
 from support.commands import call, config_of, mlflow_command, stored_runs
 
-pytestmark = pytest.mark.real_data
+pytestmark = [pytest.mark.real_data, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import numpy as np
 
 from eml.data.cache import fetch, sha256
 from eml.data.specs import SPECS, Scaling
+from eml.seeds import subset_generator, validation_generator
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,13 @@ def load(name: str, subset: int = 0, seed: int = 1, validation: int = 0) -> Data
     }
     digests = SPECS[name].sha256
     if subset:
-        rng = np.random.default_rng([seed, 0])  # epoch 0: its order is not used (seeds.order_of)
+        rng = subset_generator(seed)
         for split, size in (("train", subset), ("test", subset // 5)):
             chosen = balanced(labels[split], size, rng)
             images[split] = images[split][chosen]
             labels[split] = labels[split][chosen]
     if validation:
-        # Three numbers, and a third that nothing else has (numpy_mlp.initial_weights).
-        rng = np.random.default_rng([seed, 0, 2])
+        rng = validation_generator(seed)
         held_out = np.zeros(len(labels["train"]), bool)
         held_out[balanced(labels["train"], validation, rng)] = True
         for arrays in (images, labels):

@@ -15,6 +15,7 @@ from eml.config import Config
 from eml.data.datasets import Dataset
 from eml.hardware import cpu_name
 from eml.models.learner import Score
+from eml.seeds import weights_generator
 
 EVALUATION_BATCH = 500  # images, which their layers' outputs still leave in the processor's caches
 
@@ -29,8 +30,7 @@ def initial_weights(sizes: tuple[int, ...], seed: int) -> dict[str, np.ndarray]:
 
     "weights_1" (inputs, outputs), "bias_1" (outputs,), "weights_2", ..., for each layer.
     """
-    # Three numbers, because [seed, epoch] draws the order of an epoch and [seed, 0] the subset.
-    rng = np.random.default_rng([seed, 0, 1])
+    rng = weights_generator(seed)
     weights = {}
     for number, (inputs, outputs) in enumerate(pairwise(sizes), start=1):
         scale = math.sqrt(1 / inputs)

@@ -97,7 +97,9 @@ def _exact(key: str, value: Any, depth: int) -> Any:
         return tuple(_exact(key, item, depth - 1) for item in value)
     kind = ("a number", "a list of numbers", "a list of rows of numbers")[depth]
     if depth or isinstance(value, bool) or not NUMBER.fullmatch(str(value)):
-        raise ExerciseError(f"{key}: {value} is not {kind} with at most {DIGITS} digits")
+        raise ExerciseError(
+            f"{key}: {value} is not {kind} with at most {DIGITS} digits and an exponent below 100"
+        )
     try:
         return Fraction(str(value))
     except ZeroDivisionError:
