@@ -1,6 +1,12 @@
 """Fixtures: synthetic data, a store of its own for each test, commands as subprocesses."""
 
 import os
+
+# Before NumPy and PyTorch are imported, here and in subprocesses: two workers of pytest with two
+# threads each would wait for each other most of the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import sys
 import uuid
 from contextlib import ExitStack

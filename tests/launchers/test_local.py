@@ -196,6 +196,7 @@ def test_a_gpu_is_shared_only_when_asked(gpus, share, small_data, monkeypatch):
     assert alone.gpus == 0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_eight_processes_begin_at_once_on_a_fresh_store(small_data, tmp_path):
     dataset = load("mnist")

@@ -108,6 +108,13 @@ def test_the_protocol(small_data, store, quick_probes, capsys):
     shown = capsys.readouterr().out
     assert "chosen" in shown
     assert re.search(r"took \d+ (s|min); expected were \d+ (s|min)", shown)
+    # A second time nothing is trained.
+    before = {run.info.run_id for run in stored_runs(store)}
+    train("optimizers", **options())
+    new = [run for run in stored_runs(store) if run.info.run_id not in before]
+    assert [run.data.tags["recipe"] for run in new] == ["optimizers"]
+    for one, other in zip((summary, grid), results(store), strict=True):
+        pd.testing.assert_frame_equal(one, other)
 
 
 def test_compare_draws_the_winners_only(small_data, store, quick_probes):
@@ -116,10 +123,7 @@ def test_compare_draws_the_winners_only(small_data, store, quick_probes):
     assert set(frame["validation"]) == {0}
     assert frame["run_id"].nunique() == 4
     assert sum("evaluated on validation images" in line for line in left_out) == 1
-
-
-def test_compare_of_the_grid_alone_draws_validation_accuracies(small_data, store, quick_probes):
-    train("optimizers", **options(epochs=1, extend=0))
+    # And of the grid alone the validation accuracies.
     compare(CompareOptions(filter="params.validation != '0'", x="epoch"))
     (run,) = [run for run in stored_runs(store) if run.data.tags["recipe"] == "compare"]
     names = {file.path for file in store.list_artifacts(run.info.run_id)}
@@ -128,17 +132,7 @@ def test_compare_of_the_grid_alone_draws_validation_accuracies(small_data, store
         compare(CompareOptions(recipe="optimizers", metric="validation_loss"))
 
 
-def test_a_second_time_nothing_is_trained(small_data, store, quick_probes):
-    train("optimizers", **options())
-    before = {run.info.run_id for run in stored_runs(store)}
-    first = results(store)
-    train("optimizers", **options())
-    new = [run for run in stored_runs(store) if run.info.run_id not in before]
-    assert [run.data.tags["recipe"] for run in new] == ["optimizers"]
-    for one, other in zip(first, results(store), strict=True):
-        pd.testing.assert_frame_equal(one, other)
-
-
+@pytest.mark.slow
 def test_what_was_finished_before_decides_nothing(small_data, store, quick_probes):
     train("optimizers", **options(prune="none", extend=0))
     finished = {run.info.run_id for run in stored_runs(store)}
@@ -153,6 +147,7 @@ def test_what_was_finished_before_decides_nothing(small_data, store, quick_probe
         pd.testing.assert_frame_equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_on_a_later_rung_is_no_candidate(
     small_data, store, quick_probes, monkeypatch
 ):
@@ -177,6 +172,7 @@ def test_a_training_that_fails_on_a_later_rung_is_no_candidate(
     assert grid.set_index("learning_rate")["outcome"][0.001] == "chosen"
 
 
+@pytest.mark.slow
 def test_a_second_search_leaves_the_first_as_it_is(small_data, store, quick_probes):
     train("optimizers", **options(extend=0))
     first = {run.info.run_id: run.data.tags for run in stored_runs(store)}
@@ -246,7 +242,7 @@ def test_killed_at_random_it_ends_with_the_same_table(store, environment, tmp_pa
         pd.testing.assert_frame_equal(one, other)
 
 
-def test_plan_shows_what_is_done_and_trains_nothing(store, eml, small_data):
+def test_plan_shows_what_is_done_and_trains_nothing(store, eml, quick_probes):
     train("optimizers", **options(epochs=1, extend=0, optimizers="sgd"))
     before = len(stored_runs(store))
     result = eml("plan", "optimizers", *typed(epochs=1, extend=0))

@@ -366,6 +366,7 @@ def test_mlflow_run_takes_over_the_history(small_data, store, environment, monke
     assert line.startswith(f"left out, interrupted and continued in {run.info.run_id}")
 
 
+@pytest.mark.slow
 def test_the_parent_of_a_sweep_that_mlflow_run_resumed_has_all_children(
     small_data, store, environment, monkeypatch
 ):

@@ -97,7 +97,7 @@ def test_a_run_that_holds_other_values_is_refused(small_data, store, monkeypatch
 
 
 def test_several_configs_are_children_of_one_run(small_data, store):
-    recipe, _, *options = arguments("main")
+    recipe, _, *options = arguments("main", subset=100)
     configs = [config_of("mlp_torch", epochs=1, seed=s) for s in (1, 2)]
     launch(recipe, configs, *options)
     parent, *children = stored_runs(store)
