@@ -107,7 +107,7 @@ def test_a_full_disk_while_a_store_is_made_leaves_nothing(no_store):
 
 
 @pytest.mark.parametrize(
-    ("command", "code"), [("compare", 2), ("evaluate abc", 2), ("reap", 2), ("plan mlp_vs_cnn", 0)]
+    ("command", "code"), [("compare", 2), ("evaluate abc", 2), ("reap", 2), ("plan mlp_torch", 0)]
 )
 def test_to_look_makes_no_store(command, code, no_store):
     short = ["--subset", "100"] if command.startswith("plan") else []
@@ -116,7 +116,7 @@ def test_to_look_makes_no_store(command, code, no_store):
     if code:
         assert result.stderr.startswith(f"eml: there is no store sqlite:///{no_store}/mlflow.db: ")
     else:
-        assert "cifar_cnn sgd lr=0.1 seed=1 subset=100: 30 epochs to do" in result.stdout
+        assert "mlp_torch sgd lr=0.1 seed=1 subset=100: 30 epochs to do" in result.stdout
     assert list(no_store.iterdir()) == []
 
 
