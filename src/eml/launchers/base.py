@@ -14,9 +14,9 @@ class Task:
 
     config: Config
     parent: str = ""  # id of the run to nest in; "" for a training of its own
-    run_id: str = ""  # of the run that worker.prepare() has made for it
-    resume: bool = True  # go on where an interrupted training of the same ended
-    borrow: bool = True  # even if that one belongs to another command
+    run_id: str = ""  # the run that worker.prepare() made for this task
+    resume: bool = True  # continue an interrupted training with the same digest
+    borrow: bool = True  # also copy checkpoints of other commands' runs
     until: int | None = None  # pause after that epoch
     check: bool = False  # compare the hand-written gradients with numerical ones first
     at_once: int = 1  # trainings that share this machine
@@ -27,7 +27,7 @@ class Probe:
     """Some batches of a training, to see that it works and how long it takes."""
 
     config: Config
-    number: int = 0  # tells apart several of the same
+    number: int = 0  # makes probes of the same Config different
 
 
 WorkItem = Task | Probe
@@ -43,20 +43,20 @@ class Ended:
 
 
 class Prepared(NamedTuple):
-    """A training that waits in its run for another process."""
+    """A training whose run is ready for another process."""
 
     run_id: str
-    epochs: int  # that are done
-    is_there: bool  # where the task wants it: nothing is to be done
+    epochs: int  # epochs done
+    is_there: bool  # whether the task has nothing left to do
 
 
 class Launcher:
-    """Where work items are carried out. Leaving it as a context ends what is still under way."""
+    """Carries out work items. Leaving the context ends the items that are under way."""
 
     at_once = 1  # trainings that share a machine
     in_this_run = False  # whether a recipe of one training trains in the recipe's own run
-    takes_up_jobs = False  # whether trainings that are in jobs of a cluster are waited for
-    waits = ""  # what a plan says of times that nobody can estimate
+    takes_up_jobs = False  # whether it waits for trainings that jobs of a cluster already have
+    waits = ""  # added to a plan's estimate, for waiting times that cannot be estimated
 
     def __enter__(self) -> Self:
         return self
@@ -68,24 +68,24 @@ class Launcher:
         """Raise UserError if these trainings cannot run here."""
 
     def run(self, tasks: Sequence[Task]) -> dict[Task, Ended]:
-        """Carry out all tasks, and tell how each ended. A task that fails ends no other."""
+        """Carry out all tasks and return how each ended. A task that fails does not stop others."""
         raise NotImplementedError
 
     def probe(self, probes: Sequence[Probe]) -> dict[Probe, Ended]:
-        """Carry out all probes, as many at once as tasks would be."""
+        """Carry out all probes, as many at once as tasks."""
         raise NotImplementedError
 
     def device(self, device: str) -> str:
-        """`device` ("auto", "cpu" or "cuda") as "cpu" or "cuda". Raises ConfigError."""
+        """Resolve "auto", "cpu" or "cuda" to "cpu" or "cuda". Raises ConfigError."""
         return resolve_device(device)
 
     def elapsed(self, durations: Sequence[float]) -> float:
-        """Seconds that trainings of these seconds take together."""
+        """Wall-clock seconds of trainings that take `durations` seconds each."""
         return makespan(durations, self.at_once)
 
     def why_not_probed(self, begun: bool) -> str:
-        """Why a plan should not try trainings with this launcher, in words; "" if it may.
+        """Why a plan must not run probes with this launcher, in words; "" if it may.
 
-        begun: whether the same command would take over trainings that are under way.
+        begun: whether trainings of the same command are under way.
         """
         return ""

@@ -1,4 +1,4 @@
-"""The launcher that carries out one item after the other in this process."""
+"""The launcher that works in this process."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from eml.launchers.worker import perform
 
 
 class Inline(Launcher):
-    """One item after the other, in this process."""
+    """Carries out one item after the other in this process."""
 
     in_this_run = True
 

@@ -1,4 +1,4 @@
-"""Trainings in worker processes on this machine, with its cores divided among them."""
+"""The launcher of worker processes on this machine, which share its cores."""
 
 import os
 import signal
@@ -25,20 +25,20 @@ from eml.training.loop import EpochRecord, Training
 from eml.training.progress import epoch_line
 
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
-SECONDS_TO_END = 30  # that a worker has to close its run
+SECONDS_TO_END = 30  # time limit for a worker to close its run
 
 
 @dataclass(frozen=True)
 class Begun:
-    """From a worker: its training has a run."""
+    """Message of a worker: the training has begun in this run."""
 
     run_id: str
 
 
 class Workers(Launcher):
-    """A launcher: `count` processes, each of which carries out one item after the other.
+    """Carries out items in `count` processes, each one item after the other.
 
-    They end with it, by SIGTERM: the run of a training under way is KILLED then.
+    Leaving the context ends the processes by SIGTERM: a training under way ends KILLED.
     """
 
     def __init__(self, count: int, share_gpu: bool = False):
@@ -68,7 +68,7 @@ class Workers(Launcher):
             worker.process.kill()
 
     def run(self, tasks: Sequence[Task]) -> dict[Task, Ended]:
-        """Carry out all tasks, and tell how each ended. A worker that dies ends no other."""
+        """Carry out all tasks and return how each ended. A worker that dies stops no other."""
         return self._perform_all(tasks)
 
     def probe(self, probes: Sequence[Probe]) -> dict[Probe, Ended]:
@@ -104,7 +104,7 @@ class Workers(Launcher):
 
 
 class _Worker:
-    """A worker process, seen from the one that launched it."""
+    """A worker process, as the launching process sees it."""
 
     def __init__(self, number: int, count: int, gpus: int):
         self.number = number
@@ -115,20 +115,20 @@ class _Worker:
         if gpus:
             visible = os.environ.get(VISIBLE_GPUS) or ",".join(map(str, range(gpus)))
             changes[VISIBLE_GPUS] = visible.split(",")[number % gpus]
-        context = get_context("spawn")  # a fork would share threads that are in the middle of work
+        context = get_context("spawn")  # a fork would copy threads in the middle of their work
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs,), name=f"worker {number}")
         with environment(changes):
             self.process.start()
-        theirs.close()  # else its end would not be seen here
+        theirs.close()  # otherwise the end of the worker would go unnoticed
 
     def send(self, item: WorkItem) -> None:
         self.item, self.run_id = item, ""
-        with suppress(BrokenPipeError):  # receive() will tell
+        with suppress(BrokenPipeError):  # receive() reports the dead worker
             self.pipe.send(item)
 
     def receive(self) -> Begun | EpochRecord | Ended:
-        """The next message; if the worker has died, Ended, and its run is ended for it."""
+        """The next message; if the worker has died, mark its run FAILED and return Ended."""
         try:
             message = self.pipe.recv()
         except (EOFError, ConnectionResetError):
@@ -152,7 +152,7 @@ def _death(exit_code: int | None) -> str:
 
 
 def _work(pipe: connection.Connection) -> None:
-    """A worker's life: jobs come through the pipe, until it is closed."""
+    """The body of a worker process: carry out items from the pipe until it is closed."""
     raise_on_signals()
     stop_with_parent()
     try:
@@ -170,7 +170,7 @@ def _work(pipe: connection.Connection) -> None:
 
 
 class _Reporter:
-    """A Progress that sends what is to be shown to the launching process."""
+    """A Progress that sends its messages to the launching process."""
 
     def __init__(self, training: Training, pipe: connection.Connection):
         self.pipe = pipe
@@ -187,7 +187,7 @@ class _Reporter:
 
 
 class _Board:
-    """The jobs of several workers: a line each on a terminal, elsewhere a line an epoch."""
+    """Shows the items of all workers: a live line each on a terminal, else a line per epoch."""
 
     def __init__(self, items: Sequence[WorkItem]):
         self.numbers = {item: number for number, item in enumerate(items, start=1)}

@@ -1,4 +1,4 @@
-"""How a work item is carried out, in whatever process."""
+"""Carries out one work item: the body of every launcher."""
 
 import sys
 import time
@@ -21,17 +21,17 @@ from eml.training.cost import probe
 from eml.training.loop import EpochRecord, Training, load_for
 from eml.training.progress import Display, Progress
 
-# From a training, and words on where its run is.
+# Called with a training and the location of its run, in words.
 MakeProgress = Callable[[Training, str], Progress]
 
 
 def prepare(task: Task) -> Prepared:
-    """Make the run, SCHEDULED, in which another process is to train (Task.run_id).
+    """Make a SCHEDULED run in which another process will train (Task.run_id).
 
-    It has whatever an interrupted training has left to go on from.
+    The run continues an interrupted training, if there is one.
     """
     with _run_of(task) as run:
-        assert run is not None  # as a task without run_id has none that is over
+        assert run is not None  # only a task with run_id can have a run that is over
         _catch_up(run)
         records = run.checkpoint.records
         epochs = records[-1].epoch if records else 0
@@ -41,9 +41,9 @@ def prepare(task: Task) -> Prepared:
 
 
 def train(task: Task, progress: MakeProgress = Display) -> None:
-    """Train in a run, with the figures of its recipe if it is not part of another's.
+    """Train in a run; a training without a parent also logs the figures of its recipe.
 
-    progress: makes what shows the training under way.
+    progress: makes the display of the training.
     """
     with _run_of(task) as run:
         if run is None:
@@ -70,7 +70,7 @@ def _run_of(task: Task) -> AbstractContextManager[resume.Resumed | None]:
 
 
 def _catch_up(run: resume.Resumed) -> set[int]:
-    """Log what the checkpoint has and the run lacks; the epochs that the run has then."""
+    """Log the checkpoint's epochs that the run lacks; return all epochs of the run."""
     records = run.checkpoint.records
     present = log.logged_epochs(run.run_id)
     for record, timestamp in zip(records, run.checkpoint.timestamps, strict=True):
@@ -97,8 +97,8 @@ def _train(task: Task, run: resume.Resumed, progress: MakeProgress) -> None:
         for record in training:
             records.append(record)
             timestamps.append(time.time_ns() // 1_000_000)
-            # Before it is logged, so that the checkpoint never lacks what the run has, unless it
-            # could not be kept.
+            # The checkpoint comes first, so that it never lacks an epoch of the run, unless it
+            # cannot be written.
             _keep(run, Checkpoint(records, timestamps, training.learner.training_state()))
             if record.epoch not in present:
                 log.log_record(record, timestamps[-1])
@@ -113,7 +113,7 @@ def _train(task: Task, run: resume.Resumed, progress: MakeProgress) -> None:
 def _keep(run: resume.Resumed, checkpoint: Checkpoint) -> None:
     try:
         run.place.save(checkpoint)
-    except OSError as error:  # a full disk is no reason to lose the training as well
+    except OSError as error:  # a full disk must not end the training
         print(f"no checkpoint of epoch {checkpoint.records[-1].epoch}: {error}", flush=True)
 
 
@@ -132,9 +132,9 @@ def _check(config: Config, dataset) -> None:
 
 
 def perform(item: WorkItem, progress: MakeProgress = Display) -> Ended:
-    """Carry out an item in this process; progress as for train().
+    """Carry out an item in this process; `progress` as in train().
 
-    Raises StoreAwayError, after which the next item would wait for the store in vain, too.
+    Raises StoreAwayError, because the next item would wait for the store in vain too.
     """
     try:
         if isinstance(item, Probe):

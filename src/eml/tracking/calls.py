@@ -1,4 +1,4 @@
-"""How every call to the tracking store is made: patient with a server, whole on SQLite."""
+"""The gate for every call to the tracking store: waits for a server, protects SQLite writes."""
 
 import time
 from collections.abc import Callable
@@ -22,12 +22,12 @@ from eml.errors import UserError
 from eml.interrupts import signals_held
 from eml.text import printable
 
-SECONDS_TO_ANSWER = 20  # that a server has for a request
-SECONDS_TO_CLOSE = 3  # and for the one that ends a run which was stopped or has failed
-PATIENCE = 300  # seconds in which a server may not answer before waiting for it is given up
-PAUSES = 0.5, 10.0  # seconds between two tries: at first, at most
-LOCKED_SECONDS = 2  # until SQLite is asked again that says at once that it is locked
-# Other codes mean that the server has understood, and refuses.
+SECONDS_TO_ANSWER = 20  # time limit of a request to a server
+SECONDS_TO_CLOSE = 3  # time limit of the request that ends a stopped or failed run
+PATIENCE = 300  # seconds to wait for a server that does not answer
+PAUSES = 0.5, 10.0  # seconds between two tries: the first, the longest
+LOCKED_SECONDS = 2  # pause before the second try, if SQLite reports a lock at once
+# With any other code the server has understood the request and refuses it.
 PASSING = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
 
 
@@ -36,7 +36,7 @@ class StoreError(UserError):
 
 
 class StoreAwayError(StoreError):
-    """The store does not answer; what was begun can go on when it does."""
+    """The store does not answer; the same command can continue when the store answers again."""
 
     exit_code = 1
 
@@ -47,7 +47,7 @@ def uri() -> str:
 
 
 def for_other_processes() -> dict[str, str]:
-    """The environment variables with which another process uses the same store."""
+    """Environment variables that make another process use the same store."""
     return {MLFLOW_TRACKING_URI.name: mlflow.get_tracking_uri()}
 
 
@@ -62,17 +62,17 @@ def is_sqlite() -> bool:
 
 
 def sqlite_file() -> Path | None:
-    """The file of an SQLite store; None if the store is of another kind, or SQLite's own URI."""
+    """The file of an SQLite store; None for any other store, and for a `file:` URI of SQLite."""
     database = make_url(mlflow.get_tracking_uri()).database if is_sqlite() else None
-    # "file:...?mode=ro" is SQLite's business: it has to be there.
+    # SQLite itself opens "file:...?mode=ro"; that file has to exist.
     return None if not database or database.startswith("file:") else Path(database).absolute()
 
 
 def undisturbed():
-    """A context in which signals wait, if the store is SQLite.
+    """A context that holds signals back if the store is SQLite.
 
-    A write that an exception leaves in the middle keeps SQLite's lock for as long as the traceback
-    lives, and closing the run fails on it. Other databases finish what they were asked for.
+    An exception in the middle of a write keeps SQLite's lock as long as the traceback lives, and
+    then the run cannot be closed. Other databases complete a write that has reached them.
     """
     return signals_held() if is_sqlite() else nullcontext()
 
@@ -80,14 +80,15 @@ def undisturbed():
 def store_call(function: Callable | None = None, *, patient: bool = True, held: bool = True):
     """Decorator of a function that reads from the store or writes to it.
 
-    A server has SECONDS_TO_ANSWER for a request, which MLflow does not repeat. While the server
-    does not answer, the whole function is repeated, after a line that says so, for PATIENCE
-    seconds; so it must be as good done twice as done once. A signal ends the waiting.
+    A request to a server has SECONDS_TO_ANSWER; MLflow does not repeat it. While the server does
+    not answer, the decorator prints a line and repeats the whole function for PATIENCE seconds,
+    so calling the function twice must have the same effect as calling it once. A signal ends the
+    wait.
 
-    patient: False gives a server one try, of SECONDS_TO_CLOSE. held: False lets a signal interrupt
-    SQLite, too (see undisturbed), for a long read after which nothing is written.
+    patient: False tries once, with SECONDS_TO_CLOSE. held: False lets a signal interrupt SQLite
+    (see undisturbed); use it for a long read that no write follows.
 
-    Raises StoreAwayError if the store does not answer, StoreError for all else that it refuses.
+    Raises StoreAwayError if the store does not answer, StoreError if it refuses the call.
     """
     if function is None:
         return lambda function: store_call(function, patient=patient, held=held)
@@ -132,16 +133,16 @@ def _one_try(call: Callable, patient: bool):
         except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
             if _is_away(error):
                 raise StoreAwayError(f"{store_name()} does not answer") from error
-            # Of a database, its own words: MLflow's and SQLAlchemy's are about their code.
+            # The database's own message: those of MLflow and SQLAlchemy describe their code.
             database = error if isinstance(error, SQLAlchemyError) else error.__cause__
             reason = str(getattr(database, "orig", None) or error).strip().partition("\n")[0]
             raise StoreError(printable(f"{store_name()}: {reason}")) from error
 
 
 def _unless_locked(call: Callable):
-    """Do it, and once more if SQLite says at once that it is locked.
+    """Make the call, and make it again if SQLite reports a lock at once.
 
-    It does so while it undoes what a killed process had half written.
+    SQLite does so while it rolls back what a killed process had half written.
     """
     try:
         return call()
@@ -153,17 +154,17 @@ def _unless_locked(call: Callable):
 
 
 def _is_away(error: Exception) -> bool:
-    """Whether asking again may help."""
+    """Whether a repeated call may succeed."""
     if isinstance(error, requests.HTTPError):
         return error.response.status_code in (408, 429) or error.response.status_code >= 500
     if isinstance(error, requests.RequestException):
         return True
     if not isinstance(error, MlflowException) or is_sqlite():
         return False
-    # MLflow makes one exception of all that can befall a request; what it was is its context.
+    # MLflow raises one exception for every failed request; its context is the cause.
     return error.error_code in PASSING or isinstance(error.__context__, requests.RequestException)
 
 
 def store_name() -> str:
-    """The store as a message names it."""
+    """The name of the store in messages."""
     return f"the tracking server {uri()}" if is_server() else f"the store {uri()}"

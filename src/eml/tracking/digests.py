@@ -1,4 +1,4 @@
-"""What makes two trainings the same one, so that one in the store need not be run again."""
+"""Digests that tell whether two trainings are the same, so that a finished one can be reused."""
 
 import hashlib
 import json
@@ -11,14 +11,14 @@ from eml.config import OPTIMIZERS, Config
 from eml.data.specs import SPECS
 from eml.recipes.options import RecipeOptions
 
-# What of the package decides a result: folders and files.
+# The folders and files of the package whose code decides a result.
 CODE = ("models", "training/loop.py", "data/datasets.py", "data/specs.py", "seeds.py")
 
 
 def training_digest(config: Config) -> str:
-    """32 hexadecimal digits that change with the Config, its dataset, and the code that trains.
+    """32 hexadecimal digits that change with the Config, its dataset, and the training code.
 
-    Not with package versions or the machine, which change a result by rounding only.
+    Package versions and the machine change a result by rounding only and do not count.
     """
     optimizer_class = OPTIMIZERS[config.optimizer].torch_class
     parts = [asdict(config), SPECS[config.dataset].sha256, optimizer_class, _code_digest()]
@@ -26,7 +26,7 @@ def training_digest(config: Config) -> str:
 
 
 def plan_digest(recipe: str, configs: Sequence[Config], options: RecipeOptions) -> str:
-    """32 hexadecimal digits that change with what a recipe is to train, not with where or when."""
+    """32 hexadecimal digits that change with the trainings of a recipe, not with their launcher."""
     what = {k: v for k, v in asdict(options).items() if k not in options.how}
     parts = [recipe, [training_digest(config) for config in configs], what]
     return _digest(parts)

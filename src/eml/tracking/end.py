@@ -1,4 +1,4 @@
-"""Runs that are ended, or marked, from outside their process."""
+"""Ends or marks runs from outside the process that trains in them."""
 
 from datetime import UTC, datetime
 
@@ -22,15 +22,15 @@ def now() -> str:
 
 @store_call(patient=False)
 def refuse(run_id: str, message: str) -> None:
-    """Note in the run that `mlflow run` made why it is about to fail."""
+    """Tag the run that `mlflow run` made with the reason why it is about to fail."""
     mlflow.MlflowClient().set_tag(run_id, "error", message)
 
 
 @store_call(patient=False)
 def stop(run_id: str, stopped: Stopped) -> None:
-    """End the run that `mlflow run` made, if the signal came before eml had begun to use it.
+    """Mark the run that `mlflow run` made KILLED, if a signal came before eml used the run.
 
-    When `mlflow run` is gone too, nobody else would.
+    If `mlflow run` has died too, no other process would do so.
     """
     client = mlflow.MlflowClient()
     if client.get_run(run_id).info.status == RunStatus.to_string(RunStatus.RUNNING):
@@ -40,7 +40,7 @@ def stop(run_id: str, stopped: Stopped) -> None:
 
 @store_call
 def prune(run_id: str, epoch: int) -> None:
-    """End a paused run that is not to go on. One that was finished before is left as it is."""
+    """Mark a paused run KILLED: its search gave the training up. A finished run stays FINISHED."""
     client = mlflow.MlflowClient()
     if client.get_run(run_id).info.status != RunStatus.to_string(RunStatus.SCHEDULED):
         return
@@ -50,7 +50,7 @@ def prune(run_id: str, epoch: int) -> None:
 
 @store_call(patient=False)
 def end_dead(run_id: str) -> None:
-    """End a run whose process is gone without a word, unless another has ended or paused it."""
+    """Mark a run KILLED whose process died, unless another process has ended or paused the run."""
     if stored_run(run_id).info.status == RunStatus.to_string(RunStatus.RUNNING):
         why = f"its process is gone, noticed at {now()}"
         _end_for_it(run_id, RunStatus.KILLED, "stopped", why)
@@ -58,13 +58,13 @@ def end_dead(run_id: str) -> None:
 
 @store_call
 def fail(run_id: str, message: str) -> None:
-    """End a run as failed whose process is gone, if it is not over."""
+    """Mark a run FAILED on behalf of a process that died, unless the run has already ended."""
     _end_for_it(run_id, RunStatus.FAILED, "error", message)
 
 
 @store_call
 def cancel(run_id: str) -> None:
-    """End a run as stopped whose process is gone, or which never had one, if it is not over."""
+    """Mark a run KILLED that was cancelled, unless the run has already ended."""
     _end_for_it(run_id, RunStatus.KILLED, "stopped", f"cancelled at {now()}")
 
 
@@ -78,19 +78,19 @@ def _end_for_it(run_id: str, status: int, tag: str, message: str) -> None:
 
 @store_call
 def note_job(run_id: str, job: str, log: str) -> None:
-    """Note the job of Slurm that is to train in a run, and the file that it writes to."""
+    """Tag a run with the Slurm job that will train in it, and with the log file of the job."""
     tags = [RunTag(SLURM_JOB, job), RunTag(SLURM_LOG, log)]
     mlflow.MlflowClient().log_batch(run_id, tags=tags)
 
 
 @store_call
 def mark_cancelled(parent: str) -> None:
-    """Tell the process that waits for the trainings of this run that they are cancelled."""
+    """Tag a parent run as cancelled, which ends the process that waits for its trainings."""
     mlflow.MlflowClient().set_tag(parent, CANCELLED, now())
 
 
 @store_call
 def is_cancelled() -> bool:
-    """Whether the active run, if there is one, has been marked as cancelled."""
+    """Whether `eml cancel` has marked the active run, if there is one."""
     active = mlflow.active_run()
     return active is not None and CANCELLED in mlflow.get_run(active.info.run_id).data.tags

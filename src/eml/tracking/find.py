@@ -1,4 +1,4 @@
-"""Runs in the tracking store: looked up by id, checkpoint, parent, digest."""
+"""Looks up runs in the store by id, checkpoint, parent or digest."""
 
 import os
 from dataclasses import asdict
@@ -25,7 +25,7 @@ from eml.tracking.tags import (
 
 
 class TrackingError(UserError):
-    """The store does not hold what was asked for; the message says what is missing."""
+    """The store lacks a run or a part of it; the message says what is missing."""
 
 
 @store_call
@@ -36,16 +36,16 @@ def get(run_id: str) -> StoredRun:
 
 @store_call
 def of_checkpoint(name: str) -> StoredRun | None:
-    """The run with this checkpoint; None if it is not in this store, or was deleted."""
+    """The run with this checkpoint; None if the run is not in this store or was deleted."""
     found = search(f"tags.{CHECKPOINT} = '{name}'")
     return StoredRun.of(found[0]) if found else None
 
 
 @store_call
 def experiment_of(parent: str) -> str:
-    """The id of the experiment in which a new run with this parent, or none, is made.
+    """The id of the experiment of a new run with this parent; parent: "" for none.
 
-    "" if the experiment is still to be created.
+    "" if the experiment does not exist yet.
     """
     if parent:
         return mlflow.get_run(parent).info.experiment_id
@@ -57,7 +57,7 @@ def experiment_of(parent: str) -> str:
 
 @store_call
 def children(parent: str) -> dict[str, StoredRun]:
-    """The trainings nested in a run: the newest with each training digest."""
+    """The trainings nested in a run, by training digest: of each the newest."""
     newest_last = [run for run in nested_runs(parent)[::-1] if TRAINING_DIGEST in run.data.tags]
     return {run.data.tags[TRAINING_DIGEST]: StoredRun.of(run) for run in newest_last}
 
@@ -81,7 +81,7 @@ def nested_runs(parent: str) -> list[Run]:
 
 @store_call
 def is_child(run_id: str, parent: str) -> bool:
-    """Whether a run is nested in another."""
+    """Whether a run is nested in the run `parent`."""
     return mlflow.get_run(run_id).data.tags.get(MLFLOW_PARENT_RUN_ID) == parent
 
 
@@ -89,8 +89,8 @@ def is_child(run_id: str, parent: str) -> bool:
 def finished_training(config: Config, parent: str = "") -> str | None:
     """The newest finished run, in any experiment, of the training with this Config.
 
-    A run that only says so in its tag, and lacks the parameters or a result, is not one.
-    parent: among the children of this run only.
+    A run counts only if it has the parameters and a result besides the tag.
+    parent: search the runs nested in this run only.
     """
     digest = training_digest(config)
     chosen = f"tags.{TRAINING_DIGEST} = '{digest}' and attributes.status = 'FINISHED'"
@@ -106,14 +106,14 @@ def finished_training(config: Config, parent: str = "") -> str | None:
 
 @store_call
 def unfinished_plan(digest: str) -> str | None:
-    """The newest parent with this plan digest, if the same command would go on with it."""
+    """The newest parent run with this plan digest, unless that run is over."""
     found = search(f"tags.{PLAN_DIGEST} = '{digest}'")
     return found[0].info.run_id if found and not StoredRun.of(found[0]).is_over else None
 
 
 @store_call
 def pruned_training(config: Config, epoch: int) -> str | None:
-    """The newest run of this training that a search gave up, if it got to this epoch."""
+    """The newest run of this training that a search gave up, if it reached this epoch."""
     digest = training_digest(config)
     found = search(f"tags.{TRAINING_DIGEST} = '{digest}' and tags.{PRUNED_AFTER} LIKE '%'")
     enough = found and epoch_in(found[0].data.tags, PRUNED_AFTER) >= epoch
@@ -122,12 +122,12 @@ def pruned_training(config: Config, epoch: int) -> str | None:
 
 @store_call
 def running() -> list[StoredRun]:
-    """All runs, in any experiment, that are RUNNING by what the store says."""
+    """All runs, in any experiment, whose status in the store is RUNNING."""
     return [StoredRun.of(run) for run in search("attributes.status = 'RUNNING'", most=1000)]
 
 
 def search(filter_string: str, most: int = 1) -> list[Run]:
-    """The newest runs, in any experiment, that the filter selects; none where there is no store."""
+    """The newest runs, in any experiment, that the filter selects; [] if there is no store."""
     if not is_there():
         return []
     client = mlflow.MlflowClient()
@@ -136,7 +136,7 @@ def search(filter_string: str, most: int = 1) -> list[Run]:
 
 
 def stored_run(run_id: str) -> Run:
-    """A run by its id, or by the first digits of it."""
+    """The run with this id, or with an id that begins with these digits."""
     try:
         return mlflow.get_run(full_run_id(run_id))
     except MlflowException as error:

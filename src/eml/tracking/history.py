@@ -1,4 +1,4 @@
-"""The histories of many runs as one tidy frame."""
+"""Reads the histories of many runs as one tidy frame."""
 
 import math
 from collections.abc import Sequence
@@ -15,17 +15,19 @@ from eml.tracking.stored_run import StoredRun
 from eml.training.loop import EpochRecord
 
 METRICS = [field.name for field in fields(EpochRecord) if field.name != "epoch"]
-INFINITE = 1e306  # MLflow gives infinity back as 1.8e308, and a mean needs room to be added up
+INFINITE = (
+    1e306  # MLflow returns infinity as 1.8e308; sums of values below this stay finite
+)
 
 
 def load_history(selection: Selection) -> tuple[pd.DataFrame, list[str]]:
-    """The histories of the runs selected, and a line for each reason why others were left out.
+    """The histories of the selected runs, and a line for each run that was left out.
 
-    The frame has a row for each run and epoch: run_id, run_name, status, start_time, the parameters
-    (numbers as numbers), the tags that are not MLflow's own, epoch, and METRICS. Of runs with the
-    same Config, seed included, it has one, so that none counts twice: the newest, a finished one if
-    there is one. Unfinished and diverged runs are in it too: summary.summary tells them apart. Of
-    points that were logged for the same epoch the last one holds.
+    The frame has a row for each run and epoch, with the columns run_id, run_name, status,
+    start_time, the parameters (numbers as numbers), the tags except MLflow's own, epoch, and
+    METRICS. Of several runs with the same Config (seed included) the frame holds one: the newest
+    finished run, else the newest. Unfinished and diverged runs are included; summary.summary tells
+    them apart. If an epoch was logged twice, the last point counts.
 
     Raises SelectionError if nothing is selected or nothing has an epoch, StoreError if the store
     cannot be read.
@@ -35,9 +37,9 @@ def load_history(selection: Selection) -> tuple[pd.DataFrame, list[str]]:
 
 
 def history_of(run_ids: Sequence[str]) -> pd.DataFrame:
-    """The histories of these runs, read without interruption, for a process that goes on to write.
+    """The histories of these runs, for a process that writes to the store afterwards.
 
-    An interrupted read keeps a lock of SQLite as an interrupted write does.
+    Signals wait during the read, because an interrupted read keeps SQLite's lock.
     """
     history, left_out = store_call(_load)(Selection(runs=run_ids))
     for line in left_out:
@@ -55,7 +57,7 @@ def _load(selection: Selection) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _frame(runs: list[StoredRun], read: ClientReader) -> tuple[pd.DataFrame, list[str]]:
-    """The histories of trainings, and a line for each that has none, or an impossible one."""
+    """The histories of trainings, and a line for each run without epochs or with bad numbers."""
     described = pd.DataFrame([_described(run) for run in runs])
     splits = {"validation" if validation else "test" for validation in described["validation"]}
     metrics = [m for m in METRICS if m.partition("_")[0] not in {"test", "validation"} - splits]
@@ -64,7 +66,7 @@ def _frame(runs: list[StoredRun], read: ClientReader) -> tuple[pd.DataFrame, lis
     points = points.drop_duplicates(["run_id", "metric", "epoch"], keep="last")
     table = points.pivot(index=["run_id", "epoch"], columns="metric", values="value")
     table = _finite(table.reindex(columns=METRICS)).reset_index()
-    frame = described.merge(table, on="run_id", how="inner")  # in the order of its left side
+    frame = described.merge(table, on="run_id", how="inner")  # keeps the order of `described`
     impossible = _impossible(frame)
     without = {run.run_id for run in runs} - set(table["run_id"])
     why = dict.fromkeys(without, "without an epoch") | impossible
@@ -77,7 +79,7 @@ def _frame(runs: list[StoredRun], read: ClientReader) -> tuple[pd.DataFrame, lis
 
 
 def _finite(table: pd.DataFrame) -> pd.DataFrame:
-    """NaN for infinity; for all scores of an epoch with an infinite loss, as a training logs it."""
+    """Replace infinity by NaN; with an infinite loss, all scores of the epoch become NaN."""
     infinite = table.abs() >= INFINITE
     diverged = infinite.filter(like="loss").any(axis=1)
     infinite.loc[diverged, [name for name in METRICS if name.endswith(("loss", "accuracy"))]] = True
@@ -85,7 +87,7 @@ def _finite(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _impossible(frame: pd.DataFrame) -> dict[str, str]:
-    """By run id a number of it that no training logs."""
+    """By run id: a logged number that no training can produce."""
     outside = {"epoch": ~frame["epoch"].between(0, frame["epochs"])} | {
         metric: ~frame[metric].fillna(0).between(0, 1 if metric.endswith("accuracy") else math.inf)
         for metric in METRICS
@@ -99,7 +101,7 @@ def _impossible(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def _described(run: StoredRun) -> dict[str, int | float | str]:
-    # A tag, which anyone may set, never takes the place of what was logged.
+    # Anyone may set a tag, so a parameter with the same name takes precedence.
     tags = {k: shown(value) for k, value in run.tags.items() if not k.startswith("mlflow.")}
     params = {key: parameter_value(key, value) for key, value in run.params.items()}
     described = tags | params | config_values(run)

@@ -1,4 +1,4 @@
-"""What a run logs."""
+"""Logs the data of a training, and the files of a command, to the active run."""
 
 import math
 import time
@@ -26,7 +26,7 @@ from eml.training.loop import EpochRecord
 
 @store_call
 def log_setup(config: Config, dataset: Dataset, learner: Learner) -> None:
-    """Log what the active run trains: all of its Config, its dataset, and on what it runs."""
+    """Log the Config, the dataset and the hardware of the training in the active run."""
     values = asdict(config) | {
         "scaling_mean": dataset.scaling.mean,
         "scaling_std": dataset.scaling.std,
@@ -34,8 +34,8 @@ def log_setup(config: Config, dataset: Dataset, learner: Learner) -> None:
         f"{config.evaluated}_images": len(dataset.labels[config.evaluated]),
         "parameters": sum(weights.size for weights in learner.state().values()),
     }
-    # `mlflow run` has logged the -P values as they were typed ("1e-3"), and a parameter cannot
-    # be changed. Ours have the same value, so the typed ones stay.
+    # `mlflow run` has logged the -P values as they were typed ("1e-3"), and a parameter cannot be
+    # changed. The typed values stay; ours must be equal to them.
     present = active_run().data.params
     for key in values.keys() & present.keys():
         if type(values[key])(present[key]) != values[key]:
@@ -43,7 +43,7 @@ def log_setup(config: Config, dataset: Dataset, learner: Learner) -> None:
                 f"the run given holds {key}={present[key]}, not {values[key]}: give a new run"
             )
     mlflow.log_params({key: value for key, value in values.items() if key not in present})
-    if "dataset_digest" not in active_run().data.tags:  # else logged already: it goes on
+    if "dataset_digest" not in active_run().data.tags:  # a resumed run has logged its dataset
         log_dataset(dataset)
     mlflow.set_tags(
         {
@@ -61,14 +61,14 @@ def log_dataset(dataset: Dataset) -> None:
     try:
         mlflow.log_input(described, context="training")
     except MlflowException:
-        # Of several that log a new dataset at once, MLflow lets one succeed. Now it is there.
+        # If several processes log a new dataset at once, MLflow lets one succeed. Try again.
         mlflow.log_input(described, context="training")
 
 
 def log_record(record: EpochRecord, timestamp: int) -> None:
     """Log an epoch as metrics of the active run, in one request, with `step` the epoch.
 
-    timestamp: when the epoch was over, in milliseconds since 1970.
+    timestamp: end of the epoch, in milliseconds since 1970.
     """
     values = asdict(record)
     epoch = values.pop("epoch")
@@ -83,7 +83,7 @@ def log_record(record: EpochRecord, timestamp: int) -> None:
 
 @store_call
 def logged_epochs(run_id: str) -> set[int]:
-    """The epochs that a run holds. One is logged with all its metrics or with none."""
+    """The epochs that a run holds. All metrics of an epoch are logged in one request."""
     history = mlflow.MlflowClient().get_metric_history(run_id, "train_seconds")
     return {point.step for point in history}
 
@@ -101,32 +101,32 @@ def log_result(records: list[EpochRecord]) -> None:
     values = {f"best_{name}": best.accuracy, "best_epoch": best.epoch}
     if not records[-1].diverged:
         values[f"final_{name}"] = records[-1].accuracy
-    # A run that was interrupted just before its end may have them.
+    # A run that was interrupted just before its end may have these metrics already.
     present = active_run().data.metrics
     log_metrics({key: value for key, value in values.items() if key not in present})
 
 
 def log_metrics(values: Mapping[str, float]) -> None:
-    """Log values that belong to the active run as a whole, to no epoch."""
-    now = time.time_ns() // 1_000_000  # the same in each try: MLflow keeps equal points once
+    """Log values that belong to the whole active run, not to an epoch."""
+    now = time.time_ns() // 1_000_000  # the same in each try: MLflow stores equal points once
     _log([Metric(key, value, now, 0) for key, value in values.items()])
 
 
 @store_call
 def _log(metrics: Sequence[Metric]) -> None:
-    """In one request: all of it is logged or nothing, and what is there already once."""
+    """Log all metrics in one request, or none; points that the store holds stay single."""
     mlflow.MlflowClient().log_batch(active_run().info.run_id, metrics=metrics)
 
 
 @store_call
 def log_reused(run_ids: Iterable[str]) -> None:
-    """Note in the active run, a parent, which runs besides its children belong to it."""
+    """Tag the active parent run with the reused runs that belong to it besides its children."""
     mlflow.set_tag(REUSED, ",".join(run_ids))
 
 
 @store_call
 def log_sources(run_ids: Sequence[str]) -> None:
-    """Note in the active run, a comparison, which runs it compares."""
+    """Tag the active run, a comparison, with the ids of the compared runs."""
     # A tag holds 8,000 characters, 242 ids.
     for number, start in enumerate(range(0, len(run_ids), 200), start=1):
         mlflow.set_tag(f"source_runs_{number}", ",".join(run_ids[start : start + 200]))
@@ -134,11 +134,11 @@ def log_sources(run_ids: Sequence[str]) -> None:
 
 @store_call
 def log_files(folder: Path, below: str | None = None) -> None:
-    """Log all files in `folder` as artifacts of the active run, in its folder `below`."""
+    """Log all files in `folder` as artifacts of the active run, in the artifact folder `below`."""
     try:
         mlflow.log_artifacts(str(folder), below)
     except OSError as error:
         if isinstance(error, requests.RequestException):
-            raise  # an answer of the store
+            raise  # a failed request, which store_call handles
         where = active_run().info.artifact_uri
         raise StoreError(printable(f"artifacts cannot be written to {where}: {error}")) from error

@@ -1,4 +1,4 @@
-"""The Config and the weights of a run as artifacts."""
+"""Logs and loads the Config and the weights of a run, as artifacts."""
 
 import json
 import tempfile
@@ -25,7 +25,7 @@ MODEL_FOLDER = "model"  # artifact folder of the weights
 def log_config(config: Config) -> None:
     """Log the Config (JSON), from which `eml evaluate` rebuilds the model.
 
-    At the start, so that a folder of artifacts that cannot be written is not found out at the end.
+    Called before the training, so that an artifact folder that cannot be written is found at once.
     """
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
@@ -35,7 +35,7 @@ def log_config(config: Config) -> None:
 def log_weights(state: Mapping[str, np.ndarray]) -> None:
     """Log the weights (safetensors, without pickle) for `eml evaluate`."""
     with tempfile.TemporaryDirectory() as folder:
-        # safetensors writes the memory as it lies, whatever the strides say.
+        # safetensors ignores strides, so arrays must be contiguous.
         contiguous = {name: np.ascontiguousarray(value) for name, value in state.items()}
         save_file(contiguous, Path(folder, "weights.safetensors"))
         log_files(Path(folder), MODEL_FOLDER)
@@ -45,7 +45,7 @@ def log_weights(state: Mapping[str, np.ndarray]) -> None:
 def load_model(run_id: str) -> tuple[Config, dict[str, np.ndarray], float]:
     """The Config, the weights and the logged final accuracy (Config.evaluated) of a run.
 
-    Raises TrackingError if there is no such run, or it has no weights that can be read.
+    Raises TrackingError if there is no such run, or the run has no readable weights.
     """
     run = stored_run(run_id)
     run_id, metrics = run.info.run_id, run.data.metrics

@@ -1,4 +1,4 @@
-"""The parameters of a stored run, read as the fields of a Config. Anyone may have made the run."""
+"""Reads the parameters of a stored run as Config fields; the run may hold any text."""
 
 from dataclasses import MISSING, fields
 from functools import lru_cache
@@ -10,24 +10,24 @@ from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import TRAINING_DIGEST
 
 CONFIG = {name: kind for name, kind in get_type_hints(Config).items() if name != "recipe"}
-# What runs had that were made before Config had the field.
+# The values of runs that are older than the field.
 DEFAULTS = {f.name: f.default for f in fields(Config) if f.default is not MISSING}
-# Of the numbers among a run's parameters: an axis or a product of two of them must not overflow.
+# Bounds of a run's numbers, so that no axis and no product of two numbers overflows.
 LOWEST = {"epochs": 1, "batch_size": 1, "learning_rate": 1e-100}  # else 0
 HIGHEST = {"learning_rate": 1e100}  # else 10**18
-LONGEST_TEXT = 200  # characters of a name or tag that are shown
-LONGEST_NAME = 60  # of a Config's texts, several of which stand in one line of a figure
+LONGEST_TEXT = 200  # characters shown of a name or tag
+LONGEST_NAME = 60  # characters of a Config's text: several share one line of a figure
 
 
 def config_values(run: StoredRun) -> dict[str, int | float | str]:
-    """The fields of the run's Config, but for the recipe; lacks() has to be ""."""
+    """The fields of the run's Config, without the recipe. Requires that lacks() is ""."""
     return DEFAULTS | {
         name: parameter_value(name, run.params[name]) for name in CONFIG if name in run.params
     }
 
 
 def lacks(run: StoredRun) -> str:
-    """Why a run is no training of a Config, in words; "" if it is one."""
+    """Why a run is not the training of a Config, in words; "" if it is."""
     for name, kind in CONFIG.items():
         if name not in run.params:
             if name in DEFAULTS:
@@ -72,6 +72,6 @@ def number_in(text: str) -> int | float | str:
     return text
 
 
-@lru_cache(1000)  # runs have many tags, most of them alike
+@lru_cache(1000)  # runs have many tags, and most are equal
 def shown(text: str, longest: int = LONGEST_TEXT) -> str:
     return printable(text, longest)

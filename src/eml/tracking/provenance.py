@@ -1,4 +1,4 @@
-"""Where a result comes from: code, package versions, and the processor."""
+"""The origin of a result: the commit of the code, and the package versions."""
 
 import platform
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that decide a result."""
+    """The versions of Python and of the main packages."""
     packages = ("torch", "numpy", "mlflow")
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
@@ -24,7 +24,7 @@ def git_state() -> dict[str, str]:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        # Else a wheel inside some other project's checkout would take that project's commit.
+        # Without this check a wheel inside another project's checkout would report its commit.
         git("ls-files", "--error-unmatch", here.name)
         dirty = bool(git("status", "--porcelain", "--untracked-files=no"))
         return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": str(dirty).lower()}

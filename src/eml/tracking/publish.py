@@ -1,4 +1,4 @@
-"""The figures and the summary of a recipe, made from the store and logged in the active run."""
+"""Makes the figures and the summary of a recipe from the store, and logs them."""
 
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
@@ -32,7 +32,7 @@ def report_grid(
 
 def report(figures: Sequence[FigureName], run_ids: Sequence[str]) -> None:
     """Print the summary of these runs, and log it with the figures."""
-    # matplotlib takes half a second, for which the first batch need not wait.
+    # Importing matplotlib takes half a second, which must not delay the first batch.
     from eml.analysis.figures import FIGURES
     from eml.analysis.report import write_report
 

@@ -1,8 +1,8 @@
-"""Ways to read runs and their points out of a tracking store, the fastest that the store has.
+"""Readers of runs and their points: the fastest one that a store offers.
 
-MLflow's public API reads one metric of one run at a call. A database answers for all runs in one
-query, and a server in one request for 100 runs; neither way is public API, so where one is missing
-or has changed, the public one takes its place. All give the same (a test compares them).
+MLflow's public API reads one metric of one run per call. A database answers for all runs in one
+query, a server for 100 runs in one request. These two ways are not public API, so the public one
+replaces them if they are missing or changed. All readers return the same (a test compares them).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,14 +18,14 @@ from eml.tracking.calls import is_server
 from eml.tracking.stored_run import StoredRun
 
 COLUMNS = ["run_id", "metric", "epoch", "timestamp", "value"]
-IDS_IN_A_QUERY = 500  # a query of SQLite takes 32,766 values, of an old one 999
+IDS_IN_A_QUERY = 500  # SQLite takes 32,766 values in a query, old versions 999
 BULK_ENDPOINT = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
-IDS_IN_A_REQUEST = 100  # what it takes
-POINTS_IN_A_REQUEST = 25_000  # what it gives at most, without a word on the rest
+IDS_IN_A_REQUEST = 100  # the endpoint's limit
+POINTS_IN_A_REQUEST = 25_000  # the endpoint silently drops further points
 
 
 class ClientReader:
-    """Reads through MLflow's public client alone."""
+    """Reads through MLflow's public client only."""
 
     def __init__(self, client: mlflow.MlflowClient):
         self.client = client
@@ -52,7 +52,7 @@ class ClientReader:
         return [StoredRun.of(self.client.get_run(run_id)) for run_id in run_ids]
 
     def points(self, run_ids: Sequence[str], metrics: Iterable[str]) -> pd.DataFrame:
-        """All that was logged of these metrics, a row for each point, with COLUMNS."""
+        """All points of these metrics, a row for each, with the columns COLUMNS."""
         rows = [
             (run_id, metric, point.step, point.timestamp, point.value)
             for run_id in run_ids
@@ -63,7 +63,7 @@ class ClientReader:
 
 
 class ServerReader(ClientReader):
-    """Reads points from the endpoint with which the MLflow UI draws its charts."""
+    """Reads points from the endpoint of the MLflow UI's charts."""
 
     def points(self, run_ids: Sequence[str], metrics: Iterable[str]) -> pd.DataFrame:
         rows = []
@@ -78,7 +78,7 @@ class ServerReader(ClientReader):
         return pd.DataFrame(rows, columns=COLUMNS)
 
     def _request(self, run_ids: Sequence[str], metric: str) -> list[dict] | None:
-        """The points of one metric; None if the server does not give them all."""
+        """The points of one metric; None if the server does not return all of them."""
         from mlflow.utils.rest_utils import http_request
 
         try:
@@ -95,7 +95,7 @@ class ServerReader(ClientReader):
 
 
 class DatabaseReader(ClientReader):
-    """Reads from the tables of MLflow's own database, through the connection that it has open."""
+    """Reads MLflow's own tables, through the database connection that MLflow has open."""
 
     def __init__(self, client: mlflow.MlflowClient):
         from mlflow.store.tracking.dbmodels import models
@@ -135,7 +135,7 @@ class DatabaseReader(ClientReader):
             for row in self._rows((*columns, run.lifecycle_stage), run, run_ids)
         }
         if missing := [run_id for run_id in run_ids if run_id not in found]:
-            self.client.get_run(missing[0])  # raises, with MLflow's own words
+            self.client.get_run(missing[0])  # raises MLflow's own error
         for run_id, key, value in self._rows(
             (param.run_uuid, param.key, param.value), param, run_ids
         ):
@@ -159,7 +159,7 @@ class DatabaseReader(ClientReader):
         with self.engine.connect() as connection:
             for ids in _chunks(run_ids, IDS_IN_A_QUERY):
                 query = select(*columns).where(table.run_uuid.in_(ids), *where)
-                # The driver's own tuples: SQLAlchemy's rows take twice the time to make and read.
+                # Plain tuples of the driver: SQLAlchemy's rows take twice as long.
                 rows += connection.execute(query).cursor.fetchall()
         return rows
 

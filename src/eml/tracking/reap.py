@@ -1,4 +1,4 @@
-"""Runs that the store takes for RUNNING, although nobody runs them any more."""
+"""Ends runs that are RUNNING in the store although their process has died."""
 
 import re
 import time
@@ -16,18 +16,17 @@ NAME = re.compile("[0-9a-f]{1,64}")  # of a digest or a checkpoint
 
 
 def begin(create: bool = False) -> None:
-    """What each command does first: open the store (open_store), and end what is dead in it."""
+    """Open the store (open_store) and end its dead runs; every command calls this first."""
     open_store(create)
     for run in end_dead():
         print(f"{_line(run)}: its process is gone, so it is KILLED now", flush=True)
 
 
 def end_dead() -> list[StoredRun]:
-    """End the runs whose checkpoint lies here, and whose process is gone, as KILLED; these runs.
+    """Mark runs KILLED whose checkpoint is on this machine and whose process died; return them.
 
-    The checkpoint stays, so that the same command goes on. What a job of Slurm trains is left to
-    Slurm, which knows what has become of the job. Where the store or the checkpoints cannot be
-    written, nothing is ended.
+    The checkpoints stay, so that the same commands go on. Runs of Slurm jobs are left alone: Slurm
+    knows the state of its jobs. If the store or the checkpoints cannot be written, no run is ended.
     """
     ended = []
     try:
@@ -43,15 +42,15 @@ def end_dead() -> list[StoredRun]:
                     finally:
                         place.release()
     except (UserError, OSError):
-        pass  # the command itself says it, if it is in its way
+        pass  # if the problem matters to the command, the command reports it
     return ended
 
 
 def _place_of(run: StoredRun) -> Place | None:
-    """The place of a run's checkpoint, if this machine has it and no job of Slurm."""
+    """The slot of a run's checkpoint, if it is on this machine and no Slurm job owns the run."""
     digest = run.tags.get(TRAINING_DIGEST) or run.tags.get(PLAN_DIGEST, "")
     name = run.tags.get(CHECKPOINT, "")
-    # Tags that anyone may set, and that become a path.
+    # Anyone may set these tags, and they become a path.
     if SLURM_JOB in run.tags or not (NAME.fullmatch(digest) and NAME.fullmatch(name)):
         return None
     place = Place(digest, name)
@@ -59,9 +58,9 @@ def _place_of(run: StoredRun) -> Place | None:
 
 
 def reap(run_ids: Sequence[str]) -> None:
-    """End what is dead, and say what else is RUNNING by the store.
+    """End dead runs, and list the other runs that are RUNNING in the store.
 
-    run_ids: of runs to be ended although nothing here tells whether they are dead.
+    run_ids: runs to end although this machine cannot tell whether their processes live.
 
     Raises UserError if one of them is not RUNNING, or its process lives.
     """

@@ -1,4 +1,4 @@
-"""Runs that an interrupted process left, and how the next one goes on with them."""
+"""Continues the runs that interrupted processes left, from their checkpoints."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,9 +20,9 @@ EMPTY = Checkpoint([], [], {})  # of a training that has not begun
 
 @dataclass(frozen=True)
 class Resumed:
-    """A run under way, its place for checkpoints, and the checkpoint that it goes on from.
+    """A run under way, the slot of its checkpoint, and the checkpoint to continue from.
 
-    new: whether it has begun just now, and at most the checkpoint is an older run's.
+    new: whether the run has just been created; its checkpoint may be a copy of an older run's.
     """
 
     run_id: str
@@ -42,19 +42,20 @@ def run(
     parent: str = "",
     borrow: bool = True,
 ) -> Iterator[Resumed]:
-    """A run (runs.run) that goes on where an interrupted one with this digest ended.
+    """A run (runs.run) that continues where an interrupted run with this digest ended.
 
-    If that one has the same parent and experiment, it goes on itself; but `mlflow run` has always
-    made a new one, which then takes over what the old one has. Any other is left as it is, and a
-    new run begins with a copy of what it has. The checkpoint is kept until the run is finished.
+    An interrupted run with the same parent and experiment continues itself, unless `mlflow run`
+    has made a new run: the new run then takes over the old run's epochs. An interrupted run
+    elsewhere stays as it is, and a new run begins with a copy of its checkpoint. The checkpoint
+    is kept until the run is finished.
 
-    digest: of what the run does (digests.py). resume: False begins afresh. borrow: False takes no
-    copies.
+    digest: training or plan digest (digests.py). resume: False starts anew. borrow: False copies no
+    checkpoints of runs elsewhere.
     """
     make_store()
     same, others = _interrupted(digest, parent)
     candidates = [*same, *(others if borrow else [])] if resume else []
-    # The newest that has an epoch, because a damaged one has none.
+    # Prefer the newest with an epoch: a damaged checkpoint has none.
     begun = [one for one in candidates if one.checkpoint.records]
     old = next(iter([*begun, *candidates]), None)
     for other in [*same, *others]:
@@ -62,11 +63,11 @@ def run(
             other.place.release()
     checkpoint = old.checkpoint if old else EMPTY
     given = "" if parent else given_run_id()
-    # Its own run can be used again; or be taken over; a copy of another's is neither.
+    # Only a run with the same parent and experiment can be continued or taken over.
     own = old if old in same else None
     goes_on = own is not None and (given == own.run.run_id or (not given and not _is_ahead(own)))
-    # Before there is a run: a process that is killed between the two leaves no run behind that the
-    # next one does not find.
+    # The slot comes before the run: a process that is killed between the two leaves no run that the
+    # next process cannot find.
     place = own.place if own and goes_on else new_place(digest, checkpoint)
     try:
         with runs.run(
@@ -85,7 +86,7 @@ def run(
         if own:
             own.place.remove()
         place.remove()
-        # Whatever else was interrupted of it here is superseded. The run is over in any case.
+        # Other interrupted runs of this training are superseded. This run is over in any case.
         with suppress(StoreError):
             superseded, others = _interrupted(digest, parent)
             for former in superseded:
@@ -102,9 +103,9 @@ def run(
 def go_on(
     run_id: str, digest: str, name: str, description: str, tags: Mapping[str, str]
 ) -> Iterator[Resumed | None]:
-    """The run with this id, which another process has made for this one. None if it is over.
+    """The run with this id, which another process made for this process; None if it is over.
 
-    Waits while another process has it in hand. Otherwise like run().
+    Waits while another process holds the run's slot. Otherwise like run().
     """
     found = find.get(run_id)
     if found.tags[TRAINING_DIGEST] != digest:
@@ -114,7 +115,7 @@ def go_on(
     place = Place(digest, found.tags[CHECKPOINT])
     place.hold(wait=True)
     try:
-        found = find.get(run_id)  # as the other process has left it
+        found = find.get(run_id)  # read again after the wait
         if found.is_over:
             place.remove()
             yield None
@@ -149,9 +150,9 @@ class _Interrupted(NamedTuple):
 
 
 def _is_ahead(old: _Interrupted) -> bool:
-    """Whether a run holds epochs that its checkpoint lacks, for want of disk space or by damage.
+    """Whether a run holds epochs that its checkpoint lacks (full disk, damaged file).
 
-    These would be trained again, by another clock, and no point can be taken out of a run.
+    These epochs would be logged twice, with another clock, and a run's points cannot be deleted.
     """
     ahead = log.logged_epochs(old.run.run_id) - {r.epoch for r in old.checkpoint.records}
     if ahead:
@@ -164,9 +165,9 @@ def _is_ahead(old: _Interrupted) -> bool:
 
 
 def _interrupted(digest: str, parent: str) -> tuple[list[_Interrupted], list[_Interrupted]]:
-    """Found runs of this store with this digest, newest first.
+    """Interrupted runs of this store with this digest, newest first, in two lists.
 
-    First those with this parent, in the experiment where a new run would be made; then the others.
+    First the runs with this parent, in the experiment of a new run; then all others.
     """
     here = (parent, find.experiment_of(parent))
     same: list[_Interrupted] = []
@@ -175,10 +176,10 @@ def _interrupted(digest: str, parent: str) -> tuple[list[_Interrupted], list[_In
         run = find.of_checkpoint(place.name)
         checkpoint = place.load()
         if run is None and checkpoint:
-            place.release()  # another store's
+            place.release()  # belongs to another store
             continue
         if run is None or run.is_over:
-            place.remove()  # of no use any more
+            place.remove()  # its run is over or deleted
             continue
         if checkpoint is None:
             print(f"the checkpoint of run {run.run_id} is damaged and of no use", flush=True)

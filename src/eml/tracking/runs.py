@@ -1,4 +1,4 @@
-"""A run that is under way: how it begins, goes on, and ends."""
+"""The run of this process: begins it, continues it, and ends it with the right status."""
 
 import re
 import uuid
@@ -20,14 +20,14 @@ from eml.tracking.provenance import git_state, versions
 from eml.tracking.store import make_store
 from eml.tracking.tags import CONTINUED_IN, CREATION, ENDINGS, PAUSED_AFTER, of_all_machines
 
-LONGEST_NOTE = 5000  # characters that MLflow takes for a tag in every store
+LONGEST_NOTE = 5000  # characters of a tag that every store of MLflow accepts
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # MLflow's own run names, as "calm-fox-12"
 
 
-class Paused(Exception):  # noqa: N818, it is no error
-    """Ends a run for now: it is to go on later.
+class Paused(Exception):  # noqa: N818, not an error
+    """Raised to end a run for now, as SCHEDULED, because it will continue later.
 
-    epoch: after which it waits for the others of its search; None if it waits for its turn.
+    epoch: the epoch after which the training waits for its search; None if it waits for its turn.
     """
 
     def __init__(self, epoch: int | None = None):
@@ -46,21 +46,21 @@ def run(
     take_over: str = "",
     before: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
-    """A run that ends with the right status, whatever ends it; its id.
+    """A context that begins a run, yields its id, and ends the run with the right status.
 
-    The run that `mlflow run` made is used where there is one, else a new one begins. Its status
-    becomes FINISHED; KILLED on a signal, with the tag `stopped` (which signal, when); SCHEDULED
-    when Paused or Deferred; FAILED on any other exception, with its message in the tag `error`.
+    Uses the run that `mlflow run` made, if there is one, else begins a new run. The status becomes
+    FINISHED; KILLED on a signal, with the tag `stopped` (signal and time); SCHEDULED on Paused or
+    Deferred; FAILED on any other exception, with its message in the tag `error`.
 
-    parent: the id of the run that it is nested in. go_on_in: the id of an interrupted run, to be
-    used again; take_over: of one that this run takes the place of (see _take_over). before: the
-    tags of the run whose epochs it has, if any.
+    parent: id of the run to nest in. go_on_in: id of an interrupted run to continue. take_over: id
+    of an interrupted run that this run replaces (see _take_over). before: tags of the run whose
+    epochs this run continues, if any.
     """
     make_store()
     status, ending, in_order = RunStatus.FINISHED, {}, False
     with ExitStack() as beginning:
         beginning.enter_context(undisturbed())
-        # Not start_run() as context manager: it knows FINISHED and FAILED only.
+        # start_run() as a context manager knows FINISHED and FAILED only.
         active = _start(parent, go_on_in, of_all_machines(before or {}, tags))
         try:
             _describe(active, name, description, own_name=bool(parent), take_over=take_over)
@@ -88,10 +88,10 @@ def run(
 
 
 def _start(parent: str, go_on_in: str, tags: Mapping[str, str]) -> mlflow.ActiveRun:
-    """Begin or go on with a run; one that begins has its tags from the first moment."""
+    """Begin a run, with its tags from the first request on, or continue one."""
     given = go_on_in or ("" if parent else given_run_id())
     tags = {**tags, CREATION: uuid.uuid4().hex}
-    asked = False  # for a new run
+    asked = False  # whether a new run was requested
 
     @store_call
     def start() -> mlflow.ActiveRun:
@@ -102,7 +102,7 @@ def _start(parent: str, go_on_in: str, tags: Mapping[str, str]) -> mlflow.Active
                 client.delete_tag(go_on_in, tag)
         if given:
             return mlflow.start_run(run_id=given, nested=bool(parent), tags=tags)
-        # The answer may have got lost, and the run be there.
+        # The answer may be lost although the store has the run.
         if asked and (made := search(f"tags.{CREATION} = '{tags[CREATION]}'")):
             return mlflow.start_run(run_id=made[0].info.run_id, nested=bool(parent))
         asked = True
@@ -115,7 +115,7 @@ def _start(parent: str, go_on_in: str, tags: Mapping[str, str]) -> mlflow.Active
     if given:
         del tags[CREATION]
     active = start()
-    MLFLOW_RUN_ID.unset()  # taken
+    MLFLOW_RUN_ID.unset()  # this process uses it now; later runs must not
     return active
 
 
@@ -123,7 +123,7 @@ def _start(parent: str, go_on_in: str, tags: Mapping[str, str]) -> mlflow.Active
 def _describe(
     active: mlflow.ActiveRun, name: str, description: str, own_name: bool, take_over: str
 ) -> None:
-    """Name the active run, unless its user has; note what it is, and whose place it takes."""
+    """Name the active run unless its user has, set its note, and take over the old run."""
     if take_over:
         _take_over(take_over, active.info.run_id)
     if own_name or GENERATED_NAME.fullmatch(active.info.run_name):
@@ -133,9 +133,9 @@ def _describe(
 
 
 def _take_over(old: str, new: str) -> None:
-    """Close the run `old`, which was interrupted: the run `new` goes on with what it did.
+    """Close the interrupted run `old`: the run `new` continues its work.
 
-    The children of `old` become those of `new`.
+    The runs nested in `old` become nested in `new`.
     """
     client = mlflow.MlflowClient()
     found = client.get_run(old)
@@ -148,7 +148,7 @@ def _take_over(old: str, new: str) -> None:
 
 
 def _end(run_id: str, status: str, tags: Mapping[str, str], in_order: bool) -> None:
-    """End the active run. in_order: False does not wait for a server that does not answer."""
+    """End the active run. in_order: False tries a server once instead of waiting for it."""
 
     def end() -> None:
         if tags:
@@ -160,13 +160,13 @@ def _end(run_id: str, status: str, tags: Mapping[str, str], in_order: bool) -> N
         active = mlflow.active_run()
         if active and active.info.run_id == run_id:
             mlflow.end_run(status)
-        else:  # off MLflow's stack already, by a try that failed
+        else:  # a failed try has taken it off MLflow's stack already
             mlflow.MlflowClient().set_terminated(run_id, status)
 
     try:
         store_call(end, patient=in_order)()
     except BaseException as error:
-        # It has to be off MLflow's stack: what is on it when the process ends becomes FINISHED.
+        # MLflow marks every run FINISHED that is on its stack when the process ends.
         with suppress(StoreError):
             store_call(end_alone, patient=False)()
         if in_order or not isinstance(error, StoreError):
@@ -175,14 +175,14 @@ def _end(run_id: str, status: str, tags: Mapping[str, str], in_order: bool) -> N
 
 
 def active_run() -> Run:
-    """The run that this process is in, as the store held it when it began."""
+    """The run of this process, as the store held it at the beginning."""
     active = mlflow.active_run()
     assert active is not None, "no run is under way"
     return active
 
 
 def where() -> str:
-    """The active run and its store, for people: of a server, the page that shows it."""
+    """Where to look at the active run: its page on a server, else its id and store."""
     info = active_run().info
     if is_server():
         return f"{uri()}/#/experiments/{info.experiment_id}/runs/{info.run_id}"

@@ -1,4 +1,4 @@
-"""Which runs to look at."""
+"""Selects the runs to compare."""
 
 import os
 from collections.abc import Sequence
@@ -19,24 +19,24 @@ FINISHED = "FINISHED"
 
 
 class SelectionError(UserError):
-    """Nothing to compare, or no store to read; the message says why."""
+    """There is nothing to compare; the message says why."""
 
 
 class NothingFinishedError(SelectionError):
-    """There is no finished training to take where none was named."""
+    """No run was named, and the store holds no finished training."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which runs. Where nothing is said: the newest finished group of trainings.
+    """Which runs to compare; by default the newest finished group of trainings.
 
-    A group is a parent's trainings; of a recipe of one training, all its trainings.
+    A group is the trainings of a sweep, or all trainings of a recipe of one training.
     """
 
-    experiment: str = ""  # its name; else the one that `mlflow run` would use here
+    experiment: str = ""  # name; by default the one that `mlflow run` would use here
     recipe: str = ""
     parent: str = ""  # a run id
-    runs: Sequence[str] = ()  # run ids; that of a parent stands for its trainings
+    runs: Sequence[str] = ()  # run ids; a parent's id stands for its trainings
     filter: str = ""  # as in MLflow's search
 
     def __post_init__(self):
@@ -47,7 +47,7 @@ class Selection:
 
 
 def select(selection: Selection, read: ClientReader) -> list[StoredRun]:
-    """The runs that a selection means, oldest first or in the order given."""
+    """The selected runs, oldest first, or in the order given."""
     if selection.runs or selection.parent:
         ids = [*selection.runs, selection.parent] if selection.parent else selection.runs
         found = read.get([full_run_id(id_) for id_ in ids])
@@ -69,7 +69,7 @@ def _newest_group(runs: list[StoredRun], read: ClientReader) -> list[StoredRun]:
             continue
         if any(run.tags.get("recipe") != newest.tags["recipe"] for run in members):
             return members
-        # A recipe of one training: all its trainings, launched in whatever way, are one group.
+        # A recipe of one training: all its trainings form one group, however launched.
         same = [run for run in tops if run.tags["recipe"] == newest.tags["recipe"]]
         return [member for run in same[::-1] for member in _members(run, read)]
     unfinished = f", {len(tops)} not finished" if tops else ""
@@ -80,7 +80,7 @@ def _newest_group(runs: list[StoredRun], read: ClientReader) -> list[StoredRun]:
 
 
 def _members(run: StoredRun, read: ClientReader) -> list[StoredRun]:
-    """Of a parent, the trainings that belong to it, oldest first; else the run itself."""
+    """The trainings of a parent run, oldest first; of any other run, the run itself."""
     if not lacks(run):
         return [run]
     reused = [run_id for run_id in run.tags.get(REUSED, "").split(",") if run_id]
@@ -89,7 +89,7 @@ def _members(run: StoredRun, read: ClientReader) -> list[StoredRun]:
 
 
 def comparable(runs: list[StoredRun]) -> tuple[list[StoredRun], list[str]]:
-    """Runs that can be compared, each Config once, and why others were left out."""
+    """The runs that can be compared, each Config once, and a line for each one left out."""
     left_out = []
     newest: dict[tuple, StoredRun] = {}
     for run in sorted(runs, key=lambda run: (run.status == FINISHED, run.start_time or 0)):
@@ -101,7 +101,7 @@ def comparable(runs: list[StoredRun]) -> tuple[list[StoredRun], list[str]]:
         elif why := lacks(run):
             left_out.append(f"left out, {why}: {run.run_id}")
         else:
-            # As the frame has them: what cannot be told apart there must not count twice.
+            # The values of the frame: runs that are equal there must not count twice.
             values = config_values(run)
             key = tuple(values[name] for name in CONFIG)
             if older := newest.get(key):
@@ -110,7 +110,7 @@ def comparable(runs: list[StoredRun]) -> tuple[list[StoredRun], list[str]]:
             newest[key] = run
     on_validation = [run for run in newest.values() if config_values(run)["validation"]]
     if len(on_validation) < len(newest):
-        # Accuracies of two kinds of images: those of the test images are what is compared.
+        # Test and validation accuracies cannot be compared: keep the test accuracies.
         if on_validation:
             ids = ", ".join(run.run_id for run in on_validation)
             left_out.append(f"left out, evaluated on validation images: {ids}")

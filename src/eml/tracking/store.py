@@ -1,4 +1,4 @@
-"""The tracking store: its first opening, whether it can be used, and who can share it."""
+"""Creates and opens the tracking store, and checks that it can be used."""
 
 import logging
 import os
@@ -30,25 +30,25 @@ from eml.tracking.calls import (
     uri,
 )
 
-BUSY_SECONDS = 20  # that SQLite waits for another process, as MLflow has it
-FILLING_SECONDS = 10  # without a change after which nobody is filling a new SQLite file any more
+BUSY_SECONDS = 20  # time limit of SQLite's wait for a lock, as in MLflow
+FILLING_SECONDS = 10  # a new SQLite file unchanged for so long is abandoned
 
 
 def is_there() -> bool:
-    """Whether a store has been made: not where an SQLite file is missing or empty."""
+    """Whether the store exists: an SQLite file that is missing or empty does not."""
     file = sqlite_file()
     return file is None or (file.exists() and (not file.is_file() or file.stat().st_size > 0))
 
 
 def open_store(create: bool = True) -> None:
-    """Make sure that the store can be used, before anything is begun.
+    """Check that the store can be used, before any work begins.
 
-    create: False refuses an SQLite file that is missing, True makes it.
+    create: True creates a missing SQLite file, False refuses it.
 
-    Raises StoreError: a server does not answer at once; a file cannot be written, was left half
-    made, or is something else; a schema is another version's.
+    Raises StoreError if a server does not answer at once, if a file cannot be written, is half
+    created or is no store, or if the schema is that of another version of MLflow.
     """
-    # MLflow would log the traceback of what is said in a line here.
+    # MLflow would log a traceback for errors that are reported in a line here.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     if is_server():
         _ask_server()
@@ -67,10 +67,10 @@ def open_store(create: bool = True) -> None:
 def _open() -> None:
     given = mlflow.get_tracking_uri()
     if given.partition(":")[0].partition("+")[0] in DATABASE_ENGINES and not is_sqlite():
-        # MLflow itself would try for minutes.
+        # MLflow itself would retry for minutes.
         try:
             sqlalchemy.create_engine(given, poolclass=NullPool).connect().close()
-        except ImportError as error:  # of its driver
+        except ImportError as error:  # the database driver is missing
             raise StoreError(f"{store_name()}: {error}") from error
     try:
         mlflow.MlflowClient().search_experiments(max_results=1)
@@ -79,10 +79,10 @@ def _open() -> None:
 
 
 def make_store() -> None:
-    """Make an SQLite file that is missing, whole or not at all.
+    """Create a missing SQLite file completely, or not at all.
 
-    Several processes that fill one at once, or one that is killed while it does so, break it for
-    good. Raises StoreError if it cannot be written.
+    Several processes that create one file at once, or a process that is killed while it creates
+    one, would break the file for good. Raises StoreError if the file cannot be written.
     """
     file = sqlite_file()
     if file is None or is_there():
@@ -99,17 +99,17 @@ def _make(file: Path) -> None:
         if is_there():
             return
         if file.exists() and time.time() - file.stat().st_mtime > FILLING_SECONDS:
-            file.unlink()  # empty, and nobody is filling it
-        # A folder, because SQLite keeps a journal beside the file.
+            file.unlink()  # empty and abandoned
+        # In a folder of its own, because SQLite keeps a journal beside the file.
         work = file.with_name(f".{file.name}.new")
-        shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
+        shutil.rmtree(work, ignore_errors=True)  # left by a killed process
         work.mkdir()
         try:
             _fill(work / file.name)
             try:
                 os.link(work / file.name, file)
             except OSError:
-                # MLflow, which knows no lock of ours, was faster; or there are no links here.
+                # MLflow, which ignores our lock, was faster; or this file system has no links.
                 if not file.exists():
                     (work / file.name).replace(file)
         finally:
@@ -118,19 +118,19 @@ def _make(file: Path) -> None:
 
 @store_call(held=False)
 def _fill(file: Path) -> None:
-    # Through MLflow's client, so that artifacts go where they go by default.
+    # Through MLflow's client, so that artifacts get MLflow's default location.
     given = mlflow.get_tracking_uri()
     query = given.partition("?")[2]
-    # Not by SQLAlchemy, which would write a blank as %20, and MLflow makes the folder of that name.
+    # SQLAlchemy would write a blank as %20, and MLflow would create a folder of that name.
     client = mlflow.MlflowClient(f"sqlite:///{file}" + (f"?{query}" if query else ""))
     client._tracking_client.store.engine.dispose()
 
 
 def _refuse_if_not_a_store() -> None:
-    """Raise StoreError if the store is a file, but none that MLflow has filled.
+    """Raise StoreError if the store is a file that MLflow has not created completely.
 
-    The last thing that MLflow puts into a new file is an experiment. `mlflow run` fills one in its
-    place, so it may be under way.
+    MLflow writes the default experiment last. `mlflow run` creates its file in place, so wait
+    while the file changes.
     """
     file = sqlite_file()
     if file is None:
@@ -148,7 +148,7 @@ def _refuse_if_not_a_store() -> None:
 
 
 def _experiments(file: Path) -> int | None:
-    """How many experiments a file holds; None if it has no table of them. Raises StoreError."""
+    """Number of experiments in a file; None without their table. Raises StoreError."""
     try:
         opened = sqlite3.connect(f"file:{quote(str(file))}?mode=rw", BUSY_SECONDS, uri=True)
         with closing(opened) as connection:
@@ -163,7 +163,7 @@ def _experiments(file: Path) -> int | None:
 
 
 def _ask_server() -> None:
-    """Raise StoreError if the server does not answer at once, or wants another password."""
+    """Raise StoreError if the server does not answer at once, or rejects the password."""
     creds = mlflow.MlflowClient()._tracking_client.store.get_host_creds()
     try:
         answer = http_request(
@@ -183,9 +183,9 @@ def _ask_server() -> None:
 
 
 def full_run_id(start: str) -> str:
-    """The id of the run in the store whose id begins with `start`; else `start` itself.
+    """The id of the only run whose id begins with `start`; `start` itself if there is none.
 
-    Raises StoreError if several do.
+    Raises StoreError if several ids begin with it.
     """
     if not re.fullmatch("[0-9a-f]{4,31}", start):
         return start
@@ -199,11 +199,11 @@ def full_run_id(start: str) -> str:
 
 
 def refuse_if_local() -> None:
-    """Raise UserError if the store is files, which several machines cannot write to."""
+    """Raise UserError if the store is a local file, which several machines cannot write to."""
     given = mlflow.get_tracking_uri()
     if given.startswith(("sqlite", "file")) or "://" not in given:
         raise UserError(
             f"launcher=slurm: jobs on several nodes cannot write to {uri()}, because the locks of "
             "a file do not hold across machines; start an `mlflow server` and set "
-            'MLFLOW_TRACKING_URI to its address (README, "A store for several machines")'
+            "MLFLOW_TRACKING_URI to its address (docs/shared-store.md)"
         )

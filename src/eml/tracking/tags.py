@@ -1,4 +1,4 @@
-"""The names of the tags that a run has, and what they hold."""
+"""The names of the tags of runs, and their content."""
 
 import re
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ PRUNED_AFTER = "pruned_after"  # the epoch after which a search gave a training 
 SLURM_JOB = "slurm_job"  # the job that is to train, or trains, or has trained
 SLURM_LOG = "slurm_log"  # the file that this job writes to
 CANCELLED = "cancelled"  # of a parent: when `eml cancel` was called
-CREATION = "creation"  # a number of the run's own, by which it is found if its id got lost
-# Tags that a run loses when it goes on.
+CREATION = "creation"  # a random number that identifies the run if the answer with its id is lost
+# Tags that are deleted when a run continues.
 ENDINGS = {"stopped", "error", PAUSED_AFTER, PRUNED_AFTER, SLURM_JOB, SLURM_LOG, CANCELLED}
-TIMED = {"hardware", "threads", "trainings_at_once"}  # tags that a run's times depend on
-NUMBER = re.compile("[0-9]{1,9}")  # of an epoch, in a tag or parameter that may hold anything
+TIMED = {"hardware", "threads", "trainings_at_once"}  # tags that affect a run's times
+NUMBER = re.compile("[0-9]{1,9}")  # an epoch in a tag or parameter, which may hold any text
 
 
 def of_all_machines(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
-    """Tags as they are now, but of those that its times depend on, all values that a run had."""
+    """The tags `now`; each tag in TIMED lists all values that the run has had."""
     tags = {key: before[key] for key in TIMED if key in before} | dict(now)
     for key in TIMED & before.keys() & now.keys():
         had = before[key].split(", ")
@@ -31,6 +31,6 @@ def of_all_machines(before: Mapping[str, str], now: Mapping[str, str]) -> dict[s
 
 
 def epoch_in(tags: Mapping[str, str], tag: str) -> int:
-    """The epoch that a tag holds; -1 if there is none."""
+    """The epoch in a tag; -1 without one."""
     text = tags.get(tag, "")
     return int(text) if NUMBER.fullmatch(text) else -1
