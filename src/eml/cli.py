@@ -25,7 +25,7 @@ from eml.recipes.recipe import Recipe
 from eml.text import printable, redacted
 from eml.tracking import mlflow_run
 
-# Modules that import torch or mlflow take seconds: each command imports those that it needs.
+# torch and mlflow take seconds to import, so each command imports its own modules.
 
 
 @click.group(context_settings={"max_content_width": 100})
@@ -34,7 +34,7 @@ def cli() -> None:
 
 
 class TrueOrFalse(click.Choice):
-    """A truth value, typed out: "--check true", as `mlflow run` passes it."""
+    """A boolean as text ("--check true"), because `mlflow run` passes text."""
 
     def __init__(self) -> None:
         super().__init__(("true", "false"))
@@ -44,7 +44,7 @@ class TrueOrFalse(click.Choice):
 
 
 def options_of(*classes: type) -> list[click.Parameter]:
-    """An option for each field of these dataclasses, with its type, default and help."""
+    """A click option for each field of these dataclasses, with type, default and help."""
     options: list[click.Parameter] = []
     for field in (field for class_ in classes for field in dataclasses.fields(class_)):
         value_type, about = typing.get_args(field.type)
@@ -62,7 +62,7 @@ def options_of(*classes: type) -> list[click.Parameter]:
 def recipe_command(recipe: Recipe, carry_out: Callable[..., None]) -> click.Command:
     """The command of a recipe, with the recipe's options and LaunchOptions.
 
-    carry_out: is called with the recipe, its Configs, and both objects of options.
+    carry_out: called with the recipe, its Configs, the recipe's options and LaunchOptions.
     """
     launching_names = {field.name for field in dataclasses.fields(LaunchOptions)}
 
@@ -89,9 +89,9 @@ def _plan(*arguments: typing.Any) -> None:
 
 @click.group()
 def plan() -> None:
-    """Show which trainings a recipe is going to make, which are done, and how long the rest takes.
+    """Show the trainings of a recipe, which are done, and how long the rest takes.
 
-    Some batches of each kind of training are tried; nothing is kept.
+    Tries some batches of each kind of training, and logs nothing.
     """
 
 
@@ -135,7 +135,7 @@ cli.add_command(
 @cli.command()
 @click.argument("run_id")
 def cancel(run_id: str) -> None:
-    """End the Slurm jobs of RUN_ID, a run of several trainings, and the runs that they train in."""
+    """End the Slurm jobs of the parent run RUN_ID, and the runs of their trainings."""
     from eml.commands.cancel import cancel
 
     cancel(run_id)
@@ -144,10 +144,10 @@ def cancel(run_id: str) -> None:
 @cli.command()
 @click.argument("run_ids", metavar="[RUN_ID]...", nargs=-1)
 def reap(run_ids: tuple[str, ...]) -> None:
-    """End runs that are RUNNING in the store but whose process is gone, and list the others.
+    """End runs that are RUNNING in the store although their process died, and list the others.
 
-    RUN_ID: a run to end although nothing on this machine tells whether its process lives, such as
-    one that `mlflow run` left without conda.
+    RUN_ID: end this run too, although this machine cannot tell whether its process lives, for
+    example a run that `mlflow run` left behind without conda.
     """
     from eml.tracking.reap import reap
 
@@ -185,8 +185,8 @@ def data(dataset: str, torchvision_dir: Path | None, min_rate: float):
 def evaluate(run_id: str, device: str) -> None:
     """Load the weights of RUN_ID and compare their accuracy with the logged one.
 
-    Ends with exit code 1 if they differ by more than 0.1 percentage points, which another
-    processor's rounding cannot explain; or 1 point, of a run with precision=tf32 or bf16.
+    Exit code 1 if the accuracies differ by more than 0.1 percentage points, which another
+    processor's rounding cannot explain (1 point for precision=tf32 or bf16).
     """
     from eml.commands.evaluate import evaluate
 
@@ -194,14 +194,14 @@ def evaluate(run_id: str, device: str) -> None:
 
 
 def main() -> None:
-    """Run the command line. What the user can mend is shown in a line, without a traceback."""
+    """Run the command line. Errors that the user can fix are shown in one line."""
     raise_on_signals()
     mlflow_run.keep_quiet()
     given_run_id = mlflow_run.given_run_id()
     if given_run_id:
         stop_with_parent()
     try:
-        # Without standalone mode click raises its errors instead of printing its usage text.
+        # standalone_mode=False: click raises its errors instead of printing a usage text.
         cli.main(args=sys.argv[1:] or ["--help"], prog_name="eml", standalone_mode=False)
     except Stopped as stopped:
         print(f"eml: stopped by {stopped}", file=sys.stderr)
@@ -217,10 +217,10 @@ def main() -> None:
         if given_run_id:
             from eml.tracking import end
 
-            with suppress(UserError):  # that may be what the message says
+            with suppress(UserError):  # the message may say that the store is away
                 end.refuse(given_run_id, message)
         sys.exit(error.exit_code)
-    except Exception:  # a fault of the program: its traceback is wanted, but no password in it
+    except Exception:  # a bug: show its traceback, without passwords
         print(redacted(traceback.format_exc()), end="", file=sys.stderr)
         sys.exit(1)
 

@@ -1,4 +1,4 @@
-"""Config: everything that decides the result of one training, and which values are valid."""
+"""Config: everything that decides the result of one training, and its valid values."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -17,19 +17,19 @@ INITIAL_WEIGHTS = ("template", "pytorch")
 
 
 class ConfigError(UserError):
-    """A value that cannot be trained with; the message says what is valid."""
+    """An option has an invalid value; the message lists the valid ones."""
 
 
 class Optimizer(NamedTuple):
-    """An optimizer's class in `torch.optim`, and the learning rates that `auto` takes."""
+    """An optimizer's class in `torch.optim`, and its default learning rates (`auto`)."""
 
     torch_class: str
     learning_rate: dict[str, float]  # by model
 
 
-# Of the CNN, test accuracy on all images with seed 1. After four epochs of sgd: 0.544 at 0.1, 0.507
-# at 0.03, 0.429 at 0.01. After two: momentum 0.536 at 0.01, 0.540 at 0.03 (the steadier is taken);
-# rmsprop 0.543 at 0.001, 0.514 at 0.0003.
+# The CNN's rates come from test accuracies on all images with seed 1. sgd after four epochs: 0.544
+# at 0.1, 0.507 at 0.03, 0.429 at 0.01. momentum after two: 0.536 at 0.01, 0.540 at 0.03 (0.01 is
+# steadier). rmsprop after two: 0.543 at 0.001, 0.514 at 0.0003.
 OPTIMIZERS = {
     "sgd": Optimizer("SGD", {"mlp": 0.1, "cnn": 0.1}),
     "momentum": Optimizer("SGD", {"mlp": 0.1, "cnn": 0.01}),
@@ -44,9 +44,9 @@ OPTIMIZERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Everything that decides the result of one training, resolved. All of it is logged.
+    """Everything that decides the result of one training. All fields are logged as parameters.
 
-    Raises ConfigError, before anything is downloaded or trained, for a value that is not valid.
+    Raises ConfigError for an invalid value, before anything is downloaded or trained.
     """
 
     recipe: str
@@ -54,16 +54,16 @@ class Config:
     dataset: str  # "mnist" or "cifar10"
     model: str  # "mlp" or "cnn"
     activation: str  # after the hidden layers
-    init: str  # the initial weights: "template" are the NumPy MLP's, "pytorch" PyTorch's own
+    init: str  # initial weights: "template" (the NumPy MLP's) or "pytorch" (PyTorch's own)
     optimizer: str
-    learning_rate: float  # never "auto": `mlflow run` logs what was asked for as `lr`
+    learning_rate: float  # never "auto": `mlflow run` logs the given option as `lr`
     epochs: int
     batch_size: int
     seed: int
     subset: int  # training images; 0 takes all
-    device_type: str  # "cpu" or "cuda", never "auto": that is logged as `device`
-    # Fields that came later have a default: the value that older runs had (from_stored).
-    momentum: float = 0.9  # of the optimizer "momentum" alone
+    device_type: str  # "cpu" or "cuda", never "auto": the option is logged as `device`
+    # A field that was added later has a default: the value of older runs (from_stored).
+    momentum: float = 0.9  # only for the optimizer "momentum"
     validation: int = 0  # training images held out and evaluated on in place of the test images
     dtype: str = "float32"
     precision: str = "fp32"  # of products and convolutions: "fp32" (all of dtype), "tf32" or "bf16"
@@ -72,8 +72,8 @@ class Config:
     def from_stored(cls, values: Mapping[str, Any]) -> "Config":
         """The Config that any version of eml has stored.
 
-        A field that the version did not have takes its default; one that has gone since is left
-        out. Raises TypeError if another field is missing, ConfigError as __init__ does.
+        A missing field takes its default, and a field that no longer exists is ignored. Raises
+        TypeError if a field without default is missing, ConfigError for invalid values.
         """
         names = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in names})
@@ -127,7 +127,7 @@ class Config:
 
     @property
     def run_name(self) -> str:
-        """What tells this training from its neighbours, for people."""
+        """The name of the training's run, for people."""
         name = f"{self.recipe} {self.optimizer} lr={self.learning_rate:g} seed={self.seed}"
         if self.subset:
             name += f" subset={self.subset}"
@@ -135,13 +135,13 @@ class Config:
 
 
 def one_of(name: str, value: str, valid: Iterable[str]) -> None:
-    """Refuse a value that is not among the valid ones, which the message lists."""
+    """Raise ConfigError, with the valid values, if `value` is not one of them."""
     if value not in valid:
         raise ConfigError(f"{name}={value}: give one of {', '.join(valid)}")
 
 
 def resolve_learning_rate(lr: str, optimizer: str, model: str) -> float:
-    """`lr` as a number; "auto" takes the rate that stands in OPTIMIZERS."""
+    """`lr` as a number; "auto" is the rate in OPTIMIZERS."""
     if lr == AUTO:
         one_of("optimizer", optimizer, OPTIMIZERS)
         return OPTIMIZERS[optimizer].learning_rate[model]
@@ -152,11 +152,11 @@ def resolve_learning_rate(lr: str, optimizer: str, model: str) -> float:
 
 
 def resolve_device(device: str) -> str:
-    """`device` as "cpu" or "cuda"; "auto" takes the GPU where there is one."""
+    """`device` as "cpu" or "cuda"; "auto" is the GPU if this machine has one."""
     one_of("device", device, DEVICES)
     if device == "cpu":
         return "cpu"
-    import torch  # takes seconds, which only a command that trains should wait for
+    import torch  # takes seconds; only a training needs it
 
     if torch.cuda.is_available():
         return "cuda"

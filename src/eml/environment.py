@@ -1,4 +1,4 @@
-"""Environment variables that are changed for a while."""
+"""Changes environment variables for a while."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Set these variables within, for what reads them and for processes that are started there."""
+    """Set these variables within the context, also for processes started there."""
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:

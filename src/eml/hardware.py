@@ -1,4 +1,4 @@
-"""What this machine computes with: its processor, its cores, the threads of its libraries."""
+"""The processor of this machine, its cores, and the thread settings of libraries."""
 
 import os
 import platform
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cpu_name() -> str:
-    """The processor as its maker calls it, or at least its architecture."""
+    """The maker's name of the processor, or at least its architecture."""
     if platform.system() == "Linux":
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -18,12 +18,12 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-# What the libraries that compute read when they are loaded.
+# Variables that numerical libraries read when they are loaded.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """Number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

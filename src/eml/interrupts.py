@@ -1,4 +1,4 @@
-"""Signals as one exception, so that a stopped training ends its run properly."""
+"""Turns signals into an exception, so that a stopped training ends its run properly."""
 
 import os
 import signal
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 import psutil
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-REQUEUE = signal.SIGUSR2  # to a job of Slurm, which is to make room; submitit's choice
+REQUEUE = signal.SIGUSR2  # tells a Slurm job to stop and be requeued; submitit's choice
 SHELLS = {"bash", "sh", "dash", "zsh", "ksh", "fish", "cmd.exe"}
 POLL_SECONDS = 0.5
 
 
 class Stopped(BaseException):
-    """One of SIGNALS arrived. Not an Exception: nothing but the end of a run handles it."""
+    """A signal arrived. Not an Exception, so that only the end of a run handles it."""
 
     def __init__(self, signal_number: int):
         super().__init__(signal.Signals(signal_number).name)
@@ -24,16 +24,16 @@ class Stopped(BaseException):
 
 
 class Deferred(Stopped):
-    """This process stops, but its work goes on: in other processes, or later in another one."""
+    """Raised instead of Stopped when the work continues elsewhere: the run ends SCHEDULED."""
 
 
 def raise_on_signals(in_job: bool = False) -> None:
     """Make the first of SIGNALS raise Stopped in the main thread; SIGHUP not under `nohup`.
 
-    Later ones are ignored: `mlflow run` answers Ctrl-C with a SIGTERM to its child, which would
-    otherwise end the run a second time while it is being closed.
+    Later signals are ignored: `mlflow run` answers Ctrl-C with a SIGTERM to its child, which would
+    otherwise interrupt the closing of the run.
 
-    in_job: whether a REQUEUE signal raises Deferred, as a job of Slurm wants it.
+    in_job: whether the signal REQUEUE raises Deferred, as a Slurm job needs it.
     """
 
     def stop(number, _frame):
@@ -49,10 +49,10 @@ def raise_on_signals(in_job: bool = False) -> None:
 
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Keep a signal that comes within until the end of it. Also a decorator.
+    """Hold signals back until the end of this context. Also a decorator.
 
-    For what must not be left half-done: a write to SQLite that an exception leaves in the middle
-    keeps its lock for as long as the traceback lives, and closing the run fails on it.
+    For work that must not stop half done: an exception in the middle of a write to SQLite keeps the
+    lock as long as the traceback lives, and then the run cannot be closed.
     """
     came = []
     former = {number: signal.getsignal(number) for number in (*SIGNALS, REQUEUE)}
@@ -68,10 +68,10 @@ def signals_held() -> Iterator[None]:
 
 
 def stop_with_parent() -> None:
-    """Stop as by SIGTERM when the process that started this one is gone.
+    """Send SIGTERM to this process when the process that started it has died.
 
-    For a child of `mlflow run`, which passes no signal on when it is killed. Shells in between
-    are passed over: they would wait for this process.
+    For a child of `mlflow run`, which passes no signal on when it is killed. Shells in between are
+    skipped, because they wait for this process.
     """
     owner = next((p for p in psutil.Process().parents() if p.name() not in SHELLS), None)
     if owner is None:
@@ -82,7 +82,7 @@ def stop_with_parent() -> None:
             pause.wait(POLL_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    pause = threading.Event()  # never set: a thread of its own may sleep
+    pause = threading.Event()  # never set; only its wait() is used
     threading.Thread(target=watch, name="parent watch", daemon=True).start()
 
 

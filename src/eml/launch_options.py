@@ -1,4 +1,4 @@
-"""How trainings are launched: LaunchOptions, and what Slurm is asked for."""
+"""The options of launching trainings, and the settings of Slurm jobs."""
 
 import dataclasses
 import tomllib
@@ -10,20 +10,20 @@ from typing import Annotated, get_origin, get_type_hints
 from eml.config import ConfigError, one_of
 
 PREFIX = "slurm_"
-FILLED = 0.8  # of a job's time: estimates err, and starting takes its time
+FILLED = 0.8  # share of a job's time to fill: estimates err, and a job needs time to start
 
 
 @dataclass(frozen=True, kw_only=True)
 class SlurmSettings:
-    """What each job asks for. In options and file the names begin with "slurm_"."""
+    """Settings of each Slurm job. As options and in a file their names begin with "slurm_"."""
 
-    partition: str = ""  # "" here and below: what the cluster does by default
+    partition: str = ""  # "" here and below: the default of the cluster
     time: int = 30  # minutes
     cpus: int = 1
     mem: str = ""
     gres: str = ""
-    array_parallelism: int = 100  # jobs that run at once, at most
-    pack_minutes: int = 0  # of trainings that share a job; 0: as many as are likely to fit
+    array_parallelism: int = 100  # largest number of jobs at once
+    pack_minutes: int = 0  # of trainings that share a job; 0: fill the job
     account: str = ""
     qos: str = ""
     constraint: str = ""
@@ -35,7 +35,7 @@ class SlurmSettings:
                 raise ConfigError(f"{PREFIX}{name}={getattr(self, name)}: give 1 or more")
         for name in ("partition", "mem", "gres", "account", "qos", "constraint"):
             value = getattr(self, name)
-            # A newline would begin a command in the job's script, a blank another flag of sbatch.
+            # A newline would add a command to the job's script, a blank a flag of sbatch.
             if not value.isprintable() or " " in value:
                 raise ConfigError(f"{PREFIX}{name}={value}: give a text without blanks")
         if self.pack_minutes < 0:
@@ -43,17 +43,17 @@ class SlurmSettings:
 
     @property
     def pack_seconds(self) -> float:
-        """Of trainings that are put together in one job, at most."""
+        """Largest expected duration of trainings that share a job, in seconds."""
         return 60 * (self.pack_minutes or FILLED * self.time)
 
     @property
     def warning_seconds(self) -> int:
-        """How long before its end a job is told to make room. Slurm may be a minute early."""
+        """Seconds from the signal to stop to the end of a job. Slurm may be a minute early."""
         return min(90, 15 * self.time)
 
     @property
     def flags(self) -> dict[str, str | int | bool]:
-        """The options of sbatch that say this, but for the array's."""
+        """The flags of sbatch for these settings, without those of the array."""
         asked: dict[str, str | int | bool] = {
             "partition": self.partition,
             "time": self.time,
@@ -70,7 +70,7 @@ class SlurmSettings:
 
     @property
     def setup_lines(self) -> list[str]:
-        """The commands before Python; one that fails ends the job."""
+        """The shell commands before Python; a command that fails ends the job."""
         return ["set -e", *self.setup, "set +e"] if self.setup else []
 
     @property
@@ -80,7 +80,7 @@ class SlurmSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SlurmOptions:
-    """SlurmSettings as options. "" leaves one to the file, then to the default."""
+    """SlurmSettings as options; "" takes the value of the file, or else the default."""
 
     slurm_file: Annotated[
         str, "TOML file of slurm_ settings; an absolute path for `mlflow run`"
@@ -98,9 +98,9 @@ class SlurmOptions:
     ] = ""
 
     def slurm_settings(self) -> SlurmSettings:
-        """The settings, of the file too.
+        """The settings from the options, the file and the defaults.
 
-        Raises ConfigError for a name or value that is not valid, or a file that cannot be read.
+        Raises ConfigError for an invalid name or value, or a file that cannot be read.
         """
         values = _read(Path(self.slurm_file)) if self.slurm_file else {}
         for field in dataclasses.fields(SlurmOptions):
@@ -111,7 +111,7 @@ class SlurmOptions:
         return SlurmSettings(**values)
 
 
-# Each launcher, and the options that have an effect with it alone.
+# The launchers, and the options that have an effect with each of them only.
 LAUNCHERS = {
     "inline": (),
     "local": ("jobs", "share_gpu"),
@@ -151,7 +151,7 @@ def _whole(name: str, text: str) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchOptions(SlurmOptions):
-    """How the trainings of a recipe are launched; no option here changes a result."""
+    """How the trainings of a recipe are launched. None of these options changes a result."""
 
     resume: Annotated[bool, "go on where an interrupted run of the same ended"] = True
     launcher: Annotated[str, f"where trainings run: {', '.join(LAUNCHERS)}"] = "inline"
@@ -171,4 +171,4 @@ class LaunchOptions(SlurmOptions):
                         f"{name}={shown} has no effect with launcher={self.launcher}: "
                         f"give launcher={launcher}"
                     )
-        self.slurm_settings()  # what is not valid is refused at once
+        self.slurm_settings()  # raises ConfigError for invalid settings

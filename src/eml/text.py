@@ -1,9 +1,9 @@
-"""Text that may be shown or stored: no passwords, no control characters, of bounded length."""
+"""Makes text safe to show or store: no passwords, no control characters, bounded length."""
 
 import os
 import re
 
-LONGEST = 2000  # characters of a message; a tag of MLflow holds 5,000 in every store
+LONGEST = 2000  # characters of a message; every store accepts tags of 5,000
 # "user:password@" or "token@" before the host of a URI. A password may hold "/" and "@". The bounds
 # keep the time linear in the length of a text.
 _CREDENTIALS = re.compile(
@@ -13,11 +13,11 @@ _PARAMETER = re.compile(r"""(?i)\b(password|passwd|pwd|token|secret)=[^\s&;,'"]+
 
 
 def redacted(text: str) -> str:
-    """`text` with the user and password of each URI in it left out, and `password=` values hidden.
+    """`text` without user and password of URIs, and with the values of `password=` hidden.
 
-    All that prints or stores a URI or an error goes through it.
+    Every URI and error that is printed or stored passes through this function.
     """
-    # Of the store's own URI literally, for a password may hold anything.
+    # Replace the credentials of the store's own URI literally: a password may hold any character.
     _, _, rest = os.environ.get("MLFLOW_TRACKING_URI", "").partition("://")
     user, at, _ = rest.rpartition("@")
     if at and not user.startswith("/"):
@@ -26,9 +26,9 @@ def redacted(text: str) -> str:
 
 
 def printable(text: object, longest: int = LONGEST) -> str:
-    """`text` redacted, in one line, with control characters spelled out and its middle cut out.
+    """`text` redacted, in one line, with control characters escaped and a long middle cut out.
 
-    For what a user typed or a store holds, which may move the cursor of a terminal, or be long.
+    For text that a user typed or a store holds: it may control a terminal, or be very long.
     """
     line = redacted(str(text))
     if not line.isprintable():
@@ -40,7 +40,7 @@ def printable(text: object, longest: int = LONGEST) -> str:
 
 
 def duration(seconds: float) -> str:
-    """For people: "40 s", "12 min", "3 h 5 min"."""
+    """A duration for people: "40 s", "12 min", "3 h 5 min"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)

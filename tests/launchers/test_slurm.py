@@ -229,7 +229,7 @@ def test_cancelling_ends_jobs_and_runs(shared_store, launched):
     (parent,) = parents(shared_store)
     result = call(eml_command(*sweep()))
     assert result.returncode == 2
-    assert "eml: jobs of Slurm are at these trainings: take them up with" in result.stderr
+    assert "eml: jobs of Slurm have these trainings: continue them with" in result.stderr
     result = call(eml_command("cancel", parent.info.run_id))
     assert (result.returncode, result.stdout) == (0, "lr_sweep: 5 jobs ended\n")
     assert cluster.alive(run.data.tags["slurm_job"] for run in trained(shared_store).values()) == {}

@@ -1,4 +1,4 @@
-"""Trainings side by side: what varies, and one curve for what differs in its seed alone."""
+"""Groups trainings into curves, and names what varies between them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -18,16 +18,16 @@ WORDS = {
     "optimizer": {},
     "precision": {"fp32": "FP32", "tf32": "TF32", "bf16": "BF16"},
 }
-# What goes without saying where all runs have it.
+# Not mentioned if all runs have this value.
 USUAL = {"precision": "fp32"}
-# In the order in which a label names them; those of the model's making come with it.
+# In the order of a label. OF_THE_MODEL depend on the model.
 SUBJECTS = ["model", "framework", "dataset", "device_type", "optimizer", "learning_rate"]
 OF_THE_MODEL = ["activation", "init"]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Trainings that differ in nothing but their seed."""
+    """The trainings that differ in their seed alone."""
 
     label: str
     runs: list[pd.DataFrame]  # the rows of each run, by epoch
@@ -38,13 +38,13 @@ class Curve:
 
 
 def differing(history: pd.DataFrame) -> list[str]:
-    """The fields of Config, but for recipe and seed, in which the runs differ."""
+    """The fields of Config, except recipe and seed, in which the runs differ."""
     names = [f.name for f in fields(Config) if f.name not in ("recipe", "seed", *SUBJECTS)]
     return [name for name in (*SUBJECTS, *names) if history[name].nunique(dropna=False) > 1]
 
 
 def varying(history: pd.DataFrame) -> list[str]:
-    """What a label says: the fields that differ, and the learning rate beside an optimizer."""
+    """The fields in a label: those that differ, and the learning rate beside an optimizer."""
     names = differing(history)
     if "model" in names:
         by_model = history.groupby("model")
@@ -55,7 +55,7 @@ def varying(history: pd.DataFrame) -> list[str]:
 
 
 def words(name: str, value: Any) -> str:
-    """A parameter and its value as a figure says it: "learning rate 0.1", "MNIST"."""
+    """A parameter and its value in the words of a figure: "learning rate 0.1", "MNIST"."""
     if name == "subset":
         return f"subset of {value} images" if value else "all images"
     if name not in WORDS:
@@ -63,13 +63,13 @@ def words(name: str, value: Any) -> str:
         return f"{name.replace('_', ' ')} {shown}"
     if value in WORDS[name]:
         return WORDS[name][value]
-    # A store may hold "", " adam" or "CPU" too, which could not be told from another value.
+    # A store may also hold "", " adam" or "CPU", which must look different from other values.
     alone = value[:1].isalnum() and value == value.strip() and value not in WORDS[name].values()
     return value if alone else f'{name.replace("_", " ")} "{value}"'
 
 
 def in_common(history: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """In words those of the parameters `names` that all runs have in common."""
+    """The parameters among `names` that all runs have in common, in words."""
     return [
         words(name, history[name].iloc[0])
         for name in names
@@ -78,7 +78,7 @@ def in_common(history: pd.DataFrame, names: Sequence[str]) -> list[str]:
 
 
 def curves(history: pd.DataFrame) -> list[Curve]:
-    """The runs grouped by what differs, in the order of its values."""
+    """The runs grouped by the fields that differ, in the order of their values."""
     by, said = differing(history), varying(history)
     groups = history.groupby(by, sort=True, dropna=False) if by else [((), history)]
     return [
@@ -96,18 +96,18 @@ def evaluated(history: pd.DataFrame) -> str:
 
 
 def diverged_epoch(run: pd.DataFrame) -> int | None:
-    """The epoch of a run whose loss was not finite, if there was one."""
-    # Column by column: a row of many columns is slow to take out of a frame.
+    """The epoch in which a run's loss was not finite; None if there is none."""
+    # Column by column, because taking a row out of a frame is slow.
     accuracy = "validation_accuracy" if run["validation"].iloc[-1] > 0 else "test_accuracy"
     missing = pd.isna(run["train_loss"].iloc[-1]) or pd.isna(run[accuracy].iloc[-1])
     return int(run["epoch"].iloc[-1]) if missing else None
 
 
 def unfinished(run: pd.DataFrame) -> bool:
-    """Whether a run has fewer epochs than it was to have, and did not diverge."""
+    """Whether a run has fewer epochs than planned and did not diverge."""
     return bool(run["epoch"].iloc[-1] < run["epochs"].iloc[0]) and diverged_epoch(run) is None
 
 
 def ended(run: pd.DataFrame) -> bool:
-    """Whether a run has all its epochs, so that it counts."""
+    """Whether a run has all its epochs without divergence, so that it counts."""
     return diverged_epoch(run) is None and not unfinished(run)

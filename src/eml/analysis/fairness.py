@@ -1,4 +1,4 @@
-"""What else differs between the curves of a comparison, and what looks wrong in its runs."""
+"""Lists other differences between the curves of a comparison, and warns about its runs."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -8,7 +8,7 @@ import pandas as pd
 from eml.analysis.curves import Curve, curves, differing, ended, evaluated
 from eml.config import Config
 
-# Of Config: what a comparison of other things should hold equal.
+# Config fields that should be equal unless they are compared themselves.
 HELD_EQUAL = ("epochs", "batch_size", "subset", "dtype", "precision")
 TAGS = (
     "git_commit",
@@ -20,17 +20,17 @@ TAGS = (
     "threads",
     "trainings_at_once",
 )
-SHORT = {"git_commit": 9}  # characters that are enough to tell them apart
-CHANCE = 0.12  # of ten classes; an untrained network has 0.08 to 0.12
+SHORT = {"git_commit": 9}  # characters that tell values apart
+CHANCE = 0.12  # accuracy with ten classes; an untrained network has 0.08 to 0.12
 
 
 def differences(history: pd.DataFrame) -> list[str]:
-    """A line for each thing that differs between the runs and is not what is compared."""
+    """A line for each difference between the runs that is not the subject of the comparison."""
     drawn = curves(history)
-    # A GPU is other hardware than a CPU: that is the comparison, not a flaw of it.
+    # If devices are compared, other hardware is the subject, not a flaw.
     compared = differing(history)
     aside = {"hardware", "threads"} if "device_type" in compared else set()
-    if len(compared) == 1:  # then that is what is compared
+    if len(compared) == 1:  # the subject of the comparison
         aside |= set(compared)
     names = [name for name in (*HELD_EQUAL, *TAGS) if name not in aside]
     lines = [
@@ -46,7 +46,7 @@ def differences(history: pd.DataFrame) -> list[str]:
     if len(seeds) > 1:
         lines.append(_line("seeds", seeds))
     if "dataset_digest" in history:
-        # A subset depends on the seed: digests are compared where all that decides them is equal.
+        # A subset depends on the seed, so compare digests of equal dataset, subset and seed.
         digests = history.groupby(["dataset", "subset", "seed"])["dataset_digest"].nunique()
         if digests.max() > 1:
             lines.append(_line("data digest", _by_value(drawn, "dataset_digest", 9)))
@@ -54,7 +54,7 @@ def differences(history: pd.DataFrame) -> list[str]:
 
 
 def _by_value(drawn: Sequence[Curve], name: str, length: int | None) -> dict[str, list[str]]:
-    """The labels of the curves that have a value, by value."""
+    """By value: the labels of the curves that have it."""
     by_value: dict[str, list[str]] = {}
     for curve in drawn:
         for value in curve.rows[name].unique():
@@ -64,13 +64,13 @@ def _by_value(drawn: Sequence[Curve], name: str, length: int | None) -> dict[str
 
 def _line(name: str, by_value: dict[str, list[str]]) -> str:
     labels = [set(of) for of in by_value.values()]
-    if all(of == labels[0] for of in labels):  # within every curve alike: which one says nothing
+    if all(of == labels[0] for of in labels):  # every curve has all values: labels would not help
         return f"{name}: {', '.join(by_value)}"
     return f"{name}: " + ", ".join(f"{v} ({'; '.join(of)})" for v, of in by_value.items())
 
 
 def warnings(history: pd.DataFrame) -> list[str]:
-    """A line for each thing in the runs that is hardly meant so."""
+    """Warnings about runs that look like mistakes, one line each."""
     drawn = curves(history)
     lines = []
     if alone := [curve.label or "all runs" for curve in drawn if len(curve.runs) == 1]:
@@ -92,11 +92,11 @@ def warnings(history: pd.DataFrame) -> list[str]:
 
 
 def _identical(runs: dict[str, pd.DataFrame]) -> list[str]:
-    """Runs whose losses are the same to the last digit although a parameter differs."""
+    """Runs with identical losses although their parameters differ."""
     deciding = [
         field.name
         for field in fields(Config)
-        # The same on another device, or in another framework, is what a comparison hopes for.
+        # Equal losses on another device or in another framework are welcome.
         if field.name not in ("recipe", "framework", "device_type")
     ]
     seen: dict[tuple, tuple[str, tuple]] = {}

@@ -1,4 +1,4 @@
-"""The figures, drawn from a history."""
+"""Draws the figures from a history."""
 
 import math
 import textwrap
@@ -24,7 +24,7 @@ from eml.analysis.curves import (
 from eml.analysis.options import X_LABELS, FigureName
 from eml.analysis.summary import best_by_rate
 
-# Okabe and Ito's colours, which the colour-blind can tell apart; the styles do it in grey print.
+# Okabe and Ito's colours work for the colour-blind, the line styles in grey print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", ":")
 MARKERS = ("", "o", "s", "^")
@@ -38,7 +38,7 @@ SETTINGS = (
     "dtype",
     "precision",
 )
-# Characters that fit in a line, if they are not all wide.
+# Characters that fit in a line.
 LINE = 118
 TITLE_LINE = 75
 UNITS = {"loss": " (cross-entropy, nats)", "accuracy": "", "second": "", "seconds": " (s)"}
@@ -70,7 +70,7 @@ def over(
 ) -> Figure:
     """A metric of all runs over `x`: "epoch", "train_seconds" or "wall_seconds".
 
-    One run is a line; several seeds are their mean, with a band from the lowest to the highest.
+    One run is drawn as a line, several seeds as their mean with a band from lowest to highest.
     """
     name = metric.replace("_", " ")
     unit = UNITS[metric.rsplit("_", 1)[-1]]
@@ -102,7 +102,7 @@ def sensitivity(history: pd.DataFrame, footnotes: Sequence[str] = ()) -> Figure:
     return figure
 
 
-# From a history and lines of fairness.differences to a figure.
+# Takes a history and the lines of fairness.differences.
 Draw = Callable[[pd.DataFrame, Sequence[str]], Figure]
 FIGURES: dict[FigureName, Draw] = {
     "loss_over_epochs": losses,
@@ -112,13 +112,18 @@ FIGURES: dict[FigureName, Draw] = {
 
 
 def grid(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
-    """Best validation accuracy over the learning rate of all that a search tried.
+    """Best validation accuracy over the learning rate, for all trainings of a search.
 
     table: summary.tried of the history.
     """
     what = "best validation accuracy"
     figure, axes = _figure(history, what, "learning rate", what, ())
-    kinds = {"": "o", "chosen": "*", "pruned": "o", "diverged": "x"}  # first words of an outcome
+    kinds = {
+        "": "o",
+        "chosen": "*",
+        "pruned": "o",
+        "diverged": "x",
+    }  # by the first word of an outcome
     outcomes = table["outcome"].str.partition(" ")[0]
     for number, (optimizer, rows) in enumerate(table.groupby("optimizer")):
         colour, style, _ = _look(number)
@@ -153,11 +158,11 @@ def grid(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
 def _figure(
     history: pd.DataFrame, what: str, x: str, y: str, footnotes: Sequence[str]
 ) -> tuple[Figure, Axes]:
-    """An empty figure; its title says what all runs have in common.
+    """An empty figure whose title names what all runs have in common.
 
-    footnotes: lines of fairness.differences, of which there is room for the names.
+    footnotes: lines of fairness.differences; only their names are shown.
     """
-    # Not pyplot, which keeps every figure and may want a display.
+    # Without pyplot, which keeps every figure and may need a display.
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     model = " in ".join(in_common(history, ("model", "framework")))
@@ -170,11 +175,11 @@ def _figure(
         different = ", ".join(note.partition(":")[0] for note in footnotes)
         below += "\n" + textwrap.fill(f"also different: {different}", LINE)
     title = textwrap.fill(f"{subject}: {what}" if subject else what, TITLE_LINE)
-    # What a store holds is no mathematics, whatever "$" it has.
+    # Text of the store is no mathematics, even with "$" in it.
     pad = 8 + 13 * (1 + below.count("\n"))
     axes.set_title(title, loc="left", pad=pad, parse_math=False)
     grey: dict[str, Any] = {"size": "small", "color": "0.35", "parse_math": False}
-    # Not in the layout, which a line that is too long would leave no room for the axes.
+    # Outside the layout, because a long line would leave no room for the axes.
     axes.text(0, 1.02, below, transform=axes.transAxes, in_layout=False, **grey)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -187,7 +192,7 @@ def _figure(
 
 
 def _look(number: int) -> tuple[str, str, str]:
-    """Colour, style and marker of a curve; 112 curves have one of their own."""
+    """Colour, style and marker of a curve: 112 different combinations."""
     both = len(COLOURS) * len(STYLES)
     return (
         COLOURS[number % len(COLOURS)],
@@ -197,13 +202,13 @@ def _look(number: int) -> tuple[str, str, str]:
 
 
 def _per_cent(axes: Axes, highest: float) -> None:
-    """An axis in per cent, from 0 to the next 10 above the highest fraction."""
+    """Set the y-axis to per cent, from 0 to the next multiple of 10 above `highest`."""
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
     axes.set_ylim(0, min(1, math.ceil(10 * min(highest, 1) + 0.2) / 10) if highest > 0 else 1)
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
-    """Below the axes, where it hides no curve, and the figure higher by its rows."""
+    """Put the legend below the axes, and enlarge the figure by its rows."""
     handles = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
     if handles:
         names = [str(line.get_label()) for line in handles]
@@ -218,7 +223,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
 
 
 def _draw(axes: Axes, curve: Curve, number: int, x: str, metric: str) -> None:
-    """A curve; it ends with the last epoch that all of its seeds reached without diverging."""
+    """Draw a curve up to the last epoch that all its seeds reached without diverging."""
     colour, style, marker = _look(number)
     seeds = len(curve.runs)
     counted = sum(map(ended, curve.runs))
@@ -241,7 +246,7 @@ def _draw(axes: Axes, curve: Curve, number: int, x: str, metric: str) -> None:
         axes.plot(xs.iloc[-1:], ys.iloc[-1:], "x", color=colour, markersize=10, clip_on=False)
     if not (stopped or ends or complete.any()):
         label += " (nothing to draw)"
-    # A label that begins with "_" has no entry in the legend.
+    # matplotlib leaves labels that begin with "_" out of the legend.
     if len(xs) == 1:
-        marker = marker or "o"  # a line of one point shows nothing
+        marker = marker or "o"  # a line of one point is invisible
     axes.plot(xs, ys, style, marker=marker, color=colour, label=label.strip() or "_")

@@ -1,4 +1,4 @@
-"""The options of `compare`, apart from what it does, so that the command line starts at once."""
+"""The options of `compare` and the names of figures; imports nothing that takes time."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -9,7 +9,7 @@ X_LABELS = {
     "wall_seconds": "time since the data were loaded (s)",
 }
 ALL = "all"
-# The figures that recipes ask for by name; figures.FIGURES draws them.
+# The names of figures in recipes; figures.FIGURES draws them.
 FigureName = Literal[
     "loss_over_epochs", "test_accuracy_over_epochs", "test_accuracy_over_train_seconds"
 ]
@@ -23,11 +23,11 @@ OVER_EPOCHS_AND_SECONDS: tuple[FigureName, ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions:
-    """Compare runs of the tracking store, over epochs and over seconds; nothing is trained.
+    """Compare runs of the tracking store, over epochs and over seconds. Trains nothing.
 
-    The newest finished group of trainings is taken, unless runs are selected. What varies among
-    them becomes the labels, runs that differ in their seed alone become one curve with its range,
-    and whatever else differs is listed. Figures and summary become artifacts of a run of its own.
+    By default the newest finished group of trainings is compared. The labels name what varies.
+    Runs that differ in their seed alone become one curve with its range. Other differences are
+    listed. Figures and summary become artifacts of a new run.
     """
 
     experiment: Annotated[str, "name of the experiment; else the active one"] = ""

@@ -1,4 +1,4 @@
-"""What a recipe leaves in its run, and what `compare` makes: figures, summary, what to mind."""
+"""Writes the report of a recipe or a comparison: figures, summary, differences, warnings."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,21 +18,21 @@ from eml.analysis.summary import best_by_rate, markdown, readable, summary
 def draw(
     figures: Mapping[str, Draw], history: pd.DataFrame, footnotes: Sequence[str]
 ) -> dict[str, Figure]:
-    """The figures by file name, with the sensitivity to the learning rate where there is any."""
+    """The figures by file name; adds the sensitivity if there are several learning rates."""
     more = {"sensitivity": sensitivity} if best_by_rate(history) else {}
     return {name: make(history, footnotes) for name, make in {**figures, **more}.items()}
 
 
 def write_figures(figures: dict[str, Figure], folder: Path) -> None:
-    """Write each figure as PNG, SVG and PDF, the same bytes for the same history."""
-    # Text stays text in PDF; SVG's ids are not random.
+    """Write each figure as PNG, SVG and PDF; equal histories give equal bytes."""
+    # Keep text as text in PDF, and ids in SVG constant.
     settings: dict[Any, Any] = {"pdf.fonttype": 42, "svg.hashsalt": "eml"}
     with mpl.rc_context(settings), catch_warnings():
-        # A name in the store may have characters that the font lacks: a box is drawn for them.
+        # The font may lack characters of a name; a box replaces them.
         filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         for name, figure in figures.items():
             figure.savefig(folder / f"{name}.png", dpi=150)
-            figure.set_layout_engine("none")  # it is laid out now, in inches
+            figure.set_layout_engine("none")  # the PNG has fixed the layout
             figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
             figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
 
@@ -42,7 +42,7 @@ def write_report(
 ) -> str:
     """Write figures, and the summary as CSV and Markdown, into `folder`; return the Markdown.
 
-    targets: test accuracies, 0 to 1, for which the summary tells when they were reached.
+    targets: test accuracies, 0 to 1; the summary tells when they were reached.
     """
     other = differences(history)
     write_figures(draw(figures, history, other), folder)
@@ -66,7 +66,7 @@ def write_report(
 def write_grid(
     history: pd.DataFrame, table: pd.DataFrame, remarks: Sequence[str], folder: Path
 ) -> str:
-    """Write what a search tried as figure, CSV and Markdown into `folder`; return the Markdown.
+    """Write the trainings of a search as figure, CSV and Markdown; return the Markdown.
 
     table: summary.tried of the history.
     """
@@ -83,7 +83,7 @@ def write_grid(
 
 
 def edges(history: pd.DataFrame) -> list[str]:
-    """A line for each optimizer whose best learning rate is the first or last that was tried."""
+    """A line for each optimizer whose best learning rate is at the edge of those tried."""
     lines = []
     for optimizer, rates in best_by_rate(history).items():
         tried = list(rates.index)

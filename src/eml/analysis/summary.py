@@ -1,4 +1,4 @@
-"""One row for each curve, and one for each training of a search."""
+"""Tables: a row for each curve, or for each training of a search."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -18,11 +18,11 @@ from eml.analysis.curves import (
 
 
 def summary(history: pd.DataFrame, targets: Sequence[float] = ()) -> pd.DataFrame:
-    """A row for each curve: what differs, and means, lowest and highest over its seeds.
+    """A row for each curve: the fields that differ, and mean, lowest and highest over its seeds.
 
-    n: runs that ended as they should; the numbers are theirs. not_separable_from: curves of several
-    seeds whose range of final accuracies overlaps with that of this one. For each target the mean
-    epochs and train_seconds until it was reached, empty unless all n reached it, and how many did.
+    n: number of complete runs, from which all numbers come. not_separable_from: curves of several
+    seeds whose range of final accuracies overlaps with the range of this curve. For each target:
+    the number of runs that reached it, and mean epochs and train_seconds if all n reached it.
     """
     by, accuracy = differing(history), f"{evaluated(history)}_accuracy"
     rows = []
@@ -86,7 +86,7 @@ def _parameters(curve: Curve) -> float | int:
 
 
 def _not_separable(table: pd.DataFrame) -> list[str]:
-    """For each curve of several seeds, those whose range of final accuracies overlaps with its."""
+    """For each curve, the curves whose range of final accuracies overlaps with its own."""
     several = table[table["n"] > 1]
     return [
         "; ".join(
@@ -102,10 +102,10 @@ def _not_separable(table: pd.DataFrame) -> list[str]:
 
 
 def best_by_rate(history: pd.DataFrame) -> dict[str, pd.Series]:
-    """Best accuracy of any epoch, mean over runs, by learning rate; for each optimizer.
+    """By optimizer: the best accuracy of any epoch, mean over runs, by ascending learning rate.
 
-    And for each of what else differs. Of those with at least two learning rates, ascending.
-    Unfinished runs do not count; one that diverged counts as 0, for its rate has failed.
+    Groups also by every other field that differs. Leaves out groups with one learning rate.
+    Unfinished runs do not count; a diverged run counts as 0, because its rate has failed.
     """
     by = [name for name in differing(history) if name != "learning_rate"] or ["optimizer"]
     found, accuracy = {}, f"{evaluated(history)}_accuracy"
@@ -127,10 +127,10 @@ def best_by_rate(history: pd.DataFrame) -> dict[str, pd.Series]:
 def tried(
     history: pd.DataFrame, chosen: Collection[str], pruned: Mapping[str, int]
 ) -> pd.DataFrame:
-    """A row for each training of a search: how far it got, and what became of it.
+    """A row for each training of a search, with its best accuracy and its outcome.
 
-    chosen: run ids. pruned: by run id the epoch after which the search gave a training up; later
-    ones, of a run that was finished before, do not count.
+    chosen: run ids. pruned: by run id, the epoch after which the search gave the training up; later
+    epochs, which a run finished earlier has, do not count.
     """
     rows = []
     for run_id, run in history.groupby("run_id", sort=False):
@@ -155,7 +155,7 @@ def tried(
 
 
 def readable(table: pd.DataFrame, targets: Sequence[float] = ()) -> pd.DataFrame:
-    """The summary for people: fractions in per cent, ranges in one column, misses in words."""
+    """The summary for people: per cent, a range in one column, missed targets in words."""
     rows = []
     split = "test" if "final_test_accuracy" in table else "validation"
     for row in table.to_dict("records"):
@@ -177,7 +177,7 @@ def readable(table: pd.DataFrame, targets: Sequence[float] = ()) -> pd.DataFrame
         said["diverged"], said["unfinished"] = row["diverged"], row["unfinished"]
         rows.append(said)
     shown = pd.DataFrame(rows)
-    # A column in which no row says anything is left out.
+    # Leave out columns that are empty in every row.
     return shown[[name for name in shown if (shown[name] != "").any()]]
 
 
@@ -199,7 +199,7 @@ def _digits(value: float) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table of text in Markdown, its columns aligned."""
+    """A table of text as Markdown with aligned columns."""
     rows = [[_cell(cell) for cell in row] for row in (table.columns, *table.values)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
     rows.insert(1, ["-" * width for width in widths])
@@ -211,5 +211,5 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def _cell(value: object) -> str:
-    """In one line, with each "|" escaped, and the backslashes before it."""
+    """The value in one line, with each "|" and the backslashes before it escaped."""
     return re.sub(r"(\\*)\|", r"\1\1\|", " ".join(str(value).splitlines()))

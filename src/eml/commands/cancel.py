@@ -1,4 +1,4 @@
-"""The `cancel` command: ends the jobs of Slurm that a run of several trainings waits for."""
+"""The `cancel` command: ends the Slurm jobs of a parent run."""
 
 from eml.errors import UserError
 from eml.launchers.slurm.cancel import cancel as cancel_jobs
@@ -8,14 +8,14 @@ from eml.tracking.tags import CONTINUED_IN, PLAN_DIGEST
 
 
 def cancel(run_id: str) -> None:
-    """End the jobs of a parent run, and the runs that they train in.
+    """End the jobs of a parent run, and the runs of their trainings.
 
-    Raises UserError if the run is no parent.
+    Raises UserError if the run is not a parent.
     """
     begin()
     parent = find.get(run_id)
     seen = set()
-    while CONTINUED_IN in parent.tags:  # `mlflow run` has gone on with it in another
+    while CONTINUED_IN in parent.tags:  # a later `mlflow run` continues this run
         if parent.run_id in seen:
             raise UserError(f"{parent.name} is continued in itself: its tags were edited")
         seen.add(parent.run_id)

@@ -1,4 +1,4 @@
-"""The `compare` command: selects runs, compares them, and keeps the result as a run of its own."""
+"""The `compare` command: selects runs, compares them, and logs the result in a new run."""
 
 import shutil
 import tempfile
@@ -25,9 +25,9 @@ PLOTS = [recipe.name for recipe in RECIPES.values() if recipe.figures]
 
 
 def compare(options: CompareOptions) -> None:
-    """Select, compare, print the summary, and log it with the figures.
+    """Select runs, print their summary, and log it with the figures.
 
-    Raises UserError, before a run is made, if there is nothing to compare or an option is wrong.
+    Raises UserError, before a new run begins, if there is nothing to compare or an option is wrong.
     """
     metrics, targets = _metrics(options.metric), _targets(options.target)
     one_of("x", options.x, [*X_LABELS, ALL])
@@ -92,10 +92,10 @@ def _selection(options: CompareOptions, recipe: str) -> Selection:
 
 
 def _make_folder(output: str) -> None:
-    """Make the folder at once: no comparison should be lost to a wrong name."""
+    """Make the folder before the work, so that a wrong name costs nothing."""
     folder = Path(output)
     if not folder.is_absolute() and given_run_id():
-        # `mlflow run` changes the directory, to the project's or to one that it deletes.
+        # `mlflow run` changes the working directory, sometimes to one that it deletes.
         raise UserError(f"output={output}: give an absolute path")
     try:
         folder.mkdir(parents=True, exist_ok=True)

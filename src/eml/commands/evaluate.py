@@ -1,4 +1,4 @@
-"""The `evaluate` command: scores the weights of a run, and compares with what the run logged."""
+"""The `evaluate` command: scores the weights of a run and compares with its logged accuracy."""
 
 import dataclasses
 import sys
@@ -9,14 +9,14 @@ from eml.tracking.models import load_model
 from eml.tracking.reap import begin
 from eml.training.loop import load_for, make_learner
 
-# Accuracies may differ by that much: another processor rounds differently.
+# Largest difference of accuracies that another processor's rounding can cause.
 LARGEST_DIFFERENCE = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 1e-2}
 
 
 def evaluate(run_id: str, device: str) -> None:
     """Print both accuracies; exit with 1 if they differ by more than LARGEST_DIFFERENCE.
 
-    device: "auto", "cpu" or "cuda". Raises UserError if the run has no weights that fit.
+    device: "auto", "cpu" or "cuda". Raises UserError if the run has no weights for its network.
     """
     device_type = resolve_device(device)
     begin()
@@ -35,6 +35,6 @@ def evaluate(run_id: str, device: str) -> None:
         f"{config.run_name}: {config.evaluated} accuracy {score.accuracy:.4f} "
         f"on {score.examples} images, logged {logged:.4f}"
     )
-    if not abs(score.accuracy - logged) <= largest:  # a NaN is no agreement
+    if not abs(score.accuracy - logged) <= largest:  # also if one is NaN
         print("they differ", file=sys.stderr)
         sys.exit(1)

@@ -16,9 +16,9 @@ from eml.tracking.reap import begin
 
 
 def gradients(options: Options) -> None:
-    """Solve the exercise, print every line, and log it as metrics, Markdown and CSV.
+    """Solve the exercise, print every line, and log all values as metrics, Markdown and CSV.
 
-    Raises ExerciseError if the file holds no exercise, CheckError if a check fails.
+    Raises ExerciseError if the file describes no exercise, CheckError if a check fails.
     """
     exercise = read_exercise(Path(options.file)) if options.file else SHEET
     solution = solve(exercise)

@@ -36,13 +36,13 @@ def launch(
 ) -> None:
     """Train each Config of a recipe, and log the recipe's figures.
 
-    configs: as recipe.configs(options) made them; the device is chosen here.
+    configs: the result of recipe.configs(options); this function chooses the device.
 
-    A recipe of one training writes into the run that `mlflow run` made, if there is one. A recipe
-    of several, or a launcher of other processes, makes that run the parent, and each training a
-    nested run.
+    A recipe of one training writes into the run that `mlflow run` made, if there is one. With
+    several trainings, or a launcher of other processes, that run becomes the parent, and each
+    training a nested run.
 
-    Raises LaunchError, after all others are done, if a training failed.
+    Raises LaunchError, after all trainings have ended, if one failed.
     """
     launcher = launcher_of(launching)
     configs = options.placed(configs, launcher.device)
@@ -56,7 +56,7 @@ def launch(
 
 def launcher_of(launching: LaunchOptions) -> Launcher:
     """The launcher that the options name."""
-    # Each launcher has imports that it alone needs.
+    # Import a launcher only if it is used: its libraries take time to load.
     if launching.launcher == "slurm":
         from eml.launchers.slurm.launcher import Slurm
 
@@ -110,10 +110,10 @@ def _sweep(
 
 
 def _refuse_if_in_jobs(digest: str) -> None:
-    """Raise UserError if jobs of Slurm are at the trainings that this launch would take up."""
+    """Raise UserError if Slurm jobs already have the trainings of this launch."""
     parent = find.unfinished_plan(digest) if cluster.is_here() else None
     if parent and jobs_of(find.children(parent).values()):
         raise UserError(
-            "jobs of Slurm are at these trainings: take them up with launcher=slurm, or end them "
+            "jobs of Slurm have these trainings: continue them with launcher=slurm, or end them "
             f"with `eml cancel {parent}`"
         )

@@ -1,4 +1,4 @@
-"""The `plan` command: what a recipe trains, what of it is done, how long the rest takes."""
+"""The `plan` command: the trainings of a recipe, their status, and the time that is left."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -19,13 +19,13 @@ from eml.tracking.store import is_there
 def plan(
     recipe: Recipe, configs: Sequence[Config], options: RecipeOptions, launching: LaunchOptions
 ) -> None:
-    """Print the status of a recipe's trainings, and try some batches of each kind to time them.
+    """Print the status of a recipe's trainings, and the time that is left, from probes.
 
-    Arguments as for launch(). Nothing is kept.
+    Arguments as for launch(). Trains nothing to the end and logs nothing.
     """
     launcher = launcher_of(launching)
     configs = options.placed(configs, launcher.device)
-    if is_there():  # else nothing is done so far, and a look should not make a store
+    if is_there():  # without a store nothing is done yet, and a plan must not create one
         begin()
     status = status_of(recipe, configs, options, launching.resume)
     print(status, flush=True)

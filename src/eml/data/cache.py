@@ -1,4 +1,4 @@
-"""The arrays of MNIST and CIFAR-10, verified, in one cache folder."""
+"""The cache folder with the verified arrays of MNIST and CIFAR-10."""
 
 import hashlib
 import os
@@ -19,11 +19,11 @@ from eml.data.specs import SPECS
 from eml.errors import UserError
 from eml.text import printable
 
-LARGEST_HEADERS = 10_000  # bytes that a cache file has besides the values
+LARGEST_HEADERS = 10_000  # largest size of a cache file's headers, in bytes
 
 
 class DataError(UserError):
-    """The data cannot be had; the message lists every source with its reason, a line each."""
+    """No source delivers the dataset; the message has a line with the reason of each source."""
 
     exit_code = 1
 
@@ -37,21 +37,21 @@ def cache_directory() -> Path:
     if not chosen:
         return platformdirs.user_cache_path("eml")
     if not Path(chosen).expanduser().is_absolute():
-        # `mlflow run` changes the directory, so a relative path would be two folders.
+        # `mlflow run` changes the working directory, so a relative path would name two folders.
         raise UserError(f"EML_DATA_DIR={chosen}: give an absolute path")
     return Path(chosen).expanduser()
 
 
 def cache_file(name: str) -> Path:
-    """Where the arrays of a dataset are kept."""
+    """The cache file of a dataset."""
     return cache_directory() / f"{name}.npz"
 
 
 def fetch(name: str, folder: Path | None = None, limits: Limits | None = None) -> Arrays:
-    """The four arrays of a dataset, verified, from the cache or the first source that has them.
+    """The four verified arrays of a dataset, from the cache or the first source that works.
 
     folder: an existing torchvision folder to look in first (default: $EML_TORCHVISION_DIR).
-    limits: how long and how slow a download may be.
+    limits: largest duration and lowest rate of a download.
 
     Raises DataError if no source has it intact.
     """
@@ -59,11 +59,11 @@ def fetch(name: str, folder: Path | None = None, limits: Limits | None = None) -
     if folder is None and os.environ.get("EML_TORCHVISION_DIR"):
         folder = Path(os.environ["EML_TORCHVISION_DIR"]).expanduser()
     try:
-        # A file that is there is whole, and its folder may be read-only: no lock to read.
+        # A cache file is always complete, and its folder may be read-only: read without a lock.
         with suppress(SourceError, OSError):
             return _read(name, file)
         file.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(file):  # of processes that start together, one downloads
+        with _lock(file):  # only one of several processes downloads
             try:
                 return _read(name, file)
             except FileNotFoundError:
@@ -97,7 +97,7 @@ def _read(name: str, file: Path) -> Arrays:
 
 
 def _read_array(archive: zipfile.ZipFile, key: str, shape: tuple[int, ...]) -> np.ndarray:
-    """One array of the cache file, which np.savez wrote; allocates no more than `shape` needs."""
+    """One array of a cache file written by np.savez; allocates no more than `shape` needs."""
     member = archive.getinfo(f"{key}.npy")
     if member.compress_type != zipfile.ZIP_STORED:  # a few kB could expand to gigabytes
         raise SourceError(f"{key} is compressed")
@@ -125,19 +125,19 @@ def _lock(file: Path) -> Iterator[None]:
 
 def _fetch_and_keep(name: str, file: Path, folder: Path | None, limits: Limits) -> Arrays:
     reasons = []
-    downloads = file.parent / f"{name}.download"  # stays after a failure, to resume from
+    downloads = file.parent / f"{name}.download"  # kept after a failure, to resume from
     for source in sources(name, folder, limits, SPECS[name].shapes):
-        # A folder each: what one source sent is never continued with another's bytes.
+        # One folder per source, so that a partial file is never completed by another source.
         work = downloads / hashlib.sha256(source.name.encode()).hexdigest()[:8]
         work.mkdir(parents=True, exist_ok=True)
         try:
             arrays = source.fetch(work)
             _verify(name, arrays)
-        except Exception as error:  # a parser may raise anything on what comes from elsewhere
+        except Exception as error:  # a parser may raise anything for untrusted bytes
             reason = printable(f"{source.name}: {_reason(error)}")
             print(f"{SPECS[name].title} from {reason}", flush=True)
             reasons.append(f"  {reason}")
-            # A complete file that was refused would be refused again.
+            # A refused complete file would be refused again.
             for refused in work.iterdir():
                 if refused.suffix != ".part":
                     refused.unlink()

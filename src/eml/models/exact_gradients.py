@@ -1,4 +1,4 @@
-"""Task 3.1: one step of gradient descent by hand, exactly, with every value on the way.
+"""Task 3.1: one step of gradient descent in exact fractions, with every intermediate value.
 
 The network has a hidden layer with ReLU and one output neuron. Its loss is the sheet's,
 L = 1/(2n) * sum of (Y - f(X))^2 over n samples.
@@ -19,7 +19,7 @@ PARAMETERS = {"weights_1": "w1", "bias_1": "b1", "weights_2": "w2", "bias_2": "b
 
 
 class ExerciseError(UserError):
-    """A file that does not describe an exercise; the message says what is wrong."""
+    """A file does not describe an exercise; the message says what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def _counted(items: Iterable) -> Iterable[tuple[int, Any]]:
 
 
 class Worked:
-    """A number together with how it was worked out, in the symbols of a person's notes."""
+    """A number with the calculation that gave it, as a person would write it."""
 
     def __init__(self, value: Fraction | int, working: str = ""):
         self.value = Fraction(value)
@@ -86,7 +86,7 @@ Vector = list[Worked]
 
 
 class Line(NamedTuple):
-    """A value: what it is called, how it was worked out, and what came out."""
+    """A line of the solution: the name of a quantity, its calculation, and its value."""
 
     section: str
     quantity: str
@@ -95,7 +95,7 @@ class Line(NamedTuple):
 
 
 class Paper:
-    """What is written down, line by line."""
+    """Collects the lines of the solution."""
 
     def __init__(self):
         self.lines: list[Line] = []
@@ -105,7 +105,7 @@ class Paper:
         self.title = f"After the step. {title}" if self.after_the_step else title
 
     def write(self, quantity: str, result: Worked) -> Worked:
-        """Write a line; what is worked out from here on takes its result as a plain number."""
+        """Add a line, and return the result as a plain number for further calculations."""
         if self.after_the_step:
             quantity += " after"
         self.lines.append(Line(self.title, quantity, result.working, result.value))
@@ -113,7 +113,7 @@ class Paper:
 
 
 class Solution(NamedTuple):
-    """One step, worked out."""
+    """One solved step."""
 
     lines: list[Line]
     loss: Fraction
@@ -122,7 +122,7 @@ class Solution(NamedTuple):
 
 
 def solve(exercise: Exercise) -> Solution:
-    """Forward, loss, gradients, update, and the loss after it, every value written down."""
+    """Forward pass, loss, gradients, update, and the loss after the update."""
     paper = Paper()
     hidden, activations, errors, loss = forward(exercise, paper)
     gradient = backward(exercise, hidden, activations, errors, paper)
@@ -175,7 +175,7 @@ def backward(
     errors: Vector,
     paper: Paper,
 ) -> dict[str, Matrix | Row | Fraction]:
-    """The gradient of the loss by every parameter, from the output back to the inputs."""
+    """The gradient of the loss with respect to every parameter, by backpropagation."""
     name = _namer(exercise)
     samples, neurons = range(len(exercise.x)), range(len(exercise.bias_1))
     x, weights_2 = [_plain(row) for row in exercise.x], _plain(exercise.weights_2)
@@ -259,7 +259,7 @@ def _dot(left: Vector, right: Vector) -> Worked:
 
 
 def _namer(exercise: Exercise):
-    """Names such as "z[2]" for the second neuron, or "z[1,2]" where there are several samples."""
+    """Names such as "z[2]" for the second neuron, or "z[1,2]" if there are several samples."""
 
     def name(letter: str, sample: int, *neuron: int) -> str:
         indices = [sample, *neuron] if len(exercise.x) > 1 else neuron

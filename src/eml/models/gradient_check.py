@@ -1,4 +1,4 @@
-"""The hand-written gradients against central differences of the loss, in double precision."""
+"""Checks the hand-written gradients against central differences, in double precision."""
 
 import numpy as np
 
@@ -6,15 +6,15 @@ from eml.config import Config
 from eml.data.datasets import Dataset
 from eml.models.numpy_mlp import MLP, initial_weights, mlp_sizes
 
-TOLERANCE = 1e-6  # a right gradient is off by 1e-8 to 1e-7 here, a wrong one by 1 or so
-IMAGES = 64  # enough to tell, whatever the batch size
-STEP = 1e-5  # near the cube root of double precision's rounding, where the error is smallest
+TOLERANCE = 1e-6  # relative error: 1e-8 to 1e-7 for right gradients, about 1 for wrong ones
+IMAGES = 64  # enough for the check, whatever the batch size
+STEP = 1e-5  # near the cube root of the rounding error, where the total error is smallest
 
 
 def check_gradients(config: Config, dataset: Dataset, entries: int = 20) -> float:
-    """The worst relative error, over the weight arrays, for the first images.
+    """The largest relative error over the weight arrays, for the first IMAGES images.
 
-    entries: how many of each array, drawn at random: all 468,874 would take hours.
+    entries: number of random entries to check in each array; all 468,874 would take hours.
     """
     sizes = mlp_sizes(dataset.images["train"][0].size)
     images = dataset.images["train"][:IMAGES]
@@ -30,8 +30,8 @@ def relative_errors(
 ) -> dict[str, float]:
     """For each weight array, |backward - numerical| / |numerical|, as lengths of vectors.
 
-    model: with float64 weights. inputs: (batch, inputs). labels: (batch,). entries: how many of
-        each array, drawn at random; None takes all.
+    model: with float64 weights. inputs: (batch, inputs). labels: (batch,). entries: number of
+        random entries to check in each array; None checks all.
     """
     rng = np.random.default_rng(0)
     model.forward(inputs, labels)

@@ -1,8 +1,8 @@
 """The MLP of sheet 2 in NumPy alone: forward, backward and update by hand, and its learner.
 
-In the comments on shapes `batch` is the number of images of the step. The last batch of an epoch
-may be smaller than the others, so each layer keeps buffers for the largest and uses their first
-rows. What a layer returns is such a buffer: it holds until the layer is called again.
+In the shape comments, `batch` is the number of images in the step. The last batch of an epoch may
+be smaller than the others, so each layer keeps buffers for the largest batch and uses their first
+rows. A layer returns such a buffer: the next call of the layer overwrites it.
 """
 
 import math
@@ -17,7 +17,7 @@ from eml.hardware import cpu_name
 from eml.models.learner import Score
 from eml.seeds import weights_generator
 
-EVALUATION_BATCH = 500  # images, which their layers' outputs still leave in the processor's caches
+EVALUATION_BATCH = 500  # images; the outputs of their layers fit in the processor's caches
 
 
 def mlp_sizes(inputs: int) -> tuple[int, ...]:
@@ -26,9 +26,9 @@ def mlp_sizes(inputs: int) -> tuple[int, ...]:
 
 
 def initial_weights(sizes: tuple[int, ...], seed: int) -> dict[str, np.ndarray]:
-    """The course template's weights, N(0, 1) * sqrt(1 / inputs), biases the same, in float64.
+    """The course template's weights and biases, N(0, 1) * sqrt(1 / inputs), in float64.
 
-    "weights_1" (inputs, outputs), "bias_1" (outputs,), "weights_2", ..., for each layer.
+    Keys: "weights_1" (inputs, outputs), "bias_1" (outputs,), "weights_2", ... for each layer.
     """
     rng = weights_generator(seed)
     weights = {}
@@ -45,7 +45,7 @@ class Linear:
     def __init__(self, weights: np.ndarray, bias: np.ndarray, rows: int, first: bool = False):
         """weights: (inputs, outputs). bias: (outputs,). rows: images in the largest batch.
 
-        first: the inputs are the images, whose gradient nobody needs.
+        first: the inputs are images, whose gradient is not needed.
         """
         inputs, outputs = weights.shape
         self.weights = weights  # (inputs, outputs)
@@ -65,7 +65,7 @@ class Linear:
         return outputs
 
     def backward(self, gradient: np.ndarray) -> np.ndarray | None:
-        """From the outputs' gradient: set those of weights and bias, return that of the inputs."""
+        """Set the gradients of weights and bias; return that of the inputs, (batch, inputs)."""
         np.matmul(self._inputs.T, gradient, out=self.weights_gradient)  # (inputs, outputs)
         gradient.sum(axis=0, out=self.bias_gradient)  # (outputs,)
         if self._inputs_gradient is None:
@@ -74,7 +74,7 @@ class Linear:
         return np.matmul(gradient, self.weights.T, out=inputs_gradient)  # (batch, inputs)
 
     def update(self) -> None:
-        """A step of gradient descent, by gradients that hold the learning rate already."""
+        """A step of gradient descent. The gradients already contain the learning rate."""
         self.weights -= self.weights_gradient  # (inputs, outputs)
         self.bias -= self.bias_gradient  # (outputs,)
 
@@ -82,7 +82,7 @@ class Linear:
 class Sigmoid:
     """outputs = 1 / (1 + exp(-inputs)) = (1 + tanh(inputs / 2)) / 2, which cannot overflow.
 
-    In place: inputs and gradients are overwritten.
+    Works in place: overwrites inputs and gradients.
     """
 
     def __init__(self, rows: int, width: int, dtype: np.dtype):
@@ -108,13 +108,13 @@ class Sigmoid:
 class Softmax:
     """Softmax and the cross-entropy of its outputs, computed together from the logits.
 
-    loss = log(sum(exp(logits))) - logits[label], with the largest logit subtracted first: neither
-    an overflow nor the logarithm of a probability that became 0.
+    loss = log(sum(exp(logits))) - logits[label], with the largest logit subtracted first, so that
+    exp() cannot overflow and log() never sees a probability of 0.
     """
 
     def forward(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """The loss of each image, (batch,), in nats. logits: (batch, 10). labels: (batch,)."""
-        self._correct = np.arange(len(labels)), labels  # one index for each image
+        self._correct = np.arange(len(labels)), labels  # the index of each image's label
         shifted = logits - logits.max(axis=1, keepdims=True)  # (batch, 10)
         exponentials = np.exp(shifted)  # (batch, 10)
         totals = exponentials.sum(axis=1, keepdims=True)  # (batch, 1)
@@ -130,10 +130,10 @@ class Softmax:
 
 
 class MLP:
-    """Linear layers with a sigmoid between each two, and softmax at the end."""
+    """Linear layers with sigmoids between them, and softmax at the end."""
 
     def __init__(self, weights: dict[str, np.ndarray], rows: int):
-        """weights: as initial_weights names them, in the dtype to compute in. rows: see Linear."""
+        """weights: named as by initial_weights, in the dtype to compute in. rows: see Linear."""
         self.layers: list[Linear | Sigmoid] = []
         for number in range(1, len(weights) // 2 + 1):
             of_layer, bias = weights[f"weights_{number}"], weights[f"bias_{number}"]
@@ -151,25 +151,25 @@ class MLP:
         return self.softmax.forward(outputs, labels), outputs
 
     def backward(self, scale: float = 1.0) -> None:
-        """Set every gradient of the mean loss of the last forward's batch, times `scale`."""
+        """Set the gradients of the last batch's mean loss, times `scale`."""
         gradient: np.ndarray | None = self.softmax.backward(scale)  # (batch, 10)
         for layer in reversed(self.layers):
-            assert gradient is not None  # only the first layer has none for its inputs
+            assert gradient is not None  # only the first layer returns None
             gradient = layer.backward(gradient)  # (batch, inputs of the layer)
 
     def step(self, learning_rate: float) -> None:
-        """Backward, and a step of gradient descent."""
-        # Gradients are linear in the first of them, and that has 640 numbers, not 468,874.
+        """Backward pass and a step of gradient descent."""
+        # All gradients are linear in the first one: scale its 640 numbers, not 468,874.
         self.backward(scale=learning_rate)
         for layer in self.linears:
             layer.update()
 
     def weights(self) -> dict[str, np.ndarray]:
-        """The weights themselves, no copies, by name."""
+        """The weights by name, not copied."""
         return self._named(lambda layer: (layer.weights, layer.bias))
 
     def gradients(self) -> dict[str, np.ndarray]:
-        """The gradients themselves, no copies, by the names of their weights."""
+        """The gradients by the names of their weights, not copied."""
         return self._named(lambda layer: (layer.weights_gradient, layer.bias_gradient))
 
     def _named(self, pair) -> dict[str, np.ndarray]:
@@ -201,7 +201,7 @@ class NumpyLearner:
         self.hardware = {"hardware": cpu_name(), "threads": str(_blas_threads())}
         self._warm_up()
 
-    # A training that diverges is reported by its loss, not by warnings of every step on the way.
+    # The loss reports a diverged training; NumPy's warnings in every step are not needed.
     @np.errstate(over="ignore", invalid="ignore")
     def train_epoch(self, order: np.ndarray) -> Score:
         self._reset_sums()
@@ -219,7 +219,7 @@ class NumpyLearner:
         return self.running_score()
 
     def synchronize(self) -> None:
-        """NumPy returns when it is done."""
+        """NumPy's functions return when they are done."""
 
     def state(self) -> dict[str, np.ndarray]:
         return {name: weight.copy() for name, weight in self.model.weights().items()}
@@ -228,7 +228,7 @@ class NumpyLearner:
         for name, weight in self.model.weights().items():
             weight[...] = state[name]
 
-    # Plain gradient descent remembers nothing.
+    # Plain gradient descent has no state besides the weights.
     training_state = state
     load_training_state = load_state
 
@@ -236,9 +236,9 @@ class NumpyLearner:
         return Score.mean(self._loss_sum, self._hits, self._examples)
 
     def _forward(self, split: str, index: np.ndarray) -> None:
-        """Forward the images at `index` (batch,) and add losses and hits to the sums."""
+        """Forward pass of the images at `index` (batch,); add losses and hits to the sums."""
         batch = len(index)
-        # With mode="clip" NumPy writes to `out` directly; nothing is out of range.
+        # mode="clip" lets NumPy write to `out` directly; no index is out of range.
         pixels = self._bytes[:batch]  # (batch, 784)
         self.images[split].take(index, axis=0, out=pixels, mode="clip")  # (batch, 784)
         inputs = self._inputs[:batch]  # (batch, 784)
@@ -255,7 +255,7 @@ class NumpyLearner:
         self._loss_sum, self._hits, self._examples = 0.0, 0, 0
 
     def _warm_up(self) -> None:
-        """Forward and backward without a step: starts the BLAS threads, changes no weight."""
+        """Forward and backward pass without a step: starts the BLAS threads, changes no weight."""
         self._reset_sums()
         self._forward("train", np.arange(self.batch_size))
         self.model.backward()

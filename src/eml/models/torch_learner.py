@@ -17,30 +17,30 @@ from eml.hardware import cpu_name
 from eml.models.learner import Score
 from eml.models.torch_networks import make_model, make_optimizer
 
-OPTIMIZER = "optimizer."  # what names in a training state begin with that are not weights
-# Images. On a CPU what a layer returns should stay in its caches: the CNN evaluates three times as
-# many images a second in batches of 125 as in batches of 1000. 2000 give each of a GPU's cores
-# thousands of outputs to compute, in half a GB.
+OPTIMIZER = "optimizer."  # prefix of the optimizer's tensors in a training state
+# Images. On a CPU the output of a layer should stay in the caches: the CNN evaluates three times as
+# many images a second in batches of 125 as in batches of 1000. On a GPU 2000 images keep all cores
+# busy and take half a GB.
 EVALUATION_BATCH = {"cpu": 125, "cuda": 2000}
 
 
 class _Pass(NamedTuple):
-    """How far a pass over the images of a split is."""
+    """The progress of a pass over the images of a split."""
 
     split: str
-    order: Tensor  # (images,), in which they are seen
-    examples: int  # that have been seen
+    order: Tensor  # (images,), indices in the order of the pass
+    examples: int  # images seen so far
 
     def after(self, index: Tensor) -> "_Pass":
-        """When the images at `index` (batch,) have been seen, too."""
+        """The progress after the images at `index` (batch,)."""
         return self._replace(examples=self.examples + len(index))
 
 
 class TorchLearner:
     """The learner of a PyTorch model (see learner.Learner for the methods).
 
-    Images stay on the device as bytes and are scaled batch by batch; what the network says of each
-    is kept there, too, so that the loop over batches never waits for the device.
+    Images stay on the device as bytes and are scaled batch by batch. The log-probabilities of each
+    image stay there too, so that the loop over batches never waits for the device.
     """
 
     def __init__(self, config: Config, dataset: Dataset):
@@ -52,7 +52,7 @@ class TorchLearner:
         self.precision = config.precision
         self.batch_size = config.batch_size
         self.factor = dataset.scaling.factor
-        # With a dimension, because a number would not decide the dtype of a sum with bytes.
+        # One-dimensional, because a scalar would not decide the dtype of a sum with bytes.
         self.offset = torch.full((1,), dataset.scaling.offset, dtype=self.dtype, device=self.device)
         self.images = {k: torch.from_numpy(v).to(self.device) for k, v in dataset.images.items()}
         self.labels = {k: torch.from_numpy(v).to(self.device) for k, v in dataset.labels.items()}
@@ -61,7 +61,7 @@ class TorchLearner:
         self.model = model.to(memory_format=self.memory_format)
         self.optimizer = make_optimizer(config, self.model)
         self.hardware = _hardware(self.device)
-        self._log_probabilities = {  # (images, 10), of each image when it was last seen
+        self._log_probabilities = {  # (images, 10), from the last time each image was seen
             split: torch.zeros(len(labels), 10, dtype=self.dtype, device=self.device)
             for split, labels in self.labels.items()
         }
@@ -117,7 +117,7 @@ class TorchLearner:
         parameters = list(self.model.parameters())
         for key in state.keys() - self.state().keys():
             number, name = key.removeprefix(OPTIMIZER).split(".")
-            # Into the tensors that are there, because a CUDA graph knows them by their addresses.
+            # Copy into the existing tensors, because a CUDA graph refers to their addresses.
             remembered = self.optimizer.state[parameters[int(number)]][name]
             remembered.copy_(torch.from_numpy(state[key]))
 
@@ -129,12 +129,12 @@ class TorchLearner:
         # In double precision: a float32 sum of 50,000 losses would lose three digits.
         loss = functional.nll_loss(log_probabilities.double(), labels, reduction="sum")
         hits = (log_probabilities.argmax(dim=1) == labels).sum()
-        # Together, because each transfer waits for the device.
+        # One transfer for both, because each waits for the device.
         loss_sum, hit_sum = torch.stack((loss, hits)).tolist()
         return Score.mean(loss_sum, hit_sum, examples)
 
     def _step(self, index: Tensor) -> None:
-        """A step with the training images at `index` (batch,), the fastest way there is."""
+        """A step with the training images at `index` (batch,), in the fastest way."""
         if self._captured and len(index) == self.batch_size:
             self._captured.replay(index)
         else:
@@ -147,7 +147,7 @@ class TorchLearner:
         self.optimizer.step()
 
     def _forward(self, split: str, index: Tensor) -> Tensor:
-        """The mean loss of the images at `index` (batch,); what is said of each is kept."""
+        """The mean loss of the images at `index` (batch,); stores their log-probabilities."""
         images = self.images[split].index_select(0, index)
         images = images.contiguous(memory_format=self.memory_format)
         images = torch.add(self.offset, images, alpha=self.factor)
@@ -159,14 +159,14 @@ class TorchLearner:
 
     def _autocast(self) -> contextlib.AbstractContextManager:
         if self.precision == "bf16":
-            # Without its cache, whose copies of the weights a CUDA graph would go on to use.
+            # Without its cache: a CUDA graph would go on using the cached copies of weights.
             return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False)
         return contextlib.nullcontext()
 
     def _warm_up(self) -> "CapturedStep | None":
         """Make steps and undo them; on a GPU return a step as a CUDA graph.
 
-        They load kernels, and make what the optimizer remembers.
+        The steps load kernels and create the state of the optimizer.
         """
         allow_tf32(self.precision == "tf32")
         self.model.train()
@@ -182,18 +182,20 @@ class TorchLearner:
                 parameter.copy_(value)
         for remembered in self.optimizer.state.values():
             for name, value in remembered.items():
-                value.fill_(1 if name == "mu_product" else 0)  # NAdam's begins as 1, all else as 0
+                value.fill_(
+                    1 if name == "mu_product" else 0
+                )  # NAdam's mu_product starts at 1, all other state at 0
         self.optimizer.zero_grad()
         return captured
 
 
 class CapturedStep:
-    """A step as a CUDA graph, which one call launches in place of some dozens of kernels."""
+    """A step as a CUDA graph: one call launches it instead of dozens of kernels."""
 
     def __init__(self, step: Callable[[Tensor], None], index: Tensor):
-        """step: is made three times on the way. index: (batch,), images to make it with."""
+        """step: called three times before the capture. index: (batch,), images for these calls."""
         self._index = index.clone()
-        # As torch.cuda.graphs asks for: on a stream of its own, before the capture.
+        # torch.cuda.graphs requires these calls before the capture, on another stream.
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -205,22 +207,22 @@ class CapturedStep:
             step(self._index)
 
     def replay(self, index: Tensor) -> None:
-        """The step with other images; `index` is as long as the one at first."""
+        """The step with other images; `index` has the length of the captured one."""
         self._index.copy_(index)
         self._graph.replay()
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep the memory that a step frees for the next one; elsewhere do nothing.
+    """Make glibc keep freed memory for the next step; without glibc do nothing.
 
-    It would return large buffers to the system, which fills them with zeros, page by page, when
-    they come back: for the CNN 2,000 to 3,000 page faults a step, a tenth of its time.
+    By default glibc returns large buffers to the system, which fills them with zeros page by page
+    at the next use: for the CNN 2,000 to 3,000 page faults a step, a tenth of the time.
     """
     if platform.libc_ver()[0] != "glibc":
         return
     trim_threshold, mmap_threshold = -1, -3  # malloc.h
     libc = ctypes.CDLL(None)
-    # Before 2.35 it takes no more than 32 MiB for the second, and either ends its own adjustment.
+    # glibc before 2.35 accepts at most 32 MiB; setting a threshold ends its own adjustment.
     if libc.mallopt(mmap_threshold, 1 << 30) or libc.mallopt(mmap_threshold, 1 << 25):
         libc.mallopt(trim_threshold, 1 << 30)
 
@@ -236,8 +238,8 @@ def allow_tf32(allowed: bool) -> None:
 
 
 def _memory_format(config: Config) -> torch.memory_format:
-    """How images lie in memory where a network convolves them."""
-    # Faster on a CPU (measured), and for a GPU's tensor cores (NVIDIA's advice).
+    """The memory format of images: channels_last where convolutions are faster with it."""
+    # Faster on a CPU (measured) and with a GPU's tensor cores (NVIDIA's advice).
     if config.model == "cnn" and (config.device_type == "cpu" or config.precision != "fp32"):
         return torch.channels_last
     return torch.contiguous_format

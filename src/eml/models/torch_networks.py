@@ -68,14 +68,14 @@ def make_model(config: Config) -> nn.Module:
 
 
 def make_optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of a Config, with PyTorch's defaults but for learning rate and momentum."""
+    """The optimizer of a Config; PyTorch's defaults except for learning rate and momentum."""
     optimizer_class = getattr(torch.optim, OPTIMIZERS[config.optimizer].torch_class)
     options = {"momentum": config.momentum} if config.optimizer == "momentum" else {}
     accepted = inspect.signature(optimizer_class).parameters
     on_gpu = config.device_type == "cuda"
-    # One kernel for the whole step. Adagrad has had one for GPUs since PyTorch 2.9 only.
+    # fused: one kernel for the whole step. Adagrad's GPU kernel is new and untried here.
     if "fused" in accepted and not (on_gpu and optimizer_class is torch.optim.Adagrad):
         options["fused"] = True
-    if "capturable" in accepted and on_gpu:  # in a CUDA graph
+    if "capturable" in accepted and on_gpu:  # required in a CUDA graph
         options["capturable"] = True
     return optimizer_class(model.parameters(), lr=config.learning_rate, **options)

@@ -1,13 +1,13 @@
-"""A 3x3 convolution by Winograd's minimal filtering, faster on a CPU than PyTorch's own.
+"""A 3x3 convolution by Winograd's minimal filtering, on some CPUs faster than PyTorch's own.
 
 An output tile of 4x4 from an input tile of 6x6 takes 36 multiplications for each pair of channels
-in place of 144. With d the input tile, g the filter and * the product element by element, it is
+instead of 144. With d the input tile, g the filter and * the product element by element, it is
 
     y = A^T [(G g G^T) * (B^T d B)] A
 
 with the matrices of F(4x4, 3x3). The products are summed over the input channels, so for each of
-the 36 positions in a tile they are one matrix product over all tiles. All of it is linear, so the
-gradients are the same steps transposed, in the opposite order.
+the 36 positions in a tile they are one matrix product over all tiles. Every step is linear, so the
+gradients are the transposed steps in the opposite order.
 
 Source: A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", 2015
 (arXiv 1509.09308), section 4.3.
@@ -49,9 +49,9 @@ OUTPUT_TRANSFORM = (  # A^T
 class WinogradConv2d(nn.Conv2d):
     """nn.Conv2d with 3x3 filters, stride 1 and no padding, computed by Winograd's algorithm.
 
-    Its outputs must be as high and as wide as some 4x4 tiles. It is fastest, and gives its outputs,
-    in the memory format channels_last. Equal to nn.Conv2d but for rounding; not differentiable
-    twice.
+    Height and width of the outputs must be multiples of 4. Returns its outputs in the memory format
+    channels_last, which is also the fastest for inputs. Equal to nn.Conv2d except for rounding; not
+    differentiable twice.
     """
 
     def __init__(self, in_channels: int, out_channels: int):
@@ -65,7 +65,7 @@ class WinogradConv2d(nn.Conv2d):
         return _Convolution.apply(images, self.weight, self.bias)
 
 
-# In the comments on shapes: `tiles` are all those of the batch, tiles_y * tiles_x of each image.
+# In the shape comments, `tiles` counts all tiles of the batch: tiles_y * tiles_x of each image.
 class _Convolution(Function):
     @staticmethod
     def forward(ctx, images: Tensor, filters: Tensor, bias: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class _Convolution(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        """From the outputs' gradient those of images, filters and bias."""
+        """The gradients of images, filters and bias from that of the outputs."""
         inputs, weights = ctx.saved_tensors  # (36, tiles, in_channels), (36, in, out)
         _, in_channels, out_channels = weights.shape
         of_bias = gradient.sum(dim=(0, 2, 3))  # (out_channels,)
@@ -124,7 +124,7 @@ class _Convolution(Function):
 
 
 def _both(transform: Matrix, like: Tensor) -> Tensor:
-    """The matrix that transforms a tile, flattened, along both of its sides at once."""
+    """The matrix that transforms a flattened tile along both sides at once."""
     return _squared(transform, like.dtype, like.device)  # (rows**2, columns**2)
 
 
@@ -135,7 +135,7 @@ def _squared(transform: Matrix, dtype: torch.dtype, device: torch.device) -> Ten
 
 
 def _tiles(images: Tensor, width: int) -> Tensor:
-    """Tiles of width x width that begin at every 4th row and column, without a copy.
+    """A view of the tiles of width x width that begin at every 4th row and column.
 
     images: (batch, channels, height, width), channels_last. Returns (width, width, batch, tiles_y,
     tiles_x, channels).
@@ -150,15 +150,15 @@ def _tiles(images: Tensor, width: int) -> Tensor:
 
 
 def _overlapping_sum(tiles: Tensor, shape: torch.Size) -> Tensor:
-    """The transpose of taking tiles of 6x6: images that are their sum where they overlap.
+    """The transpose of taking 6x6 tiles: images in which overlapping tiles are added.
 
-    tiles: (36, tiles * channels). shape: that of the result, which is channels_last.
+    tiles: (36, tiles * channels). shape: of the result, which is channels_last.
     """
     batch, channels, height, width = shape
     images = tiles.new_zeros(batch, height, width, channels).permute(0, 3, 1, 2)
     shape = _tiles(images, INPUT).shape
     tiles = tiles.view(shape)  # (6, 6, batch, tiles_y, tiles_x, channels)
-    # The tiles of 4x4 lie side by side; the two further rows and columns come on top.
+    # Tiles of 4x4 lie side by side; add the two further rows and columns.
     inner = images[:, :, : 1 - FILTER, : 1 - FILTER]
     _tiles(inner, OUTPUT).copy_(tiles[:OUTPUT, :OUTPUT])
     _, _, _, tiles_y, tiles_x, _ = shape

@@ -17,7 +17,7 @@ from eml.models.exact_gradients import Exercise, ExerciseError, Row
 
 ABOUT = __doc__
 DIGITS = 30
-# 12, -0.5, 1e-3, "1/3". The bounds keep an exponent from becoming a number of gigabytes.
+# 12, -0.5, 1e-3, "1/3". Without bounds a short text could become a number of gigabytes.
 NUMBER = re.compile(
     rf"[+-]?(\d{{1,{DIGITS}}}(\.\d{{1,{DIGITS}}})?(e[+-]?\d{{1,2}})?|"
     rf"\d{{1,{DIGITS}}}/\d{{1,{DIGITS}}})",
@@ -59,7 +59,7 @@ SHEET = Exercise(
 
 
 def read_exercise(file: Path) -> Exercise:
-    """The sheet's exercise with the numbers of a TOML file in place of its own.
+    """The sheet's exercise, with the numbers of a TOML file replacing its own.
 
     Keys are the fields of Exercise; `x` may be a single row. A number may be a string: "1/3".
 
@@ -69,7 +69,7 @@ def read_exercise(file: Path) -> Exercise:
         hint = "" if file.is_absolute() else ", give an absolute path"
         raise ExerciseError(f"file={file}: there is no {file.resolve()}{hint}")
     try:
-        # As text, so that what is written is what is calculated with.
+        # Floats as text, so that Fraction gets the exact decimal number.
         values = tomllib.loads(file.read_text(encoding="utf-8"), parse_float=str)
     except (OSError, ValueError, RecursionError) as error:  # ValueError: not TOML, or not text
         raise ExerciseError(f"{file} cannot be read: {error}") from error

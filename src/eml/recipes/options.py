@@ -28,7 +28,7 @@ FindDevice = Callable[[str], str]  # "auto", "cpu" or "cuda" -> "cpu" or "cuda"
 class RecipeOptions:
     """Base class of the options of all recipes."""
 
-    # Options that say how, and not what, is trained; or that the Configs hold resolved.
+    # Options that do not count for the plan digest: they change no result, or Configs hold them.
     how: ClassVar[tuple[str, ...]] = ("device", "precision", "check")
 
     @property
@@ -46,7 +46,7 @@ class RecipeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SharedOptions(RecipeOptions):
-    """Options of all trainings, which are fields of Config too."""
+    """Options of all trainings; they are fields of Config too."""
 
     epochs: Annotated[int, "passes over the training images"] = 30
     batch_size: Annotated[int, "images in a step"] = 64
@@ -68,7 +68,7 @@ class TrainingOptions(SharedOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceOptions(RecipeOptions):
-    """Where a training in PyTorch computes, and how exactly."""
+    """Device and precision of trainings in PyTorch."""
 
     device: Annotated[str, f"one of {', '.join(DEVICES)}"] = AUTO
     precision: Annotated[str, f"one of {', '.join(PRECISIONS)}, but on the CPU fp32 alone"] = (
@@ -127,7 +127,7 @@ def torch_config(
 
 
 def listed(name: str, text: str) -> list[str]:
-    """The parts of "a,b,c", at least one. Raises ConfigError if one is empty or comes twice."""
+    """The parts of "a,b,c", at least one. Raises ConfigError for empty or repeated parts."""
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):
         raise ConfigError(f"{name}={text}: give values separated by commas")

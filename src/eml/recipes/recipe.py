@@ -10,14 +10,14 @@ from eml.recipes.options import RecipeOptions
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One exercise: its options, the trainings that they lead to, and the figures of these."""
+    """One exercise: its options, the trainings that follow from them, and their figures."""
 
     name: str  # of the entry point and of the command
     about: str  # question, what varies, what is fixed, expected result, source
     options: type[RecipeOptions]
-    configs: Callable[..., list[Config]]  # from options to Configs, for the CPU
+    configs: Callable[..., list[Config]]  # from options to Configs (for the CPU)
     figures: tuple[FigureName, ...]
-    # Whether a finished training of another command counts as done. Not where times are compared:
-    # these must come from one machine in one hour.
+    # Whether a finished training of another command counts as done. False if times are compared,
+    # because these must come from one machine in one hour.
     reuses: bool = False
     searches: bool = False  # whether the Configs are the grid of a search for learning rates

@@ -23,7 +23,7 @@ from eml.tracking.publish import report, report_grid
 def compare_optimizers(
     recipe: Recipe, grid: Sequence[Config], options: Options, trainings: Trainings
 ) -> None:
-    """Search (lr_search.py), train the winners with all seeds, and report on both."""
+    """Search for each optimizer's rate, train the winners with all seeds, and report both."""
     started = perf_counter()
     status = status_of(recipe, grid, options, trainings.resume)
     print(status, flush=True)

@@ -1,4 +1,4 @@
-"""The trainings of one parent run: those that the store has, and those still to be made."""
+"""The trainings of one parent run: reused from the store, or carried out by a launcher."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,7 +13,7 @@ from eml.tracking.history import history_of
 
 
 class Trainings:
-    """Makes trainings as children of a parent run, and remembers the run of each Config."""
+    """Makes trainings nested in a parent run, and keeps the run id of each Config."""
 
     def __init__(
         self, recipe: Recipe, parent: str, launcher: Launcher, resume: bool, check: bool = False
@@ -26,7 +26,7 @@ class Trainings:
         self._begun: set[Config] = set()
 
     def train(self, configs: Sequence[Config], until: int | None = None) -> None:
-        """Train what the store does not hold finished, to the end or to the epoch `until`."""
+        """Train the Configs that are not finished in the store, to the end or to epoch `until`."""
         missing = []
         for config in configs:
             done = self.finished(config, until)
@@ -43,7 +43,7 @@ class Trainings:
             Task(
                 config=config,
                 parent=self.parent,
-                # What this plan itself has paused goes on in any case.
+                # Trainings that this sweep has paused continue in any case.
                 resume=self.resume or config in self._begun,
                 borrow=self.reusing,
                 until=until,
@@ -65,9 +65,9 @@ class Trainings:
                 self.run_ids[task.config] = made[training_digest(task.config)].run_id
 
     def finished(self, config: Config, until: int | None = None) -> str | None:
-        """The run that counts as this training, if it is finished.
+        """The id of a finished run of this training; None if there is none.
 
-        Or was given up by another search, but not before the epoch `until`.
+        With `until` also a run that another search gave up at this epoch or later.
         """
         if not self.reusing:
             return find.finished_training(config, self.parent)
@@ -75,11 +75,11 @@ class Trainings:
         return done if done or until is None else find.pruned_training(config, until)
 
     def made_of(self, configs: Iterable[Config]) -> list[str]:
-        """The run ids of those that have not failed."""
+        """The run ids of the Configs that have not failed."""
         return [self.run_ids[config] for config in configs if config in self.run_ids]
 
     def histories(self, configs: Iterable[Config]) -> dict[Config, pd.DataFrame]:
-        """What the store holds of those that have not failed."""
+        """The histories of the Configs that have not failed."""
         ids = {self.run_ids[config]: config for config in configs if config in self.run_ids}
         if not ids:
             return {}

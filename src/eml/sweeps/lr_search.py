@@ -1,6 +1,6 @@
-"""The search for each optimizer's learning rate: what to train next, given what was found.
+"""The search for each optimizer's learning rate: which trainings come next.
 
-Nothing is trained here. A search is a generator: it yields Stages and is sent their histories.
+This module trains nothing. A search is a generator that yields Stages and receives histories.
 """
 
 import itertools
@@ -13,7 +13,7 @@ import pandas as pd
 from eml.analysis.curves import diverged_epoch
 from eml.config import Config
 
-REDUCTION = 2  # of the trainings of an optimizer, about one in so many survives a rung
+REDUCTION = 2  # about one in REDUCTION trainings of an optimizer survives a rung
 
 
 @dataclass(frozen=True)
@@ -23,21 +23,21 @@ class Stage:
     title: str
     configs: Sequence[Config]
     until: int | None = None  # the epoch after which to pause; None trains to the end
-    optional: bool = False  # None may be sent for it: it is then left out
+    optional: bool = False  # whether the caller may skip the stage by sending None
 
 
 @dataclass
 class Trial:
-    """A training of the grid."""
+    """One training of the search."""
 
     config: Config
-    accuracies: pd.Series | None = None  # validation accuracy by epoch, as far as it is trained
-    diverged: int | None = None  # in that epoch
-    pruned: int | None = None  # after that epoch
+    accuracies: pd.Series | None = None  # validation accuracy by epoch, so far
+    diverged: int | None = None  # the epoch in which it diverged
+    pruned: int | None = None  # the epoch after which it was pruned
 
     @property
     def best(self) -> float:
-        """The highest validation accuracy of any epoch; -1 if it is no candidate."""
+        """The highest validation accuracy of any epoch; -1 if the trial cannot win."""
         if self.accuracies is None or self.diverged is not None or self.pruned is not None:
             return -1.0
         return float(self.accuracies.max())
@@ -45,7 +45,7 @@ class Trial:
 
 @dataclass
 class Findings:
-    """What a search has found so far, by optimizer."""
+    """The results of a search so far, by optimizer."""
 
     trials: dict[str, list[Trial]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Findings:
         return [trial for trials in self.trials.values() for trial in trials]
 
     def winners(self) -> list[Config]:
-        """The trial with the best rate of each optimizer, but for those whose rates all failed."""
+        """The Config with the best rate of each optimizer, without optimizers that failed."""
         best = {name: self.winner(name) for name in self.trials}
         return [trial.config for trial in best.values() if trial]
 
@@ -68,7 +68,7 @@ class Findings:
         """The rate to try next if the best one is the lowest or highest that was tried."""
         rates = sorted(trial.config.learning_rate for trial in self.trials[optimizer])
         winner = self.winner(optimizer)
-        if winner is None:  # every rate was too high
+        if winner is None:  # so every rate was too high
             return _rounded(rates[0] * rates[0] / rates[1])
         best = winner.config.learning_rate
         if best == rates[0]:
@@ -79,7 +79,7 @@ class Findings:
 
 
 def rungs(epochs: int) -> list[int]:
-    """The epochs after which weak trainings stop: about an eighth, a quarter and a half of all."""
+    """The epochs after which weak trainings stop: about 1/8, 1/4 and 1/2 of all."""
     lowest = max(1, epochs // 8)
     powers = (lowest * REDUCTION**power for power in itertools.count())
     return list(itertools.takewhile(lambda epoch: epoch <= epochs / 2, powers))
@@ -88,14 +88,14 @@ def rungs(epochs: int) -> list[int]:
 def search(
     grid: Iterable[Config], prune: bool, extend: int, found: Findings
 ) -> Generator[Stage, dict[Config, pd.DataFrame] | None, None]:
-    """Train the grid, and steps beyond it where the best rate lies at its edge.
+    """Search the grid, and further rates where the best rate is at the edge of those tried.
 
     prune: stop weak trainings at the rungs, by Optuna's successive halving among the trainings of
-        one optimizer. extend: steps beyond the grid, at most, for each optimizer.
-    found: filled on the way.
+        one optimizer. extend: largest number of further rates of an optimizer.
+    found: filled by the search.
 
-    Sent for each Stage: a history for each of its Configs. A Config without one has failed, and
-    counts as diverged in epoch 0.
+    Yields Stages. The caller trains a stage and sends the history of each Config. A Config without
+    a history has failed and counts as diverged in epoch 0.
     """
     studies = {}
     for config in grid:
@@ -138,8 +138,8 @@ def _why(found: Findings, optimizer: str) -> str:
 
 
 def _train(new: dict[str, list[Trial]], studies: dict, title: str) -> Generator:
-    """Train new trials of each optimizer rung by rung, and what survives to the end."""
-    # From the middle of the rates outwards, because the first of a study is never pruned.
+    """Train new trials of each optimizer rung by rung, and the survivors to the end."""
+    # Begin with the middle rate, because a pruner never prunes the first trial.
     asked = {
         name: [(trial, studies[name] and studies[name].ask()) for trial in _from_the_middle(trials)]
         for name, trials in new.items()
@@ -154,11 +154,11 @@ def _train(new: dict[str, list[Trial]], studies: dict, title: str) -> Generator:
         ]
         if not alive:
             return
-        # As they stand in the plan, not as a pruner wants to hear of them.
+        # In the order of the plan, not of the pruner.
         order = {id(t): n for n, t in enumerate(itertools.chain.from_iterable(new.values()))}
         alive.sort(key=lambda trial: order[id(trial)])
         till = f" to epoch {until}" if until else ""
-        # What is begun beyond the grid is not left in the middle.
+        # A training beyond the grid that has begun is completed.
         optional = title != "grid" and all(trial.accuracies is None for trial in alive)
         configs = [trial.config for trial in alive]
         histories = yield Stage(f"{title}{till}", configs, until, optional)
@@ -181,7 +181,7 @@ def _take(trial: Trial, history: pd.DataFrame | None, until: int | None) -> None
         trial.diverged = 0
         return
     trial.diverged = diverged_epoch(history)
-    # A finished training, taken from the store, has more epochs than this rung asks for.
+    # A finished training from the store has more epochs than this rung needs.
     last = until or trial.config.epochs
     if trial.diverged is not None and trial.diverged > last:
         trial.diverged = None
@@ -189,7 +189,7 @@ def _take(trial: Trial, history: pd.DataFrame | None, until: int | None) -> None
 
 
 def _study(epochs: int):
-    import optuna  # takes a second, which only a search should wait for
+    import optuna  # takes a second; only a search needs it
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     lowest = rungs(epochs)[0] if rungs(epochs) else epochs
@@ -204,5 +204,5 @@ def _from_the_middle(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def _rounded(rate: float) -> float:
-    """To two digits, as a person would write a learning rate."""
+    """Round to two significant digits, as people write learning rates."""
     return float(f"{rate:.2g}")

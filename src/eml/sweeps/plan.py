@@ -1,4 +1,4 @@
-"""What the trainings of a recipe take: probed costs, and the time that is left."""
+"""Estimates the time of a recipe's trainings from probes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,13 +12,13 @@ from eml.training.cost import Costs, kind_of, seconds_of
 
 
 def probe_costs(configs: Iterable[Config], launcher: Launcher) -> Costs:
-    """Try each kind of training, as many at once as are going to run at once.
+    """Probe each kind of training, as many at once as trainings will run at once.
 
-    Raises UserError if one does not work.
+    Raises UserError if a probe fails.
     """
     kinds = {kind_of(config): config for config in configs}
     probes = [Probe(config=config) for config in kinds.values()]
-    # All workers have to be busy, or the last one would have the machine to itself.
+    # Keep all workers busy, or the last probe would have the machine to itself.
     for number in range(-len(probes) % launcher.at_once):
         probes.append(replace(probes[number % len(kinds)], number=number + 1))
     ended = launcher.probe(probes)
@@ -38,17 +38,17 @@ class Plan:
 
     @property
     def expected(self) -> float:
-        """Seconds, from nothing on."""
+        """Seconds of all trainings from the beginning."""
         return self.whole(self.configs)
 
     @property
     def left(self) -> float:
-        """Seconds that are to be expected after what is done already."""
+        """Expected seconds of the epochs that are not done yet."""
         return max(self.expected - self.spent, 0.0)
 
     @property
     def spent(self) -> float:
-        """Seconds that the epochs took that are done already."""
+        """Expected seconds of the epochs that are done."""
         return self.launcher.elapsed(
             [
                 seconds_of(config, self.costs, status.epochs)
@@ -59,11 +59,11 @@ class Plan:
 
     @property
     def counted(self) -> str:
-        """How many trainings there are, in words."""
+        """The number of trainings, in words."""
         return f"{len(self.configs)} training{'s' if len(self.configs) > 1 else ''}"
 
     def whole(self, configs: Iterable[Config]) -> float:
-        """Seconds that these trainings take from beginning to end."""
+        """Seconds of these trainings from beginning to end."""
         durations = [seconds_of(config, self.costs, config.epochs) for config in configs]
         return self.launcher.elapsed(durations)
 

@@ -1,4 +1,4 @@
-"""The plan of a search for learning rates, and what of it fits a budget."""
+"""The plan of a search for learning rates, and the part that fits a budget."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,17 +14,17 @@ from eml.text import duration
 from eml.tracking import find
 from eml.training.cost import Costs, seconds_of
 
-SHARE_AT_AN_EDGE = 0.5  # of optimizers, about: so many extend the grid once
+SHARE_AT_AN_EDGE = 0.5  # expected share of the optimizers that extend the grid once
 
 
 @dataclass(frozen=True)
 class SearchPlan(Plan):
-    """A grid, steps beyond it, and the winners with all seeds."""
+    """Estimates a grid, further rates, and the winners with all seeds."""
 
     prune: bool  # whether weak trainings of the grid stop early
     seeds: Sequence[int]  # of the winners
-    extend: int  # steps beyond the grid, at most
-    winners_done: int  # trainings of winners that the store has
+    extend: int  # largest number of further rates of an optimizer
+    winners_done: int  # finished trainings of winners in the store
 
     @property
     def expected(self) -> float:
@@ -34,7 +34,7 @@ class SearchPlan(Plan):
     def left(self) -> float:
         winners = len(self._each()) * len(self.seeds)
         missing = max(winners - self.winners_done, 0) / winners
-        if not missing:  # then the search before them is over as well
+        if not missing:  # so the search is over too
             return 0.0
         grid = max(self._grid() - self.spent, 0.0)
         return grid + self._beyond() + missing * self.finals()
@@ -45,7 +45,7 @@ class SearchPlan(Plan):
         return f"{len(self.configs)} trainings on the grid and {winners} of winners"
 
     def finals(self) -> float:
-        """Seconds that the winners take with all seeds."""
+        """Seconds of the winners with all seeds."""
         configs = [replace(config, validation=0) for config in self._each().values()]
         return self.whole(config for config in configs for _ in self.seeds)
 
@@ -91,9 +91,9 @@ def search_plan(
     done: Mapping[Config, TrainingStatus],
     resume: bool,
 ) -> tuple[SearchPlan, list[str]]:
-    """What fits the budget, and a line for each thing that is left out for it.
+    """The plan that fits the budget, and a line for each part that is left out.
 
-    Raises UserError if not even one seed without a step beyond the grid fits.
+    Raises UserError if even the grid and one seed do not fit.
     """
     plan = SearchPlan(
         grid,
@@ -123,15 +123,15 @@ def search_plan(
 
 
 def expected_survivors(trainings: int) -> float:
-    """How many pass a rung, on average over the orders in which they may come to it.
+    """Expected number of trainings that pass a rung, over all orders of arrival.
 
-    The i-th passes if it is among the best i // REDUCTION of those so far, or the best of all.
+    The i-th training passes if it is among the best i // REDUCTION so far, or the best of all.
     """
     return sum(max(1, i // REDUCTION) / i for i in range(1, trainings + 1))
 
 
 def _winners_done(grid: Sequence[Config], seeds: Sequence[int]) -> int:
-    """How many trainings of winners there are, whichever rate of an optimizer it is that wins."""
+    """Number of finished trainings that could be a winner's: by optimizer and seed."""
     pairs = {
         (winner.optimizer, winner.seed)
         for config in grid

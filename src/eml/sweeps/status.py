@@ -21,19 +21,19 @@ class TrainingStatus(NamedTuple):
     """Status of one training."""
 
     words: str
-    epochs: int  # that are done
+    epochs: int  # done so far
 
 
 class Status(NamedTuple):
     """Status of all trainings of a recipe."""
 
-    states: Mapping[Config, TrainingStatus]  # of the Configs asked for
-    others: Mapping[str, TrainingStatus]  # by name: what a search has come to besides
-    begun: bool  # by a process that the same command would take over from
+    states: Mapping[Config, TrainingStatus]  # of the recipe's Configs
+    others: Mapping[str, TrainingStatus]  # of the parent's other trainings, by name
+    begun: bool  # whether the same command would continue a parent run
 
     @property
     def done(self) -> int:
-        """How many of the Configs have all their epochs."""
+        """Number of Configs that have all their epochs."""
         return sum(state.epochs >= config.epochs for config, state in self.states.items())
 
     @property
@@ -49,7 +49,7 @@ class Status(NamedTuple):
 def status_of(
     recipe: Recipe, configs: Sequence[Config], options: RecipeOptions, resume: bool
 ) -> Status:
-    """The status, by what of the store and the checkpoints the same command would use."""
+    """The status, from the runs and checkpoints that the same command would use."""
     digests = {training_digest(config): config for config in configs}
     parent = find.unfinished_plan(plan_digest(recipe.name, configs, options)) if resume else None
     children = find.children(parent) if parent else {}
@@ -64,7 +64,7 @@ def status_of(
 
 
 def jobs_of(runs: Iterable[StoredRun]) -> dict[str, Alive] | None:
-    """The jobs of unfinished trainings that wait or run; None if Slurm does not answer."""
+    """The waiting and running jobs of unfinished trainings; None if Slurm does not answer."""
     with suppress(ClusterError):
         unfinished = (run for run in runs if run.status != "FINISHED")
         return cluster.alive(run.tags.get(SLURM_JOB, "") for run in unfinished)
@@ -95,7 +95,7 @@ def _state(
 
 
 def _of_run(run: StoredRun, alive: Mapping[str, Alive] | None, epochs: int) -> TrainingStatus:
-    """Of a training that has a run, but is not finished."""
+    """The status of a training whose run is not finished."""
     done = max(log.logged_epochs(run.run_id), default=0)
     progress = f", {done} of {epochs} epochs done"
     job, log_file = run.tags.get(SLURM_JOB, ""), run.tags.get(SLURM_LOG)
@@ -109,11 +109,11 @@ def _of_run(run: StoredRun, alive: Mapping[str, Alive] | None, epochs: int) -> T
         return TrainingStatus(f"{run.reason}{progress}{see}", done)
     if PRUNED_AFTER in run.tags:
         return TrainingStatus(f"given up after epoch {run.tags[PRUNED_AFTER]}", done)
-    if run.status == "KILLED" and not (alive and job in alive):  # else it is to be requeued
+    if run.status == "KILLED" and not (alive and job in alive):  # an alive job will be requeued
         return TrainingStatus(f"{run.reason}{progress}{see}", done)
     if PAUSED_AFTER in run.tags:
         return TrainingStatus(f"waits for the others of its search{progress}", done)
-    if not job:  # whether a process is at it cannot be told from here
+    if not job:  # this machine cannot tell whether a process trains
         return TrainingStatus(f"{progress.removeprefix(', ')}, run {run.run_id}", done)
     if alive is not None and job not in alive:
         return TrainingStatus(f"left by job {job}: {cluster.outcome(job)}{progress}{see}", done)

@@ -15,9 +15,7 @@ from eml.tracking.stored_run import StoredRun
 from eml.training.loop import EpochRecord
 
 METRICS = [field.name for field in fields(EpochRecord) if field.name != "epoch"]
-INFINITE = (
-    1e306  # MLflow returns infinity as 1.8e308; sums of values below this stay finite
-)
+INFINITE = 1e306  # MLflow returns infinity as 1.8e308; sums of values below this stay finite
 
 
 def load_history(selection: Selection) -> tuple[pd.DataFrame, list[str]]:

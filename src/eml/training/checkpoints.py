@@ -1,4 +1,4 @@
-"""Trainings under way, kept on disk after each epoch, so that an interrupted one can go on."""
+"""Checkpoints: the state of an unfinished training on disk, written after each epoch."""
 
 import errno
 import json
@@ -19,34 +19,34 @@ from safetensors.numpy import save_file
 from eml.errors import UserError
 from eml.training.loop import EpochRecord
 
-KEPT_SECONDS = 30 * 24 * 3600  # what nobody took up again in that time is deleted
+KEPT_SECONDS = 30 * 24 * 3600  # older checkpoints are deleted
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A training after one of its epochs."""
 
-    records: list[EpochRecord]  # of all epochs so far
-    timestamps: list[int]  # when each was logged, in milliseconds since 1970
-    state: dict[str, np.ndarray]  # as Learner.training_state returned it
+    records: list[EpochRecord]  # one for each epoch so far
+    timestamps: list[int]  # of the records, in milliseconds since 1970
+    state: dict[str, np.ndarray]  # from Learner.training_state
 
 
 class Place:
-    """Where the checkpoint of one run lies. A lock tells whether the run's process is alive."""
+    """The slot of one run's checkpoint. Its lock tells whether the run's process lives."""
 
     def __init__(self, digest: str, name: str):
-        """digest: of what the run does (digests.py), the same for runs that do the same.
+        """digest: training or plan digest (digests.py), shared by runs that do the same.
 
-        name: of the place alone; the run has it in a tag.
+        name: unique name of the slot, which the run has as a tag.
         """
         self.name = name
         self.file = directory() / digest / f"{name}.safetensors"
         self.lock = FileLock(self.file.with_suffix(".lock"))
 
     def hold(self, wait: bool = False) -> bool:
-        """Claim the place until release(), remove(), or the end of the process.
+        """Hold the slot until release(), remove(), or the end of the process.
 
-        Returns whether it was free. wait: until it is.
+        Returns whether the slot was free. wait: wait until it is free.
         """
         _make_folder(self.file.parent)
         try:
@@ -59,13 +59,13 @@ class Place:
         self.lock.release()
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Replace the checkpoint, all of it or nothing. Raises OSError if it cannot be written."""
+        """Replace the checkpoint atomically. Raises OSError if it cannot be written."""
         metadata = {
             "records": json.dumps([asdict(record) for record in checkpoint.records]),
             "timestamps": json.dumps(checkpoint.timestamps),
         }
         part = self.file.with_suffix(".part")
-        # safetensors writes the memory as it lies, whatever the strides say.
+        # safetensors ignores strides, so arrays must be contiguous.
         state = {name: np.asarray(value, order="C") for name, value in checkpoint.state.items()}
         try:
             save_file(state, part, metadata)
@@ -74,7 +74,7 @@ class Place:
         part.replace(self.file)
 
     def load(self) -> Checkpoint | None:
-        """The checkpoint; None if there is none or it is damaged."""
+        """The checkpoint; None without one, or if it is damaged."""
         # A damaged file may raise anything.
         with suppress(Exception), safe_open(self.file, framework="numpy") as content:
             metadata = content.metadata()
@@ -88,24 +88,24 @@ class Place:
         return None
 
     def epochs(self) -> int:
-        """How many epochs are kept; whether the place is held or not."""
+        """Number of epochs in the checkpoint. Works without holding the slot."""
         with suppress(Exception), safe_open(self.file, framework="numpy") as content:
             records = json.loads(content.metadata()["records"])
             return int(records[-1]["epoch"]) if records else 0
         return 0
 
     def remove(self) -> None:
-        """Delete the checkpoint and give the place back: the run has ended as it should."""
+        """Delete the checkpoint and release the slot, because the run is over."""
         for suffix in (".safetensors", ".part"):
             self.file.with_suffix(suffix).unlink(missing_ok=True)
         self.release()
         self.file.with_suffix(".lock").unlink(missing_ok=True)
-        with suppress(OSError):  # another run's place is there too
+        with suppress(OSError):  # the folder has another run's slot
             self.file.parent.rmdir()
 
 
 def directory() -> Path:
-    """A folder of this user in $EML_CHECKPOINT_DIR, else one in the user's cache directory."""
+    """The user's folder in $EML_CHECKPOINT_DIR; by default in the user's cache directory."""
     chosen = os.environ.get("EML_CHECKPOINT_DIR")
     if not chosen:
         return platformdirs.user_cache_path("eml") / "checkpoints"
@@ -115,7 +115,7 @@ def directory() -> Path:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder in directory(), which nobody else may enter: Slurm's jobs are pickles there."""
+    """Make a folder in directory(), private because it holds pickles of Slurm jobs."""
     directory().parent.mkdir(parents=True, exist_ok=True)
     directory().mkdir(mode=0o700, exist_ok=True)
     found = directory().stat()
@@ -128,9 +128,9 @@ def _make_folder(folder: Path) -> None:
 
 @contextmanager
 def claiming() -> Iterator[None]:
-    """Alone in finding out which places are free: who asks holds each one for a moment.
+    """Exclude other processes that look for free slots: each look holds a slot for a moment.
 
-    Raises UserError if no place can be held here.
+    Raises UserError if the folder cannot be written.
     """
     with _said_in_a_line():
         _make_folder(directory())
@@ -143,7 +143,7 @@ def claiming() -> Iterator[None]:
 
 
 def new_place(digest: str, checkpoint: Checkpoint) -> Place:
-    """A place of its own for a run that begins, held. Raises UserError if it cannot be written."""
+    """A new slot, held, with this checkpoint. Raises UserError if it cannot be written."""
     place = Place(digest, uuid.uuid4().hex)
     with _said_in_a_line():
         place.hold()
@@ -163,13 +163,13 @@ def _said_in_a_line() -> Iterator[None]:
 
 
 def places(digest: str) -> list[Place]:
-    """The places of runs that do what `digest` says, newest first; held by others or not."""
+    """All slots with this digest, newest first, held or not."""
     files = sorted((directory() / digest).glob("*.safetensors"), key=_age)
     return [Place(digest, file.stem) for file in files]
 
 
 def free_places(digest: str) -> list[Place]:
-    """Those whose run's process is gone, newest first, each held."""
+    """The slots with this digest whose processes died, newest first; all are held now."""
     with claiming():
         _tidy_up()
         return [place for place in places(digest) if place.hold()]
@@ -186,5 +186,5 @@ def _tidy_up() -> None:
 def _age(file: Path) -> float:
     try:
         return time.time() - file.stat().st_mtime
-    except FileNotFoundError:  # its run has ended meanwhile
+    except FileNotFoundError:  # its run has just ended
         return 0.0

@@ -1,4 +1,4 @@
-"""How long trainings take, from a few batches of each kind."""
+"""Estimates how long trainings take, from a few batches of each kind."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,29 +10,29 @@ from eml.seeds import order_of
 from eml.training.loop import load_for, make_learner
 
 PROBE_SECONDS = 3.0  # of training
-# Rough guesses for an SQLite store, that matter little where an epoch takes seconds.
-SECONDS_A_TRAINING = 0.8  # its run, figures aside
-SECONDS_AN_EPOCH = 0.15  # its record and checkpoint
+# Rough guesses for an SQLite store; they matter little if an epoch takes seconds.
+SECONDS_A_TRAINING = 0.8  # to make and end its run, without figures
+SECONDS_AN_EPOCH = 0.15  # to log the record and write the checkpoint
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a kind of training takes, in seconds."""
+    """The costs of a kind of training, in seconds."""
 
     setup: float
     train_image: float
     evaluate_image: float
 
     def seconds(self, train_images: int, evaluated_images: int, epochs: float) -> float:
-        """Of a training of so many epochs."""
+        """Seconds of a training with these numbers of images and epochs."""
         epoch = train_images * self.train_image + evaluated_images * self.evaluate_image
         before = self.setup + train_images * self.evaluate_image
         return SECONDS_A_TRAINING + before + epochs * (epoch + SECONDS_AN_EPOCH)
 
 
 def probe(config: Config) -> Cost:
-    """Train some batches of a Config, and evaluate some images. Nothing is kept."""
-    make_learner(config, load_for(config))  # imports what is imported once in a process
+    """Time some training batches and one evaluation of a Config. Logs nothing."""
+    make_learner(config, load_for(config))  # so that imports do not count
     start = perf_counter()
     dataset = load_for(config)
     learner = make_learner(config, dataset)
@@ -41,7 +41,7 @@ def probe(config: Config) -> Cost:
     order = order_of(config.seed, 1, len(dataset.labels["train"]))
     images, seconds = 0, 0.0
     while seconds < PROBE_SECONDS:
-        # More at a time where they are fast, so that the clock is read seldom.
+        # Larger and larger chunks, so that the clock is read seldom.
         size = max(config.batch_size, images)
         start = perf_counter()
         learner.train_epoch(order[:size])
@@ -56,7 +56,7 @@ def probe(config: Config) -> Cost:
 
 
 def makespan(durations: Sequence[float], at_once: int) -> float:
-    """How long jobs take that are begun in this order as workers get free."""
+    """Seconds until all are done, if each begins in this order as soon as a worker is free."""
     free = [0.0] * at_once
     for duration in durations:
         free[free.index(min(free))] += duration
@@ -64,7 +64,7 @@ def makespan(durations: Sequence[float], at_once: int) -> float:
 
 
 def pack(durations: Sequence[float], seconds: float) -> list[list[int]]:
-    """Their numbers, in lots that take `seconds` together at most; a longer one is a lot alone."""
+    """Indices of `durations` in first-fit groups of at most `seconds`; a longer one is alone."""
     lots: list[list[int]] = []
     left: list[float] = []
     for number, duration in enumerate(durations):
@@ -78,11 +78,11 @@ def pack(durations: Sequence[float], seconds: float) -> list[list[int]]:
     return lots
 
 
-Costs = dict[tuple, Cost]  # by kind
+Costs = dict[tuple, Cost]  # by kind_of(config)
 
 
 def kind_of(config: Config) -> tuple:
-    """What decides how long an image takes."""
+    """The Config fields that determine the time per image."""
     return (
         config.framework,
         config.model,

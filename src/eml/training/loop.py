@@ -1,4 +1,4 @@
-"""The training loop: one order of the data, one owner of the clocks, one record an epoch."""
+"""The training loop: owns the order of the data and the clocks, yields a record per epoch."""
 
 import math
 from collections.abc import Iterator
@@ -16,23 +16,22 @@ from eml.seeds import order_of
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What is known after an epoch; epoch 0 is the untrained model.
+    """Scores and clocks after an epoch; epoch 0 is the untrained model.
 
-    Either test or validation images are evaluated (Config.validation); the others' scores are None.
-    Seconds count from the start of the training. `train_seconds` holds the training steps alone
-    and `eval_seconds` the evaluations; `wall_seconds` is everything since the data were loaded:
-    these two, the set-up (`setup_seconds`: model, transfer to the device, warm-up), and whatever
-    was done with the records.
+    Either test or validation images are evaluated (Config.validation); the other scores are None.
+    Clocks count seconds since the start of the training: `train_seconds` the training steps alone,
+    `eval_seconds` the evaluations, `setup_seconds` the set-up (model, transfer to the device,
+    warm-up), and `wall_seconds` everything since the data were loaded, logging included.
     """
 
     epoch: int
-    train_loss: float  # over the epoch's examples as they are trained; evaluated in epoch 0
+    train_loss: float  # mean over the images as they are trained; evaluated in epoch 0
     train_accuracy: float
     train_seconds: float
     eval_seconds: float
     wall_seconds: float
     setup_seconds: float
-    images_per_second: float  # of this epoch's training; NaN in epoch 0
+    images_per_second: float  # trained in this epoch; NaN in epoch 0
     test_loss: float | None = None
     test_accuracy: float | None = None
     validation_loss: float | None = None
@@ -40,7 +39,7 @@ class EpochRecord:
 
     @property
     def diverged(self) -> bool:
-        """Whether a loss was not finite; then all scores are NaN."""
+        """Whether a loss was not finite; all scores are NaN then."""
         return math.isnan(self.train_loss)
 
     @property
@@ -50,12 +49,12 @@ class EpochRecord:
 
     @property
     def loss(self) -> float:
-        """That of the split that was evaluated."""
+        """The loss of the evaluated split."""
         return getattr(self, f"{self.evaluated}_loss")
 
     @property
     def accuracy(self) -> float:
-        """That of the split that was evaluated."""
+        """The accuracy of the evaluated split."""
         return getattr(self, f"{self.evaluated}_accuracy")
 
 
@@ -74,9 +73,9 @@ def make_learner(config: Config, dataset: Dataset) -> Learner:
 
 
 class Training:
-    """One training. Iterate over it, once, for its EpochRecords; `learner` holds the model.
+    """One training. Iterate over it once to get its EpochRecords; `learner` holds the model.
 
-    It ends early, with a record of NaNs, when a loss is not finite.
+    A loss that is not finite ends the training with a record of NaNs.
     """
 
     def __init__(
@@ -86,13 +85,13 @@ class Training:
         last: EpochRecord | None = None,
         state: dict[str, np.ndarray] | None = None,
     ):
-        """last, state: go on after this record, with what Learner.training_state returned then.
+        """last, state: continue after this record, with the result of Learner.training_state.
 
-        The clocks go on too, so that they do not hold the time between.
+        The clocks continue from the record, so they do not count the pause.
         """
         self.config = config
         self.last = last
-        self.epoch = last.epoch if last else 0  # the one under way, for whoever looks on
+        self.epoch = last.epoch if last else 0  # the current epoch, for displays
         self.evaluating = True
         self._started = perf_counter() - (last.wall_seconds if last else 0.0)
         self.learner = make_learner(config, dataset)

@@ -1,4 +1,4 @@
-"""What a training shows while it runs: a live line on a terminal, and a line an epoch."""
+"""Shows the progress of a training: a live line on a terminal, and a line per epoch."""
 
 from time import perf_counter
 from typing import Protocol
@@ -13,7 +13,7 @@ REFRESHES_PER_SECOND = 2
 
 
 def epoch_line(record: EpochRecord, epochs: int) -> str:
-    """An epoch that is over, for people. epochs: how many there are to be."""
+    """A line about an ended epoch, of `epochs` in all."""
     line = f"epoch {record.epoch:{len(str(epochs))}}/{epochs}"
     if record.diverged:
         line += "  the loss is not finite: diverged"
@@ -29,21 +29,21 @@ def epoch_line(record: EpochRecord, epochs: int) -> str:
 
 
 class Progress(Protocol):
-    """Shows a training under way: a context manager that is told of each epoch."""
+    """A context manager that shows each epoch of a training."""
 
     def __enter__(self) -> "Progress": ...
 
     def __exit__(self, *_: object) -> None: ...
 
     def show(self, record: EpochRecord) -> None:
-        """Show an epoch that is over."""
+        """Show an ended epoch."""
 
 
 class Display:
-    """Watches a Training from outside; the loop knows nothing of it.
+    """Shows a Training from outside; the loop does not know about it.
 
-    On a terminal a thread of rich's reads the learner's running score twice a second. Elsewhere
-    there is a plain line for each epoch and nothing else.
+    On a terminal a thread of rich reads the learner's running score twice a second. Elsewhere each
+    epoch prints a plain line.
     """
 
     def __init__(self, training: Training, where: str):
@@ -74,10 +74,10 @@ class Display:
 
     def __exit__(self, *_):
         self.live.stop()
-        del self.live  # it refers to this, and this to all images: they are to go at once
+        del self.live  # breaks a reference cycle that would keep all images in memory
 
     def show(self, record: EpochRecord) -> None:
-        """Print an epoch that is over."""
+        """Print a line about an ended epoch."""
         now = perf_counter()
         if record.epoch:
             self.seconds_per_epoch = now - self.epoch_started
@@ -85,7 +85,7 @@ class Display:
         line = epoch_line(record, self.training.config.epochs)
         self.console.print(line, soft_wrap=True)
         if not self.console.is_terminal:
-            self.console.file.flush()  # a log that is followed should not lag behind
+            self.console.file.flush()  # so that `tail -f` of a log is up to date
 
     def _now(self) -> Text:
         training = self.training

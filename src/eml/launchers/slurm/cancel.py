@@ -1,4 +1,4 @@
-"""Cancelling: the jobs of a parent run are ended, and so are the runs that they leave."""
+"""Cancels a parent run: ends its jobs and the runs of its trainings."""
 
 from eml.errors import UserError
 from eml.launchers.slurm import cluster
@@ -9,15 +9,15 @@ from eml.training.checkpoints import Place, claiming
 
 
 class CancelledError(UserError):
-    """`eml cancel` was called for what this process waits for."""
+    """`eml cancel` has cancelled the run of this process."""
 
     exit_code = 1
 
 
 def cancel(parent: StoredRun) -> int:
-    """End the jobs of a parent run, and the runs that these leave; how many jobs there were."""
+    """End the jobs of a parent run and the runs of its trainings; return the number of jobs."""
     cluster.refuse_if_absent()
-    end.mark_cancelled(parent.run_id)  # before all else, lest more are submitted
+    end.mark_cancelled(parent.run_id)  # first, so that the waiting process submits no more
     runs = find.children(parent.run_id).values()
     jobs = cluster.alive(run.tags.get(SLURM_JOB, "") for run in runs)
     if jobs:

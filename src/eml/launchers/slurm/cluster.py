@@ -1,4 +1,4 @@
-"""Slurm's own commands: what has become of jobs, and how to end them."""
+"""Slurm's own commands: asks for the state of jobs, and ends jobs."""
 
 import os
 import re
@@ -11,21 +11,21 @@ from typing import NamedTuple
 from eml.errors import UserError
 
 SECONDS_TO_ANSWER = 60
-POLL_SECONDS = 1.0, 10.0  # between two questions to Slurm: at first, at most
-PATIENCE = 600  # seconds in which Slurm may not answer, while its controller is restarted, say
-JOB = re.compile(r"[0-9]+(_[0-9]+)?")  # a job's number; a tag that is to hold one may hold anything
+POLL_SECONDS = 1.0, 10.0  # between two questions to Slurm: the first, the longest
+PATIENCE = 600  # seconds to wait for Slurm, whose controller may be restarting
+JOB = re.compile(r"[0-9]+(_[0-9]+)?")  # a job's number; a tag may hold any text
 ALIVE = "PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED"
 
 
 class ClusterError(UserError):
-    """Slurm is not here, does not answer, or refuses what was asked of it."""
+    """Slurm is missing, does not answer, or refuses a request."""
 
 
 class Alive(NamedTuple):
     """A job that waits or runs."""
 
-    state: str  # Slurm's, as PENDING
-    why: str  # "(Priority)": why it waits; or the nodes that it runs on
+    state: str  # Slurm's word, such as PENDING
+    why: str  # the reason to wait, such as "(Priority)"; of a running job its nodes
 
     def __str__(self) -> str:
         on = f"on {self.why}" if self.state == "RUNNING" else self.why
@@ -42,12 +42,12 @@ def refuse_if_absent() -> None:
     if not is_here():
         raise ClusterError(
             "there is no Slurm here (sbatch, srun, squeue): give the command on a machine of the "
-            "cluster, or a training another launcher, inline or local"
+            "cluster, or another launcher, inline or local"
         )
 
 
 def check(flags: Mapping[str, str | int | bool]) -> None:
-    """Raise ClusterError if sbatch would not take a job with these flags."""
+    """Raise ClusterError if sbatch would reject a job with these flags."""
     refuse_if_absent()
     given = [f"--{name}" if v is True else f"--{name}={v}" for name, v in flags.items()]
     try:
@@ -57,18 +57,18 @@ def check(flags: Mapping[str, str | int | bool]) -> None:
 
 
 def alive(jobs: Iterable[str]) -> dict[str, Alive]:
-    """Those of these jobs ("1000", or "1000_3" of an array) that wait or run."""
-    jobs = set(filter(JOB.fullmatch, jobs))  # not of a run that was never in a job
+    """The waiting and running jobs among `jobs` ("1000", or "1000_3" of an array)."""
+    jobs = set(filter(JOB.fullmatch, jobs))  # runs without a job have other text
     if not jobs:
         return {}
-    # All of this user's: asked for a job that it has forgotten, squeue fails.
+    # Ask for all jobs of this user: squeue fails for a job that it has forgotten.
     lines = _call("squeue", "-h", "-r", "-u", str(os.getuid()), "-o", "%i|%T|%R").splitlines()
     found = {}
     for line in lines:
         job, state, why = line.split("|", 2)
         if job in jobs:
             found[job] = Alive(state, "" if why == "(None)" else why)
-    for job in jobs - found.keys():  # another user's may be alive too
+    for job in jobs - found.keys():  # maybe jobs of another user
         state, _ = _shown(job)
         if state in ALIVE:
             found[job] = Alive(state, "")
@@ -80,7 +80,7 @@ def outcome(job: str) -> str:
     if not JOB.fullmatch(job):
         return "this is no job of Slurm"
     state, code = _shown(job)
-    if not state:  # it remembers for minutes only; its accounting, if the cluster has one, longer
+    if not state:  # the controller forgets jobs after minutes; accounting, if any, keeps them
         try:
             line = _call("sacct", "-n", "-X", "-P", "-o", "State,ExitCode", "-j", job)
             state, code = line.splitlines()[-1].split("|")
@@ -93,7 +93,7 @@ def outcome(job: str) -> str:
 
 
 def _shown(job: str) -> tuple[str, str]:
-    """A job's state and exit code; "" if Slurm's controller has forgotten it."""
+    """State and exit code of a job; "" if Slurm's controller has forgotten the job."""
     try:
         shown = _call("scontrol", "-o", "show", "job", job)
     except ClusterError:
@@ -108,7 +108,7 @@ def cancel(jobs: Iterable[str]) -> None:
 
 
 def polls(jobs: Collection[str]) -> Iterator[dict[str, Alive]]:
-    """Those of the jobs that are alive, again and again, with growing pauses."""
+    """Yield the jobs that are alive, again and again, with growing pauses."""
     seconds, longest = POLL_SECONDS
     refused = 0.0
     while True:
@@ -117,7 +117,7 @@ def polls(jobs: Collection[str]) -> Iterator[dict[str, Alive]]:
         except ClusterError as error:
             refused += seconds
             if refused > PATIENCE:
-                raise ClusterError(f"{error}; what is submitted goes on") from error
+                raise ClusterError(f"{error}; submitted jobs continue") from error
         else:
             refused = 0.0
             yield living
@@ -126,14 +126,14 @@ def polls(jobs: Collection[str]) -> Iterator[dict[str, Alive]]:
 
 
 def wait_for(jobs: Collection[str]) -> None:
-    """Until they are over."""
+    """Wait until the jobs are over."""
     for living in polls(jobs):
         if not living:
             return
 
 
 def _call(*command: str) -> str:
-    """What it prints. Raises ClusterError with its complaints in a line."""
+    """The output of a command. Raises ClusterError with its error messages in a line."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_TO_ANSWER)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -1,4 +1,4 @@
-"""What one job of Slurm does."""
+"""The work of one Slurm job."""
 
 import sys
 from contextlib import suppress
@@ -21,16 +21,16 @@ from eml.training.progress import Display
 
 @dataclass
 class Pack:
-    """What one job does: one item after the other. Requeued, the job goes on with the rest."""
+    """Carries out one item after the other in a job. A requeued job continues with the rest."""
 
     items: list[WorkItem]
-    seconds: float  # that the job may take
+    seconds: float  # time limit of the job
     ended: list[Ended] = field(default_factory=list)
 
     def __call__(self) -> list[Ended]:
         started = perf_counter()
         progress: int | None = None  # epochs; None before a training has begun
-        requeue = getsignal(REQUEUE)  # submitit's: calls checkpoint(), and ends
+        requeue = getsignal(REQUEUE)  # submitit's handler: calls checkpoint() and ends the process
         assert callable(requeue)
         raise_on_signals(in_job=True)
 
@@ -47,7 +47,7 @@ class Pack:
 
         try:
             if isinstance(self.items[0], Probe):
-                open_store()  # from here, too
+                open_store()  # check that a node can use it
             self._say_which_job()
             while self.items:
                 self._note(perform(self.items[0], Log))
@@ -58,7 +58,7 @@ class Pack:
                 requeue(REQUEUE, None)
         except Stopped as stopped:
             sys.exit(stopped.exit_code)
-        except StoreAwayError as error:  # the rest may find the store there in another job
+        except StoreAwayError as error:  # another job may find the store for the remaining items
             print(error, flush=True)
             sys.exit(error.exit_code)
         except UserError as error:
@@ -66,24 +66,24 @@ class Pack:
         return self.ended
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """What submitit is to do when the job is on again."""
+        """Called by submitit: the submission of the requeued job."""
         return submitit.helpers.DelayedSubmission(self)
 
     def _say_which_job(self) -> None:
-        """The process that has submitted it may have been killed before it could."""
+        """Tag the runs with this job, in case the submitting process was killed before it did."""
         job = submitit.JobEnvironment()
         for item in self.items:
             if isinstance(item, Task):
                 end.note_job(item.run_id, job.job_id, str(job.paths.stdout))
 
     def _note(self, ended: Ended) -> None:
-        """The first of the items is over."""
+        """Record how the first item ended, and remove it."""
         item = self.items.pop(0)
         self.ended.append(ended)
         if isinstance(item, Probe) and ended.cost:
             print(f"tried, and works: {item.config.run_name}", flush=True)
         if ended.reason:
             print(f"failed: {ended.reason}", flush=True)
-            if isinstance(item, Task):  # whose run may not have begun
+            if isinstance(item, Task):  # mark its run too, which may not have begun
                 with suppress(StoreError):
                     end.fail(item.run_id, ended.reason)

@@ -28,11 +28,11 @@ from eml.training.checkpoints import directory
 from eml.training.cost import Costs, kind_of, makespan, pack
 
 LARGEST_ARRAY = 1000  # jobs; Slurm's own default is 1001
-NO_LIMIT = 1_000_000  # requeues: Pack ends those that lead nowhere
+NO_LIMIT = 1_000_000  # requeues; Pack ends a job that makes no progress
 
 
 class Slurm(Launcher):
-    """Submits job arrays. Leaving it as a context, or killing it, leaves the jobs alone."""
+    """Submits job arrays. The jobs continue when this process ends."""
 
     takes_up_jobs = True
     waits = ", and however long the jobs wait in the queue"
@@ -42,12 +42,12 @@ class Slurm(Launcher):
         self.costs: Costs = {}
 
     def check(self, configs: Sequence[Config]) -> None:
-        """Raise UserError if jobs cannot write to the store, or sbatch would not take them."""
+        """Raise UserError if jobs cannot write to the store, or sbatch would reject them."""
         refuse_if_local()
         cluster.check(self.settings.flags)
 
     def device(self, device: str) -> str:
-        """The device of a job, whatever this machine has."""
+        """The device of a job, which does not depend on this machine."""
         if device == AUTO:
             return "cuda" if self.settings.has_gpu else "cpu"
         return device
@@ -59,15 +59,15 @@ class Slurm(Launcher):
 
     def why_not_probed(self, begun: bool) -> str:
         if not cluster.is_here():
-            return "how long it takes is tried on the cluster alone"
-        # A look should submit nothing to what is under way.
+            return "times can be estimated only on the cluster"
+        # A plan must not submit jobs beside trainings under way.
         return "trainings are under way" if begun else ""
 
     def run(self, tasks: Sequence[Task]) -> dict[Task, Ended]:
-        """Carry out all tasks, and tell how each ended.
+        """Carry out all tasks and return how each ended.
 
-        What a former process has submitted is waited for. Raises Deferred on a signal, once
-        trainings are submitted: these go on.
+        Jobs that an earlier process submitted are not submitted again. A signal raises Deferred
+        once jobs are submitted, because these continue.
         """
         if not tasks:
             return {}
@@ -78,14 +78,14 @@ class Slurm(Launcher):
             if not trainings.packs:
                 raise
             print(
-                "\nleft: what is submitted goes on. The same command takes it up again, "
-                f"`eml cancel {tasks[0].parent}` ends it",
+                "\nleft: submitted jobs continue. The same command waits for them again, "
+                f"`eml cancel {tasks[0].parent}` ends them",
                 flush=True,
             )
             raise Deferred(stopped.signal_number) from None
 
     def submit(self, packs: Sequence[Pack], name: str) -> list[submitit.Job]:
-        """Submit them as a job array."""
+        """Submit one job for each pack, as a job array."""
         settings = self.settings
         folder = (
             directory() / "slurm" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{uuid.uuid4().hex[:8]}"
@@ -105,15 +105,15 @@ class Slurm(Launcher):
             dict.fromkeys(THREADS, str(settings.cpus))
             | for_other_processes()
             | {
-                # This code, wherever another eml may be installed.
+                # Jobs run this code, even if another eml is installed.
                 "PYTHONPATH": os.pathsep.join(
                     filter(None, [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH")])
                 ),
             }
         )
         submitted: list[submitit.Job] = []
-        # Not what belongs to a job that this process may itself be in. And nobody else may write
-        # what is a pickle.
+        # Without the variables of a job that this process may be in. Nobody else may write the
+        # files, because they are pickles.
         with submitit.helpers.clean_env(), environment(inherited), private_files():
             try:
                 for start in range(0, len(packs), LARGEST_ARRAY):
@@ -125,16 +125,16 @@ class Slurm(Launcher):
         return submitted
 
     def costs_of(self, tasks: Iterable[Task]) -> Costs:
-        """What trainings of each kind take; without those that cannot be tried."""
+        """The costs of each kind of training, without kinds whose probe failed."""
         kinds = {kind_of(task.config): task.config for task in tasks}
         if unknown := [Probe(config=c) for key, c in kinds.items() if key not in self.costs]:
             self.probe(unknown)
         return self.costs
 
     def probe(self, probes: Sequence[Probe]) -> dict[Probe, Ended]:
-        """Try all of them in one job."""
+        """Carry out all probes in one job."""
         (job,) = self.submit([Pack(list(probes), 60 * self.settings.time)], "eml-probe")
-        print(f"job {job.job_id} tries what is to be trained; log {job.paths.stdout}", flush=True)
+        print(f"job {job.job_id} tries each kind of training; log {job.paths.stdout}", flush=True)
         try:
             for alive in cluster.polls([job.job_id]):
                 refuse_if_cancelled()
@@ -157,7 +157,7 @@ class Slurm(Launcher):
 
 @contextmanager
 def private_files() -> Iterator[None]:
-    """Files that are made within are this user's alone; so are those of a job submitted within."""
+    """Within this context new files, also those of submitted jobs, belong to this user alone."""
     before = os.umask(0o077)
     try:
         yield

@@ -1,7 +1,7 @@
-"""Trainings of one parent run, on their way through Slurm.
+"""Watches the submitted trainings of one parent run until all have ended.
 
-The runs are made before the jobs that train in them, and say which job that is. So where each
-training stands is in the tracking store alone, and another process can take over from this one.
+Each run is made before its job is submitted, and has the job's number as a tag. So the store alone
+holds the state of every training, and another process can take over from this one.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,11 +26,15 @@ from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import PAUSED_AFTER, SLURM_JOB, SLURM_LOG
 from eml.training.cost import Costs, kind_of, pack, seconds_of
 
-NO_FAULT = "PREEMPTED", "NODE_FAIL", "BOOT_FAIL"  # of the training: how a job may end
+NO_FAULT = (
+    "PREEMPTED",
+    "NODE_FAIL",
+    "BOOT_FAIL",
+)  # states of jobs that are not a training's fault
 
 
 class Submitter(Protocol):
-    """What is needed of the Slurm launcher."""
+    """The part of the Slurm launcher that Submitted uses."""
 
     settings: SlurmSettings
 
@@ -40,17 +44,17 @@ class Submitter(Protocol):
 
 
 class Submitted:
-    """Trainings of one parent run, on their way through Slurm."""
+    """Submits the trainings of one parent run, and waits for them."""
 
     def __init__(self, launcher: Submitter, tasks: Sequence[Task]):
         self.launcher, self.tasks = launcher, tasks
         self.ended: dict[Task, Ended] = {}
         self.shown: dict[Task, str] = {}
         self.run_ids: dict[Task, str] = {}
-        self.packs: dict[str, list[Task]] = {}  # by job, in the order in which they are trained
+        self.packs: dict[str, list[Task]] = {}  # by job, in training order
 
     def wait(self) -> dict[Task, Ended]:
-        """Submit, and submit again what a job that died has not begun; return when all ended."""
+        """Submit all trainings, resubmit those of dead jobs, and wait until all have ended."""
         prepared = self._take_up()
         while len(self.ended) < len(self.tasks):
             if prepared:
@@ -59,7 +63,7 @@ class Submitted:
         return self.ended
 
     def _take_up(self) -> dict[Task, Prepared]:
-        """Find those that are in a job already, and make the others' runs."""
+        """Find the trainings that jobs already have, and make the runs of the others."""
         made = find.children(self.tasks[0].parent)
         found = {task: made.get(training_digest(task.config)) for task in self.tasks}
         jobs = {task: run.tags.get(SLURM_JOB, "") for task, run in found.items() if run}
@@ -97,7 +101,7 @@ class Submitted:
             for lot in lots
         ]
         refuse_if_cancelled()
-        with signals_held():  # what is submitted has to be known
+        with signals_held():  # so that every submitted job is recorded
             jobs = self.launcher.submit(packs, f"eml-{tasks[0].config.recipe}")
             self.packs |= {job.job_id: lot for job, lot in zip(jobs, lots, strict=True)}
         for job, lot in zip(jobs, lots, strict=True):
@@ -109,15 +113,15 @@ class Submitted:
         print(f"{len(tasks)} trainings in {ids}; logs in {jobs[0].paths.folder}", flush=True)
 
     def _watch(self) -> dict[Task, Prepared]:
-        """Wait until all have ended, or some have to be submitted again: these."""
+        """Wait until all trainings have ended; return early with those to submit again."""
         again: dict[Task, Prepared] = {}
-        away = False  # the store
+        away = False  # whether the store does not answer
         for alive in cluster.polls(self.packs):
-            # Asked for after the jobs, so that what one that is gone had to write is there.
+            # After the question to Slurm, so that an ended job has written everything.
             try:
                 open_store()
                 children = find.children(self.tasks[0].parent)
-            except StoreError as error:  # the jobs go on, so does this
+            except StoreError as error:  # the jobs continue, and so does this process
                 if not away:
                     print(f"{error}: waiting", flush=True)
                 away = True
@@ -138,7 +142,7 @@ class Submitted:
         return again
 
     def _look(self, task: Task, run: StoredRun | None, job: str, alive: Alive | None) -> None:
-        """Note how a training stands."""
+        """Record the state of a training."""
         if task in self.ended:
             return
         if run is None:
@@ -151,15 +155,16 @@ class Submitted:
             self._end(task, f"{run.reason}; log {run.tags.get(SLURM_LOG)}")
         elif alive and alive.state == run.status == "RUNNING":
             self._show(task, f"runs in job {job}", f" on {alive.why}")
-        elif alive and "held" in alive.why.lower():  # which does not pass by itself
+        elif alive and "held" in alive.why.lower():  # held jobs do not start by themselves
             self._show(task, f"waits in job {job} {alive.why}")
         elif alive:
             self._show(task, f"waits in job {job}", alive.why and f" ({alive})")
 
     def _bury(self, job: str, open_ones: list[Task], runs: Mapping[str, StoredRun]) -> list[Task]:
-        """A job is gone with trainings undone: end what it has failed on, or all if cancelled.
+        """Handle a job that ended without completing its trainings.
 
-        Returns those that are to be submitted again.
+        Marks the trainings FAILED that the job failed on, or all if the job was cancelled. Returns
+        the trainings to submit again.
         """
         outcome = cluster.outcome(job)
         reason = f"job {job} has ended: {outcome}"
@@ -170,13 +175,13 @@ class Submitted:
                 end.cancel(self.run_ids[task])
                 self._end(task, f"failed: {reason}{log}")
             return []
-        # By SIGTERM alone, a cluster ends a job that it has another use for.
+        # A cluster that needs the node ends a job by SIGTERM alone.
         if outcome.startswith(NO_FAULT) or "KILLED" in status.values():
             return open_ones
         if any(PAUSED_AFTER in runs[self.run_ids[task]].tags for task in open_ones):
-            return open_ones  # submitted by another process, for a shorter way
+            return open_ones  # another process submitted them, up to an earlier epoch
         at_work = [task for task in open_ones if status[task] == "RUNNING"]
-        # A job that got to its end has nothing more to say of what it has not done.
+        # A completed job will not carry out the trainings that it left.
         failed = open_ones if outcome == "COMPLETED" else at_work or open_ones[:1]
         for task in failed:
             end.fail(self.run_ids[task], reason)
@@ -188,7 +193,7 @@ class Submitted:
         self._show(task, reason or "done")
 
     def _show(self, task: Task, words: str, why: str = "") -> None:
-        """Print what is new; why alone is not."""
+        """Print `words` if they changed; `why` alone is no change."""
         if self.shown.get(task) == words:
             return
         self.shown[task] = words
@@ -198,6 +203,6 @@ class Submitted:
 
 def _seconds_left(task: Task, done: int, costs: Costs) -> float:
     if kind_of(task.config) not in costs:
-        return float("inf")  # it is likely to fail, but not to take others with it
+        return float("inf")  # its probe failed, so give it a job of its own
     epochs = (task.until or task.config.epochs) - done
     return seconds_of(task.config, costs, epochs, begun=done > 0)
