@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 from contextlib import contextmanager, suppress
+from signal import SIGINT
 
 import psutil
 import pytest
@@ -131,7 +132,9 @@ def assert_stopped(run, signal_name: str, status: set[str]):
 ENDLESS = 10_000  # epochs: the signal comes in the middle
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize(
+    "number", [SIGINT, *(pytest.param(n, marks=pytest.mark.slow) for n in SIGNALS if n != SIGINT)]
+)
 def test_signal_to_eml(number, store, environment):
     with training(eml_command("mlp_torch", "--epochs", str(ENDLESS))) as process:
         process.send_signal(number)
@@ -145,7 +148,7 @@ def test_signal_to_eml(number, store, environment):
     ("number", "to_group"),
     [
         (signal.SIGINT, True),  # Ctrl-C on a terminal
-        (signal.SIGKILL, False),  # of which `mlflow run` tells nobody
+        pytest.param(signal.SIGKILL, False, marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, False, marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, False, marks=pytest.mark.slow),
     ],

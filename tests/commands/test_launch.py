@@ -234,13 +234,6 @@ def test_mlflow_run_lr_sweep(store, environment):
     assert len(children) == 12
 
 
-def test_mlp_numpy_never_imports_torch(environment, store):
-    program = "import sys; from eml.cli import main; main(); print('torch' in sys.modules)"
-    result = call([sys.executable, "-c", program, "mlp_numpy", "--epochs", "1"])
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[-1] == "False"
-
-
 def test_cpu_vs_gpu_without_a_gpu_says_so(eml, store):
     import torch
 

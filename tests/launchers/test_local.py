@@ -141,6 +141,7 @@ def test_ctrl_c_ends_all(store, environment):
     assert [one.info.status for one in stored_runs(store)] == ["KILLED"] * 3
 
 
+@pytest.mark.slow
 def test_workers_end_with_the_process_that_launched_them(store, environment):
     command = eml_command("lr_sweep", "--epochs", "10000", "--launcher", "local", "--jobs", "2")
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

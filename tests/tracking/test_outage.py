@@ -143,6 +143,7 @@ def test_a_server_that_stays_away_ends_the_training_in_a_line(
     assert_whole(client, one.info.run_id, 3)
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_away_ends_a_sweep_at_its_first_training(
     small_data, proxy, client, monkeypatch
 ):

@@ -279,6 +279,7 @@ def test_a_uri_of_sqlite_is_read(small_data, store, tmp_path):
     assert history["epoch"].tolist() == [0, 1]
 
 
+@pytest.mark.slow
 def test_mlflow_run_of_a_look_has_its_store(no_store):
     result = call(mlflow_command("compare"))
     assert "eml: no finished training in sqlite:///" in result.stderr
