@@ -151,3 +151,5 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if {"slurm", "postgres"} & set(item.fixturenames):
             item.add_marker("services")
+        if "slurm" in item.fixturenames:  # there is one Slurm for all workers of pytest
+            item.add_marker(pytest.mark.xdist_group("slurm"))

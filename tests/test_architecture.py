@@ -57,3 +57,11 @@ def test_only_tracking_imports_mlflow():
         or (isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "mlflow")
     }
     assert {path.partition("/")[0] for path in importing} == {"tracking"}
+
+
+def test_only_tracking_reads_the_variables_of_mlflow():
+    """Except text.py: it removes the password in MLFLOW_TRACKING_URI from every message."""
+    files = {
+        str(f.relative_to(PACKAGE)) for f in PACKAGE.rglob("*.py") if "MLFLOW_" in f.read_text()
+    }
+    assert {path for path in files if not path.startswith("tracking/")} == {"text.py"}
