@@ -214,7 +214,7 @@ def test_a_tag_that_is_no_job_never_reaches_slurm(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     for tag in ("--help", "1; touch x", "1_", "", "1\n2", "²"):
         assert cluster.alive([tag]) == {}
-        assert cluster.outcome(tag) == "this is no job of Slurm"
+        assert cluster.outcome(tag) == "this is not the number of a Slurm job"
     assert not (tmp_path / "called").exists()
 
 
@@ -286,10 +286,10 @@ def spoil_with_a_list(store, run_id, folder):
 @pytest.mark.parametrize(
     ("spoil", "code", "message"),
     [
-        (spoil_with_nan, 1, "they differ"),
+        (spoil_with_nan, 1, "the accuracies differ"),
         (spoil_by_truncation, 2, r"eml: run \w+: the weights .model/. are damaged: .*"),
         (spoil_by_emptiness, 2, r"eml: run \w+: the weights .model/. are damaged: .*"),
-        (spoil_with_other_weights, 2, r"eml: the weights of run \w+ are not those of its network"),
+        (spoil_with_other_weights, 2, r"eml: the weights of run \w+ do not fit its network"),
         (spoil_with_no_json, 2, r"eml: run \w+ was made by another version of eml: .*"),
         (spoil_with_another_config, 2, r"eml: run \w+ was made by another version of eml: .*"),
         (spoil_with_a_list, 2, r"eml: run \w+ was made by another version of eml: .*"),

@@ -1,4 +1,4 @@
-"""The `eml` command: a subcommand for each recipe, made from its options, and the tools."""
+"""The `eml` command line: a subcommand for each recipe, made from its options, and tools."""
 
 import dataclasses
 import inspect
@@ -89,9 +89,9 @@ def _plan(*arguments: typing.Any) -> None:
 
 @click.group()
 def plan() -> None:
-    """Show the trainings of a recipe, which are done, and how long the rest takes.
+    """Show the status of a recipe's trainings, and the time that the unfinished ones take.
 
-    Tries some batches of each kind of training, and logs nothing.
+    Measures a few batches of each kind of training, and logs nothing.
     """
 
 
@@ -166,10 +166,10 @@ def reap(run_ids: tuple[str, ...]) -> None:
     type=click.FloatRange(min=0),
     default=Limits.min_rate / 1e3,
     show_default=True,
-    help="kB/s below which a source is left for the next; 0 waits for any",
+    help="kB/s; a slower source is replaced by the next; 0 accepts any rate",
 )
 def data(dataset: str, torchvision_dir: Path | None, min_rate: float):
-    """Fetch and verify DATASET (all by default), and print where it is."""
+    """Fetch and verify DATASET (all by default), and print the path of its file."""
     limits = Limits(min_rate=min_rate * 1e3) if min_rate else Limits(min_rate=0, total=float("inf"))
     for name in SPECS if dataset == "all" else [dataset]:
         arrays = fetch(name, torchvision_dir, limits)
@@ -185,7 +185,7 @@ def data(dataset: str, torchvision_dir: Path | None, min_rate: float):
 def evaluate(run_id: str, device: str) -> None:
     """Load the weights of RUN_ID and compare their accuracy with the logged one.
 
-    Exit code 1 if the accuracies differ by more than 0.1 percentage points, which another
+    Exits with code 1 if the accuracies differ by more than 0.1 percentage points, which another
     processor's rounding cannot explain (1 point for precision=tf32 or bf16).
     """
     from eml.commands.evaluate import evaluate
@@ -194,7 +194,7 @@ def evaluate(run_id: str, device: str) -> None:
 
 
 def main() -> None:
-    """Run the command line. Errors that the user can fix are shown in one line."""
+    """Run the command line. Show errors that the user can fix in one line."""
     raise_on_signals()
     mlflow_run.keep_quiet()
     given_run_id = mlflow_run.given_run_id()
@@ -208,7 +208,7 @@ def main() -> None:
         if given_run_id:
             from eml.tracking import end
 
-            with suppress(UserError):  # the store is away
+            with suppress(UserError):  # the store does not answer
                 end.stop(given_run_id, stopped)
         sys.exit(stopped.exit_code)
     except (UserError, click.ClickException) as error:
@@ -217,7 +217,7 @@ def main() -> None:
         if given_run_id:
             from eml.tracking import end
 
-            with suppress(UserError):  # the message may say that the store is away
+            with suppress(UserError):  # the message may say that the store does not answer
                 end.refuse(given_run_id, message)
         sys.exit(error.exit_code)
     except Exception:  # a bug: show its traceback, without passwords

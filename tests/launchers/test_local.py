@@ -190,7 +190,7 @@ def test_a_gpu_is_shared_only_when_asked(gpus, share, small_data, monkeypatch):
         workers.check(on_gpu)
         assert workers.gpus == gpus
     else:
-        with pytest.raises(ConfigError, match=f"jobs=2: there are {gpus} GPUs; give as many"):
+        with pytest.raises(ConfigError, match=f"jobs=2: there are {gpus} GPUs; give at most"):
             workers.check(on_gpu)
     alone = Workers(2)
     alone.check([config])

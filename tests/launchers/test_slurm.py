@@ -200,7 +200,7 @@ def test_left_and_taken_up_again(shared_store, launched, small_data):
     assert (code, complaints) == (130, "eml: stopped by SIGINT\n")
     (parent,) = parents(shared_store)
     assert parent.info.status == "SCHEDULED"
-    assert f"`eml cancel {parent.info.run_id}` ends it" in first.lines[-1]
+    assert f"`eml cancel {parent.info.run_id}` ends them" in first.lines[-1]
 
     result = call(eml_command("plan", *sweep(100), *IN_JOBS))
     assert result.returncode == 0, result.stderr
@@ -229,7 +229,7 @@ def test_cancelling_ends_jobs_and_runs(shared_store, launched):
     (parent,) = parents(shared_store)
     result = call(eml_command(*sweep()))
     assert result.returncode == 2
-    assert "eml: jobs of Slurm have these trainings: continue them with" in result.stderr
+    assert "eml: these trainings are in Slurm jobs: continue them with" in result.stderr
     result = call(eml_command("cancel", parent.info.run_id))
     assert (result.returncode, result.stdout) == (0, "lr_sweep: 5 jobs ended\n")
     assert cluster.alive(run.data.tags["slurm_job"] for run in trained(shared_store).values()) == {}
@@ -301,12 +301,12 @@ def test_an_epoch_that_fits_no_job_is_given_up(monkeypatch, small_data, shared_s
     monkeypatch.setattr(Training, "__iter__", lambda self: signal.raise_signal(REQUEUE))
     lot = Pack(list(tasks), seconds=0)
     try:
-        assert lot() == [Ended("a job is too short for an epoch: give more slurm_time")]
+        assert lot() == [Ended("a job is too short for one epoch: increase slurm_time")]
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
     assert requeued == [True]  # for the second training
-    assert lot.checkpoint().function.jobs == [tasks[1]]
+    assert lot.checkpoint().function.items == [tasks[1]]
     states = {run.info.run_id: run for run in trained(shared_store).values()}
     assert states[tasks[0].run_id].info.status == "FAILED"
     assert "slurm_time" in states[tasks[0].run_id].data.tags["error"]
@@ -341,7 +341,8 @@ def test_a_single_training_is_a_sweep_of_one(shared_store, slurm, environment):
     assert launched.returncode == 0, output
     (run,) = trained(shared_store).values()
     assert (run.info.run_id, run.info.status) == (begun.info.run_id, "FINISHED")
-    (parent,) = parents(shared_store)
+    (parent,) = [r for r in stored_runs(shared_store) if "plan_digest" in r.data.tags]
+    assert (parent.data.tags["recipe"], parent.info.status) == ("mlp_numpy", "FINISHED")
     assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert_whole(shared_store, run.info.run_id, 300)
 

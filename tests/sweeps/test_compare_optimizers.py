@@ -107,7 +107,7 @@ def test_the_protocol(small_data, store, quick_probes, capsys):
     assert len(grid) == len(on_validation)
     shown = capsys.readouterr().out
     assert "chosen" in shown
-    assert re.search(r"took \d+ (s|min); expected were \d+ (s|min)", shown)
+    assert re.search(r"took \d+ (s|min); the plan expected \d+ (s|min)", shown)
     # A second time nothing is trained.
     before = {run.info.run_id for run in stored_runs(store)}
     train("optimizers", **options())
@@ -128,7 +128,7 @@ def test_compare_draws_the_winners_only(small_data, store, quick_probes):
     (run,) = [run for run in stored_runs(store) if run.data.tags["recipe"] == "compare"]
     names = {file.path for file in store.list_artifacts(run.info.run_id)}
     assert {"validation_accuracy_over_epoch.png", "validation_loss_over_epoch.png"} <= names
-    with pytest.raises(UserError, match="metric=validation_loss: none of these runs has it"):
+    with pytest.raises(UserError, match="validation_loss: none of these runs has this metric"):
         compare(CompareOptions(recipe="optimizers", metric="validation_loss"))
 
 
@@ -287,7 +287,7 @@ def test_the_budget_leaves_out_steps_then_seeds(small_data, store):
         0.6: ([1], 0, 3),
     }
     with pytest.raises(
-        UserError, match=r"budget_minutes=0.1: the least, with one seed, takes about"
+        UserError, match=r"budget_minutes=0.1: the smallest search, with one seed, takes about"
     ):
         planned(budget_minutes=0.1)
 

@@ -158,7 +158,7 @@ def test_a_step_that_is_declined_is_left_out():
         stages.send(None)
     assert rates(found.winners()) == [0.001]
     assert found.remarks[-1] == (
-        "learning rate 0.00033 of adam is left out, which the budget has no time for"
+        "learning rate 0.00033 of adam is left out, because the budget has no time for it"
     )
 
 

@@ -312,7 +312,7 @@ def test_an_output_folder_is_made_at_once_or_refused(small_data, store, eml, tmp
     for output, reason in (
         (tmp_path / "file", "File exists, give a folder"),
         (tmp_path / "file" / "below", "Not a directory, give a folder"),
-        (tmp_path, "it holds other files, give a new folder"),
+        (tmp_path, "the folder holds other files, give a new folder"),
     ):
         result = eml("compare", "--output", str(output))
         assert (result.returncode, result.stderr) == (2, f"eml: output={output}: {reason}\n")

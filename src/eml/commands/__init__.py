@@ -1,1 +1,1 @@
-"""What each command does; cli.py has their options."""
+"""The work of each command; cli.py defines the commands and their options."""

@@ -22,7 +22,7 @@ def cancel(run_id: str) -> None:
         parent = find.get(parent.tags[CONTINUED_IN])
     if PLAN_DIGEST not in parent.tags:
         raise UserError(
-            f"{parent.name} is no run of several trainings: give the run that it is part of"
+            f"{parent.name} is not the parent run of a sweep: give the parent run"
             + (f", {parent.parent}" if parent.parent else "")
         )
     jobs = cancel_jobs(parent)

@@ -74,7 +74,7 @@ def compare(options: CompareOptions) -> None:
         print(f"figures and summary: {where}")
         if options.output:
             shutil.copytree(work, options.output, dirs_exist_ok=True)
-            print(f"and in {Path(options.output).resolve()}")
+            print(f"copied to {Path(options.output).resolve()}")
 
 
 def _selection(options: CompareOptions, recipe: str) -> Selection:
@@ -92,7 +92,7 @@ def _selection(options: CompareOptions, recipe: str) -> Selection:
 
 
 def _make_folder(output: str) -> None:
-    """Make the folder before the work, so that a wrong name costs nothing."""
+    """Make the folder before the comparison, so that a wrong name fails early."""
     folder = Path(output)
     if not folder.is_absolute() and given_run_id():
         # `mlflow run` changes the working directory, sometimes to one that it deletes.
@@ -100,7 +100,7 @@ def _make_folder(output: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
-            raise UserError(f"output={output}: it holds other files, give a new folder")
+            raise UserError(f"output={output}: the folder holds other files, give a new folder")
     except OSError as error:
         raise UserError(f"output={output}: {error.strerror}, give a folder") from error
 
@@ -112,7 +112,7 @@ def _figures(plot: str, x: str, metrics: list[str], history: pd.DataFrame) -> di
         metrics = [metric.replace("test_", "validation_") for metric in metrics]
     for metric in metrics:
         if history[metric].isna().all():
-            raise UserError(f"metric={metric}: none of these runs has it")
+            raise UserError(f"metric={metric}: none of these runs has this metric")
     return {
         f"{metric}_over_{axis}": partial(over, x=axis, metric=metric)
         for metric in metrics

@@ -9,7 +9,7 @@ from eml.tracking.models import load_model
 from eml.tracking.reap import begin
 from eml.training.loop import load_for, make_learner
 
-# Largest difference of accuracies that another processor's rounding can cause.
+# Largest difference between accuracies that rounding on another processor can cause.
 LARGEST_DIFFERENCE = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 1e-2}
 
 
@@ -29,12 +29,12 @@ def evaluate(run_id: str, device: str) -> None:
     try:
         learner.load_state(weights)
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"the weights of run {run_id} are not those of its network") from error
+        raise UserError(f"the weights of run {run_id} do not fit its network") from error
     score = learner.evaluate(config.evaluated)
     print(
         f"{config.run_name}: {config.evaluated} accuracy {score.accuracy:.4f} "
         f"on {score.examples} images, logged {logged:.4f}"
     )
-    if not abs(score.accuracy - logged) <= largest:  # also if one is NaN
-        print("they differ", file=sys.stderr)
+    if not abs(score.accuracy - logged) <= largest:  # also reached if an accuracy is NaN
+        print("the accuracies differ", file=sys.stderr)
         sys.exit(1)

@@ -25,7 +25,7 @@ def gradients(options: Options) -> None:
     try:
         values = metrics(solution)
     except OverflowError as error:
-        raise ExerciseError("a value on the way is too large: give smaller numbers") from error
+        raise ExerciseError("an intermediate value is too large: give smaller numbers") from error
     begin(create=True)
     with runs.run("gradients", ABOUT, {"recipe": "gradients"}):
         print(text(solution))
@@ -38,12 +38,12 @@ def gradients(options: Options) -> None:
         for name, value in differences.items():
             print(f"{name.replace('_', ' ')}, largest: {value:g}")
         if len(differences) < 1 + options.autograd:
-            print("a hidden neuron is at ReLU's kink, where a comparison says nothing")
+            print("a check is left out: a hidden neuron is at ReLU's kink, which has no derivative")
         print(runs.where())
 
 
 def text(solution: Solution) -> str:
-    """The step as a person would write it down."""
+    """All lines of the solution as text, grouped by section."""
     parts = []
     for section, lines in groupby(solution.lines, key=lambda line: line.section):
         parts.append(f"\n{section}")

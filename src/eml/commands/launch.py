@@ -1,4 +1,4 @@
-"""Runs a recipe: one training in one MLflow run, or several as a sweep."""
+"""Carries out a recipe: one training in one MLflow run, or several as a sweep."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -38,11 +38,11 @@ def launch(
 
     configs: the result of recipe.configs(options); this function chooses the device.
 
-    A recipe of one training writes into the run that `mlflow run` made, if there is one. With
-    several trainings, or a launcher of other processes, that run becomes the parent, and each
-    training a nested run.
+    A recipe of one training uses the run that `mlflow run` made, if there is one. With several
+    trainings, or a launcher that uses other processes, that run becomes the parent run, and each
+    training gets a nested run.
 
-    Raises LaunchError, after all trainings have ended, if one failed.
+    Raises LaunchError if a training failed, after all trainings have ended.
     """
     launcher = launcher_of(launching)
     configs = options.placed(configs, launcher.device)
@@ -114,6 +114,6 @@ def _refuse_if_in_jobs(digest: str) -> None:
     parent = find.unfinished_plan(digest) if cluster.is_here() else None
     if parent and jobs_of(find.children(parent).values()):
         raise UserError(
-            "jobs of Slurm have these trainings: continue them with launcher=slurm, or end them "
+            "these trainings are in Slurm jobs: continue them with launcher=slurm, or end them "
             f"with `eml cancel {parent}`"
         )

@@ -1,4 +1,4 @@
-"""The `plan` command: the trainings of a recipe, their status, and the time that is left."""
+"""The `plan` command: shows the status of a recipe's trainings, and the time still needed."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -19,9 +19,9 @@ from eml.tracking.store import is_there
 def plan(
     recipe: Recipe, configs: Sequence[Config], options: RecipeOptions, launching: LaunchOptions
 ) -> None:
-    """Print the status of a recipe's trainings, and the time that is left, from probes.
+    """Print the status of a recipe's trainings, and the time still needed, measured by probes.
 
-    Arguments as for launch(). Trains nothing to the end and logs nothing.
+    Arguments as for launch(). Finishes no training and logs nothing.
     """
     launcher = launcher_of(launching)
     configs = options.placed(configs, launcher.device)

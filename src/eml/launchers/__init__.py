@@ -1,1 +1,1 @@
-"""Where a training runs: here, in worker processes, or on a cluster."""
+"""Launchers carry out trainings in this process, in worker processes, or on a cluster."""

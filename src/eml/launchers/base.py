@@ -10,24 +10,24 @@ from eml.training.cost import Cost, makespan
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A training to be carried out."""
+    """A training to carry out."""
 
     config: Config
-    parent: str = ""  # id of the run to nest in; "" for a training of its own
-    run_id: str = ""  # the run that worker.prepare() made for this task
+    parent: str = ""  # id of the parent run; "" for a training without a parent
+    run_id: str = ""  # run that worker.prepare() made for this task; "" if none
     resume: bool = True  # continue an interrupted training with the same digest
-    borrow: bool = True  # also copy checkpoints of other commands' runs
-    until: int | None = None  # pause after that epoch
+    borrow: bool = True  # also copy checkpoints from runs of other commands
+    until: int | None = None  # epoch after which to pause; None trains to the end
     check: bool = False  # compare the hand-written gradients with numerical ones first
-    at_once: int = 1  # trainings that share this machine
+    at_once: int = 1  # number of trainings that share the machine
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """Some batches of a training, to see that it works and how long it takes."""
+    """A few batches of a training, which show whether the training works and how long it takes."""
 
     config: Config
-    number: int = 0  # makes probes of the same Config different
+    number: int = 0  # distinguishes probes of the same Config
 
 
 WorkItem = Task | Probe
@@ -38,25 +38,25 @@ Item = TypeVar("Item", Task, Probe)
 class Ended:
     """How a work item ended."""
 
-    reason: str = ""  # why it failed
-    cost: Cost | None = None  # of a Probe
+    reason: str = ""  # why the item failed; "" if it succeeded
+    cost: Cost | None = None  # of a Probe that succeeded
 
 
 class Prepared(NamedTuple):
-    """A training whose run is ready for another process."""
+    """A training whose run exists already, so that another process can carry it out."""
 
     run_id: str
-    epochs: int  # epochs done
+    epochs: int  # number of epochs done
     is_there: bool  # whether the task has nothing left to do
 
 
 class Launcher:
-    """Carries out work items. Leaving the context ends the items that are under way."""
+    """Carries out work items. Leaving the context ends its processes, but not submitted jobs."""
 
-    at_once = 1  # trainings that share a machine
-    in_this_run = False  # whether a recipe of one training trains in the recipe's own run
-    takes_up_jobs = False  # whether it waits for trainings that jobs of a cluster already have
-    waits = ""  # added to a plan's estimate, for waiting times that cannot be estimated
+    at_once = 1  # number of trainings that share a machine
+    in_this_run = False  # whether a recipe of one training needs no parent run
+    takes_up_jobs = False  # whether run() waits for trainings that are already in jobs
+    waits = ""  # added to a plan's estimate, to name waiting times that cannot be estimated
 
     def __enter__(self) -> Self:
         return self
@@ -68,11 +68,11 @@ class Launcher:
         """Raise UserError if these trainings cannot run here."""
 
     def run(self, tasks: Sequence[Task]) -> dict[Task, Ended]:
-        """Carry out all tasks and return how each ended. A task that fails does not stop others."""
+        """Carry out all tasks and return how each ended. A failed task does not stop the others."""
         raise NotImplementedError
 
     def probe(self, probes: Sequence[Probe]) -> dict[Probe, Ended]:
-        """Carry out all probes, as many at once as tasks."""
+        """Carry out all probes, as many at once as tasks, and return how each ended."""
         raise NotImplementedError
 
     def device(self, device: str) -> str:
@@ -80,11 +80,11 @@ class Launcher:
         return resolve_device(device)
 
     def elapsed(self, durations: Sequence[float]) -> float:
-        """Wall-clock seconds of trainings that take `durations` seconds each."""
+        """Wall-clock seconds until trainings that take `durations` seconds have all ended."""
         return makespan(durations, self.at_once)
 
     def why_not_probed(self, begun: bool) -> str:
-        """Why a plan must not run probes with this launcher, in words; "" if it may.
+        """The reason why a plan must not carry out probes with this launcher; "" if there is none.
 
         begun: whether trainings of the same command are under way.
         """

@@ -1,4 +1,4 @@
-"""The launcher that works in this process."""
+"""The launcher that carries out work items in this process."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The launcher of worker processes on this machine, which share its cores."""
+"""The launcher that carries out work items in worker processes on this machine."""
 
 import os
 import signal
@@ -30,21 +30,21 @@ SECONDS_TO_END = 30  # time limit for a worker to close its run
 
 @dataclass(frozen=True)
 class Begun:
-    """Message of a worker: the training has begun in this run."""
+    """Message from a worker: its training has begun in this run."""
 
     run_id: str
 
 
 class Workers(Launcher):
-    """Carries out items in `count` processes, each one item after the other.
+    """Carries out items in `count` worker processes that share the cores; each does one at a time.
 
-    Leaving the context ends the processes by SIGTERM: a training under way ends KILLED.
+    Leaving the context sends SIGTERM to the workers: the run of an unfinished training ends KILLED.
     """
 
     def __init__(self, count: int, share_gpu: bool = False):
         """share_gpu: whether several workers may use one GPU."""
         self.at_once, self.share_gpu = count, share_gpu
-        self.gpus = 0  # to divide among the workers
+        self.gpus = 0  # number of GPUs to divide among the workers
         self.workers: list[_Worker] = []
 
     def check(self, configs: Sequence[Config]) -> None:
@@ -56,8 +56,8 @@ class Workers(Launcher):
         self.gpus = torch.cuda.device_count()
         if self.at_once > self.gpus and not self.share_gpu:
             raise ConfigError(
-                f"jobs={self.at_once}: there are {self.gpus} GPUs; give as many jobs, or "
-                "share_gpu=true"
+                f"jobs={self.at_once}: there are {self.gpus} GPUs; give at most as many "
+                "jobs, or share_gpu=true"
             )
 
     def __exit__(self, *_):
@@ -68,7 +68,7 @@ class Workers(Launcher):
             worker.process.kill()
 
     def run(self, tasks: Sequence[Task]) -> dict[Task, Ended]:
-        """Carry out all tasks and return how each ended. A worker that dies stops no other."""
+        """Carry out all tasks and return how each ended. A dead worker does not stop the others."""
         return self._perform_all(tasks)
 
     def probe(self, probes: Sequence[Probe]) -> dict[Probe, Ended]:
@@ -104,7 +104,7 @@ class Workers(Launcher):
 
 
 class _Worker:
-    """A worker process, as the launching process sees it."""
+    """A worker process with its pipe and its current item. Lives in the launching process."""
 
     def __init__(self, number: int, count: int, gpus: int):
         self.number = number
@@ -115,12 +115,12 @@ class _Worker:
         if gpus:
             visible = os.environ.get(VISIBLE_GPUS) or ",".join(map(str, range(gpus)))
             changes[VISIBLE_GPUS] = visible.split(",")[number % gpus]
-        context = get_context("spawn")  # a fork would copy threads in the middle of their work
+        context = get_context("spawn")  # fork is unsafe in a process with threads
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs,), name=f"worker {number}")
         with environment(changes):
             self.process.start()
-        theirs.close()  # otherwise the end of the worker would go unnoticed
+        theirs.close()  # otherwise recv() would not notice that the worker died
 
     def send(self, item: WorkItem) -> None:
         self.item, self.run_id = item, ""
@@ -136,7 +136,7 @@ class _Worker:
             message = Ended(_death(self.process.exitcode))
             self.dead = True
             if self.run_id:
-                with suppress(StoreError):  # the others go on
+                with suppress(StoreError):  # the other workers continue
                     end.fail(self.run_id, message.reason)
         if isinstance(message, Begun):
             self.run_id = message.run_id
@@ -152,7 +152,7 @@ def _death(exit_code: int | None) -> str:
 
 
 def _work(pipe: connection.Connection) -> None:
-    """The body of a worker process: carry out items from the pipe until it is closed."""
+    """The main function of a worker process: carry out items until the pipe is closed."""
     raise_on_signals()
     stop_with_parent()
     try:
@@ -187,7 +187,7 @@ class _Reporter:
 
 
 class _Board:
-    """Shows the items of all workers: a live line each on a terminal, else a line per epoch."""
+    """Shows the progress of all items: one live line per item on a terminal, else one per epoch."""
 
     def __init__(self, items: Sequence[WorkItem]):
         self.numbers = {item: number for number, item in enumerate(items, start=1)}

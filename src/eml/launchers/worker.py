@@ -1,4 +1,4 @@
-"""Carries out one work item: the body of every launcher."""
+"""Carries out one work item; all launchers use this module."""
 
 import sys
 import time
@@ -21,17 +21,17 @@ from eml.training.cost import probe
 from eml.training.loop import EpochRecord, Training, load_for
 from eml.training.progress import Display, Progress
 
-# Called with a training and the location of its run, in words.
+# Makes the display of a training. The text is the location of the run.
 MakeProgress = Callable[[Training, str], Progress]
 
 
 def prepare(task: Task) -> Prepared:
-    """Make a SCHEDULED run in which another process will train (Task.run_id).
+    """Make a SCHEDULED run, which another process carries out (Task.run_id).
 
     The run continues an interrupted training, if there is one.
     """
     with _run_of(task) as run:
-        assert run is not None  # only a task with run_id can have a run that is over
+        assert run is not None  # only a task with run_id can have a run that has ended
         _catch_up(run)
         records = run.checkpoint.records
         epochs = records[-1].epoch if records else 0
@@ -41,7 +41,7 @@ def prepare(task: Task) -> Prepared:
 
 
 def train(task: Task, progress: MakeProgress = Display) -> None:
-    """Train in a run; a training without a parent also logs the figures of its recipe.
+    """Carry out a training in a run. Without a parent, also log the figures of its recipe.
 
     progress: makes the display of the training.
     """
@@ -97,8 +97,8 @@ def _train(task: Task, run: resume.Resumed, progress: MakeProgress) -> None:
         for record in training:
             records.append(record)
             timestamps.append(time.time_ns() // 1_000_000)
-            # The checkpoint comes first, so that it never lacks an epoch of the run, unless it
-            # cannot be written.
+            # Save the checkpoint before the run gets the epoch: the checkpoint then has every
+            # epoch of the run, unless saving failed.
             _keep(run, Checkpoint(records, timestamps, training.learner.training_state()))
             if record.epoch not in present:
                 log.log_record(record, timestamps[-1])
@@ -132,9 +132,9 @@ def _check(config: Config, dataset) -> None:
 
 
 def perform(item: WorkItem, progress: MakeProgress = Display) -> Ended:
-    """Carry out an item in this process; `progress` as in train().
+    """Carry out an item in this process and return how it ended; `progress` as in train().
 
-    Raises StoreAwayError, because the next item would wait for the store in vain too.
+    Raises StoreAwayError, because the next item could not reach the store either.
     """
     try:
         if isinstance(item, Probe):

@@ -1,1 +1,1 @@
-"""Several trainings as one: their status, their plan, the search for learning rates."""
+"""Sweeps: the status and plan of several trainings, and the search for learning rates."""

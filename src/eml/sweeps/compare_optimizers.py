@@ -23,7 +23,7 @@ from eml.tracking.publish import report, report_grid
 def compare_optimizers(
     recipe: Recipe, grid: Sequence[Config], options: Options, trainings: Trainings
 ) -> None:
-    """Search for each optimizer's rate, train the winners with all seeds, and report both."""
+    """Search for each optimizer's learning rate, train the winners with all seeds, report both."""
     started = perf_counter()
     status = status_of(recipe, grid, options, trainings.resume)
     print(status, flush=True)
@@ -62,7 +62,7 @@ def compare_optimizers(
     winners = found.winners()
     seeds = list(plan.seeds)
     while len(seeds) > 1 and not fits(plan.whole(_missing(trainings, _finals(winners, seeds)))):
-        found.remarks.append(f"seed {seeds.pop()} is left out, the budget being used up")
+        found.remarks.append(f"seed {seeds.pop()} is left out, because the budget is used up")
     finals = _finals(winners, seeds)
     print("\nwinners on all training images", flush=True)
     trainings.train(finals)
@@ -71,7 +71,7 @@ def compare_optimizers(
     if compared := trainings.made_of(finals):
         report(recipe.figures, compared)
     seconds = perf_counter() - started
-    print(f"took {duration(seconds)}; expected were {duration(expected)}")
+    print(f"took {duration(seconds)}; the plan expected {duration(expected)}")
     log.log_metrics({"expected_seconds": expected, "taken_seconds": seconds})
 
 

@@ -13,7 +13,7 @@ from eml.tracking.history import history_of
 
 
 class Trainings:
-    """Makes trainings nested in a parent run, and keeps the run id of each Config."""
+    """Carries out trainings nested in a parent run, and keeps the run id of each Config."""
 
     def __init__(
         self, recipe: Recipe, parent: str, launcher: Launcher, resume: bool, check: bool = False
@@ -34,7 +34,7 @@ class Trainings:
                 missing.append(config)
                 continue
             if config not in self.run_ids:
-                print(f"done already: {config.run_name}, run {done}", flush=True)
+                print(f"already done: {config.run_name}, run {done}", flush=True)
             if done not in self.reused and not find.is_child(done, self.parent):
                 self.reused.append(done)
                 log.log_reused(self.reused)
@@ -43,7 +43,7 @@ class Trainings:
             Task(
                 config=config,
                 parent=self.parent,
-                # Trainings that this sweep has paused continue in any case.
+                # Trainings that this sweep has paused continue even without `resume`.
                 resume=self.resume or config in self._begun,
                 borrow=self.reusing,
                 until=until,
@@ -67,7 +67,7 @@ class Trainings:
     def finished(self, config: Config, until: int | None = None) -> str | None:
         """The id of a finished run of this training; None if there is none.
 
-        With `until` also a run that another search gave up at this epoch or later.
+        With `until`, also the id of a run that another search pruned at this epoch or later.
         """
         if not self.reusing:
             return find.finished_training(config, self.parent)

@@ -1,4 +1,4 @@
-"""The search for each optimizer's learning rate: which trainings come next.
+"""Searches each optimizer's learning rate: decides which trainings come next.
 
 This module trains nothing. A search is a generator that yields Stages and receives histories.
 """
@@ -18,7 +18,7 @@ REDUCTION = 2  # about one in REDUCTION trainings of an optimizer survives a run
 
 @dataclass(frozen=True)
 class Stage:
-    """Trainings that may run in any order, or at once."""
+    """Trainings that may be carried out in any order, or at once."""
 
     title: str
     configs: Sequence[Config]
@@ -31,9 +31,9 @@ class Trial:
     """One training of the search."""
 
     config: Config
-    accuracies: pd.Series | None = None  # validation accuracy by epoch, so far
-    diverged: int | None = None  # the epoch in which it diverged
-    pruned: int | None = None  # the epoch after which it was pruned
+    accuracies: pd.Series | None = None  # validation accuracy by epoch, as far as trained
+    diverged: int | None = None  # the epoch in which the training diverged
+    pruned: int | None = None  # the epoch after which the training was pruned
 
     @property
     def best(self) -> float:
@@ -65,10 +65,10 @@ class Findings:
         return best if best.best >= 0 else None
 
     def edge(self, optimizer: str) -> float | None:
-        """The rate to try next if the best one is the lowest or highest that was tried."""
+        """The rate to try next if the best is the lowest or highest rate tried; else None."""
         rates = sorted(trial.config.learning_rate for trial in self.trials[optimizer])
         winner = self.winner(optimizer)
-        if winner is None:  # so every rate was too high
+        if winner is None:  # every rate failed, probably because it was too high
             return _rounded(rates[0] * rates[0] / rates[1])
         best = winner.config.learning_rate
         if best == rates[0]:
@@ -79,7 +79,7 @@ class Findings:
 
 
 def rungs(epochs: int) -> list[int]:
-    """The epochs after which weak trainings stop: about 1/8, 1/4 and 1/2 of all."""
+    """The epochs after which weak trainings stop: about 1/8, 1/4 and 1/2 of all epochs."""
     lowest = max(1, epochs // 8)
     powers = (lowest * REDUCTION**power for power in itertools.count())
     return list(itertools.takewhile(lambda epoch: epoch <= epochs / 2, powers))
@@ -88,7 +88,7 @@ def rungs(epochs: int) -> list[int]:
 def search(
     grid: Iterable[Config], prune: bool, extend: int, found: Findings
 ) -> Generator[Stage, dict[Config, pd.DataFrame] | None, None]:
-    """Search the grid, and further rates where the best rate is at the edge of those tried.
+    """Search the grid, and further rates if the best rate is at the edge of the rates tried.
 
     prune: stop weak trainings at the rungs, by Optuna's successive halving among the trainings of
         one optimizer. extend: largest number of further rates of an optimizer.
@@ -109,8 +109,8 @@ def search(
             for name, (trial,) in new.items():
                 found.trials[name].remove(trial)
                 found.remarks.append(
-                    f"learning rate {trial.config.learning_rate:g} of {name} is left out, which "
-                    "the budget has no time for"
+                    f"learning rate {trial.config.learning_rate:g} of {name} is left out, because "
+                    "the budget has no time for it"
                 )
             return
         beyond = {name: rate for name in found.trials if (rate := found.edge(name)) is not None}
@@ -154,11 +154,11 @@ def _train(new: dict[str, list[Trial]], studies: dict, title: str) -> Generator:
         ]
         if not alive:
             return
-        # In the order of the plan, not of the pruner.
+        # Sort in the order of the plan, not in the order of the pruner.
         order = {id(t): n for n, t in enumerate(itertools.chain.from_iterable(new.values()))}
         alive.sort(key=lambda trial: order[id(trial)])
         till = f" to epoch {until}" if until else ""
-        # A training beyond the grid that has begun is completed.
+        # A training beyond the grid may be skipped only before it has begun.
         optional = title != "grid" and all(trial.accuracies is None for trial in alive)
         configs = [trial.config for trial in alive]
         histories = yield Stage(f"{title}{till}", configs, until, optional)
@@ -181,7 +181,7 @@ def _take(trial: Trial, history: pd.DataFrame | None, until: int | None) -> None
         trial.diverged = 0
         return
     trial.diverged = diverged_epoch(history)
-    # A finished training from the store has more epochs than this rung needs.
+    # A finished training from the store may have more epochs than this rung needs.
     last = until or trial.config.epochs
     if trial.diverged is not None and trial.diverged > last:
         trial.diverged = None

@@ -12,13 +12,13 @@ from eml.training.cost import Costs, kind_of, seconds_of
 
 
 def probe_costs(configs: Iterable[Config], launcher: Launcher) -> Costs:
-    """Probe each kind of training, as many at once as trainings will run at once.
+    """Probe each kind of training, with as many probes at once as there will be trainings.
 
     Raises UserError if a probe fails.
     """
     kinds = {kind_of(config): config for config in configs}
     probes = [Probe(config=config) for config in kinds.values()]
-    # Keep all workers busy, or the last probe would have the machine to itself.
+    # Add probes to keep all workers busy: a probe alone on the machine would be too fast.
     for number in range(-len(probes) % launcher.at_once):
         probes.append(replace(probes[number % len(kinds)], number=number + 1))
     ended = launcher.probe(probes)
@@ -29,7 +29,7 @@ def probe_costs(configs: Iterable[Config], launcher: Launcher) -> Costs:
 
 @dataclass(frozen=True)
 class Plan:
-    """The trainings of a recipe, and how long they take."""
+    """The trainings of a recipe, and the time that they take."""
 
     configs: Sequence[Config]
     launcher: Launcher
@@ -38,7 +38,7 @@ class Plan:
 
     @property
     def expected(self) -> float:
-        """Seconds of all trainings from the beginning."""
+        """Expected seconds of all trainings, including the epochs that are done."""
         return self.whole(self.configs)
 
     @property
@@ -63,7 +63,7 @@ class Plan:
         return f"{len(self.configs)} training{'s' if len(self.configs) > 1 else ''}"
 
     def whole(self, configs: Iterable[Config]) -> float:
-        """Seconds of these trainings from beginning to end."""
+        """Expected seconds of these trainings from beginning to end."""
         durations = [seconds_of(config, self.costs, config.epochs) for config in configs]
         return self.launcher.elapsed(durations)
 

@@ -19,7 +19,7 @@ SHARE_AT_AN_EDGE = 0.5  # expected share of the optimizers that extend the grid 
 
 @dataclass(frozen=True)
 class SearchPlan(Plan):
-    """Estimates a grid, further rates, and the winners with all seeds."""
+    """Estimates the time of a grid, of further rates, and of the winners with all seeds."""
 
     prune: bool  # whether weak trainings of the grid stop early
     seeds: Sequence[int]  # of the winners
@@ -34,7 +34,7 @@ class SearchPlan(Plan):
     def left(self) -> float:
         winners = len(self._each()) * len(self.seeds)
         missing = max(winners - self.winners_done, 0) / winners
-        if not missing:  # so the search is over too
+        if not missing:  # all winners are done, so the search is done too
             return 0.0
         grid = max(self._grid() - self.spent, 0.0)
         return grid + self._beyond() + missing * self.finals()
@@ -45,12 +45,12 @@ class SearchPlan(Plan):
         return f"{len(self.configs)} trainings on the grid and {winners} of winners"
 
     def finals(self) -> float:
-        """Seconds of the winners with all seeds."""
+        """Expected seconds of the winners with all seeds."""
         configs = [replace(config, validation=0) for config in self._each().values()]
         return self.whole(config for config in configs for _ in self.seeds)
 
     def _each(self) -> dict[str, Config]:
-        """A Config of each optimizer."""
+        """One Config of each optimizer."""
         return {config.optimizer: config for config in self.configs}
 
     def _grid(self) -> float:
@@ -78,8 +78,8 @@ class SearchPlan(Plan):
 
     def __str__(self) -> str:
         return (
-            f"  then the best rate each of {', '.join(self._each())} on all training images, "
-            f"with the seeds {', '.join(map(str, self.seeds))}\n{super().__str__()}"
+            f"  then the best rate of each optimizer ({', '.join(self._each())}) on all training "
+            f"images, with the seeds {', '.join(map(str, self.seeds))}\n{super().__str__()}"
         )
 
 
@@ -113,9 +113,9 @@ def search_plan(
     while budget and plan.left > budget:
         if len(plan.seeds) == 1:
             raise UserError(
-                f"budget_minutes={options.budget_minutes:g}: the least, with one seed, takes about "
-                f"{duration(plan.left)}; give more, or fewer epochs, rates or optimizers, or a "
-                "subset"
+                f"budget_minutes={options.budget_minutes:g}: the smallest search, with one seed, "
+                f"takes about {duration(plan.left)}; give more minutes, fewer epochs, rates or "
+                "optimizers, or a subset"
             )
         left_out.append(f"seed {plan.seeds[-1]} is left out")
         plan = replace(plan, seeds=plan.seeds[:-1])
@@ -131,7 +131,7 @@ def expected_survivors(trainings: int) -> float:
 
 
 def _winners_done(grid: Sequence[Config], seeds: Sequence[int]) -> int:
-    """Number of finished trainings that could be a winner's: by optimizer and seed."""
+    """Number of pairs (optimizer, seed) with a finished training that could be a winner's."""
     pairs = {
         (winner.optimizer, winner.seed)
         for config in grid

@@ -108,14 +108,14 @@ def _of_run(run: StoredRun, alive: Mapping[str, Alive] | None, epochs: int) -> T
     if run.status == "FAILED":
         return TrainingStatus(f"{run.reason}{progress}{see}", done)
     if PRUNED_AFTER in run.tags:
-        return TrainingStatus(f"given up after epoch {run.tags[PRUNED_AFTER]}", done)
-    if run.status == "KILLED" and not (alive and job in alive):  # an alive job will be requeued
+        return TrainingStatus(f"pruned after epoch {run.tags[PRUNED_AFTER]}", done)
+    if run.status == "KILLED" and not (alive and job in alive):  # an alive job is requeued
         return TrainingStatus(f"{run.reason}{progress}{see}", done)
     if PAUSED_AFTER in run.tags:
-        return TrainingStatus(f"waits for the others of its search{progress}", done)
-    if not job:  # this machine cannot tell whether a process trains
+        return TrainingStatus(f"waits for the other trainings of its search{progress}", done)
+    if not job:  # this machine cannot tell whether the training goes on
         return TrainingStatus(f"{progress.removeprefix(', ')}, run {run.run_id}", done)
     if alive is not None and job not in alive:
-        return TrainingStatus(f"left by job {job}: {cluster.outcome(job)}{progress}{see}", done)
+        return TrainingStatus(f"job {job} has ended: {cluster.outcome(job)}{progress}{see}", done)
     word = "running" if run.status == "RUNNING" else "waiting"
     return TrainingStatus(f"{word}{in_job}{progress}, run {run.run_id}", done)

@@ -17,7 +17,7 @@ class CancelledError(UserError):
 def cancel(parent: StoredRun) -> int:
     """End the jobs of a parent run and the runs of its trainings; return the number of jobs."""
     cluster.refuse_if_absent()
-    end.mark_cancelled(parent.run_id)  # first, so that the waiting process submits no more
+    end.mark_cancelled(parent.run_id)  # first, so that the waiting process submits no more jobs
     runs = find.children(parent.run_id).values()
     jobs = cluster.alive(run.tags.get(SLURM_JOB, "") for run in runs)
     if jobs:
@@ -36,5 +36,6 @@ def cancel(parent: StoredRun) -> int:
 
 
 def refuse_if_cancelled() -> None:
+    """Raise CancelledError if `eml cancel` has cancelled the run of this process."""
     if end.is_cancelled():
         raise CancelledError("cancelled by `eml cancel`")

@@ -1,4 +1,4 @@
-"""Slurm's own commands: asks for the state of jobs, and ends jobs."""
+"""Calls Slurm's commands: checks requests, reads the state of jobs, and cancels jobs."""
 
 import os
 import re
@@ -11,9 +11,9 @@ from typing import NamedTuple
 from eml.errors import UserError
 
 SECONDS_TO_ANSWER = 60
-POLL_SECONDS = 1.0, 10.0  # between two questions to Slurm: the first, the longest
-PATIENCE = 600  # seconds to wait for Slurm, whose controller may be restarting
-JOB = re.compile(r"[0-9]+(_[0-9]+)?")  # a job's number; a tag may hold any text
+POLL_SECONDS = 1.0, 10.0  # pauses between questions to Slurm: the first, the longest
+PATIENCE = 600  # seconds to wait for an answer, because Slurm's controller may be restarting
+JOB = re.compile(r"[0-9]+(_[0-9]+)?")  # the number of a job; a run's tag may hold any text
 ALIVE = "PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED"
 
 
@@ -25,7 +25,7 @@ class Alive(NamedTuple):
     """A job that waits or runs."""
 
     state: str  # Slurm's word, such as PENDING
-    why: str  # the reason to wait, such as "(Priority)"; of a running job its nodes
+    why: str  # why the job waits, such as "(Priority)"; for a running job its nodes
 
     def __str__(self) -> str:
         on = f"on {self.why}" if self.state == "RUNNING" else self.why
@@ -41,8 +41,8 @@ def refuse_if_absent() -> None:
     """Raise ClusterError if this machine has no Slurm."""
     if not is_here():
         raise ClusterError(
-            "there is no Slurm here (sbatch, srun, squeue): give the command on a machine of the "
-            "cluster, or another launcher, inline or local"
+            "there is no Slurm here (sbatch, srun, squeue): use a machine of the cluster, or "
+            "launcher=inline or launcher=local"
         )
 
 
@@ -58,7 +58,7 @@ def check(flags: Mapping[str, str | int | bool]) -> None:
 
 def alive(jobs: Iterable[str]) -> dict[str, Alive]:
     """The waiting and running jobs among `jobs` ("1000", or "1000_3" of an array)."""
-    jobs = set(filter(JOB.fullmatch, jobs))  # runs without a job have other text
+    jobs = set(filter(JOB.fullmatch, jobs))  # a run's tag may hold other text
     if not jobs:
         return {}
     # Ask for all jobs of this user: squeue fails for a job that it has forgotten.
@@ -76,16 +76,16 @@ def alive(jobs: Iterable[str]) -> dict[str, Alive]:
 
 
 def outcome(job: str) -> str:
-    """How a job has ended, in Slurm's words: "CANCELLED", "FAILED, exit code 1"."""
+    """How a job ended, in Slurm's words, such as "CANCELLED" or "FAILED, exit code 1"."""
     if not JOB.fullmatch(job):
-        return "this is no job of Slurm"
+        return "this is not the number of a Slurm job"
     state, code = _shown(job)
-    if not state:  # the controller forgets jobs after minutes; accounting, if any, keeps them
+    if not state:  # the controller forgets jobs after minutes; accounting keeps them, if used
         try:
             line = _call("sacct", "-n", "-X", "-P", "-o", "State,ExitCode", "-j", job)
             state, code = line.splitlines()[-1].split("|")
         except (ClusterError, IndexError, ValueError):
-            return "Slurm does not remember it any more"
+            return "Slurm no longer remembers this job"
     exit_code, _, signal_number = code.partition(":")
     if exit_code != "0":
         return f"{state}, exit code {exit_code}"
@@ -108,7 +108,10 @@ def cancel(jobs: Iterable[str]) -> None:
 
 
 def polls(jobs: Collection[str]) -> Iterator[dict[str, Alive]]:
-    """Yield the jobs that are alive, again and again, with growing pauses."""
+    """Yield the waiting and running jobs among `jobs` again and again, with growing pauses.
+
+    Raises ClusterError if Slurm does not answer during PATIENCE seconds of pauses.
+    """
     seconds, longest = POLL_SECONDS
     refused = 0.0
     while True:
@@ -126,14 +129,14 @@ def polls(jobs: Collection[str]) -> Iterator[dict[str, Alive]]:
 
 
 def wait_for(jobs: Collection[str]) -> None:
-    """Wait until the jobs are over."""
+    """Wait until all these jobs have ended. Raises ClusterError as polls() does."""
     for living in polls(jobs):
         if not living:
             return
 
 
 def _call(*command: str) -> str:
-    """The output of a command. Raises ClusterError with its error messages in a line."""
+    """The output of a command. Raises ClusterError with the command's errors in one line."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_TO_ANSWER)
     except (OSError, subprocess.TimeoutExpired) as error:

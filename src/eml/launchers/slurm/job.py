@@ -1,4 +1,4 @@
-"""The work of one Slurm job."""
+"""The work items of one Slurm job, and how the job carries them out."""
 
 import sys
 from contextlib import suppress
@@ -21,7 +21,7 @@ from eml.training.progress import Display
 
 @dataclass
 class Pack:
-    """Carries out one item after the other in a job. A requeued job continues with the rest."""
+    """Carries out one item after the other in a job. A requeued job does the remaining items."""
 
     items: list[WorkItem]
     seconds: float  # time limit of the job
@@ -29,7 +29,7 @@ class Pack:
 
     def __call__(self) -> list[Ended]:
         started = perf_counter()
-        progress: int | None = None  # epochs; None before a training has begun
+        progress: int | None = None  # epochs done in this job; None before a training has begun
         requeue = getsignal(REQUEUE)  # submitit's handler: calls checkpoint() and ends the process
         assert callable(requeue)
         raise_on_signals(in_job=True)
@@ -47,18 +47,18 @@ class Pack:
 
         try:
             if isinstance(self.items[0], Probe):
-                open_store()  # check that a node can use it
+                open_store()  # check that the node can use the store
             self._say_which_job()
             while self.items:
                 self._note(perform(self.items[0], Log))
         except Deferred:
             if progress == 0 and perf_counter() - started > self.seconds / 2:
-                self._note(Ended("a job is too short for an epoch: give more slurm_time"))
+                self._note(Ended("a job is too short for one epoch: increase slurm_time"))
             if self.items:
                 requeue(REQUEUE, None)
         except Stopped as stopped:
             sys.exit(stopped.exit_code)
-        except StoreAwayError as error:  # another job may find the store for the remaining items
+        except StoreAwayError as error:  # another job may reach the store
             print(error, flush=True)
             sys.exit(error.exit_code)
         except UserError as error:
@@ -66,11 +66,11 @@ class Pack:
         return self.ended
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
-        """Called by submitit: the submission of the requeued job."""
+        """Return the work of the requeued job. submitit calls this method."""
         return submitit.helpers.DelayedSubmission(self)
 
     def _say_which_job(self) -> None:
-        """Tag the runs with this job, in case the submitting process was killed before it did."""
+        """Tag the runs with this job, in case the submitting process died before it did."""
         job = submitit.JobEnvironment()
         for item in self.items:
             if isinstance(item, Task):
@@ -81,9 +81,9 @@ class Pack:
         item = self.items.pop(0)
         self.ended.append(ended)
         if isinstance(item, Probe) and ended.cost:
-            print(f"tried, and works: {item.config.run_name}", flush=True)
+            print(f"probe succeeded: {item.config.run_name}", flush=True)
         if ended.reason:
             print(f"failed: {ended.reason}", flush=True)
-            if isinstance(item, Task):  # mark its run too, which may not have begun
+            if isinstance(item, Task):  # mark the run too: it may not have begun
                 with suppress(StoreError):
                     end.fail(item.run_id, ended.reason)

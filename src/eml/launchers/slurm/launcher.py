@@ -27,15 +27,15 @@ from eml.tracking.store import refuse_if_local
 from eml.training.checkpoints import directory
 from eml.training.cost import Costs, kind_of, makespan, pack
 
-LARGEST_ARRAY = 1000  # jobs; Slurm's own default is 1001
-NO_LIMIT = 1_000_000  # requeues; Pack ends a job that makes no progress
+LARGEST_ARRAY = 1000  # jobs in one array; Slurm's default limit is 1001
+NO_LIMIT = 1_000_000  # on requeues; Pack ends a job that makes no progress
 
 
 class Slurm(Launcher):
     """Submits job arrays. The jobs continue when this process ends."""
 
     takes_up_jobs = True
-    waits = ", and however long the jobs wait in the queue"
+    waits = ", plus the time that the jobs wait in the queue"
 
     def __init__(self, settings: SlurmSettings):
         self.settings = settings
@@ -60,14 +60,14 @@ class Slurm(Launcher):
     def why_not_probed(self, begun: bool) -> str:
         if not cluster.is_here():
             return "times can be estimated only on the cluster"
-        # A plan must not submit jobs beside trainings under way.
+        # A plan must not submit jobs while trainings of the same command are under way.
         return "trainings are under way" if begun else ""
 
     def run(self, tasks: Sequence[Task]) -> dict[Task, Ended]:
         """Carry out all tasks and return how each ended.
 
-        Jobs that an earlier process submitted are not submitted again. A signal raises Deferred
-        once jobs are submitted, because these continue.
+        Trainings in jobs of an earlier process are not submitted again. Once jobs are submitted, a
+        signal raises Deferred instead of Stopped, because the jobs continue.
         """
         if not tasks:
             return {}
@@ -78,14 +78,14 @@ class Slurm(Launcher):
             if not trainings.packs:
                 raise
             print(
-                "\nleft: submitted jobs continue. The same command waits for them again, "
-                f"`eml cancel {tasks[0].parent}` ends them",
+                "\nstopped waiting: submitted jobs continue. The same command waits for them "
+                f"again; `eml cancel {tasks[0].parent}` ends them",
                 flush=True,
             )
             raise Deferred(stopped.signal_number) from None
 
     def submit(self, packs: Sequence[Pack], name: str) -> list[submitit.Job]:
-        """Submit one job for each pack, as a job array."""
+        """Submit one job for each pack, in job arrays. Raises ClusterError if sbatch fails."""
         settings = self.settings
         folder = (
             directory() / "slurm" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{uuid.uuid4().hex[:8]}"
@@ -112,8 +112,8 @@ class Slurm(Launcher):
             }
         )
         submitted: list[submitit.Job] = []
-        # Without the variables of a job that this process may be in. Nobody else may write the
-        # files, because they are pickles.
+        # clean_env: this process may itself be in a job, whose variables must not be inherited.
+        # private_files: the files are pickles, so other users must not be able to write them.
         with submitit.helpers.clean_env(), environment(inherited), private_files():
             try:
                 for start in range(0, len(packs), LARGEST_ARRAY):
@@ -125,16 +125,16 @@ class Slurm(Launcher):
         return submitted
 
     def costs_of(self, tasks: Iterable[Task]) -> Costs:
-        """The costs of each kind of training, without kinds whose probe failed."""
+        """Costs of each kind of training among the tasks, without kinds whose probe failed."""
         kinds = {kind_of(task.config): task.config for task in tasks}
         if unknown := [Probe(config=c) for key, c in kinds.items() if key not in self.costs]:
             self.probe(unknown)
         return self.costs
 
     def probe(self, probes: Sequence[Probe]) -> dict[Probe, Ended]:
-        """Carry out all probes in one job."""
+        """Carry out all probes in one job. Raises UserError if the job ends without results."""
         (job,) = self.submit([Pack(list(probes), 60 * self.settings.time)], "eml-probe")
-        print(f"job {job.job_id} tries each kind of training; log {job.paths.stdout}", flush=True)
+        print(f"job {job.job_id} probes each kind of training; log {job.paths.stdout}", flush=True)
         try:
             for alive in cluster.polls([job.job_id]):
                 refuse_if_cancelled()
@@ -157,7 +157,7 @@ class Slurm(Launcher):
 
 @contextmanager
 def private_files() -> Iterator[None]:
-    """Within this context new files, also those of submitted jobs, belong to this user alone."""
+    """In this context only this user can access new files, including those of submitted jobs."""
     before = os.umask(0o077)
     try:
         yield

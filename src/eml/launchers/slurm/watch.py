@@ -1,7 +1,7 @@
 """Watches the submitted trainings of one parent run until all have ended.
 
-Each run is made before its job is submitted, and has the job's number as a tag. So the store alone
-holds the state of every training, and another process can take over from this one.
+The run of each training is made before its job is submitted, and is tagged with the job's number.
+So the store holds the state of every training, and another process can take over from this one.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ NO_FAULT = (
     "PREEMPTED",
     "NODE_FAIL",
     "BOOT_FAIL",
-)  # states of jobs that are not a training's fault
+)  # job states that are not the training's fault
 
 
 class Submitter(Protocol):
@@ -51,10 +51,10 @@ class Submitted:
         self.ended: dict[Task, Ended] = {}
         self.shown: dict[Task, str] = {}
         self.run_ids: dict[Task, str] = {}
-        self.packs: dict[str, list[Task]] = {}  # by job, in training order
+        self.packs: dict[str, list[Task]] = {}  # tasks of each job, in the order of training
 
     def wait(self) -> dict[Task, Ended]:
-        """Submit all trainings, resubmit those of dead jobs, and wait until all have ended."""
+        """Submit all trainings, resubmit those that dead jobs left, and wait for the end of all."""
         prepared = self._take_up()
         while len(self.ended) < len(self.tasks):
             if prepared:
@@ -63,7 +63,7 @@ class Submitted:
         return self.ended
 
     def _take_up(self) -> dict[Task, Prepared]:
-        """Find the trainings that jobs already have, and make the runs of the others."""
+        """Find the trainings that are already in jobs, and make the runs of the others."""
         made = find.children(self.tasks[0].parent)
         found = {task: made.get(training_digest(task.config)) for task in self.tasks}
         jobs = {task: run.tags.get(SLURM_JOB, "") for task, run in found.items() if run}
@@ -101,7 +101,7 @@ class Submitted:
             for lot in lots
         ]
         refuse_if_cancelled()
-        with signals_held():  # so that every submitted job is recorded
+        with signals_held():  # so that a signal cannot lose a submitted job
             jobs = self.launcher.submit(packs, f"eml-{tasks[0].config.recipe}")
             self.packs |= {job.job_id: lot for job, lot in zip(jobs, lots, strict=True)}
         for job, lot in zip(jobs, lots, strict=True):
@@ -113,11 +113,11 @@ class Submitted:
         print(f"{len(tasks)} trainings in {ids}; logs in {jobs[0].paths.folder}", flush=True)
 
     def _watch(self) -> dict[Task, Prepared]:
-        """Wait until all trainings have ended; return early with those to submit again."""
+        """Wait until all trainings have ended or some must be submitted again; return these."""
         again: dict[Task, Prepared] = {}
         away = False  # whether the store does not answer
         for alive in cluster.polls(self.packs):
-            # After the question to Slurm, so that an ended job has written everything.
+            # Read the store after asking Slurm, so that an ended job has written everything.
             try:
                 open_store()
                 children = find.children(self.tasks[0].parent)
@@ -142,7 +142,7 @@ class Submitted:
         return again
 
     def _look(self, task: Task, run: StoredRun | None, job: str, alive: Alive | None) -> None:
-        """Record the state of a training."""
+        """Record and show the state of a training, given its run and its job."""
         if task in self.ended:
             return
         if run is None:
@@ -163,8 +163,8 @@ class Submitted:
     def _bury(self, job: str, open_ones: list[Task], runs: Mapping[str, StoredRun]) -> list[Task]:
         """Handle a job that ended without completing its trainings.
 
-        Marks the trainings FAILED that the job failed on, or all if the job was cancelled. Returns
-        the trainings to submit again.
+        If the job was cancelled, marks the runs of all its trainings KILLED; otherwise marks the
+        runs of those that the job failed on FAILED. Returns the trainings to submit again.
         """
         outcome = cluster.outcome(job)
         reason = f"job {job} has ended: {outcome}"
@@ -175,13 +175,13 @@ class Submitted:
                 end.cancel(self.run_ids[task])
                 self._end(task, f"failed: {reason}{log}")
             return []
-        # A cluster that needs the node ends a job by SIGTERM alone.
+        # A cluster that needs the node may end a job with SIGTERM only: the run is then KILLED.
         if outcome.startswith(NO_FAULT) or "KILLED" in status.values():
             return open_ones
         if any(PAUSED_AFTER in runs[self.run_ids[task]].tags for task in open_ones):
             return open_ones  # another process submitted them, up to an earlier epoch
         at_work = [task for task in open_ones if status[task] == "RUNNING"]
-        # A completed job will not carry out the trainings that it left.
+        # A completed job will not carry out its remaining trainings.
         failed = open_ones if outcome == "COMPLETED" else at_work or open_ones[:1]
         for task in failed:
             end.fail(self.run_ids[task], reason)
@@ -193,7 +193,7 @@ class Submitted:
         self._show(task, reason or "done")
 
     def _show(self, task: Task, words: str, why: str = "") -> None:
-        """Print `words` if they changed; `why` alone is no change."""
+        """Print `words` and `why` if `words` changed."""
         if self.shown.get(task) == words:
             return
         self.shown[task] = words
@@ -203,6 +203,6 @@ class Submitted:
 
 def _seconds_left(task: Task, done: int, costs: Costs) -> float:
     if kind_of(task.config) not in costs:
-        return float("inf")  # its probe failed, so give it a job of its own
+        return float("inf")  # its probe failed, so give the training its own job
     epochs = (task.until or task.config.epochs) - done
     return seconds_of(task.config, costs, epochs, begun=done > 0)
