@@ -7,8 +7,8 @@ Fixed: CIFAR-10 scaled to [0, 1] only, ReLU, PyTorch's own initial weights, cros
 averaged over the batch, one order of the data for a seed.
 
 Expected: with optimizer=adam at least 0.60 test accuracy after 3 epochs and the best, about
-0.67, before the tenth; then it overfits. Half a minute an epoch on two CPU cores, so about a
-quarter of an hour for 30.
+0.67, before the tenth; then it overfits. About 40 seconds an epoch on two CPU cores, so
+about 20 minutes for 30.
 
 Source: sheet 3, tasks 3.3 and 3.4.
 """
