@@ -8,6 +8,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import sys
+import tempfile
 import uuid
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import mlflow
 import pytest
 import sqlalchemy
+from filelock import FileLock
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.pool import NullPool
 
@@ -118,11 +120,13 @@ def shared_store(database, tmp_path, monkeypatch):
 
 @pytest.fixture
 def slurm():
-    """A Slurm of two nodes, without jobs."""
-    try:
-        servers.slurm()
-    except servers.NotInstalled as why:
-        _or_skip(why)
+    """A Slurm of two nodes, without jobs; there is one for all workers of pytest."""
+    with FileLock(Path(tempfile.gettempdir()) / "eml-test-slurm.lock"):
+        try:
+            servers.slurm()
+        except servers.NotInstalled as why:
+            _or_skip(why)
+        yield
 
 
 @pytest.fixture
@@ -151,5 +155,3 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if {"slurm", "postgres"} & set(item.fixturenames):
             item.add_marker("services")
-        if "slurm" in item.fixturenames:  # there is one Slurm for all workers of pytest
-            item.add_marker(pytest.mark.xdist_group("slurm"))

@@ -95,8 +95,12 @@ def test_import_directions(modules, forbidden):
     [
         ("gradients", "torch matplotlib optuna submitit"),
         ("mlp_numpy --epochs 1 --subset 100", "torch optuna submitit"),
-        ("mlp_torch --epochs 1 --subset 100", "optuna submitit"),
-        ("compare --recipe mlp_torch", "torch optuna submitit"),
+        pytest.param(
+            *("mlp_torch --epochs 1 --subset 100", "optuna submitit"), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            *("compare --recipe mlp_torch", "torch optuna submitit"), marks=pytest.mark.slow
+        ),
         ("plan lr_sweep --epochs 1 --subset 100", "torch matplotlib optuna submitit"),
         ("data", "torch mlflow matplotlib pandas"),
         ("--help", "torch mlflow matplotlib pandas"),
@@ -113,6 +117,7 @@ def test_a_command_loads_what_it_needs_alone(command, unneeded, small_data, stor
     assert loaded.isdisjoint([*unneeded.split(), "mlflow.server", "matplotlib.pyplot"])
 
 
+@pytest.mark.slow
 def test_mlflow_run_main_trains_each_recipe_as_a_child(store, environment, tmp_path):
     """Launch options are not declared in MLproject: MLflow appends them to the command."""
     result = call(mlflow_command("main", epochs=1, subset=100, launcher="local", jobs=2))

@@ -242,7 +242,7 @@ def test_cancelling_ends_jobs_and_runs(shared_store, launched):
     child = next(iter(trained(shared_store).values()))
     result = call(eml_command("cancel", child.info.run_id))
     assert (result.returncode, result.stdout) == (2, "")
-    assert f"give the run that it is part of, {parent.info.run_id}" in result.stderr
+    assert f"give the parent run, {parent.info.run_id}" in result.stderr
 
 
 def test_a_cancelled_search_submits_no_more(shared_store, launched):

@@ -34,11 +34,11 @@ from support.interrupted import (
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_training_goes_on_bit_for_bit(optimizer, dtype, small_data):
-    config = config_of(
-        "cifar_cnn", optimizer=optimizer, epochs=3, subset=100, dtype=dtype, device="cpu"
-    )
+@pytest.mark.parametrize(
+    ("recipe", "optimizer"), [*(("mlp_torch", name) for name in OPTIMIZERS), ("cifar_cnn", "adam")]
+)
+def test_a_training_goes_on_bit_for_bit(recipe, optimizer, dtype, small_data):
+    config = config_of(recipe, optimizer=optimizer, epochs=3, subset=100, dtype=dtype, device="cpu")
     dataset = load_for(config)
     whole = list(Training(config, dataset))
     first = Training(config, dataset)

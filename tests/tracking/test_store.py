@@ -244,6 +244,7 @@ def test_digits_that_several_ids_begin_with_are_refused(store, monkeypatch):
         full_run_id(run_id[:8])
 
 
+@pytest.mark.slow
 def test_several_that_begin_at_once_share_one_store(no_store):
     program = "from eml.tracking.runs import run\nwith run('r', 'd', {}): pass"
     processes = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(4)]
