@@ -93,15 +93,11 @@ def test_import_directions(modules, forbidden):
 @pytest.mark.parametrize(
     ("command", "unneeded"),
     [
-        ("gradients", "torch matplotlib optuna submitit"),
-        ("mlp_numpy --epochs 1 --subset 100", "torch optuna submitit"),
-        pytest.param(
-            *("mlp_torch --epochs 1 --subset 100", "optuna submitit"), marks=pytest.mark.slow
-        ),
-        pytest.param(
-            *("compare --recipe mlp_torch", "torch optuna submitit"), marks=pytest.mark.slow
-        ),
-        ("plan lr_sweep --epochs 1 --subset 100", "torch matplotlib optuna submitit"),
+        ("gradients", "torch matplotlib submitit"),
+        ("mlp_numpy --epochs 1 --subset 100", "torch submitit"),
+        pytest.param(*("mlp_torch --epochs 1 --subset 100", "submitit"), marks=pytest.mark.slow),
+        pytest.param(*("compare --recipe mlp_torch", "torch submitit"), marks=pytest.mark.slow),
+        ("plan lr_sweep --epochs 1 --subset 100", "torch matplotlib submitit"),
         ("data", "torch mlflow matplotlib pandas"),
         ("--help", "torch mlflow matplotlib pandas"),
     ],

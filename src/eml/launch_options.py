@@ -151,11 +151,12 @@ def _whole(name: str, text: str) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchOptions(SlurmOptions):
-    """How the trainings of a recipe are launched. None of these options changes a result."""
+    """How a recipe's trainings are launched, and where results go. None changes a result."""
 
     resume: Annotated[bool, "go on where an interrupted run of the same ended"] = True
     launcher: Annotated[str, f"where trainings run: {', '.join(LAUNCHERS)}"] = "inline"
     jobs: Annotated[int, "trainings at once of launcher=local, which divide the cores"] = 1
+    output: Annotated[str, "new folder for a copy of the figures; absolute for `mlflow run`"] = ""
     share_gpu: Annotated[bool, "let several trainings at once use one GPU"] = False
 
     def __post_init__(self):

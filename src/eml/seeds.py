@@ -17,6 +17,11 @@ def subset_generator(seed: int) -> np.random.Generator:
     return np.random.default_rng([seed, 0])
 
 
+def test_subset_generator() -> np.random.Generator:
+    """Draws the test images of a subset: the same for all seeds."""
+    return np.random.default_rng([0, 0, 3])
+
+
 def weights_generator(seed: int) -> np.random.Generator:
     """Draws the initial weights of the NumPy MLP."""
     return np.random.default_rng([seed, 0, 1])

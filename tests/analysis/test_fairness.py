@@ -54,6 +54,27 @@ def test_trainings_that_shared_the_machine_are_named():
     assert line == "trainings at once: 2 (learning rate 0.05), 1 (learning rate 0.1)"
 
 
+def test_strict_is_strict():
+    """Nothing but the first of what differs is compared."""
+    adam = run("a", [0.1, 0.5], optimizer="adam")
+    sgd = run("b", [0.1, 0.5], optimizer="sgd")
+    assert differences(together(adam, sgd)) == []  # each at its own learning rate
+    sgd["activation"] = "sigmoid"
+    (line,) = differences(together(adam, sgd))
+    assert line.startswith("activation: relu (adam")
+    for name, line in (("scaling_mean", "scaling mean: 0.0"), ("test_images", "test images: 0.0")):
+        other = run("b", [0.1, 0.5], optimizer="sgd").assign(**{name: 1.0})
+        both = together(adam.assign(**{name: 0.0}), other)
+        assert [found.partition(" (")[0] for found in differences(both)] == [line]
+
+
+@pytest.mark.parametrize("name", ["threads", "precision"])
+def test_threads_and_precision_are_compared(name):
+    one, other = run("a", [0.1, 0.5], lr=0.1), run("b", [0.1, 0.5], lr=0.2)
+    (line,) = differences(together(one.assign(**{name: "x"}), other.assign(**{name: "y"})))
+    assert line.startswith(f"{name}: ")
+
+
 def test_other_hardware_is_the_point_of_comparing_devices():
     cpu, gpu = run("a", [0.1, 0.5]), run("b", [0.1, 0.5], tags={"hardware": "a GPU"})
     gpu["device_type"] = "cuda"
@@ -82,7 +103,43 @@ def test_identical_histories_of_different_parameters():
     assert not any("identical" in line for line in warnings(alike))
 
 
+def test_one_config_that_begins_differently_elsewhere_is_warned_of():
+    cpu = run("a", [0.1, 0.5], losses=[2.3, 1.5])
+    for losses, epoch in (([2.3, 1.62], 1), ([2.32, 1.5], 0)):
+        gpu = run("b", [0.1, 0.5], losses=losses).assign(device_type="cuda")
+        (line,) = [line for line in warnings(together(cpu, gpu)) if "rounding" in line]
+        assert line.startswith(f"one Config, but the train losses after epoch {epoch} differ")
+        assert line.endswith("runs a and b")
+        numpy = gpu.assign(device_type="cpu", framework="torch", recipe="mlp_torch")
+        assert any("rounding" in line for line in warnings(together(cpu, numpy)))
+        other_seed = gpu.assign(seed=2)
+        assert not any("rounding" in line for line in warnings(together(cpu, other_seed)))
+    rounded = run("b", [0.1, 0.5], losses=[2.3001, 1.51]).assign(device_type="cuda")
+    assert not any("rounding" in line for line in warnings(together(cpu, rounded)))
+
+
+def test_epochs_that_swing_are_warned_of():
+    swinging = run("a", [0.1, 0.4, 0.5, 0.6, 0.7])
+    swinging["train_seconds"] = [0, 2, 22, 24, 44]
+    (line,) = [line for line in warnings(swinging) if "an epoch took" in line]
+    assert line.startswith("an epoch took 2 to 20 s, so the machine was probably disturbed: ")
+    assert not any("an epoch took" in line for line in warnings(FAIR))
+
+
+@pytest.mark.parametrize(("cpu_seconds", "warned"), [(3.9, False), (1.5, True)])
+def test_a_training_that_did_not_get_the_processor_is_warned_of(cpu_seconds, warned):
+    disturbed = run("a", [0.1, 0.5], tags={"threads": "2"})  # 2 s
+    disturbed["train_cpu_seconds"] = [0, cpu_seconds]
+    found = [line for line in warnings(disturbed) if "CPU seconds" in line]
+    assert bool(found) == warned
+    gpu = disturbed.assign(device_type="cuda")  # a GPU computes while the CPU waits
+    assert not any("CPU seconds" in line for line in warnings(gpu))
+
+
 def test_accuracy_at_chance():
+    # 10.1 % is chance on any test set, 10.7 % is not on one of 10,000 images.
+    assert any("chance" in line for line in warnings(run("a", [0.1, 0.101])))
+    assert not any("chance" in line for line in warnings(run("a", [0.1, 0.107])))
     (line,) = [line for line in warnings(run("a", [0.1, 0.1])) if "chance" in line]
     assert line == "at chance after the last epoch, 10.0%: mlp_numpy sgd lr=0.1 seed=1, run a"
 

@@ -1,10 +1,13 @@
 """A figure shows the numbers of its history, and says what it cannot show."""
 
+import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
-from eml.analysis.figures import SETTINGS, grid, losses, over, sensitivity
+from eml.analysis.figures import grid, losses, over, sensitivity
 from eml.analysis.report import edges, write_report
-from eml.analysis.summary import best_by_rate, markdown, tried
+from eml.analysis.style import SETTINGS, Caption
+from eml.analysis.summary import Outcomes, by_rate, markdown, summary, tried
 from eml.recipes import RECIPES
 from support.histories import GRID, NAN, figures_of, run, together
 
@@ -18,7 +21,7 @@ SWEEP = together(
 def lines(figure) -> dict[str, tuple[list, list]]:
     """x and y of what the legend of a figure names."""
     (legend,) = figure.legends
-    (axes,) = figure.axes
+    axes = figure.axes[0]
     drawn = {line.get_label(): line for line in axes.lines}
     return {
         text.get_text(): tuple(values.tolist() for values in drawn[text.get_text()].get_data())
@@ -26,20 +29,41 @@ def lines(figure) -> dict[str, tuple[list, list]]:
     }
 
 
+def rounded(of: dict[str, tuple[list, list]]) -> dict[str, tuple[list, list]]:
+    """Points of several curves are moved apart by some per cent."""
+    return {name: (np.round(xs, 3).tolist(), ys) for name, (xs, ys) in of.items()}
+
+
 def test_grid_shows_what_was_chosen_pruned_and_diverged():
-    figure = grid(GRID, tried(GRID, chosen=["a", "d"], pruned={"b": 1}))
-    assert lines(figure) == {
-        "adam: 0.001, with 60.00%": ([0.001], [0.6]),
-        "sgd: 0.1, with 50.00%": ([0.1], [0.5]),
+    figure = grid(GRID, tried(GRID, Outcomes(["a", "d"], ["b"], {"b": 1})))
+    assert rounded(lines(figure)) == {
+        "adam: 0.001, with 30.00%": ([0.001], [0.3]),
+        "sgd: 0.1, with 50.00%": ([0.102], [0.5]),
         "chosen": ([], []),
         "pruned": ([], []),
         "diverged": ([], []),
     }
     (axes,) = figure.axes
-    assert axes.get_ylabel() == "best validation accuracy"
-    marks = [(line.get_marker(), line.get_xdata().tolist()) for line in axes.lines]
-    for mark in (("*", [0.001]), ("*", [0.1]), ("o", [0.01]), ("x", [1.0])):
+    assert axes.get_ylabel() == "final validation accuracy"
+    marks = [(line.get_marker(), np.round(line.get_xdata(), 3).tolist()) for line in axes.lines]
+    for mark in (("*", [0.001]), ("*", [0.102]), ("o", [0.01]), ("x", [1.02])):
         assert mark in marks
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0.001", "0.01", "0.1", "1"]
+
+
+def test_points_on_top_of_one_another_are_moved_apart_and_chance_is_marked():
+    both = together(
+        *(
+            run(f"{name}{lr}", [0.1, 0.5], optimizer=name, lr=str(lr))
+            for name in ("adam", "sgd")
+            for lr in (0.1, 0.01)
+        )
+    )
+    (axes,) = sensitivity(both).axes
+    drawn = [line.get_xdata() for line in axes.lines if line.get_label() in ("adam", "sgd")]
+    assert (drawn[0] < drawn[1]).all()
+    assert drawn[0] == pytest.approx([0.01, 0.1], rel=0.05)
+    assert axes.texts[-1].get_text() == "chance"
 
 
 def test_accuracy_over_epochs():
@@ -51,6 +75,8 @@ def test_accuracy_over_epochs():
     }
     (axes,) = figure.axes
     assert axes.get_title(loc="left") == "MLP in NumPy on MNIST: test accuracy"
+    exercise = over(SWEEP, Caption("2.2 Learning rates"), x="epoch").axes[0]
+    assert exercise.get_title(loc="left").startswith("2.2 Learning rates. MLP in NumPy on MNIST")
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "test accuracy")
     assert (axes.get_xlim(), axes.get_ylim()) == ((0, 2), (0, 1))
     assert over(run("a", [0.1, 0.35]), x="epoch").axes[0].get_ylim() == (0, 0.4)
@@ -65,14 +91,14 @@ def test_loss_over_time():
     assert axes.get_xlabel() == "training time (s)"
     assert axes.get_ylabel() == "test loss (cross-entropy, nats)"
     assert axes.get_ylim()[0] == 0
-    assert not figure.legends
+    assert lines(figure).keys() == {"test loss"}
 
 
 def test_seeds_are_a_mean_with_a_band():
     history = together(run("a", [0.1, 0.5], seed=1), run("b", [0.2, 0.7], seed=2))
     figure = over(history, x="epoch")
     ((label, (xs, ys)),) = lines(figure).items()
-    assert label == "(n = 2)"
+    assert label == "test accuracy: 60.00% at the end (n = 2)"
     assert xs == [0, 1]
     assert ys == pytest.approx([0.15, 0.6])
     (band,) = figure.axes[0].collections
@@ -81,18 +107,25 @@ def test_seeds_are_a_mean_with_a_band():
     assert "bands: their range" in figure.axes[0].texts[0].get_text()
 
 
-def test_an_unfinished_seed_ends_the_mean_and_is_named():
+def test_every_seed_is_drawn_as_far_as_it_goes():
     history = together(run("a", [0.1, 0.5, 0.9], seed=1), run("b", [0.2, 0.7], seed=2, epochs=2))
-    ((label, (xs, _)),) = lines(over(history, x="epoch")).items()
-    assert label == "(n = 1 of 2) (unfinished, epoch 1 of 2)"
-    assert xs == [0, 1]
+    figure = over(history, x="epoch")
+    ((label, (xs, ys)),) = lines(figure).items()
+    assert label == ("test accuracy: 90.00% at the end (n = 2) (1 of 2 unfinished, epoch 1 of 2)")
+    assert (xs, ys) == ([0, 1, 2], pytest.approx([0.15, 0.6, 0.9]))
+    assert [text.get_text() for text in figure.axes[0].texts[1:]] == ["n = 1"]
+    assert summary(history)["final_test_accuracy"].tolist() == [0.9]
 
 
-def test_a_seed_that_diverged_ends_the_mean_and_is_named():
-    history = together(run("a", [0.1, 0.5], seed=1), run("b", [0.2, NAN], seed=2))
-    ((label, (xs, _)),) = lines(over(history, x="epoch")).items()
-    assert label == "(n = 1 of 2) (diverged in epoch 1)"
-    assert xs == [0]
+def test_a_seed_that_diverged_counts_as_chance_as_in_the_table():
+    history = together(run("a", [0.1, 0.5, 0.6], seed=1), run("b", [0.2, NAN], seed=2, epochs=2))
+    ((label, (xs, ys)),) = lines(over(history, x="epoch")).items()
+    assert label == "test accuracy: 35.00% at the end (n = 2) (1 of 2 diverged in epoch 1)"
+    assert (xs, ys) == ([0, 1, 2], pytest.approx([0.15, 0.3, 0.35]))
+    assert summary(history)["final_test_accuracy"].tolist() == [pytest.approx(0.35)]
+    # A loss has no value that would stand for divergence: the mean is of those that go on.
+    ((_, (xs, ys)),) = lines(over(history, x="epoch", metric="test_loss")).items()
+    assert ys[-1] == pytest.approx(1.7, abs=1e-3)
 
 
 def test_a_single_run_that_diverged_is_named():
@@ -100,15 +133,21 @@ def test_a_single_run_that_diverged_is_named():
 
 
 def test_losses():
-    figure = losses(run("a", [0.1, 0.9]))
-    assert set(lines(figure)) == {"train loss", "test loss"}
+    history = run("a", [0.1, 0.9]).assign(train_loss=[2.3, 0.5], test_loss=[2.4, 0.7])
+    figure = losses(history)
+    assert lines(figure) == {
+        "train loss": ([0, 1], [2.3, 0.5]),
+        "test loss": ([0, 1], [2.4, 0.7]),
+    }
     (axes,) = figure.axes
     assert axes.get_xlim() == (0, 1)
     assert axes.get_ylim()[0] == 0
 
 
 def test_what_else_differs_is_on_the_figure():
-    figure = over(SWEEP, ["hardware: a (x), b (y)", "batch size: 1, 2"], x="epoch")
+    figure = over(
+        SWEEP, Caption(different=["hardware: a (x), b (y)", "batch size: 1, 2"]), x="epoch"
+    )
     assert figure.axes[0].texts[0].get_text().endswith("also different: hardware, batch size")
 
 
@@ -127,7 +166,9 @@ def test_more_than_fits_in_a_line_is_wrapped():
     long = together(*runs)
     long["optimizer"], long["model"] = "W" * 60, "a cnn of many layers " * 6
     notes = [f"{name}: a, b" for name in (*SETTINGS, "git commit", "trainings at once", "seeds")]
-    figures = [over(history, notes, x="epoch") for history in (together(*runs), long)]
+    figures = [
+        over(history, Caption(different=notes), x="epoch") for history in (together(*runs), long)
+    ]
     for figure in figures:
         figure.draw_without_rendering()
     widths = [figure.axes[0].get_position().width for figure in figures]
@@ -174,6 +215,51 @@ def test_characters_that_the_font_lacks_are_no_warning(tmp_path):
     write_report(figures_of("lr_sweep"), history, tmp_path)
 
 
+def test_curves_that_end_close_are_enlarged():
+    close = together(
+        *(
+            run(f"{lr}", [0.1, 0.9, end], lr=lr)
+            for lr, end in ((1, 0.985), (0.5, 0.984), (0.1, 0.5))
+        )
+    )
+    whole, ends = over(close, x="epoch").axes
+    assert whole.get_ylim() == (0, 1)
+    assert 0.98 < ends.get_ylim()[0] < 0.984 < 0.985 < ends.get_ylim()[1] < 0.99
+    far = together(run("a", [0.1, 0.9], lr=1), run("b", [0.1, 0.5], lr=0.1))
+    (axes,) = over(far, x="epoch").axes  # here the names stand at the ends
+    assert [t.get_text() for t in axes.texts[1:]] == ["learning rate 0.1", "learning rate 1"]
+
+
+def test_the_shades_of_ordered_values_are_ordered():
+    rates = together(*(run(f"{n}", [0.1, 0.2 * n], lr=n / 10) for n in (1, 2, 3, 4)))
+    (axes,) = over(rates, x="epoch").axes
+    greys = [np.dot(to_rgb(line.get_color()), (0.3, 0.59, 0.11)) for line in axes.lines]
+    assert greys == sorted(greys, reverse=True)
+    assert len(set(greys)) == 4
+
+
+def test_ticks_are_labelled_as_they_are():
+    for highest in (0.18, 0.25, 0.64, 0.98):
+        (axes,) = over(run("a", [0.1, highest]), x="epoch").axes
+        axes.figure.draw_without_rendering()
+        for tick, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True):
+            assert float(label.get_text().rstrip("%")) == pytest.approx(100 * tick)
+    (axes,) = over(run("a", [0.01 * n for n in range(31)]), x="epoch").axes
+    assert axes.get_xticks().tolist() == [0, 5, 10, 15, 20, 25, 30]
+
+
+def test_a_time_axis_begins_at_zero():
+    (axes,) = over(run("a", [0.1, 0.5]).assign(wall_seconds=[28, 30]), x="wall_seconds").axes
+    assert axes.get_xlim()[0] == 0
+
+
+def test_what_there_is_nothing_to_compare_with_is_on_the_figure(tmp_path):
+    text = write_report({}, run("a", [0.1, 0.5]), tmp_path, subject=RECIPES["cpu_vs_gpu"].subject())
+    assert "- CPU alone: nothing to compare it with\n" in text
+    noted = over(run("a", [0.1, 0.5]), Caption(note="CPU alone"), x="epoch")
+    assert noted.axes[0].texts[0].get_text().endswith("\nCPU alone")
+
+
 def test_a_single_point_is_seen():
     (line,) = over(run("a", [0.1]), x="epoch").axes[0].lines
     assert line.get_marker() == "o"
@@ -181,7 +267,7 @@ def test_a_single_point_is_seen():
 
 RATES = together(
     run("a", [0.1, 0.4, 0.5], optimizer="sgd", lr="0.1"),
-    run("b", [0.1, 0.7, 0.6], optimizer="sgd", lr="0.01"),
+    run("b", [0.1, 0.6, 0.7], optimizer="sgd", lr="0.01"),
     run("c", [0.1, 0.5, 0.6], optimizer="sgd", lr="0.001"),
     run("d", [0.1, 0.9, NAN], optimizer="adam", lr="0.1"),
     run("e", [0.1, 0.3, 0.4], optimizer="adam", lr="0.01"),
@@ -192,13 +278,13 @@ RATES = together(
 
 
 def test_sensitivity_to_the_learning_rate():
-    rates = {name: of.to_dict() for name, of in best_by_rate(RATES).items()}
+    rates = {name: of.to_dict() for name, of in by_rate(RATES).items()}
     assert rates == {
-        "adam": {0.01: 0.5, 0.1: 0.0},  # a rate that diverges has failed
+        "adam": {0.01: 0.5, 0.1: 0.1},  # a rate that diverges has failed
         "sgd": {0.001: 0.6, 0.01: 0.7, 0.1: 0.5},
     }
     figure = sensitivity(RATES)
-    assert lines(figure)["sgd"] == ([0.001, 0.01, 0.1], [0.6, 0.7, 0.5])
+    assert rounded(lines(figure))["sgd"] == ([0.001, 0.01, 0.102], [0.6, 0.7, 0.5])
     assert figure.axes[0].get_xscale() == "log"
 
 
@@ -206,7 +292,7 @@ def test_other_differences_are_not_mixed_into_a_line():
     small = RATES[RATES["run_id"].isin(["a", "b"])].copy()
     small["batch_size"] = 32
     small["run_id"] += " again"
-    assert set(best_by_rate(together(RATES, small))) == {
+    assert set(by_rate(together(RATES, small))) == {
         "adam, batch size 64",
         "sgd, batch size 32",
         "sgd, batch size 64",
@@ -215,7 +301,7 @@ def test_other_differences_are_not_mixed_into_a_line():
 
 def test_no_rate_is_best_where_all_diverged():
     failed = together(run("a", [0.1, NAN], lr=0.1), run("b", [0.1, NAN], lr=0.2))
-    assert edges(failed) == ["every learning rate of sgd diverged: try 0.01"]
+    assert edges(failed) == ["no learning rate of sgd got above chance: try 0.01"]
 
 
 def test_a_best_rate_at_the_edge_is_said():
@@ -229,9 +315,10 @@ def test_a_best_rate_at_the_edge_is_said():
 def test_report_writes_the_recipes_figures_and_the_summary(recipe, tmp_path):
     text = write_report(figures_of(recipe), run("a", [0.1, 0.9]), tmp_path, [0.5])
     names = {f"{name}.{kind}" for name in figures_of(recipe) for kind in ("png", "svg", "pdf")}
-    assert {file.name for file in tmp_path.iterdir()} == names | {"summary.csv", "summary.md"}
+    tables = {"summary.csv", "verdicts.csv", "summary.md"}
+    assert {file.name for file in tmp_path.iterdir()} == names | tables
     assert (tmp_path / "summary.md").read_text() == text
-    assert "epoch 1, 2 s" in text
+    assert "not held for 3 epochs, first touch in epoch 1" in text
     assert "one seed, so no spread" in text
 
 
@@ -240,7 +327,7 @@ def test_files_are_the_same_bytes_for_the_same_history(tmp_path):
         (tmp_path / folder).mkdir()
         write_report(figures_of("lr_sweep"), SWEEP, tmp_path / folder)
     files = sorted((tmp_path / "one").iterdir())
-    assert len(files) == 8
+    assert len(files) == 9
     for file in files:
         assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -54,9 +55,36 @@ def test_mlp_numpy_leaves_its_figures(small_data, store):
     assert run.info.run_name == "mlp_numpy sgd lr=0.1 seed=1"
     files = {file.name for file in artifacts(store, run.info.run_id).iterdir()}
     figures = ("loss_over_epochs", "test_accuracy_over_epochs")
-    assert files == {"model", "summary.csv", "summary.md"} | {
+    assert files == {"model", "summary.csv", "summary.md", "verdicts.csv"} | {
         f"{figure}.{kind}" for figure in figures for kind in ("png", "svg", "pdf")
     }
+
+
+@pytest.mark.parametrize("recipe", ["mlp_numpy", "lr_sweep"])
+def test_a_command_says_where_its_figures_are_and_copies_them(recipe, store, eml, tmp_path):
+    result = eml(recipe, "--epochs", "1", "--output", str(tmp_path / "here/figures"))
+    assert result.returncode == 0, result.stderr
+    (folder,) = re.findall(r"figures and tables: (.+)", result.stdout)
+    run_id = find_top(store).info.run_id
+    assert f"http://127.0.0.1:5000/#/experiments/1/runs/{run_id}/artifacts" in result.stdout
+    for place in (Path(folder), tmp_path / "here/figures"):
+        assert (place / "test_accuracy_over_epochs.png").stat().st_size > 10_000
+    count = len(stored_runs(store))
+    again = eml(recipe, "--epochs", "1", "--output", str(tmp_path / "here/figures"))
+    assert again.returncode == 2
+    assert "the folder holds other files, give a new folder" in again.stderr
+    assert len(stored_runs(store)) == count
+
+
+def find_top(store):
+    (run,) = [run for run in stored_runs(store) if "mlflow.parentRunId" not in run.data.tags]
+    return run
+
+
+def test_the_first_look_leaves_figures(small_data, store, tmp_path):
+    train("main", epochs=1, subset=100, output=str(tmp_path / "figures"))
+    names = {file.name for file in (tmp_path / "figures").iterdir()}
+    assert "test_accuracy_over_epochs.png" in names
 
 
 def test_check_logs_the_worst_error_before_training(small_data, store):

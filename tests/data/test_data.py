@@ -225,6 +225,12 @@ def test_subset_and_digest_depend_on_the_seed_alone(small_data):
     assert len(set(digests.values())) == 5
 
 
+def test_the_test_images_of_a_subset_are_the_same_for_all_seeds(small_data):
+    one, other = (load("mnist", subset=100, seed=seed) for seed in (1, 2))
+    np.testing.assert_array_equal(one.images["test"], other.images["test"])
+    assert not np.array_equal(one.images["train"], other.images["train"])
+
+
 def test_validation_is_held_out_class_by_class_and_the_test_images_are_not_given(small_data):
     whole, part = load("mnist", subset=200), load("mnist", subset=200, validation=20)
     assert part.images.keys() == part.labels.keys() == {"train", "validation"}

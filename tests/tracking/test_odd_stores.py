@@ -115,10 +115,10 @@ def compared(folder: Path, run_ids, figures=DRAWN) -> tuple[str, dict]:
 def is_right(row: dict) -> bool:
     """Whether a row of a summary has the numbers of GOOD."""
     return (
-        row["n"] == 1
+        (row["n"], row["complete"]) == (1, 1)
         and row["final_test_accuracy"] == row["best_test_accuracy"] == 0.7
         and row["train_seconds_per_epoch"] == 2
-        and (row["epochs_to_0.6"], row["seconds_to_0.6"]) == (2, 4)
+        and row["first_touch_0.6"] == 2
         and not row["diverged"] + row["unfinished"]
     )
 
@@ -223,7 +223,7 @@ def test_an_infinite_score_is_a_diverged_epoch(store, tmp_path, png_only):
     ]
     text, rows = compared(tmp_path, [good, *odd], figures_of("lr_sweep"))
     assert is_right(rows.pop(good))
-    assert {row["n"] for row in rows.values()} == {0}
+    assert {row["complete"] for row in rows.values()} == {0}
     assert {re.sub("seed [0-9]+", "seed", row["diverged"]) for row in rows.values()} == {
         "seed in epoch 2"
     }

@@ -46,7 +46,7 @@ def test_compare_draws_it(old_store, capsys):
     compare(CompareOptions(recipe="cifar_cnn", output=str(old_store / "figures")))
     table = pd.read_csv(old_store / "figures/summary.csv").set_index("optimizer")
     assert table["final_test_accuracy"].to_dict() == {"adam": 0.875, "sgd": 0.1}
-    assert (old_store / "figures/test_accuracy_over_epoch.png").stat().st_size > 10_000
+    assert (old_store / "figures/test_accuracy_over_epochs.png").stat().st_size > 10_000
     assert "left out" not in capsys.readouterr().out
 
 

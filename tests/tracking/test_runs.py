@@ -200,13 +200,14 @@ def test_weights_and_config_are_read_back_without_pickle(small_data, store):
     options = {"epochs": 1, "activation": "relu", "device": "cpu"}
     train("mlp_torch", **options)
     (run,) = stored_runs(store)
-    config, weights, accuracy = models.load_model(run.info.run_id)
+    config, weights, accuracy, digest = models.load_model(run.info.run_id)
     assert [config] == configs_of("mlp_torch", **options)
     assert weights["linear1.weight"].shape == (512, 784)
     assert accuracy == run.data.metrics["final_test_accuracy"]
     names = [a.path for a in store.list_artifacts(run.info.run_id, "model")]
     assert names == ["model/config.json", "model/weights.safetensors"]
     text = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/model/config.json")
+    assert digest == run.data.tags["dataset_digest"]
     assert json.loads(text) == dataclasses.asdict(config)
 
 

@@ -12,7 +12,14 @@ from eml.seeds import order_of
 from eml.training.loop import EpochRecord, Training
 from support.commands import config_of
 
-CLOCKS = ("train_seconds", "eval_seconds", "wall_seconds", "setup_seconds", "images_per_second")
+CLOCKS = (
+    "train_seconds",
+    "train_cpu_seconds",
+    "eval_seconds",
+    "wall_seconds",
+    "setup_seconds",
+    "images_per_second",
+)
 
 
 def records(**options) -> list[EpochRecord]:
@@ -76,6 +83,7 @@ def test_evaluation_and_whoever_reads_are_not_in_the_training_clock(small_data, 
     # A clock that stands still but for what each part adds tells them apart exactly.
     now = 0.0
     monkeypatch.setattr("eml.training.loop.perf_counter", lambda: now)
+    monkeypatch.setattr("eml.training.loop.process_time", lambda: 2 * now)  # of two threads
     config = config_of("mlp_torch", epochs=2, device="cpu")
     training = Training(config, load("mnist"))
 
@@ -92,6 +100,7 @@ def test_evaluation_and_whoever_reads_are_not_in_the_training_clock(small_data, 
     learner.evaluate = takes(3, learner.evaluate)
     for record in training:
         assert record.train_seconds == 10 * record.epoch
+        assert record.train_cpu_seconds == 20 * record.epoch
         assert record.eval_seconds == 6 + 3 * record.epoch
         assert record.wall_seconds == now
         now += 100  # the reader logs, draws, ...

@@ -20,6 +20,7 @@ WORDS = {
 }
 # Not mentioned if all runs have this value.
 USUAL = {"precision": "fp32"}
+CHANCE = 0.1  # accuracy of guessing one of ten classes
 # In the order of a label. OF_THE_MODEL depend on the model.
 SUBJECTS = ["model", "framework", "dataset", "device_type", "optimizer", "learning_rate"]
 OF_THE_MODEL = ["activation", "init"]
@@ -88,6 +89,50 @@ def curves(history: pd.DataFrame) -> list[Curve]:
         )
         for _, rows in groups
     ]
+
+
+def score(run: pd.DataFrame, criterion: str) -> float:
+    """The accuracy that a run is judged by: of its "last" epoch, or the "best" of any epoch.
+
+    A diverged run scores as CHANCE, because its model is of no more use. NaN if it is unfinished.
+    """
+    if unfinished(run):
+        return float("nan")
+    if diverged_epoch(run) is not None:
+        return CHANCE
+    accuracies = run[f"{evaluated(run)}_accuracy"]
+    return float(accuracies.iloc[-1] if criterion == "last" else accuracies.max())
+
+
+def over_seeds(curve: Curve, x: str, metric: str) -> pd.DataFrame:
+    """By epoch: x, mean, lowest, highest, and n, the number of seeds that these come from.
+
+    Every seed counts as far as its run goes. The accuracy of a diverged run is CHANCE for as long
+    as another seed goes on, so the mean is that of the summary.
+    """
+    values = {}
+    # To the last epoch that any seed has reached without diverging.
+    last = curve.rows.loc[curve.rows[metric].notna(), "epoch"].max()
+    epochs = curve.rows["epoch"].drop_duplicates()
+    for run in curve.runs:
+        by_epoch = run.set_index("epoch")[metric]
+        if metric.endswith("accuracy") and (epoch := diverged_epoch(run)) is not None:
+            later = pd.Series(CHANCE, index=epochs[epochs >= epoch])
+            by_epoch = pd.concat([by_epoch[by_epoch.index < epoch], later])
+        values[run["run_id"].iloc[0]] = by_epoch
+    table = pd.DataFrame(values).sort_index()
+    xs = curve.rows[x].groupby(curve.rows["epoch"]).mean()
+    found = pd.DataFrame(
+        {
+            "x": table.index if x == "epoch" else xs.reindex(table.index),
+            "mean": table.mean(axis=1),
+            "lowest": table.min(axis=1),
+            "highest": table.max(axis=1),
+            "n": table.count(axis=1),
+        },
+        index=table.index,
+    )
+    return found.loc[:last].dropna(subset=["x", "mean"])
 
 
 def evaluated(history: pd.DataFrame) -> str:

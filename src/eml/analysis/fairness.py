@@ -1,16 +1,29 @@
 """Lists other differences between the curves of a comparison, and warns about its runs."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields
+from itertools import combinations
 
 import pandas as pd
 
 from eml.analysis.curves import Curve, curves, differing, ended, evaluated
+from eml.analysis.summary import seconds_of_epochs
+from eml.analysis.verdicts import above_chance, evaluated_images
 from eml.config import Config
 
-# Config fields that should be equal unless they are compared themselves.
-HELD_EQUAL = ("epochs", "batch_size", "subset", "dtype", "precision")
-TAGS = (
+# What differs for good reason where the key is compared.
+GOES_WITH = {
+    "model": ("activation", "init", "learning_rate"),
+    "dataset": ("scaling_mean", "scaling_std", "train_images", "test_images"),
+    "device_type": ("hardware", "threads"),
+    "optimizer": ("learning_rate", "momentum"),
+    "subset": ("train_images", "test_images"),
+}
+LOGGED = (
+    "scaling_mean",
+    "scaling_std",
+    "test_images",
     "git_commit",
     "git_dirty",
     "python",
@@ -21,18 +34,22 @@ TAGS = (
     "trainings_at_once",
 )
 SHORT = {"git_commit": 9}  # characters that tell values apart
-CHANCE = 0.12  # accuracy with ten classes; an untrained network has 0.08 to 0.12
+LARGEST_SWING = 0.25  # standard deviation of the seconds of an epoch, as a share of their mean
+SHORTEST = 0.1  # seconds; shorter epochs always swing
+LEAST_CPU = 0.5  # share of threads times seconds that an undisturbed training computes
+# Relative difference of a loss that rounding alone can cause, by epoch.
+ROUNDING = {0: 1e-3, 1: 0.02}
 
 
 def differences(history: pd.DataFrame) -> list[str]:
     """A line for each difference between the runs that is not the subject of the comparison."""
     drawn = curves(history)
-    # If devices are compared, other hardware is the subject, not a flaw.
     compared = differing(history)
-    aside = {"hardware", "threads"} if "device_type" in compared else set()
-    if len(compared) == 1:  # the subject of the comparison
-        aside |= set(compared)
-    names = [name for name in (*HELD_EQUAL, *TAGS) if name not in aside]
+    aside = set(compared[:1])  # the subject of the comparison
+    for name in compared:
+        if name in aside:
+            aside.update(GOES_WITH.get(name, ()))
+    names = [name for name in (*compared, *LOGGED) if name not in aside]
     lines = [
         _line(name.replace("_", " "), _by_value(drawn, name, SHORT.get(name)))
         for name in names
@@ -79,15 +96,68 @@ def warnings(history: pd.DataFrame) -> list[str]:
         lines.append("trained in jobs of Slurm, beside whatever else their nodes did: mind seconds")
     runs = dict(list(history.groupby("run_id", sort=False)))
     lines += _identical(runs)
+    lines += _unlike(history)
     for run_id, rows in runs.items():
-        name = rows["run_name"].iloc[0]
-        accuracies = rows[f"{evaluated(rows)}_accuracy"]
-        last, planned = accuracies.iloc[-1], rows["epochs"].iloc[0] + 1
-        if rows["epoch"].iloc[-1] > 0 and last < CHANCE:
-            lines.append(f"at chance after the last epoch, {last:.1%}: {name}, run {run_id}")
-        if accuracies.count() < planned and ended(rows):
-            there = f"{accuracies.count()} of {planned} epochs"
-            lines.append(f"only {there} have an accuracy: {name}, run {run_id}")
+        name = f"{rows['run_name'].iloc[0]}, run {run_id}"
+        lines += [f"{line}: {name}" for line in (*_scores(rows), *_seconds(rows))]
+    return lines
+
+
+def _scores(rows: pd.DataFrame) -> list[str]:
+    """Warnings about the accuracies of a run."""
+    lines = []
+    accuracies = rows[f"{evaluated(rows)}_accuracy"]
+    last, planned = accuracies.iloc[-1], rows["epochs"].iloc[0] + 1
+    if rows["epoch"].iloc[-1] > 0 and last <= above_chance(evaluated_images(rows)):
+        lines.append(f"at chance after the last epoch, {last:.1%}")
+    if accuracies.count() < planned and ended(rows):
+        lines.append(f"only {accuracies.count()} of {planned} epochs have an accuracy")
+    return lines
+
+
+def _seconds(rows: pd.DataFrame) -> list[str]:
+    """Warnings about a machine that did other things meanwhile."""
+    lines = []
+    seconds = seconds_of_epochs(rows)
+    mean = seconds.mean()
+    if mean >= SHORTEST and (seconds / mean).std() > LARGEST_SWING:
+        lines.append(
+            f"an epoch took {seconds.min():.3g} to {seconds.max():.3g} s, so the machine was "
+            "probably disturbed"
+        )
+    if rows["device_type"].iloc[0] == "cpu" and {"train_cpu_seconds", "threads"} <= set(rows):
+        computed, trained = rows["train_cpu_seconds"].iloc[-1], rows["train_seconds"].iloc[-1]
+        threads = pd.to_numeric(rows["threads"], errors="coerce").iloc[-1]
+        share = computed / (threads * trained) if trained and threads else math.nan
+        if share < LEAST_CPU:
+            lines.append(
+                f"{computed:.3g} CPU seconds in {trained:.3g} s with {threads:.0f} threads: "
+                "something else had the processor"
+            )
+    return lines
+
+
+def _unlike(history: pd.DataFrame) -> list[str]:
+    """Runs of one Config on two devices, or in two frameworks, that began differently.
+
+    Such runs see the same data in the same order from the same weights.
+    """
+    apart = ("recipe", "device_type", "framework")
+    same = [field.name for field in fields(Config) if field.name not in apart]
+    lines = []
+    for _, rows in history.groupby(same, dropna=False):
+        runs = [run for _, run in rows.groupby("run_id", sort=False)]
+        for one, other in combinations(runs, 2):
+            for epoch, largest in ROUNDING.items():
+                a, b = (run.set_index("epoch")["train_loss"].get(epoch) for run in (one, other))
+                if a is None or b is None or not abs(a - b) > largest * max(abs(a), abs(b)):
+                    continue
+                lines.append(
+                    f"one Config, but the train losses after epoch {epoch} differ by more than "
+                    f"rounding, {a:.4g} and {b:.4g}: runs {one['run_id'].iloc[0]} and "
+                    f"{other['run_id'].iloc[0]}"
+                )
+                break
     return lines
 
 

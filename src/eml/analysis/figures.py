@@ -1,15 +1,11 @@
 """Draws the figures from a history."""
 
-import math
-import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from eml.analysis.curves import (
     Curve,
@@ -17,53 +13,58 @@ from eml.analysis.curves import (
     diverged_epoch,
     ended,
     evaluated,
-    in_common,
+    over_seeds,
     unfinished,
     words,
 )
-from eml.analysis.options import X_LABELS, FigureName
-from eml.analysis.summary import best_by_rate
-
-# Okabe and Ito's colours work for the colour-blind, the line styles in grey print.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLES = ("-", "--", "-.", ":")
-MARKERS = ("", "o", "s", "^")
-SETTINGS = (
-    "device_type",
-    "optimizer",
-    "learning_rate",
-    "batch_size",
-    "seed",
-    "subset",
-    "dtype",
-    "precision",
+from eml.analysis.options import CRITERIA, X_LABELS, FigureName
+from eml.analysis.style import (
+    FEW,
+    Caption,
+    Look,
+    apart,
+    canvas,
+    chance_line,
+    from_zero,
+    legend,
+    looks,
+    name_ends,
+    note_at,
+    per_cent,
+    rates_axis,
+    zoom,
 )
-# Characters that fit in a line.
-LINE = 118
-TITLE_LINE = 75
+from eml.analysis.summary import by_rate
+
 UNITS = {"loss": " (cross-entropy, nats)", "accuracy": "", "second": "", "seconds": " (s)"}
+PLAIN = Caption()
 
 
-def losses(history: pd.DataFrame, footnotes: Sequence[str] = ()) -> Figure:
+def losses(history: pd.DataFrame, caption: Caption = PLAIN) -> Figure:
     """Train and test (or validation) loss over the epochs, on one scale."""
     split = evaluated(history)
-    figure, axes = _figure(
-        history, f"train and {split} loss", "epoch", "loss (cross-entropy, nats)", footnotes
-    )
-    number = 0
-    for curve in curves(history):
-        for metric in ("train_loss", f"{split}_loss"):
-            label = ", ".join(filter(None, (curve.label, metric.replace("_", " "))))
-            _draw(axes, Curve(label, curve.runs), number, "epoch", metric)
-            number += 1
+    what, unit = f"train and {split} loss", UNITS["loss"]
+    figure, (axes,) = canvas(history, what, "epoch", f"loss{unit}", caption)
+    drawn = curves(history)
+    metrics = ("train_loss", f"{split}_loss")
+    each = looks(history, len(drawn) if len(drawn) > 1 else 2)
+    for number, curve in enumerate(drawn):
+        for second, metric in enumerate(metrics):
+            # One curve has a colour for each loss, several have a line style for each loss.
+            look = Look(each[number].colour, "-" if not second else "--")
+            if len(drawn) == 1:
+                look = each[second]
+            name = metric.replace("_", " ")
+            label = ", ".join(filter(None, (curve.label, name)))
+            _draw(axes, Curve(label, curve.runs), look, "epoch", metric)
     axes.set_ylim(bottom=0)
-    _legend(figure, axes)
+    legend(figure, axes)
     return figure
 
 
 def over(
     history: pd.DataFrame,
-    footnotes: Sequence[str] = (),
+    caption: Caption = PLAIN,
     *,
     x: str,
     metric: str = "test_accuracy",
@@ -71,39 +72,67 @@ def over(
     """A metric of all runs over `x`: "epoch", "train_seconds" or "wall_seconds".
 
     One run is drawn as a line, several seeds as their mean with a band from lowest to highest.
+    Where curves end close to the best one, a second panel shows their ends.
     """
     name = metric.replace("_", " ")
     unit = UNITS[metric.rsplit("_", 1)[-1]]
-    figure, axes = _figure(history, name, X_LABELS[x], name + unit, footnotes)
     drawn = curves(history)
-    for number, curve in enumerate(drawn):
-        _draw(axes, curve, number, x, metric)
-    if metric.endswith("accuracy"):
-        _per_cent(axes, history[metric].max())
+    each = looks(history, len(drawn))
+    tables = [over_seeds(curve, x, metric) for curve in drawn]
+    is_accuracy = metric.endswith("accuracy")
+    last = {i: table.iloc[-1] for i, table in enumerate(tables) if len(table)}
+    ends = [row["mean"] for row in last.values()]
+    highest = history[metric].max()
+    height = min(highest, 1) if is_accuracy else highest
+    near = []
+    if metric.endswith(("accuracy", "loss")) and ends:
+        near = [list(last)[i] for i in zoom(ends, (max if is_accuracy else min)(ends), height)]
+    figure, panels = canvas(history, name, X_LABELS[x], name + unit, caption, 2 if near else 1)
+    for axes in panels:
+        for curve, look in zip(drawn, each, strict=True):
+            _draw(axes, curve, look, x, metric)
+        axes.set_xlim(left=0)
+    if is_accuracy:
+        from_zero(panels[0], highest)
     else:
-        axes.set_ylim(bottom=0)
-    _legend(figure, axes)
+        panels[0].set_ylim(bottom=0)
+    if near:
+        _zoom_in(panels[1], [tables[i] for i in near], is_accuracy)
+    elif len(drawn) > 1:
+        named = [(row["x"], row["mean"], drawn[i].label, each[i]) for i, row in last.items()]
+        name_ends(panels[0], named, height)
+    legend(figure, panels[0])
     return figure
 
 
-def sensitivity(history: pd.DataFrame, footnotes: Sequence[str] = ()) -> Figure:
-    """Best accuracy over the learning rate, a line for each optimizer."""
+def sensitivity(
+    history: pd.DataFrame, caption: Caption = PLAIN, criterion: str = CRITERIA[0]
+) -> Figure:
+    """Accuracy over the learning rate, a line for each optimizer."""
     split = evaluated(history)
-    what = f"best {split} accuracy"
-    label = f"{what} (chosen on the test set)" if split == "test" else what
-    figure, axes = _figure(history, what, "learning rate", label, footnotes)
-    for number, (optimizer, rates) in enumerate(best_by_rate(history).items()):
-        colour, style, _ = _look(number)
-        axes.plot(rates.index, rates, f"o{style}", color=colour, label=optimizer)
-    axes.set_xscale("log")
-    axes.margins(x=0.05)
-    _per_cent(axes, history[f"{split}_accuracy"].max())
-    _legend(figure, axes)
+    what = accuracy_by(criterion, split)
+    label = f"{what}\n(chosen on the test set)" if split == "test" and criterion == "best" else what
+    figure, (axes,) = canvas(history, what, "learning rate", label, caption)
+    lines = by_rate(history, criterion)
+    for number, (name, rates) in enumerate(lines.items()):
+        # Not the shades of learning rates: here a line is an optimizer.
+        look = looks(history.assign(learning_rate=0.0), len(lines))[number]
+        x = rates.index * apart(number, len(lines))
+        axes.plot(x, rates, f"o{look.style}", color=look.colour, label=name)
+    rates_axis(axes, history["learning_rate"])
+    from_zero(axes, max(rates.max() for rates in lines.values()))
+    chance_line(axes)
+    legend(figure, axes)
     return figure
 
 
-# Takes a history and the lines of fairness.differences.
-Draw = Callable[[pd.DataFrame, Sequence[str]], Figure]
+def accuracy_by(criterion: str, split: str) -> str:
+    """The number that trainings are judged by, in words."""
+    return f"best {split} accuracy" if criterion == "best" else f"final {split} accuracy"
+
+
+# Takes a history and a caption.
+Draw = Callable[[pd.DataFrame, Caption], Figure]
 FIGURES: dict[FigureName, Draw] = {
     "loss_over_epochs": losses,
     "test_accuracy_over_epochs": partial(over, x="epoch"),
@@ -111,142 +140,92 @@ FIGURES: dict[FigureName, Draw] = {
 }
 
 
-def grid(history: pd.DataFrame, table: pd.DataFrame) -> Figure:
-    """Best validation accuracy over the learning rate, for all trainings of a search.
+def grid(
+    history: pd.DataFrame, table: pd.DataFrame, caption: Caption = PLAIN, criterion: str = "last"
+) -> Figure:
+    """Validation accuracy over the learning rate, for all trainings of a search.
 
     table: summary.tried of the history.
     """
-    what = "best validation accuracy"
-    figure, axes = _figure(history, what, "learning rate", what, ())
-    kinds = {
-        "": "o",
-        "chosen": "*",
-        "pruned": "o",
-        "diverged": "x",
-    }  # by the first word of an outcome
+    what = accuracy_by(criterion, "validation")
+    figure, (axes,) = canvas(history, what, "learning rate", what, caption)
+    # By the first word of an outcome.
+    kinds = {"": "o", "chosen": "*", "tied": "D", "pruned": "o", "diverged": "x"}
     outcomes = table["outcome"].str.partition(" ")[0]
-    for number, (optimizer, rows) in enumerate(table.groupby("optimizer")):
-        colour, style, _ = _look(number)
-        rates, accuracies = rows["learning_rate"], rows["best_validation_accuracy"]
+    groups = list(table.groupby("optimizer"))
+    each = looks(history.assign(learning_rate=0.0), len(groups))
+    for number, (optimizer, rows) in enumerate(groups):
+        colour = each[number].colour
+        of = outcomes[rows.index]
+        accuracies = rows["validation_accuracy"]
+        rates = rows["learning_rate"] * apart(number, len(groups))
         label = words("optimizer", optimizer)
-        for rate, accuracy in zip(
-            rates[outcomes == "chosen"], accuracies[outcomes == "chosen"], strict=True
-        ):
-            label += f": {rate:g}, with {accuracy:.2%}"
-        ended = rows["outcome"].isin(["", "chosen"])
-        axes.plot(rates[ended], accuracies[ended], style, color=colour, label=label)
+        for _, row in rows[of == "chosen"].iterrows():
+            label += f": {row['learning_rate']:g}, with {row['validation_accuracy']:.2%}"
+        whole = of.isin(["", "chosen", "tied"])
+        axes.plot(rates[whole], accuracies[whole], each[number].style, color=colour, label=label)
         for word, marker in kinds.items():
             axes.plot(
-                rates[outcomes == word],
-                accuracies[outcomes == word],
+                rates[of == word],
+                accuracies[of == word],
                 marker,
                 color=colour,
                 markerfacecolor="white" if word == "pruned" else colour,
                 markersize=12 if word == "chosen" else 6,
             )
-    for word in ("chosen", "pruned", "diverged"):
-        if (outcomes == word).any():
+    for word in kinds:
+        if word and (outcomes == word).any():
             fill = "white" if word == "pruned" else "0.35"
             axes.plot([], [], kinds[word], color="0.35", markerfacecolor=fill, label=word)
-    axes.set_xscale("log")
-    axes.margins(x=0.05)
-    _per_cent(axes, table["best_validation_accuracy"].max())
-    _legend(figure, axes)
+    rates_axis(axes, table["learning_rate"])
+    from_zero(axes, table["validation_accuracy"].max())
+    chance_line(axes)
+    legend(figure, axes)
     return figure
 
 
-def _figure(
-    history: pd.DataFrame, what: str, x: str, y: str, footnotes: Sequence[str]
-) -> tuple[Figure, Axes]:
-    """An empty figure whose title names what all runs have in common.
-
-    footnotes: lines of fairness.differences; only their names are shown.
-    """
-    # Without pyplot, which keeps every figure and may need a display.
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    model = " in ".join(in_common(history, ("model", "framework")))
-    subject = " on ".join(part for part in (model, *in_common(history, ("dataset",))) if part)
-    settings = in_common(history, SETTINGS)
-    if history["seed"].nunique() > 1:
-        settings.append("lines: mean of the seeds, bands: their range")
-    below = textwrap.fill(", ".join(settings), LINE)
-    if footnotes:
-        different = ", ".join(note.partition(":")[0] for note in footnotes)
-        below += "\n" + textwrap.fill(f"also different: {different}", LINE)
-    title = textwrap.fill(f"{subject}: {what}" if subject else what, TITLE_LINE)
-    # Text of the store is no mathematics, even with "$" in it.
-    pad = 8 + 13 * (1 + below.count("\n"))
-    axes.set_title(title, loc="left", pad=pad, parse_math=False)
-    grey: dict[str, Any] = {"size": "small", "color": "0.35", "parse_math": False}
-    # Outside the layout, because a long line would leave no room for the axes.
-    axes.text(0, 1.02, below, transform=axes.transAxes, in_layout=False, **grey)
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    if x == "epoch":
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.margins(x=0)
-    axes.grid(color="0.9")
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+def _zoom_in(axes: Axes, tables: list[pd.DataFrame], is_accuracy: bool) -> None:
+    """Set the y-axis to where these curves end."""
+    ends = pd.concat([table[["mean", "lowest", "highest"]].iloc[-1] for table in tables])
+    low, high = ends.min(), ends.max()
+    pad = 0.3 * (high - low) or 0.01 * high or 0.01
+    axes.set_ylim(low - pad, high + pad)
+    axes.set_ylabel("the ends, enlarged")
+    if is_accuracy:
+        per_cent(axes)
 
 
-def _look(number: int) -> tuple[str, str, str]:
-    """Colour, style and marker of a curve: 112 different combinations."""
-    both = len(COLOURS) * len(STYLES)
-    return (
-        COLOURS[number % len(COLOURS)],
-        STYLES[number % len(STYLES)],
-        MARKERS[number // both % len(MARKERS)],
-    )
-
-
-def _per_cent(axes: Axes, highest: float) -> None:
-    """Set the y-axis to per cent, from 0 to the next multiple of 10 above `highest`."""
-    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
-    axes.set_ylim(0, min(1, math.ceil(10 * min(highest, 1) + 0.2) / 10) if highest > 0 else 1)
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    """Put the legend below the axes, and enlarge the figure by its rows."""
-    handles = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
-    if handles:
-        names = [str(line.get_label()) for line in handles]
-        columns = 2 if max(map(len, names)) < 50 else 1
-        labels = [textwrap.fill(name, LINE) for name in names]
-        rows = -(-len(handles) // columns) + sum(label.count("\n") for label in labels)
-        figure.set_figheight(5 + 0.2 * max(0, rows - 3))
-        look: dict[str, Any] = {"frameon": False, "fontsize": "small", "ncols": columns}
-        legend = figure.legend(handles, labels, loc="outside lower left", **look)
-        for text in legend.get_texts():
-            text.set_parse_math(False)
-
-
-def _draw(axes: Axes, curve: Curve, number: int, x: str, metric: str) -> None:
-    """Draw a curve up to the last epoch that all its seeds reached without diverging."""
-    colour, style, marker = _look(number)
+def _draw(axes: Axes, curve: Curve, look: Look, x: str, metric: str) -> None:
+    """Draw a curve, each seed as far as its run goes (curves.over_seeds)."""
+    table = over_seeds(curve, x, metric)
+    xs, ys = table["x"], table["mean"]
     seeds = len(curve.runs)
-    counted = sum(map(ended, curve.runs))
-    rows = curve.rows[["epoch", metric]].assign(x=curve.rows[x])
-    by_epoch = rows.groupby("epoch")
-    complete = (by_epoch[metric].count() == seeds) & (by_epoch["x"].count() == seeds)
-    xs, ys = by_epoch["x"].mean()[complete], by_epoch[metric].mean()[complete]
+    complete = sum(map(ended, curve.runs))
     label = curve.label
-    if label and metric.endswith("accuracy") and counted == seeds and complete.iloc[-1]:
-        label += f": {ys.iloc[-1]:.2%} at the end"
+    at_the_end = complete and len(table) and table.index[-1] == curve.runs[0]["epochs"].iloc[0]
+    if metric.endswith("accuracy") and at_the_end:
+        label = f"{label or metric.replace('_', ' ')}: {ys.iloc[-1]:.2%} at the end"
     if seeds > 1:
-        label += f" (n = {counted})" if counted == seeds else f" (n = {counted} of {seeds})"
-        lowest, highest = by_epoch[metric].min()[complete], by_epoch[metric].max()[complete]
-        axes.fill_between(xs, lowest, highest, color=colour, alpha=0.2, linewidth=0)
-    if stopped := [run["epoch"].iloc[-1] for run in curve.runs if unfinished(run)]:
-        label += f" (unfinished, epoch {min(stopped)} of {curve.runs[0]['epochs'].iloc[0]})"
+        label += f" (n = {seeds})"
+        low, high = table["lowest"], table["highest"]
+        axes.fill_between(xs, low, high, color=look.colour, alpha=0.2, linewidth=0)
+        for epoch in table.index[table["n"].diff() < 0]:
+            text = f"n = {table['n'][epoch]}"
+            note_at(axes, text, (xs[epoch], ys[epoch]), (2, -8), look.colour)
+    of_them = f"{{}} of {seeds} " if seeds > 1 else ""
+    if stopped := [int(run["epoch"].iloc[-1]) for run in curve.runs if unfinished(run)]:
+        planned = curve.runs[0]["epochs"].iloc[0]
+        label += f" ({of_them.format(len(stopped))}unfinished, epoch {min(stopped)} of {planned})"
     ends = [epoch for run in curve.runs if (epoch := diverged_epoch(run)) is not None]
     if ends:
-        label += f" (diverged in epoch {min(ends)})"
-        axes.plot(xs.iloc[-1:], ys.iloc[-1:], "x", color=colour, markersize=10, clip_on=False)
-    if not (stopped or ends or complete.any()):
+        label += f" ({of_them.format(len(ends))}diverged in epoch {', '.join(map(str, ends))})"
+        last = [epoch - 1 for epoch in ends if epoch - 1 in table.index]
+        axes.plot(xs[last], ys[last], "x", color=look.colour, markersize=10)
+    if table.empty and not (stopped or ends):
         label += " (nothing to draw)"
+    marker = look.marker or ("o" if len(xs) <= FEW else "")
     # matplotlib leaves labels that begin with "_" out of the legend.
-    if len(xs) == 1:
-        marker = marker or "o"  # a line of one point is invisible
-    axes.plot(xs, ys, style, marker=marker, color=colour, label=label.strip() or "_")
+    label = label.strip() or metric.replace("_", " ")
+    axes.plot(
+        xs, ys, look.style, marker=marker, markersize=4, color=look.colour, label=label or "_"
+    )

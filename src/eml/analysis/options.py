@@ -9,6 +9,15 @@ X_LABELS = {
     "wall_seconds": "time since the data were loaded (s)",
 }
 ALL = "all"
+
+
+def figure_name(metric: str, x: str) -> str:
+    """The file name of a metric over x, without ending."""
+    return f"{metric}_over_{'epochs' if x == 'epoch' else x}"
+
+
+# The accuracy by which trainings are judged: after the last epoch, or the best of any epoch.
+CRITERIA = ("last", "best")
 # The names of figures in recipes; figures.FIGURES draws them.
 FigureName = Literal[
     "loss_over_epochs", "test_accuracy_over_epochs", "test_accuracy_over_train_seconds"
@@ -19,6 +28,18 @@ OVER_EPOCHS_AND_SECONDS: tuple[FigureName, ...] = (
     "test_accuracy_over_epochs",
     "test_accuracy_over_train_seconds",
 )
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the runs of a report were made for; by default nothing is known."""
+
+    exercise: str = ""  # "3.4 Optimizers", say
+    varies: str = ""  # the field of Config that the exercise compares
+    criterion: str = CRITERIA[0]  # curves.score
+
+
+UNKNOWN = Subject()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,5 +60,8 @@ class CompareOptions:
     x: Annotated[str, f"{', '.join(X_LABELS)} or {ALL}"] = ALL
     metric: Annotated[str, "metrics to draw, separated by commas"] = "test_accuracy,test_loss"
     target: Annotated[str, "test accuracies to reach, 0 to 1, separated by commas"] = ""
+    criterion: Annotated[str, f"accuracy that decides: {' or '.join(CRITERIA)} epoch's"] = CRITERIA[
+        0
+    ]
     output: Annotated[str, "new folder for a copy of the files; absolute for `mlflow run`"] = ""
     strict: Annotated[bool, "refuse runs in which anything else differs"] = False

@@ -1,6 +1,7 @@
-"""Writes the report of a recipe or a comparison: figures, summary, differences, warnings."""
+"""Writes the report of a recipe or a comparison: figures, tables, verdicts, warnings."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from warnings import catch_warnings, filterwarnings
@@ -9,18 +10,15 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from eml.analysis.curves import evaluated
+from eml.analysis.curves import CHANCE, evaluated, words
 from eml.analysis.fairness import differences, warnings
-from eml.analysis.figures import Draw, grid, sensitivity
-from eml.analysis.summary import best_by_rate, markdown, readable, summary
+from eml.analysis.figures import Draw, accuracy_by, grid, sensitivity
+from eml.analysis.options import CRITERIA, UNKNOWN, Subject
+from eml.analysis.style import Caption
+from eml.analysis.summary import by_rate, markdown, readable, summary
+from eml.analysis.verdicts import FEWEST_SEEDS, Verdict, verdicts
 
-
-def draw(
-    figures: Mapping[str, Draw], history: pd.DataFrame, footnotes: Sequence[str]
-) -> dict[str, Figure]:
-    """The figures by file name; adds the sensitivity if there are several learning rates."""
-    more = {"sensitivity": sensitivity} if best_by_rate(history) else {}
-    return {name: make(history, footnotes) for name, make in {**figures, **more}.items()}
+MOST_PAIRS = 10  # verdicts that the text shows; verdicts.csv has all
 
 
 def write_figures(figures: dict[str, Figure], folder: Path) -> None:
@@ -38,42 +36,82 @@ def write_figures(figures: dict[str, Figure], folder: Path) -> None:
 
 
 def write_report(
-    figures: Mapping[str, Draw], history: pd.DataFrame, folder: Path, targets: Sequence[float] = ()
+    figures: Mapping[str, Draw],
+    history: pd.DataFrame,
+    folder: Path,
+    targets: Sequence[float] = (),
+    subject: Subject = UNKNOWN,
 ) -> str:
-    """Write figures, and the summary as CSV and Markdown, into `folder`; return the Markdown.
+    """Write figures, and tables as CSV and Markdown, into `folder`; return the Markdown.
 
     targets: test accuracies, 0 to 1; the summary tells when they were reached.
     """
-    other = differences(history)
-    write_figures(draw(figures, history, other), folder)
-    table = summary(history, targets)
+    other, criterion = differences(history), subject.criterion
+    alone = _alone(history, subject.varies)
+    caption = Caption(subject.exercise, other, alone)
+    drawn = dict(figures)
+    if by_rate(history, criterion):
+        drawn["sensitivity"] = partial(sensitivity, criterion=criterion)
+    write_figures({name: make(history, caption) for name, make in drawn.items()}, folder)
+    table = summary(history, targets, criterion)
     table.to_csv(folder / "summary.csv", index=False)
     text = markdown(readable(table, targets))
     split = evaluated(history)
     text += f"\nbest: of all epochs by {split} accuracy"
     text += ", so chosen on the test set\n" if split == "test" else "\n"
+    pairs = verdicts(history, criterion)
+    pd.DataFrame(pairs, columns=list(Verdict.__annotations__)).to_csv(
+        folder / "verdicts.csv", index=False
+    )
     notes = {
+        f"Differences in {accuracy_by(criterion, split)}, with 95 % intervals over common seeds, "
+        "corrected for the number of pairs": _verdicts(pairs),
         "Also different between these runs": other,
-        "Mind": [*warnings(history), *edges(history)],
+        "Mind": [alone, *warnings(history), *edges(history, criterion)],
     }
     for title, lines in notes.items():
-        if lines:
-            text += f"\n{title}:\n" + "".join(f"- {line}\n" for line in lines)
+        if shown := [line for line in lines if line]:
+            text += f"\n{title}:\n" + "".join(f"- {line}\n" for line in shown)
     (folder / "summary.md").write_text(text, encoding="utf-8")
     return text
 
 
+def _alone(history: pd.DataFrame, varies: str) -> str:
+    """A sentence if all runs have one value of the field that is to be compared; else ""."""
+    if not varies or history[varies].nunique() > 1:
+        return ""
+    return f"{words(varies, history[varies].iloc[0])} alone: nothing to compare it with"
+
+
+def _verdicts(pairs: Sequence[Verdict]) -> list[str]:
+    """The lines of a report: all pairs of a few curves, else those with the first of each."""
+    if pairs and max(pair.n for pair in pairs) < FEWEST_SEEDS:
+        most = max(pair.n for pair in pairs)
+        return [f"n = {most}: too few seeds to tell; {FEWEST_SEEDS} common seeds are needed"]
+    if len(pairs) > MOST_PAIRS:
+        largest = sorted(pairs, key=lambda pair: not pair.separable)[:MOST_PAIRS]
+        separable = sum(pair.separable for pair in pairs)
+        rest = f"{separable} of all {len(pairs)} pairs are separable: verdicts.csv"
+        return [*map(str, largest), rest]
+    return list(map(str, pairs))
+
+
 def write_grid(
-    history: pd.DataFrame, table: pd.DataFrame, remarks: Sequence[str], folder: Path
+    history: pd.DataFrame,
+    table: pd.DataFrame,
+    remarks: Sequence[str],
+    folder: Path,
+    subject: Subject,
 ) -> str:
     """Write the trainings of a search as figure, CSV and Markdown; return the Markdown.
 
     table: summary.tried of the history.
     """
-    write_figures({"grid": grid(history, table)}, folder)
+    caption = Caption(subject.exercise)
+    write_figures({"grid": grid(history, table, caption, subject.criterion)}, folder)
     table.to_csv(folder / "grid.csv", index=False)
     shown = table.drop(columns="run_id").assign(
-        best_validation_accuracy=table["best_validation_accuracy"].map("{:.2%}".format),
+        validation_accuracy=table["validation_accuracy"].map("{:.2%}".format),
         learning_rate=table["learning_rate"].map("{:g}".format),
     )
     text = markdown(shown.rename(columns=lambda name: name.replace("_", " ")))
@@ -82,14 +120,16 @@ def write_grid(
     return text
 
 
-def edges(history: pd.DataFrame) -> list[str]:
+def edges(history: pd.DataFrame, criterion: str = CRITERIA[0]) -> list[str]:
     """A line for each optimizer whose best learning rate is at the edge of those tried."""
     lines = []
-    for optimizer, rates in best_by_rate(history).items():
+    for optimizer, rates in by_rate(history, criterion).items():
         tried = list(rates.index)
         best = rates.idxmax()
-        if rates[best] == 0:
-            lines.append(f"every learning rate of {optimizer} diverged: try {tried[0] / 10:.2g}")
+        if rates[best] <= CHANCE:
+            lines.append(
+                f"no learning rate of {optimizer} got above chance: try {tried[0] / 10:.2g}"
+            )
         elif best in (tried[0], tried[-1]):
             inner = tried[1] if best == tried[0] else tried[-2]
             step = best / inner

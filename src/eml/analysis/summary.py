@@ -1,8 +1,11 @@
 """Tables: a row for each curve, or for each training of a search."""
 
+import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from eml.analysis.curves import (
@@ -12,47 +15,65 @@ from eml.analysis.curves import (
     diverged_epoch,
     ended,
     evaluated,
+    score,
     unfinished,
     words,
 )
+from eml.analysis.options import CRITERIA
+from eml.analysis.verdicts import Verdict, evaluated_images, interval, verdicts
+
+HELD = 3  # epochs in a row that must have a target accuracy
 
 
-def summary(history: pd.DataFrame, targets: Sequence[float] = ()) -> pd.DataFrame:
-    """A row for each curve: the fields that differ, and mean, lowest and highest over its seeds.
+def summary(
+    history: pd.DataFrame, targets: Sequence[float] = (), criterion: str = CRITERIA[0]
+) -> pd.DataFrame:
+    """A row for each curve: the fields that differ, and what its seeds have reached.
 
-    n: number of complete runs, from which all numbers come. not_separable_from: curves of several
-    seeds whose range of final accuracies overlaps with the range of this curve. For each target:
-    the number of runs that reached it, and mean epochs and train_seconds if all n reached it.
+    n: number of seeds, of which `complete` have all epochs; the others are named in `diverged` and
+    `unfinished`. A diverged seed counts as chance in the accuracies and as a miss of each target.
+    final_low, final_high: the 95 % interval (verdicts.interval). not_separable_from: the curves
+    without a verdict against this one, by `criterion`. For each target: the number of seeds that
+    reached and held it (HELD), the median of the epochs and train_seconds until then, in which a
+    miss is infinite, and the first epoch in which any seed touched it.
     """
     by, accuracy = differing(history), f"{evaluated(history)}_accuracy"
+    drawn = curves(history)
+    seconds = [epoch_seconds(curve) for curve in drawn]
+    images = evaluated_images(history)
     rows = []
-    for curve in curves(history):
-        counted = [run for run in curve.runs if ended(run)]
-        finals = pd.Series([run[accuracy].iloc[-1] for run in counted], dtype=float)
-        best = [run.loc[run[accuracy].idxmax()] for run in counted]
+    for curve, durations in zip(drawn, seconds, strict=True):
+        complete = [run for run in curve.runs if ended(run)]
+        finals = [s for run in curve.runs if not math.isnan(s := score(run, "last"))]
+        best = [run.loc[run[accuracy].idxmax()] for run in complete]
+        low, high = interval(finals, images) if complete else (math.nan, math.nan)
         row = {
             "curve": curve.label or "all runs",
             **{name: curve.runs[0][name].iloc[0] for name in by},
-            "n": len(counted),
-            f"final_{accuracy}": finals.mean(),
-            "final_lowest": finals.min(),
-            "final_highest": finals.max(),
-            f"best_{accuracy}": _mean(b[accuracy] for b in best),
+            "n": len(curve.runs),
+            "complete": len(complete),
+            f"final_{accuracy}": _mean(finals) if complete else math.nan,
+            "final_lowest": min(finals) if complete else math.nan,
+            "final_highest": max(finals) if complete else math.nan,
+            "final_low": low,
+            "final_high": high,
+            f"best_{accuracy}": _mean(score(run, "best") for run in curve.runs)
+            if complete
+            else math.nan,
             "best_epoch": ", ".join(str(b["epoch"]) for b in best),
             "epochs": curve.runs[0]["epochs"].iloc[0],
-            "train_seconds_per_epoch": _mean(
-                run["train_seconds"].iloc[-1] / run["epoch"].iloc[-1] for run in counted
+            "train_seconds_per_epoch": durations.mean(),
+            "seconds_lowest": _lowest(durations),
+            "seconds_highest": _highest(durations),
+            "seconds_not_separable_from": "; ".join(
+                other.label
+                for other, theirs in zip(drawn, seconds, strict=True)
+                if other is not curve and _overlap(durations, theirs)
             ),
             "parameters": _parameters(curve),
         }
         for target in targets:
-            reached = [
-                first for run in counted if (first := _reached(run, accuracy, target)) is not None
-            ]
-            complete = reached if counted and len(reached) == len(counted) else []
-            row[f"epochs_to_{target:g}"] = _mean(first["epoch"] for first in complete)
-            row[f"seconds_to_{target:g}"] = _mean(first["train_seconds"] for first in complete)
-            row[f"reached_{target:g}"] = len(reached)
+            row |= _to_reach(target, curve, accuracy)
         row["diverged"] = ", ".join(
             f"seed {run['seed'].iloc[0]} in epoch {epoch}"
             for run in curve.runs
@@ -66,18 +87,72 @@ def summary(history: pd.DataFrame, targets: Sequence[float] = ()) -> pd.DataFram
         row["run_ids"] = " ".join(run["run_id"].iloc[0] for run in curve.runs)
         rows.append(row)
     table = pd.DataFrame(rows)
-    table.insert(table.columns.get_loc("epochs"), "not_separable_from", _not_separable(table))
+    pairs = verdicts(history, criterion)
+    table.insert(
+        table.columns.get_loc("epochs"),
+        "not_separable_from",
+        [_not_separable(curve.label, pairs) for curve in drawn],
+    )
     return table
 
 
-def _mean(values) -> float:
+def _mean(values: Iterable[float]) -> float:
     return pd.Series(list(values), dtype=float).mean()
 
 
+def epoch_seconds(curve: Curve) -> pd.Series:
+    """The training seconds of every epoch of every run of a curve."""
+    return pd.concat([seconds_of_epochs(run) for run in curve.runs])
+
+
+def seconds_of_epochs(run: pd.DataFrame) -> pd.Series:
+    """The training seconds of each epoch of a run, without epoch 0."""
+    return run["train_seconds"].diff().iloc[1:].dropna()
+
+
+def _lowest(durations: pd.Series) -> float:
+    """The lowest duration, but for a tenth of them, so that one odd epoch decides nothing."""
+    return float(durations.quantile(0.1, interpolation="lower"))
+
+
+def _highest(durations: pd.Series) -> float:
+    return float(durations.quantile(0.9, interpolation="higher"))
+
+
+def _overlap(some: pd.Series, others: pd.Series) -> bool:
+    """Whether durations are too alike to call one of the curves faster."""
+    if some.empty or others.empty:
+        return False
+    return _lowest(some) <= _highest(others) and _lowest(others) <= _highest(some)
+
+
+def _to_reach(target: float, curve: Curve, accuracy: str) -> dict[str, float]:
+    """The columns of a target."""
+    firsts = [_reached(run, accuracy, target) for run in curve.runs]
+    reached = [first for first in firsts if first is not None]
+    touched = curve.rows[curve.rows[accuracy] >= target]
+
+    def median(name: str) -> float:
+        values = [first[name] for first in reached]
+        return float(np.median([*values, *[math.inf] * (len(firsts) - len(values))]))
+
+    return {
+        f"epochs_to_{target:g}": median("epoch"),
+        f"seconds_to_{target:g}": median("train_seconds"),
+        f"reached_{target:g}": len(reached),
+        f"first_touch_{target:g}": touched["epoch"].min(),
+    }
+
+
 def _reached(run: pd.DataFrame, accuracy: str, target: float) -> pd.Series | None:
-    """The first epoch of a run in which the metric `accuracy` is at least `target`."""
-    reached = run[run[accuracy] >= target]
-    return None if reached.empty else reached.iloc[0]
+    """The first of HELD epochs in a row whose accuracy is at least `target`; None if there is none.
+
+    A diverged run has not reached it.
+    """
+    if diverged_epoch(run) is not None:
+        return None
+    held = (run[accuracy] >= target)[::-1].rolling(HELD).sum()[::-1] == HELD
+    return run[held].iloc[0] if held.any() else None
 
 
 def _parameters(curve: Curve) -> float | int:
@@ -85,68 +160,68 @@ def _parameters(curve: Curve) -> float | int:
     return first["parameters"] if "parameters" in first else float("nan")
 
 
-def _not_separable(table: pd.DataFrame) -> list[str]:
-    """For each curve, the curves whose range of final accuracies overlaps with its own."""
-    several = table[table["n"] > 1]
-    return [
-        "; ".join(
-            other.curve
-            for other in several.itertuples()
-            if row.n > 1
-            and other.Index != row.Index
-            and other.final_lowest <= row.final_highest
-            and row.final_lowest <= other.final_highest
-        )
-        for row in table.itertuples()
+def _not_separable(label: str, pairs: Sequence[Verdict]) -> str:
+    """The curves that this one is not separable from; a word if there are too few seeds for any."""
+    own = [pair for pair in pairs if label in (pair.curve, pair.other)]
+    if own and not any(pair.decided for pair in own):
+        return f"n = {max(pair.n for pair in own)}: too few seeds to tell"
+    others = [pair.other if pair.curve == label else pair.curve for pair in own]
+    undecided = [
+        o for o, pair in zip(others, own, strict=True) if pair.decided and not pair.separable
     ]
+    return "; ".join(undecided)
 
 
-def best_by_rate(history: pd.DataFrame) -> dict[str, pd.Series]:
-    """By optimizer: the best accuracy of any epoch, mean over runs, by ascending learning rate.
+def by_rate(history: pd.DataFrame, criterion: str = CRITERIA[0]) -> dict[str, pd.Series]:
+    """By optimizer: the score (curves.score), mean over seeds, by ascending learning rate.
 
-    Groups also by every other field that differs. Leaves out groups with one learning rate.
-    Unfinished runs do not count; a diverged run counts as 0, because its rate has failed.
+    Groups also by every other field that differs. Leaves out groups with one learning rate, and
+    unfinished runs.
     """
     by = [name for name in differing(history) if name != "learning_rate"] or ["optimizer"]
-    found, accuracy = {}, f"{evaluated(history)}_accuracy"
+    found = {}
     for _, rows in history.groupby(by, sort=True, dropna=False):
-        best = pd.DataFrame(
-            (
-                run["learning_rate"].iloc[0],
-                run[accuracy].max() if diverged_epoch(run) is None else 0.0,
-            )
-            for _, run in rows.groupby("run_id")
-            if not unfinished(run)
+        scores = pd.Series(
+            [score(run, criterion) for _, run in rows.groupby("run_id", sort=False)],
+            index=rows.groupby("run_id", sort=False)["learning_rate"].first(),
         )
-        if not best.empty and best[0].nunique() > 1:
-            label = ", ".join(words(name, rows[name].iloc[0]) for name in by)
-            found[label] = best.groupby(0)[1].mean()
+        means = scores.dropna().groupby(level=0).mean()
+        if len(means) > 1:
+            found[", ".join(words(name, rows[name].iloc[0]) for name in by)] = means
     return found
 
 
-def tried(
-    history: pd.DataFrame, chosen: Collection[str], pruned: Mapping[str, int]
-) -> pd.DataFrame:
-    """A row for each training of a search, with its best accuracy and its outcome.
+@dataclass(frozen=True)
+class Outcomes:
+    """What a search has decided, by run id."""
 
-    chosen: run ids. pruned: by run id, the epoch after which the search gave the training up; later
-    epochs, which a run finished earlier has, do not count.
+    chosen: Collection[str] = ()
+    tied: Collection[str] = ()  # not worse than the best beyond chance
+    pruned: Mapping[str, int] = field(default_factory=dict)  # the epoch after which it stopped
+
+
+def tried(history: pd.DataFrame, outcomes: Outcomes, criterion: str = CRITERIA[0]) -> pd.DataFrame:
+    """A row for each training of a search, with its accuracy by `criterion` and its outcome.
+
+    Epochs after the pruning, which a run finished earlier has, do not count.
     """
+    chosen, tied, pruned = outcomes.chosen, outcomes.tied, outcomes.pruned
     rows = []
     for run_id, run in history.groupby("run_id", sort=False):
-        outcome = "chosen" if run_id in chosen else ""
+        outcome = "chosen" if run_id in chosen else "tied" if run_id in tied else ""
         if run_id in pruned:
             run = run[run["epoch"] <= pruned[run_id]]
             outcome = f"pruned after epoch {pruned[run_id]}"
         elif (epoch := diverged_epoch(run)) is not None:
             outcome = f"diverged in epoch {epoch}"
-        accuracies = run.set_index("epoch")["validation_accuracy"]
+        accuracies = run.set_index("epoch")["validation_accuracy"].dropna()
+        epoch = accuracies.index[-1] if criterion == "last" else accuracies.idxmax()
         rows.append(
             {
                 "optimizer": run["optimizer"].iloc[0],
                 "learning_rate": run["learning_rate"].iloc[0],
-                "best_validation_accuracy": accuracies.max(),
-                "in_epoch": accuracies.idxmax(),
+                "validation_accuracy": accuracies[epoch],
+                "in_epoch": epoch,
                 "outcome": outcome,
                 "run_id": run_id,
             }
@@ -160,16 +235,18 @@ def readable(table: pd.DataFrame, targets: Sequence[float] = ()) -> pd.DataFrame
     split = "test" if "final_test_accuracy" in table else "validation"
     for row in table.to_dict("records"):
         spread = ""
-        if row["n"] > 1:
+        if row["n"] > 1 and row["complete"]:
             spread = f" ({row['final_lowest']:.2%} to {row['final_highest']:.2%})"
         said = {
             "curve": row["curve"],
-            "n": str(row["n"]),
+            "n": _seeds(row),
             f"final {split} accuracy": _per_cent(row[f"final_{split}_accuracy"]) + spread,
+            "95 % interval": _interval(row),
             "not separable from": row["not_separable_from"],
             "best": _per_cent(row[f"best_{split}_accuracy"]),
             "in epoch": row["best_epoch"],
-            "train s/epoch": _digits(row["train_seconds_per_epoch"]),
+            "train s/epoch": _seconds(row),
+            "seconds not separable from": row["seconds_not_separable_from"],
             "parameters": "" if pd.isna(row["parameters"]) else f"{row['parameters']:,.0f}",
         }
         for target in targets:
@@ -181,13 +258,43 @@ def readable(table: pd.DataFrame, targets: Sequence[float] = ()) -> pd.DataFrame
     return shown[[name for name in shown if (shown[name] != "").any()]]
 
 
+def _seeds(row: dict) -> str:
+    """ "5", or "2 of 5 (3 diverged)"."""
+    if row["complete"] == row["n"]:
+        return str(row["n"])
+    others = {name: row[name].count("seed ") for name in ("diverged", "unfinished")}
+    why = ", ".join(f"{count} {name}" for name, count in others.items() if count)
+    return f"{row['complete']} of {row['n']} ({why or 'without an accuracy'})"
+
+
+def _interval(row: dict) -> str:
+    if math.isnan(row["final_low"]):
+        return "too few seeds" if row["n"] > 1 else ""
+    kind = " (test set alone)" if row["n"] == 1 else ""
+    return f"{row['final_low']:.2%} to {row['final_high']:.2%}{kind}"
+
+
+def _seconds(row: dict) -> str:
+    mean, low, high = (
+        _digits(row[name])
+        for name in ("train_seconds_per_epoch", "seconds_lowest", "seconds_highest")
+    )
+    return mean if low == high else f"{mean} ({low} to {high})"
+
+
 def _to_target(row: dict, target: float) -> str:
     reached, n = row[f"reached_{target:g}"], row["n"]
-    if n and reached == n:
-        return f"epoch {row[f'epochs_to_{target:g}']:.3g}, {row[f'seconds_to_{target:g}']:.4g} s"
+    epochs, seconds = row[f"epochs_to_{target:g}"], row[f"seconds_to_{target:g}"]
+    when = f"epoch {epochs:.3g}, {seconds:.4g} s"
     if not reached:
-        return f"not reached in {row['epochs']}"
-    return f"{reached} of {n} seeds in {row['epochs']}"
+        touch = row[f"first_touch_{target:g}"]
+        if math.isnan(touch):
+            return f"not reached in {row['epochs']}"
+        return f"not held for {HELD} epochs, first touch in epoch {touch:g}"
+    if reached == n:
+        return when if n == 1 else f"median: {when}"
+    of = f"{reached} of {n} seeds"
+    return f"{of}, median: {when}" if math.isfinite(epochs) else of
 
 
 def _per_cent(fraction: float) -> str:

@@ -1,7 +1,7 @@
 """The `compare` command: selects runs, compares them, and logs the result in a new run."""
 
-import shutil
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,18 +10,18 @@ import pandas as pd
 from eml.analysis.curves import evaluated
 from eml.analysis.fairness import differences
 from eml.analysis.figures import FIGURES, Draw, over
-from eml.analysis.options import ALL, X_LABELS, CompareOptions
+from eml.analysis.options import ALL, CRITERIA, UNKNOWN, X_LABELS, CompareOptions, figure_name
 from eml.analysis.report import write_report
 from eml.config import one_of
 from eml.errors import UserError
 from eml.recipes import RECIPES
 from eml.tracking import log, runs
 from eml.tracking.history import METRICS, load_history
-from eml.tracking.mlflow_run import given_run_id
+from eml.tracking.publish import make_output, publish, say_where
 from eml.tracking.reap import begin
 from eml.tracking.selection import NothingFinishedError, Selection, SelectionError
 
-PLOTS = [recipe.name for recipe in RECIPES.values() if recipe.figures]
+PLOTS = [recipe.name for recipe in RECIPES.values() if recipe.exercise]
 
 
 def compare(options: CompareOptions) -> None:
@@ -31,6 +31,7 @@ def compare(options: CompareOptions) -> None:
     """
     metrics, targets = _metrics(options.metric), _targets(options.target)
     one_of("x", options.x, [*X_LABELS, ALL])
+    one_of("criterion", options.criterion, CRITERIA)
     if options.plot:
         one_of("plot", options.plot, [*PLOTS, ALL])
         if (options.x, options.metric) != (CompareOptions.x, CompareOptions.metric):
@@ -55,26 +56,23 @@ def compare(options: CompareOptions) -> None:
     else:
         raise SelectionError("no exercise of the sheets has a finished run here: train one first")
     _refuse_if_strict(options.strict, sections)
-    if options.output:
-        _make_folder(options.output)
+    make_output(options.output)
     with tempfile.TemporaryDirectory() as work:
         parts = []
         for name, (history, figures) in sections.items():
             folder = Path(work, name if options.plot == ALL else "")
             folder.mkdir(exist_ok=True)
             title = f"## {name}\n\n" if name else ""
-            parts.append(title + write_report(figures, history, folder, targets))
+            subject = RECIPES[name].subject() if name else UNKNOWN
+            subject = replace(subject, criterion=options.criterion)
+            parts.append(title + write_report(figures, history, folder, targets, subject))
         text = "\n".join(parts)
         print(text)
         sources = [id_ for history, _ in sections.values() for id_ in history["run_id"].unique()]
         with runs.run("compare", text, {"recipe": "compare"}):
             log.log_sources(sources)
-            log.log_files(Path(work))
-            where = runs.where()
-        print(f"figures and summary: {where}")
-        if options.output:
-            shutil.copytree(work, options.output, dirs_exist_ok=True)
-            print(f"copied to {Path(options.output).resolve()}")
+            publish(Path(work), options.output)
+            say_where(options.output)
 
 
 def _selection(options: CompareOptions, recipe: str) -> Selection:
@@ -88,21 +86,8 @@ def _selection(options: CompareOptions, recipe: str) -> Selection:
         parent=options.parent,
         runs=run_ids,
         filter=options.filter,
+        of_the_sheet=bool(recipe),
     )
-
-
-def _make_folder(output: str) -> None:
-    """Make the folder before the comparison, so that a wrong name fails early."""
-    folder = Path(output)
-    if not folder.is_absolute() and given_run_id():
-        # `mlflow run` changes the working directory, sometimes to one that it deletes.
-        raise UserError(f"output={output}: give an absolute path")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise UserError(f"output={output}: the folder holds other files, give a new folder")
-    except OSError as error:
-        raise UserError(f"output={output}: {error.strerror}, give a folder") from error
 
 
 def _figures(plot: str, x: str, metrics: list[str], history: pd.DataFrame) -> dict[str, Draw]:
@@ -114,7 +99,7 @@ def _figures(plot: str, x: str, metrics: list[str], history: pd.DataFrame) -> di
         if history[metric].isna().all():
             raise UserError(f"metric={metric}: none of these runs has this metric")
     return {
-        f"{metric}_over_{axis}": partial(over, x=axis, metric=metric)
+        figure_name(metric, axis): partial(over, x=axis, metric=metric)
         for metric in metrics
         for axis in (X_LABELS if x == ALL else [x])
     }

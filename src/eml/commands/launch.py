@@ -19,7 +19,7 @@ from eml.sweeps.group import Trainings
 from eml.sweeps.status import jobs_of
 from eml.tracking import find, resume
 from eml.tracking.digests import plan_digest
-from eml.tracking.publish import report
+from eml.tracking.publish import make_output, report
 from eml.tracking.reap import begin
 from eml.tracking.runs import where
 from eml.tracking.tags import PLAN_DIGEST
@@ -47,9 +47,16 @@ def launch(
     launcher = launcher_of(launching)
     configs = options.placed(configs, launcher.device)
     launcher.check(configs)
+    make_output(launching.output)
     begin(create=True)
     if launcher.in_this_run and [config.recipe for config in configs] == [recipe.name]:
-        train(Task(config=configs[0], resume=launching.resume, check=options.checks_gradients))
+        task = Task(
+            config=configs[0],
+            resume=launching.resume,
+            check=options.checks_gradients,
+            output=launching.output,
+        )
+        train(task)
     else:
         _sweep(recipe, configs, options, launching, launcher)
 
@@ -98,11 +105,12 @@ def _sweep(
                 recipe, run.run_id, launcher, launching.resume, options.checks_gradients
             )
             if recipe.searches:
-                compare_optimizers(recipe, configs, cast(optimizers.Options, options), trainings)
+                search = cast(optimizers.Options, options)
+                compare_optimizers(recipe, configs, search, trainings, launching.output)
             else:
                 trainings.train(configs)
                 if made := trainings.made_of(configs):
-                    report(recipe.figures, made)
+                    report(recipe.figures, made, recipe.subject(), launching.output)
             if failed := trainings.failed:
                 reasons = "; ".join(f"{c.run_name}: {reason}" for c, reason in failed.items())
                 total = len(failed) + len(trainings.run_ids)

@@ -7,7 +7,7 @@ import numpy as np
 
 from eml.data.cache import fetch, sha256
 from eml.data.specs import SPECS, Scaling
-from eml.seeds import subset_generator, validation_generator
+from eml.seeds import subset_generator, test_subset_generator, validation_generator
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ def load(name: str, subset: int = 0, seed: int = 1, validation: int = 0) -> Data
     """A dataset from the cache, fetched first if need be.
 
     subset: number of training images to keep, with a fifth as many test images, balanced over the
-        classes as far as possible; 0 keeps all. The same `seed` keeps the same images.
+        classes as far as possible; 0 keeps all. `seed` decides which training images; the test
+        images are the same for all seeds.
     validation: number of training images to hold out, balanced in the same way. They replace the
         test images, because nothing may be chosen on the test images.
 
@@ -44,8 +45,11 @@ def load(name: str, subset: int = 0, seed: int = 1, validation: int = 0) -> Data
     }
     digests = SPECS[name].sha256
     if subset:
-        rng = subset_generator(seed)
-        for split, size in (("train", subset), ("test", subset // 5)):
+        drawn = {
+            "train": (subset, subset_generator(seed)),
+            "test": (subset // 5, test_subset_generator()),
+        }
+        for split, (size, rng) in drawn.items():
             chosen = balanced(labels[split], size, rng)
             images[split] = images[split][chosen]
             labels[split] = labels[split][chosen]

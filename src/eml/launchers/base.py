@@ -19,6 +19,7 @@ class Task:
     borrow: bool = True  # also copy checkpoints from runs of other commands
     until: int | None = None  # epoch after which to pause; None trains to the end
     check: bool = False  # compare the hand-written gradients with numerical ones first
+    output: str = ""  # folder for a copy of the figures, if the training has no parent
     at_once: int = 1  # number of trainings that share the machine
 
 

@@ -50,7 +50,8 @@ def train(task: Task, progress: MakeProgress = Display) -> None:
             return
         _train(task, run, progress)
         if not task.parent:
-            report(RECIPES[task.config.recipe].figures, [run.run_id])
+            recipe = RECIPES[task.config.recipe]
+            report(recipe.figures, [run.run_id], recipe.subject(), task.output)
 
 
 def _run_of(task: Task) -> AbstractContextManager[resume.Resumed | None]:

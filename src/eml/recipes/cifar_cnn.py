@@ -35,5 +35,10 @@ def configs(options: Options) -> list[Config]:
 
 
 RECIPE = Recipe(
-    name="cifar_cnn", about=__doc__, options=Options, configs=configs, figures=ONE_TRAINING
+    name="cifar_cnn",
+    exercise="3.3 MLP and CNN",
+    about=__doc__,
+    options=Options,
+    configs=configs,
+    figures=ONE_TRAINING,
 )

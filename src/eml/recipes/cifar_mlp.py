@@ -33,5 +33,10 @@ def configs(options: Options) -> list[Config]:
 
 
 RECIPE = Recipe(
-    name="cifar_mlp", about=__doc__, options=Options, configs=configs, figures=ONE_TRAINING
+    name="cifar_mlp",
+    exercise="3.3 MLP and CNN",
+    about=__doc__,
+    options=Options,
+    configs=configs,
+    figures=ONE_TRAINING,
 )

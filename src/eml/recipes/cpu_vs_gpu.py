@@ -48,6 +48,8 @@ def configs(options: Options) -> list[Config]:
 
 RECIPE = Recipe(
     name="cpu_vs_gpu",
+    exercise="3.2 CPU and GPU",
+    varies="device_type",
     about=__doc__,
     options=Options,
     configs=configs,

@@ -8,6 +8,7 @@ Expected: less than a minute on two CPU cores; accuracies far below those of ful
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from eml.analysis.options import OVER_EPOCHS
 from eml.config import Config
 from eml.recipes import cifar_cnn, cifar_mlp, mlp_numpy, mlp_torch
 from eml.recipes.options import DeviceOptions, Seed, SharedOptions, TrainingOptions
@@ -39,4 +40,10 @@ def configs(options: Options) -> list[Config]:
     ]
 
 
-RECIPE = Recipe(name="main", about=__doc__, options=Options, configs=configs, figures=())
+RECIPE = Recipe(
+    name="main",
+    about=__doc__,
+    options=Options,
+    configs=configs,
+    figures=OVER_EPOCHS,
+)

@@ -46,6 +46,8 @@ def configs(options: Options) -> list[Config]:
 
 RECIPE = Recipe(
     name="lr_sweep",
+    exercise="2.2 Learning rates",
+    varies="learning_rate",
     about=__doc__,
     options=Options,
     configs=configs,

@@ -53,5 +53,10 @@ def configs(options: Options) -> list[Config]:
 
 
 RECIPE = Recipe(
-    name="mlp_numpy", about=__doc__, options=Options, configs=configs, figures=ONE_TRAINING
+    name="mlp_numpy",
+    exercise="2.2 Neural network from scratch",
+    about=__doc__,
+    options=Options,
+    configs=configs,
+    figures=ONE_TRAINING,
 )

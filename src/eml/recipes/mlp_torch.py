@@ -41,5 +41,10 @@ def configs(options: Options) -> list[Config]:
 
 
 RECIPE = Recipe(
-    name="mlp_torch", about=__doc__, options=Options, configs=configs, figures=ONE_TRAINING
+    name="mlp_torch",
+    exercise="3.2 Automatic differentiation",
+    about=__doc__,
+    options=Options,
+    configs=configs,
+    figures=ONE_TRAINING,
 )

@@ -38,6 +38,8 @@ def configs(options: Options) -> list[Config]:
 
 RECIPE = Recipe(
     name="mlp_vs_cnn",
+    exercise="3.3 MLP and CNN",
+    varies="model",
     about=__doc__,
     options=Options,
     configs=configs,

@@ -6,10 +6,12 @@ Varies: the optimizer, its learning rate, and the seed. Fixed: all else, as in c
 
 Protocol, after DeepOBS (Schneider et al. 2019) and AlgoPerf (Dahl et al. 2023): the grid of
 optimizers and rates is trained with one seed, a tenth of the training images held out, class by
-class, for validation. An optimizer's rate is the one with the highest validation accuracy of
-any epoch; a best rate at the grid's edge extends the grid by a step. The winners are trained on
-all training images with all seeds, never stopped early, and only these see the test images. A
-diverged training is a failure of its rate.
+class, for validation. Halfway, the worse half of each optimizer's trainings stops. An optimizer's
+rate is the one with the highest validation accuracy after the last epoch (criterion=best: of any
+epoch); of rates that are tied within the error of the validation images it is the middle one. A
+best rate at the grid's edge extends the grid by a step. The winners are trained on all training
+images with all seeds, never stopped early, only these see the test images, and they are compared
+by the same criterion. A diverged training is a failure of its rate.
 
 Expected: by its own estimate about 5 hours on two CPU cores; not run in full so far.
 
@@ -19,7 +21,7 @@ Source: sheet 3, task 3.4.
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from eml.analysis.options import OVER_EPOCHS_AND_SECONDS
+from eml.analysis.options import CRITERIA, OVER_EPOCHS_AND_SECONDS
 from eml.config import OPTIMIZERS, Config, ConfigError, one_of
 from eml.data.specs import SPECS
 from eml.recipes import cifar_cnn
@@ -38,8 +40,11 @@ class Options(DeviceOptions, SharedOptions):
     optimizers: Annotated[str, f"some of {', '.join(OPTIMIZERS)}"] = "sgd,momentum,adam,rmsprop"
     lrs: Annotated[str, "learning rates of the grid, two or more"] = "0.1,0.03,0.01,0.003,0.001"
     seeds: Annotated[str, "the grid is trained with the first, the winners with all"] = "1,2,3"
-    prune: Annotated[str, f"stop weak trainings of the grid early: {' or '.join(PRUNING)}"] = (
+    prune: Annotated[str, f"stop the worse half of the grid halfway: {' or '.join(PRUNING)}"] = (
         "halving"
+    )
+    criterion: Annotated[str, "accuracy that decides: of the last epoch, or the best of any"] = (
+        CRITERIA[0]
     )
     extend: Annotated[int, "steps beyond the grid, for an optimizer that is best at its edge"] = 2
     budget_minutes: Annotated[float, "what does not fit in is left out; 0: no limit"] = 0.0
@@ -47,6 +52,7 @@ class Options(DeviceOptions, SharedOptions):
     def __post_init__(self):
         super().__post_init__()
         one_of("prune", self.prune, PRUNING)
+        one_of("criterion", self.criterion, CRITERIA)
         if self.extend < 0:
             raise ConfigError(f"extend={self.extend}: give 0 or more")
         if not self.budget_minutes >= 0:
@@ -77,6 +83,8 @@ def configs(options: Options) -> list[Config]:
 
 RECIPE = Recipe(
     name="optimizers",
+    exercise="3.4 Optimizers",
+    varies="optimizer",
     about=__doc__,
     options=Options,
     configs=configs,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from eml.analysis.options import FigureName
+from eml.analysis.options import CRITERIA, FigureName, Subject
 from eml.config import Config
 from eml.recipes.options import RecipeOptions
 
@@ -21,3 +21,9 @@ class Recipe:
     # because these must come from one machine in one hour.
     reuses: bool = False
     searches: bool = False  # whether the Configs are the grid of a search for learning rates
+    exercise: str = ""  # of the sheets, in the figures' titles; "" for the first look
+    varies: str = ""  # the field of Config that is compared
+
+    def subject(self, criterion: str = CRITERIA[0]) -> Subject:
+        """What the figures and tables of its runs are about."""
+        return Subject(self.exercise, self.varies, criterion)

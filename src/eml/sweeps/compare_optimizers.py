@@ -7,6 +7,7 @@ from time import perf_counter
 
 import pandas as pd
 
+from eml.analysis.summary import Outcomes
 from eml.config import Config
 from eml.recipes.optimizers import Options
 from eml.recipes.recipe import Recipe
@@ -21,9 +22,12 @@ from eml.tracking.publish import report, report_grid
 
 
 def compare_optimizers(
-    recipe: Recipe, grid: Sequence[Config], options: Options, trainings: Trainings
+    recipe: Recipe, grid: Sequence[Config], options: Options, trainings: Trainings, output: str
 ) -> None:
-    """Search for each optimizer's learning rate, train the winners with all seeds, report both."""
+    """Search for each optimizer's learning rate, train the winners with all seeds, report both.
+
+    output: folder for a copy of the figures and tables; "" for none.
+    """
     started = perf_counter()
     status = status_of(recipe, grid, options, trainings.resume)
     print(status, flush=True)
@@ -40,7 +44,7 @@ def compare_optimizers(
     def fits(seconds: float) -> bool:
         return perf_counter() - started + seconds <= budget
 
-    found = Findings(remarks=left_out)
+    found = Findings(options.criterion, remarks=left_out)
     stages = search(grid, plan.prune, plan.extend, found)
     histories: dict[Config, pd.DataFrame] | None = None
     with suppress(StopIteration):
@@ -66,10 +70,13 @@ def compare_optimizers(
     finals = _finals(winners, seeds)
     print("\nwinners on all training images", flush=True)
     trainings.train(finals)
+    subject = recipe.subject(options.criterion)
     if on_grid := trainings.made_of(trial.config for trial in found.every()):
-        report_grid(on_grid, trainings.made_of(winners), pruned, found.remarks)
+        tied = [trial.config for name in found.trials for trial in found.ties(name)]
+        outcomes = Outcomes(trainings.made_of(winners), trainings.made_of(tied), pruned)
+        report_grid(on_grid, outcomes, found.remarks, subject, output)
     if compared := trainings.made_of(finals):
-        report(recipe.figures, compared)
+        report(recipe.figures, compared, subject, output)
     seconds = perf_counter() - started
     print(f"took {duration(seconds)}; the plan expected {duration(expected)}")
     log.log_metrics({"expected_seconds": expected, "taken_seconds": seconds})

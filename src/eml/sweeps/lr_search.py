@@ -4,16 +4,14 @@ This module trains nothing. A search is a generator that yields Stages and recei
 """
 
 import itertools
-import math
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from eml.analysis.curves import diverged_epoch
+from eml.analysis.verdicts import above_chance, wilson
 from eml.config import Config
-
-REDUCTION = 2  # about one in REDUCTION trainings of an optimizer survives a rung
 
 
 @dataclass(frozen=True)
@@ -36,17 +34,22 @@ class Trial:
     pruned: int | None = None  # the epoch after which the training was pruned
 
     @property
-    def best(self) -> float:
-        """The highest validation accuracy of any epoch; -1 if the trial cannot win."""
-        if self.accuracies is None or self.diverged is not None or self.pruned is not None:
+    def alive(self) -> bool:
+        """Whether the training can still be the best: neither diverged nor pruned."""
+        return self.diverged is None and self.pruned is None
+
+    def score(self, criterion: str) -> float:
+        """Its validation accuracy after the "last" epoch, or the "best" of any; else -1."""
+        if self.accuracies is None or not self.alive:
             return -1.0
-        return float(self.accuracies.max())
+        return float(self.accuracies.iloc[-1] if criterion == "last" else self.accuracies.max())
 
 
 @dataclass
 class Findings:
     """The results of a search so far, by optimizer."""
 
+    criterion: str
     trials: dict[str, list[Trial]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
@@ -59,10 +62,42 @@ class Findings:
         best = {name: self.winner(name) for name in self.trials}
         return [trial.config for trial in best.values() if trial]
 
+    def ties(self, optimizer: str) -> list[Trial]:
+        """The trials that are not worse than the best beyond chance, by rate.
+
+        That is: within the binomial error (95 %) of the best on its validation images. Empty if no
+        trial got above chance.
+        """
+        scores = {id(t): t.score(self.criterion) for t in self.trials[optimizer]}
+        best = max(scores.values())
+        images = self.trials[optimizer][0].config.validation
+        if best <= above_chance(images):
+            return []
+        least = wilson(best, images)[0]
+        tied = [trial for trial in self.trials[optimizer] if scores[id(trial)] >= least]
+        return sorted(tied, key=lambda trial: trial.config.learning_rate)
+
     def winner(self, optimizer: str) -> Trial | None:
-        """The trial with the best rate; None if every rate has failed."""
-        best = max(self.trials[optimizer], key=lambda trial: trial.best)
-        return best if best.best >= 0 else None
+        """The middle one of the ties, of two the better one; None if there is none."""
+        ties = self.ties(optimizer)
+        middle = ties[(len(ties) - 1) // 2 : len(ties) // 2 + 1]
+        return max(middle, key=lambda trial: trial.score(self.criterion), default=None)
+
+    def choices(self) -> list[str]:
+        """A line for each optimizer whose choice is no matter of course."""
+        lines = []
+        for optimizer in self.trials:
+            ties, winner = self.ties(optimizer), self.winner(optimizer)
+            if winner is None:
+                lines.append(f"no rate of {optimizer} got above chance")
+            elif len(ties) > 1:
+                rates = ", ".join(f"{trial.config.learning_rate:g}" for trial in ties)
+                lines.append(
+                    f"the rates {rates} of {optimizer} are tied within the error of "
+                    f"{winner.config.validation} validation images: the middle one, "
+                    f"{winner.config.learning_rate:g}, is taken"
+                )
+        return lines
 
     def edge(self, optimizer: str) -> float | None:
         """The rate to try next if the best is the lowest or highest rate tried; else None."""
@@ -78,11 +113,17 @@ class Findings:
         return None
 
 
-def rungs(epochs: int) -> list[int]:
-    """The epochs after which weak trainings stop: about 1/8, 1/4 and 1/2 of all epochs."""
-    lowest = max(1, epochs // 8)
-    powers = (lowest * REDUCTION**power for power in itertools.count())
-    return list(itertools.takewhile(lambda epoch: epoch <= epochs / 2, powers))
+def halfway(epochs: int) -> int | None:
+    """The epoch after which the worse half of the trainings stops; None if there is no such one.
+
+    Not earlier: rates that start slowly are often the best in the end.
+    """
+    return epochs // 2 or None
+
+
+def survivors(trainings: int) -> int:
+    """How many of an optimizer's trainings go on after the halfway epoch."""
+    return -(-trainings // 2)
 
 
 def search(
@@ -90,21 +131,25 @@ def search(
 ) -> Generator[Stage, dict[Config, pd.DataFrame] | None, None]:
     """Search the grid, and further rates if the best rate is at the edge of the rates tried.
 
-    prune: stop weak trainings at the rungs, by Optuna's successive halving among the trainings of
-        one optimizer. extend: largest number of further rates of an optimizer.
-    found: filled by the search.
+    prune: stop the worse half of each optimizer's trainings halfway. extend: largest number of
+    further rates of an optimizer. found: filled by the search.
 
     Yields Stages. The caller trains a stage and sends the history of each Config. A Config without
-    a history has failed and counts as diverged in epoch 0.
+    a history has failed and counts as diverged in epoch 0. The order of the Configs, and what the
+    store has already, change nothing.
     """
-    studies = {}
     for config in grid:
         found.trials.setdefault(config.optimizer, []).append(Trial(config))
-    for optimizer, trials in found.trials.items():
-        studies[optimizer] = _study(trials[0].config.epochs) if prune else None
+    yield from _search(prune, extend, found)
+    found.remarks += found.choices()
+
+
+def _search(prune: bool, extend: int, found: Findings) -> Generator:
     new = found.trials
     for round_number in itertools.count():
-        yield from _train(new, studies, "beyond the grid" if round_number else "grid")
+        yield from _train(
+            new, prune, found.criterion, "beyond the grid" if round_number else "grid"
+        )
         if any(trial.accuracies is None and trial.diverged is None for trial in found.every()):
             for name, (trial,) in new.items():
                 found.trials[name].remove(trial)
@@ -137,26 +182,13 @@ def _why(found: Findings, optimizer: str) -> str:
     return "is best at the edge of its rates"
 
 
-def _train(new: dict[str, list[Trial]], studies: dict, title: str) -> Generator:
-    """Train new trials of each optimizer rung by rung, and the survivors to the end."""
-    # Begin with the middle rate, because a pruner never prunes the first trial.
-    asked = {
-        name: [(trial, studies[name] and studies[name].ask()) for trial in _from_the_middle(trials)]
-        for name, trials in new.items()
-    }
-    epochs = next(iter(new.values()))[0].config.epochs
-    for until in [*(rungs(epochs) if any(studies.values()) else []), None]:
-        alive = [
-            trial
-            for trials in asked.values()
-            for trial, _ in trials
-            if trial.pruned is None and trial.diverged is None
-        ]
+def _train(new: dict[str, list[Trial]], prune: bool, criterion: str, title: str) -> Generator:
+    """Train new trials of each optimizer halfway, and the better half to the end."""
+    half = halfway(next(iter(new.values()))[0].config.epochs) if prune else None
+    for until in (half, None) if half else (None,):
+        alive = [trial for trials in new.values() for trial in trials if trial.alive]
         if not alive:
             return
-        # Sort in the order of the plan, not in the order of the pruner.
-        order = {id(t): n for n, t in enumerate(itertools.chain.from_iterable(new.values()))}
-        alive.sort(key=lambda trial: order[id(trial)])
         till = f" to epoch {until}" if until else ""
         # A training beyond the grid may be skipped only before it has begun.
         optional = title != "grid" and all(trial.accuracies is None for trial in alive)
@@ -166,14 +198,18 @@ def _train(new: dict[str, list[Trial]], studies: dict, title: str) -> Generator:
             return
         for trial in alive:
             _take(trial, histories.get(trial.config), until)
-        if until is None:
-            return
-        for trials in asked.values():
-            for trial, theirs in trials:
-                if trial.pruned is None and trial.diverged is None:
-                    theirs.report(trial.accuracies.max(), until)
-                    if theirs.should_prune():
-                        trial.pruned = until
+        if until:
+            for trials in new.values():
+                _halve([trial for trial in trials if trial.alive], until, criterion)
+
+
+def _halve(trials: Sequence[Trial], until: int, criterion: str) -> None:
+    """Prune the trials that are worse than the worst of the better half."""
+    scores = sorted((trial.score(criterion) for trial in trials), reverse=True)
+    least = scores[survivors(len(scores)) - 1] if scores else 0.0
+    for trial in trials:
+        if trial.score(criterion) < least:
+            trial.pruned = until
 
 
 def _take(trial: Trial, history: pd.DataFrame | None, until: int | None) -> None:
@@ -181,26 +217,11 @@ def _take(trial: Trial, history: pd.DataFrame | None, until: int | None) -> None
         trial.diverged = 0
         return
     trial.diverged = diverged_epoch(history)
-    # A finished training from the store may have more epochs than this rung needs.
+    # A finished training from the store may have more epochs than this stage needs.
     last = until or trial.config.epochs
     if trial.diverged is not None and trial.diverged > last:
         trial.diverged = None
     trial.accuracies = history.set_index("epoch")["validation_accuracy"].loc[1:last]
-
-
-def _study(epochs: int):
-    import optuna  # takes a second; only a search needs it
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    lowest = rungs(epochs)[0] if rungs(epochs) else epochs
-    pruner = optuna.pruners.SuccessiveHalvingPruner(lowest, REDUCTION)
-    return optuna.create_study(direction="maximize", pruner=pruner)
-
-
-def _from_the_middle(trials: Sequence[Trial]) -> list[Trial]:
-    logs = {id(trial): math.log(trial.config.learning_rate) for trial in trials}
-    middle = (min(logs.values()) + max(logs.values())) / 2
-    return sorted(trials, key=lambda trial: abs(logs[id(trial)] - middle))
 
 
 def _rounded(rate: float) -> float:

@@ -7,7 +7,7 @@ from eml.config import Config
 from eml.errors import UserError
 from eml.launchers.base import Launcher
 from eml.recipes.optimizers import Options
-from eml.sweeps.lr_search import REDUCTION, rungs
+from eml.sweeps.lr_search import halfway, survivors
 from eml.sweeps.plan import Plan
 from eml.sweeps.status import TrainingStatus
 from eml.text import duration
@@ -60,12 +60,13 @@ class SearchPlan(Plan):
             for optimizer in self._each()
         }
         seconds, done = 0.0, 0
-        for until in [*(rungs(epochs) if self.prune else []), epochs]:
+        half = halfway(epochs) if self.prune else None
+        for until in [half, epochs] if half else [epochs]:
             durations = []
             for optimizer, config in self._each().items():
                 one = seconds_of(config, self.costs, until - done, begun=done > 0)
                 durations += [one] * alive[optimizer]
-                alive[optimizer] = round(expected_survivors(alive[optimizer]))
+                alive[optimizer] = survivors(alive[optimizer])
             seconds += self.launcher.elapsed(durations)
             done = until
         return seconds
@@ -120,14 +121,6 @@ def search_plan(
         left_out.append(f"seed {plan.seeds[-1]} is left out")
         plan = replace(plan, seeds=plan.seeds[:-1])
     return plan, left_out
-
-
-def expected_survivors(trainings: int) -> float:
-    """Expected number of trainings that pass a rung, over all orders of arrival.
-
-    The i-th training passes if it is among the best i // REDUCTION so far, or the best of all.
-    """
-    return sum(max(1, i // REDUCTION) / i for i in range(1, trainings + 1))
 
 
 def _winners_done(grid: Sequence[Config], seeds: Sequence[int]) -> int:

@@ -47,7 +47,9 @@ def history_of(run_ids: Sequence[str]) -> pd.DataFrame:
 
 def _load(selection: Selection) -> tuple[pd.DataFrame, list[str]]:
     read = reader()
-    runs, left_out = comparable(select(selection, read))
+    selected, passed_over = select(selection, read)
+    runs, left_out = comparable(selected)
+    left_out = passed_over + left_out
     if not runs:
         raise SelectionError("; ".join(["no training selected", *left_out]))
     frame, impossible = _frame(runs, read)

@@ -42,8 +42,8 @@ def log_weights(state: Mapping[str, np.ndarray]) -> None:
 
 
 @store_call
-def load_model(run_id: str) -> tuple[Config, dict[str, np.ndarray], float]:
-    """The Config, the weights and the logged final accuracy (Config.evaluated) of a run.
+def load_model(run_id: str) -> tuple[Config, dict[str, np.ndarray], float, str]:
+    """The Config, the weights, the final accuracy (Config.evaluated) and the data digest of a run.
 
     Raises TrackingError if there is no such run, or the run has no readable weights.
     """
@@ -65,7 +65,8 @@ def load_model(run_id: str) -> tuple[Config, dict[str, np.ndarray], float]:
         ) from error
     try:
         config = Config.from_stored(json.loads(text))
-        return config, weights, metrics[f"final_{config.evaluated}_accuracy"]
+        digest = run.data.tags.get("dataset_digest", "")
+        return config, weights, metrics[f"final_{config.evaluated}_accuracy"], digest
     except KeyError as error:
         raise TrackingError(f"run {run_id} has not logged {error}: it diverged") from error
     except (AttributeError, TypeError, ValueError, UserError) as error:

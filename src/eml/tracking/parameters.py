@@ -49,6 +49,8 @@ def parameter_value(name: str, text: str) -> int | float | str:
     number = number_in(text)
     if isinstance(number, str):
         return shown(number)
+    if name == "learning_rate":  # rates that look alike everywhere are one
+        return float(f"{number:.6g}")
     return int(number) if kind is int else number
 
 
@@ -64,11 +66,14 @@ def _highest(name: str) -> float:
 
 
 def number_in(text: str) -> int | float | str:
-    for number in (int, float):
+    """The text as a number; an integer that no column of a frame holds becomes a float."""
+    for kind in (int, float):
         try:
-            return number(text)
+            number = kind(text)
         except ValueError:
             continue
+        if kind is float or abs(number) < 2**63:
+            return number
     return text
 
 

@@ -1,42 +1,90 @@
-"""Makes the figures and the summary of a recipe from the store, and logs them."""
+"""Makes the figures and tables of a recipe from the store, logs them, and says where they are."""
 
+import shutil
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from eml.analysis.options import FigureName
-from eml.analysis.summary import tried
+from eml.analysis.options import FigureName, Subject
+from eml.analysis.summary import Outcomes, tried
+from eml.errors import UserError
 from eml.tracking import log
+from eml.tracking.calls import is_server, uri
 from eml.tracking.history import history_of
+from eml.tracking.mlflow_run import given_run_id
+from eml.tracking.runs import active_run
 
 
 def report_grid(
     run_ids: Sequence[str],
-    chosen: Collection[str],
-    pruned: Mapping[str, int],
+    outcomes: Outcomes,
     remarks: Sequence[str],
+    subject: Subject,
+    output: str = "",
 ) -> None:
-    """Print which learning rates were tried and chosen, and log it with a figure in `grid`.
-
-    chosen, pruned: as for summary.tried.
-    """
+    """Print which learning rates were tried and chosen, and publish it with a figure in `grid`."""
     from eml.analysis.report import write_grid
 
     history = history_of(run_ids)
-    table = tried(history, chosen, pruned)
+    table = tried(history, outcomes, subject.criterion)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "grid").mkdir()
-        print(write_grid(history, table, remarks, Path(folder, "grid")))
-        log.log_files(Path(folder))
+        print(write_grid(history, table, remarks, Path(folder, "grid"), subject))
+        publish(Path(folder), output)
 
 
-def report(figures: Sequence[FigureName], run_ids: Sequence[str]) -> None:
-    """Print the summary of these runs, and log it with the figures."""
+def report(
+    figures: Sequence[FigureName], run_ids: Sequence[str], subject: Subject, output: str = ""
+) -> None:
+    """Print the summary of these runs, publish it with the figures, and say where they are."""
     # Importing matplotlib takes half a second, which must not delay the first batch.
-    from eml.analysis.figures import FIGURES
+    from eml.analysis.figures import FIGURES, Draw
     from eml.analysis.report import write_report
 
     history = history_of(run_ids)
     with tempfile.TemporaryDirectory() as folder:
-        print(write_report({name: FIGURES[name] for name in figures}, history, Path(folder)))
-        log.log_files(Path(folder))
+        drawn: dict[str, Draw] = {name: FIGURES[name] for name in figures}
+        print(write_report(drawn, history, Path(folder), subject=subject))
+        publish(Path(folder), output)
+    say_where(output)
+
+
+def publish(folder: Path, output: str) -> None:
+    """Log the files of a folder as artifacts of the active run, and copy them to `output`."""
+    log.log_files(folder)
+    if output:
+        shutil.copytree(folder, output, dirs_exist_ok=True)
+
+
+def say_where(output: str) -> None:
+    """Print where the artifacts of the active run are, on disk and in the UI."""
+    info = active_run().info
+    page = f"#/experiments/{info.experiment_id}/runs/{info.run_id}/artifacts"
+    if is_server():
+        print(f"figures and tables: {uri()}/{page}")
+    else:
+        folder = unquote(urlsplit(info.artifact_uri).path)
+        print(f"figures and tables: {folder}")
+        print(f"in the UI: `mlflow ui --backend-store-uri {uri()}`, http://127.0.0.1:5000/{page}")
+    if output:
+        print(f"copied to {Path(output).resolve()}", flush=True)
+
+
+def make_output(output: str) -> None:
+    """Make the folder for a copy at the start, so that a wrong name fails early.
+
+    Raises UserError if it cannot be made, or holds files.
+    """
+    if not output:
+        return
+    folder = Path(output)
+    if not folder.is_absolute() and given_run_id():
+        # `mlflow run` changes the working directory, sometimes to one that it deletes.
+        raise UserError(f"output={output}: give an absolute path")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise UserError(f"output={output}: the folder holds other files, give a new folder")
+    except OSError as error:
+        raise UserError(f"output={output}: {error.strerror}, give a folder") from error

@@ -8,6 +8,7 @@ import mlflow
 
 from eml.errors import UserError
 from eml.recipes import RECIPES
+from eml.recipes.options import SharedOptions
 from eml.tracking.calls import uri
 from eml.tracking.parameters import CONFIG, config_values, lacks, shown
 from eml.tracking.readers import ClientReader
@@ -16,6 +17,7 @@ from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import CONTINUED_IN, PARENT, REUSED
 
 FINISHED = "FINISHED"
+SHEET_EPOCHS = SharedOptions.epochs
 
 
 class SelectionError(UserError):
@@ -38,6 +40,7 @@ class Selection:
     parent: str = ""  # a run id
     runs: Sequence[str] = ()  # run ids; a parent's id stands for its trainings
     filter: str = ""  # as in MLflow's search
+    of_the_sheet: bool = False  # prefer a group with the epochs and images that the sheets ask for
 
     def __post_init__(self):
         if (self.runs or self.parent) and (self.experiment or self.recipe or self.filter):
@@ -46,37 +49,73 @@ class Selection:
             raise SelectionError(f"recipe={self.recipe}: give one of {', '.join(RECIPES)}")
 
 
-def select(selection: Selection, read: ClientReader) -> list[StoredRun]:
-    """The selected runs, oldest first, or in the order given."""
+def select(selection: Selection, read: ClientReader) -> tuple[list[StoredRun], list[str]]:
+    """The selected runs, oldest first or in the order given, and a line for each passed over."""
     if selection.runs or selection.parent:
         ids = [*selection.runs, selection.parent] if selection.parent else selection.runs
         found = read.get([full_run_id(id_) for id_ in ids])
-        return [member for run in found for member in _members(run, read)]
+        return [member for run in found for member in _members(run, read)], []
     experiment = _experiment(selection.experiment)
     if selection.filter:
         found = read.search([experiment], selection.filter)[::-1]
-        return [run for run in found if selection.recipe in ("", run.tags.get("recipe"))]
+        return [run for run in found if selection.recipe in ("", run.tags.get("recipe"))], []
     tags = {"recipe": selection.recipe} if selection.recipe else {}
-    return _newest_group(read.find([experiment], tags), read)
+    return _newest_group(read.find([experiment], tags), read, selection.of_the_sheet)
 
 
-def _newest_group(runs: list[StoredRun], read: ClientReader) -> list[StoredRun]:
+def _newest_group(
+    runs: list[StoredRun], read: ClientReader, of_the_sheet: bool
+) -> tuple[list[StoredRun], list[str]]:
+    """The trainings of the newest finished group, and a line for what was passed over.
+
+    of_the_sheet: prefer a group that is trained as the sheets ask.
+    """
     tops = [run for run in runs if PARENT not in run.tags and run.tags.get("recipe") in RECIPES]
-    finished = [run for run in tops if run.status == FINISHED]
-    for newest in finished:
+    passed_over, first = [], None
+    for newest in (run for run in tops if run.status == FINISHED):
         members = [run for run in _members(newest, read) if not lacks(run)]
         if not members:
             continue
-        if any(run.tags.get("recipe") != newest.tags["recipe"] for run in members):
-            return members
-        # A recipe of one training: all its trainings form one group, however launched.
-        same = [run for run in tops if run.tags["recipe"] == newest.tags["recipe"]]
-        return [member for run in same[::-1] for member in _members(run, read)]
-    unfinished = f", {len(tops)} not finished" if tops else ""
-    raise NothingFinishedError(
-        f"no finished training in {uri()}{unfinished}: train first, "
-        "or give experiment, recipe, parent, runs or filter"
-    )
+        first = first or (newest, members)
+        if not of_the_sheet or all(map(meets_the_sheet, members)):
+            break
+        passed_over.append(newest)
+    else:
+        if not first:
+            unfinished = f", {len(tops)} not finished" if tops else ""
+            raise NothingFinishedError(
+                f"no finished training in {uri()}{unfinished}: train first, "
+                "or give experiment, recipe, parent, runs or filter"
+            )
+        (newest, members), passed_over = first, []
+    recipe = newest.tags["recipe"]
+    lines = [
+        f"passed over, a later try with other than {SHEET_EPOCHS} epochs or all images: "
+        f"{run.name}, run {run.run_id}"
+        for run in passed_over
+    ]
+    if any(run.tags.get("recipe") != recipe for run in members):
+        return members, lines
+    # A recipe of one training: all its trainings form one group, however launched, unless they
+    # differ from the newest in epochs or images.
+    same = [
+        run for top in tops[::-1] if top.tags["recipe"] == recipe for run in _members(top, read)
+    ]
+    extent = _extent(members[-1])
+    other = [run.run_id for run in same if not lacks(run) and _extent(run) != extent]
+    if other and not passed_over:
+        lines.append(f"passed over, of other epochs or images: {', '.join(other)}")
+    return [run for run in same if run.run_id not in other], lines
+
+
+def meets_the_sheet(run: StoredRun) -> bool:
+    """Whether a training has the epochs and the images that the sheets ask for."""
+    return _extent(run) == (SHEET_EPOCHS, 0)
+
+
+def _extent(run: StoredRun) -> tuple:
+    values = config_values(run)
+    return values["epochs"], values["subset"]
 
 
 def _members(run: StoredRun, read: ClientReader) -> list[StoredRun]:

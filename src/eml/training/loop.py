@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, process_time
 
 import numpy as np
 
@@ -20,8 +20,10 @@ class EpochRecord:
 
     Either test or validation images are evaluated (Config.validation); the other scores are None.
     Clocks count seconds since the start of the training: `train_seconds` the training steps alone,
-    `eval_seconds` the evaluations, `setup_seconds` the set-up (model, transfer to the device,
-    warm-up), and `wall_seconds` everything since the data were loaded, logging included.
+    `train_cpu_seconds` the CPU time of this process meanwhile, over all threads (far below
+    `train_seconds` times the threads, something else had the cores), `eval_seconds` the
+    evaluations, `setup_seconds` the set-up (model, transfer to the device, warm-up), and
+    `wall_seconds` everything since the data were loaded, logging included.
     """
 
     epoch: int
@@ -36,6 +38,8 @@ class EpochRecord:
     test_accuracy: float | None = None
     validation_loss: float | None = None
     validation_accuracy: float | None = None
+    # A field that was added later has a default: checkpoints and stores outlive versions.
+    train_cpu_seconds: float | None = None
 
     @property
     def diverged(self) -> bool:
@@ -101,6 +105,7 @@ class Training:
         self.learner.synchronize()
         self._setup_seconds = last.setup_seconds if last else perf_counter() - self._started
         self._train_seconds = last.train_seconds if last else 0.0
+        self._cpu_seconds = last.train_cpu_seconds or 0.0 if last else 0.0
         self._eval_seconds = last.eval_seconds if last else 0.0
 
     def __iter__(self) -> Iterator[EpochRecord]:
@@ -114,10 +119,11 @@ class Training:
             self.evaluating = False
             order = order_of(self.config.seed, epoch, self.images["train"])
             self.learner.synchronize()
-            start = perf_counter()
+            cpu_start, start = process_time(), perf_counter()
             train = self.learner.train_epoch(order)
             self.learner.synchronize()
             seconds = perf_counter() - start
+            self._cpu_seconds += process_time() - cpu_start
             self._train_seconds += seconds
             record = self._record(train, images_per_second=train.examples / seconds)
             yield record
@@ -149,6 +155,7 @@ class Training:
             epoch=self.epoch,
             **scores,
             train_seconds=self._train_seconds,
+            train_cpu_seconds=self._cpu_seconds,
             eval_seconds=self._eval_seconds,
             wall_seconds=perf_counter() - self._started,
             setup_seconds=self._setup_seconds,

@@ -1,0 +1,205 @@
+"""The look of all figures: canvas, colours, ticks, captions, legend."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
+
+from eml.analysis.curves import CHANCE, differing, in_common
+
+# Okabe and Ito's colours work for the colour-blind, the line styles in grey print.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLES = ("-", "--", "-.", ":")
+MARKERS = ("", "o", "s", "^")
+ORDERED = "viridis_r"  # from light to dark, also in grey
+SETTINGS = (
+    "device_type",
+    "optimizer",
+    "learning_rate",
+    "batch_size",
+    "seed",
+    "subset",
+    "dtype",
+    "precision",
+)
+# Characters that fit in a line.
+LINE = 100
+TITLE_LINE = 75
+FEW = 10  # points up to which each is marked
+SMALL: dict[str, Any] = {
+    "fontsize": "small",
+    "parse_math": False,
+}  # text of the store is no mathematics
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What a figure says besides what its runs have in common."""
+
+    exercise: str = ""  # "3.4 Optimizers", say
+    different: Sequence[str] = ()  # lines of fairness.differences; only their names are shown
+    note: str = ""  # a sentence about this figure
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour, line style and marker of a curve."""
+
+    colour: str
+    style: str = "-"
+    marker: str = ""
+
+
+def looks(history: pd.DataFrame, count: int) -> list[Look]:
+    """A different look for each curve: shades in order where a single number differs."""
+    compared = differing(history)
+    if len(compared) == 1 and pd.api.types.is_numeric_dtype(history[compared[0]]):
+        shades = mpl.colormaps[ORDERED](np.linspace(0.15, 1, count))
+        return [Look(mpl.colors.to_hex(shade)) for shade in shades]
+    both = len(COLOURS) * len(STYLES)
+    return [
+        Look(COLOURS[i % len(COLOURS)], STYLES[i % len(STYLES)], MARKERS[i // both % len(MARKERS)])
+        for i in range(count)
+    ]
+
+
+def canvas(
+    history: pd.DataFrame, what: str, x: str, y: str, caption: Caption, panels: int = 1
+) -> tuple[Figure, list[Axes]]:
+    """An empty figure whose title names what all runs have in common.
+
+    panels: one, or two above each other with the same x-axis.
+    """
+    # Without pyplot, which keeps every figure and may need a display.
+    figure = Figure(figsize=(8, 5 + 2.5 * (panels - 1)), layout="constrained")
+    ratios = [3, 2][:panels]
+    all_axes = figure.subplots(panels, sharex=True, height_ratios=ratios, squeeze=False)[:, 0]
+    top = all_axes[0]
+    model = " in ".join(in_common(history, ("model", "framework")))
+    subject = " on ".join(part for part in (model, *in_common(history, ("dataset",))) if part)
+    settings = in_common(history, SETTINGS)
+    if history["seed"].nunique() > 1:
+        settings.append("lines: mean of the seeds, bands: their range")
+    lines = textwrap.wrap(", ".join(settings), LINE)
+    if caption.different:
+        names = ", ".join(line.partition(":")[0] for line in caption.different)
+        lines += textwrap.wrap(f"also different: {names}", LINE)
+    lines += textwrap.wrap(caption.note, LINE)
+    named = f"{subject}: {what}" if subject else what
+    title = f"{caption.exercise}. {named}" if caption.exercise else named
+    pad = 8 + 13 * max(1, len(lines))
+    top.set_title(textwrap.fill(title, TITLE_LINE), loc="left", pad=pad, parse_math=False)
+    # Outside the layout, because a long line would leave no room for the axes.
+    grey: dict[str, Any] = {
+        "transform": top.transAxes,
+        "in_layout": False,
+        "color": "0.35",
+        **SMALL,
+    }
+    top.text(0, 1.02, "\n".join(lines), **grey)
+    all_axes[-1].set_xlabel(x)
+    top.set_ylabel(y)
+    for axes in all_axes:
+        if x == "epoch":
+            axes.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 5, 10], integer=True))
+        axes.margins(x=0)
+        axes.grid(color="0.9")
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, list(all_axes)
+
+
+def per_cent(axes: Axes) -> None:
+    """Label the y-axis in per cent, at round values."""
+    axes.yaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=None))
+
+
+def from_zero(axes: Axes, highest: float) -> None:
+    """Per cent, from 0 to the next multiple of 10 above `highest`."""
+    per_cent(axes)
+    axes.set_ylim(0, min(1, math.ceil(10 * min(highest, 1) + 0.2) / 10) if highest > 0 else 1)
+
+
+def rates_axis(axes: Axes, rates: Sequence[float]) -> None:
+    """A logarithmic x-axis that is labelled with the learning rates tried."""
+    axes.set_xscale("log")
+    axes.margins(x=0.05)
+    tried = sorted(set(rates))
+    axes.xaxis.set_major_locator(FixedLocator(tried))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(tried, [f"{rate:g}" for rate in tried], rotation=45 if len(tried) > 8 else 0)
+
+
+def chance_line(axes: Axes) -> None:
+    """Mark the accuracy of guessing."""
+    axes.axhline(CHANCE, color="0.5", linestyle=":", linewidth=1)
+    where = axes.get_yaxis_transform()
+    axes.text(
+        0.995, CHANCE, "chance", transform=where, ha="right", va="bottom", color="0.4", **SMALL
+    )
+
+
+def apart(number: int, count: int) -> float:
+    """The factor that moves one of `count` points on a logarithmic axis off the others."""
+    return float(1.04 ** (number - (count - 1) / 2))
+
+
+def zoom(ends: Sequence[float], best: float, height: float) -> list[int]:
+    """The numbers of the curves that end too close to the best one to be told apart by eye.
+
+    ends: the last value of each curve. height: of the y-axis. Empty if no second panel is needed.
+    """
+    near = [i for i, end in enumerate(ends) if abs(end - best) <= 0.1 * height]
+    closest = min((b - a for a, b in pairwise(sorted(ends[i] for i in near))), default=height)
+    return near if closest < 0.03 * height else []
+
+
+def name_ends(axes: Axes, ends: Sequence[tuple[float, float, str, Look]], height: float) -> None:
+    """Write the names of a few curves at their ends (x, y), unless these are too close."""
+    ys = sorted(y for _, y, _, _ in ends)
+    crowded = any(b - a < 0.05 * height for a, b in pairwise(ys))
+    if not 2 <= len(ends) <= 6 or crowded or any(len(name) > 30 for *_, name, _ in ends):
+        return
+    for x, y, name, look in ends:
+        note_at(axes, name, (x, y), (5, 0), look.colour)
+
+
+def note_at(
+    axes: Axes, text: str, point: tuple[float, float], offset: tuple[int, int], colour: str
+) -> None:
+    """Write a text beside a point; offset: in typographic points."""
+    axes.annotate(
+        text,
+        point,
+        xytext=offset,
+        textcoords="offset points",
+        va="center",
+        color=colour,
+        annotation_clip=True,  # nothing where the point is not shown
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1},
+        **SMALL,
+    )
+
+
+def legend(figure: Figure, axes: Axes) -> None:
+    """Put the legend below the axes, and enlarge the figure by its rows."""
+    handles = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+    if handles:
+        names = [str(line.get_label()) for line in handles]
+        columns = 2 if max(map(len, names)) < 50 else 1
+        labels = [textwrap.fill(name, LINE) for name in names]
+        rows = -(-len(handles) // columns) + sum(label.count("\n") for label in labels)
+        figure.set_figheight(figure.get_figheight() + 0.2 * max(0, rows - 3))
+        look: dict[str, Any] = {"frameon": False, "fontsize": "small", "ncols": columns}
+        drawn = figure.legend(handles, labels, loc="outside lower left", **look)
+        for text in drawn.get_texts():
+            text.set_parse_math(False)

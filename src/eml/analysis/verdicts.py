@@ -1,0 +1,131 @@
+"""Tells which curves differ beyond chance: paired by seed, with a known rate of false verdicts."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri, stdtr, stdtrit
+
+from eml.analysis.curves import CHANCE, Curve, curves, evaluated, score
+
+ERROR = 0.05  # largest probability of a false verdict among all pairs of a comparison
+FEWEST_SEEDS = 3  # common seeds that a verdict needs
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The difference between two curves. All accuracies are fractions."""
+
+    curve: str
+    other: str
+    n: int  # common seeds
+    difference: float  # mean of `curve` minus `other` over the common seeds
+    low: float  # of the interval, corrected for the number of pairs; NaN with too few seeds
+    high: float
+    separable: bool  # whether the interval excludes 0
+
+    @property
+    def decided(self) -> bool:
+        """Whether there are enough common seeds."""
+        return self.n >= FEWEST_SEEDS
+
+    def __str__(self) -> str:
+        said = f"{self.curve} minus {self.other}: "
+        if not self.n:
+            return said + "no common seed"
+        said += f"{100 * self.difference:+.2f} points"
+        if not self.decided:
+            return f"{said}, n = {self.n}: too few seeds to tell"
+        outcome = "separable" if self.separable else "not separable"
+        return f"{said} ({100 * self.low:+.2f} to {100 * self.high:+.2f}), n = {self.n}: {outcome}"
+
+
+def verdicts(history: pd.DataFrame, criterion: str) -> list[Verdict]:
+    """A verdict for each pair of curves, by their scores (curves.score).
+
+    The seeds are paired. The intervals are Student's, at the levels of Holm (1979), so that the
+    probability of any false verdict is at most ERROR. Unfinished runs have no score yet.
+    """
+    drawn = curves(history)
+    scores = [_by_seed(curve, criterion) for curve in drawn]
+    pairs = list(combinations(range(len(drawn)), 2))
+    differences = [(scores[a] - scores[b]).dropna().to_numpy() for a, b in pairs]
+    floor = _rounding(history)
+    enough = [i for i, each in enumerate(differences) if len(each) >= FEWEST_SEEDS]
+    intervals = dict(zip(enough, _intervals([differences[i] for i in enough], floor), strict=True))
+    found = []
+    for i, ((a, b), each) in enumerate(zip(pairs, differences, strict=True)):
+        low, high = intervals.get(i, (math.nan, math.nan))
+        mean = each.mean() if len(each) else math.nan
+        # Without an interval both comparisons are False.
+        separable = bool(low > 0 or high < 0)
+        found.append(Verdict(drawn[a].label, drawn[b].label, len(each), mean, low, high, separable))
+    return found
+
+
+def interval(run_scores: Sequence[float], images: int) -> tuple[float, float]:
+    """The 95 % interval of a curve's mean score, from the scores of its seeds.
+
+    From FEWEST_SEEDS on, Student's over the seeds. Of one seed, Wilson's (1927) for its `images`
+    evaluated images, which says nothing about other seeds. Of two seeds there is none (NaN).
+    """
+    n = len(run_scores)
+    if n >= FEWEST_SEEDS:
+        half = stdtrit(n - 1, 0.975) * np.std(run_scores, ddof=1) / math.sqrt(n)
+        low, high = np.clip([np.mean(run_scores) - half, np.mean(run_scores) + half], 0, 1)
+        return float(low), float(high)
+    if n == 1:
+        return wilson(run_scores[0], images)
+    return math.nan, math.nan
+
+
+def wilson(accuracy: float, images: int) -> tuple[float, float]:
+    """The 95 % interval of an accuracy that was measured on so many images."""
+    z = ndtri(0.975)
+    middle = (accuracy + z**2 / (2 * images)) / (1 + z**2 / images)
+    half = math.sqrt(accuracy * (1 - accuracy) / images + z**2 / (4 * images**2))
+    half *= z / (1 + z**2 / images)
+    return float(middle - half), float(middle + half)
+
+
+def above_chance(images: int) -> float:
+    """The accuracy on so many images that guessing exceeds in 2.5 % of all cases at most."""
+    return wilson(CHANCE, images)[1]
+
+
+def evaluated_images(history: pd.DataFrame) -> int:
+    """The smallest number of images that an accuracy of these runs comes from."""
+    name = f"{evaluated(history)}_images"
+    known = history[name].dropna() if name in history else pd.Series(dtype=float)
+    return int(known.min()) if len(known) and known.min() > 0 else 10_000
+
+
+def _by_seed(curve: Curve, criterion: str) -> pd.Series:
+    return pd.Series({run["seed"].iloc[0]: score(run, criterion) for run in curve.runs})
+
+
+def _rounding(history: pd.DataFrame) -> float:
+    """Standard deviation that the rounding to whole images alone gives a difference of two scores.
+
+    Without this least value, seeds that agree by chance on a few images would decide.
+    """
+    return 1 / (math.sqrt(6) * evaluated_images(history))
+
+
+def _intervals(differences: Sequence[np.ndarray], floor: float) -> list[tuple[float, float]]:
+    """For each pair its interval, at the level that Holm's procedure tests the pair at."""
+    n = np.array([len(each) for each in differences])
+    means = np.array([each.mean() for each in differences])
+    errors = np.array([max(each.std(ddof=1), floor) for each in differences]) / np.sqrt(n)
+    p = 2 * stdtr(n - 1, -np.abs(means) / errors)
+    levels = np.empty(len(differences))
+    stopped = None
+    for rank, i in enumerate(np.argsort(p, kind="stable")):
+        levels[i] = stopped or ERROR / (len(differences) - rank)
+        if p[i] > levels[i]:
+            stopped = levels[i]  # all pairs with a larger p are undecided at the same level
+    half = stdtrit(n - 1, 1 - levels / 2) * errors
+    return [(float(m - h), float(m + h)) for m, h in zip(means, half, strict=True)]
