@@ -99,6 +99,13 @@ def test_diverged_and_unfinished():
     assert not unfinished(run("a", [0.1, 0.2], epochs=1))
 
 
+@pytest.mark.parametrize("metric", ["train_loss", "test_accuracy"])
+def test_one_score_that_is_not_finite_is_enough(metric):
+    one = run("a", [0.1, 0.5])
+    one.loc[1, metric] = NAN
+    assert diverged_epoch(one) == 1
+
+
 def test_summary_of_seeds():
     table = summary(OPTIMIZERS, [0.5, 0.65, 0.9]).set_index("optimizer")
     assert table["n"].tolist() == [2, 2, 2]
@@ -179,6 +186,8 @@ def test_seconds_that_overlap_are_not_ranked():
     assert table["seconds_not_separable_from"].to_dict() == {"CPU": "GPU", "GPU": "CPU"}
     shown = readable(summary(together(cpu, gpu))).set_index("curve")
     assert shown.loc["CPU", "train s/epoch"] == "5.5 (2 to 9)"
+    touching = gpu.assign(train_seconds=[0, 9, 18])
+    assert set(summary(together(cpu, touching))["seconds_not_separable_from"]) == {"CPU", "GPU"}
     faster = gpu.assign(train_seconds=[0, 1, 2])
     assert set(summary(together(cpu, faster))["seconds_not_separable_from"]) == {""}
 

@@ -110,6 +110,14 @@ def test_a_neuron_on_the_kink_has_no_derivative_to_compare(sum_of_neuron_1, chec
     assert set(exact_check.check(exercise, solve(exercise), autograd=True)) == checks
 
 
+def test_the_derivative_of_relu_at_0_is_0():
+    """As PyTorch has it; the sheet's neurons are all off the kink."""
+    exercise = replace(SHEET, bias_1=(Fraction("-1.5"), *SHEET.bias_1[1:]))
+    values = {line.quantity: line.value for line in solve(exercise).lines}
+    assert (values["z[1]"], values["a[1]"], values["dL/dz[1]"]) == (0, 0, 0)
+    assert values["dL/da[1]"] != 0
+
+
 def test_numbers_from_a_file(tmp_path):
     file = tmp_path / "exercise.toml"
     file.write_text(
@@ -127,6 +135,9 @@ def test_numbers_from_a_file(tmp_path):
     assert exercise.y == (Fraction(1, 3),)
     assert exercise.weights_1 == ((Fraction(1, 10), -1), (Fraction(1, 10), 1))
     assert exercise.bias_2 == SHEET.bias_2
+    values = {line.quantity: line.value for line in solve(exercise).lines}
+    step = exercise.bias_2 - values["new b2"]
+    assert step == values["dL/db2"] / 100  # with the file's learning rate
     assert solve(exercise).loss == (Fraction(1, 3) - Fraction(3, 10) - Fraction(5, 2)) ** 2 / 2
 
 

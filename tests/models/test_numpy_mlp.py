@@ -113,6 +113,13 @@ def test_cross_entropy_of_logits_far_from_zero(dtype):
     np.testing.assert_allclose(layer.backward().sum(axis=1), 0, atol=1e-7)
 
 
+def test_each_image_has_its_own_largest_logit():
+    logits = np.repeat([[1e4], [0], [-1e4]], 10, axis=1)
+    layer = Softmax()
+    np.testing.assert_allclose(layer.forward(logits, np.array([0, 1, 2])), math.log(10))
+    assert np.isfinite(layer.backward()).all()
+
+
 def test_the_loss_of_small_weights_is_that_of_guessing():
     weights = {name: w * 0.01 for name, w in initial_weights((784, 512, 128, 10), 1).items()}
     rng = np.random.default_rng(0)
@@ -125,10 +132,12 @@ def test_initial_weights_are_the_templates():
     shapes = [(784, 512), (512,), (512, 128), (128,), (128, 10), (10,)]
     assert [weight.shape for weight in weights.values()] == shapes
     for inputs, number in ((784, 1), (512, 2), (128, 3)):
-        values = np.concatenate([weights[f"weights_{number}"].ravel(), weights[f"bias_{number}"]])
-        spread = 5 / math.sqrt(len(values))  # five standard errors
-        assert values.mean() * math.sqrt(inputs) == pytest.approx(0, abs=spread)
-        assert values.std() * math.sqrt(inputs) == pytest.approx(1, abs=spread)
+        for kind in ("weights", "bias"):
+            values = weights[f"{kind}_{number}"].ravel() * math.sqrt(inputs)
+            # Five standard errors: of a mean, and of a standard deviation.
+            assert values.mean() == pytest.approx(0, abs=5 / math.sqrt(values.size))
+            if values.size > 10:  # of ten biases the error is larger than what it could find
+                assert values.std() == pytest.approx(1, abs=5 / math.sqrt(2 * values.size))
     assert not np.array_equal(
         weights["bias_1"], initial_weights((784, 512, 128, 10), seed=2)["bias_1"]
     )
@@ -140,6 +149,18 @@ def twins(dtype: str, **options) -> tuple[NumpyLearner, TorchLearner]:
     of_numpy = config_of("mlp_numpy", dtype=dtype, **options)
     of_torch = config_of("mlp_torch", dtype=dtype, device="cpu", **options)
     return NumpyLearner(of_numpy, dataset), TorchLearner(of_torch, dataset)
+
+
+def test_the_learner_takes_steps_of_its_learning_rate(small_data):
+    """One batch: the change of the weights is proportional to the rate."""
+    changes = []
+    for rate in (0.1, 0.3):
+        learner, _ = twins("float64", lr=rate, batch_size=64)
+        before = {name: weight.copy() for name, weight in learner.state().items()}
+        learner.train_epoch(np.arange(64))
+        changes.append({name: learner.state()[name] - before[name] for name in before})
+    for name in changes[0]:
+        np.testing.assert_allclose(changes[1][name], 3 * changes[0][name], rtol=1e-9, atol=1e-15)
 
 
 def test_it_is_the_torch_mlps_twin_at_every_step(small_data):

@@ -102,6 +102,17 @@ def test_halfway_the_worse_half_of_an_optimizer_stops():
     assert rates(stages[1].configs) == [0.1, 0.03, 0.01, 0.003]
 
 
+def test_of_four_rates_two_go_on_and_a_past_peak_saves_none():
+    curve = peak_at(sgd=0.01)
+
+    def fallen(config: Config, epoch: int) -> float:
+        return 0.9 if config.learning_rate == 0.1 and epoch == 2 else curve(config, epoch)
+
+    four = grid(optimizers="sgd", lrs="0.1,0.03,0.01,0.001")
+    _, stages = carry_out(four, fallen)
+    assert rates(stages[1].configs) == [0.03, 0.01]
+
+
 def test_what_diverged_does_not_count_among_the_half():
     def curve(config: Config, epoch: int) -> float:
         return math.nan if config.learning_rate > 0.02 else peak_at(sgd=0.003)(config, epoch)

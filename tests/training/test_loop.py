@@ -106,6 +106,26 @@ def test_evaluation_and_whoever_reads_are_not_in_the_training_clock(small_data, 
         now += 100  # the reader logs, draws, ...
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_one_loss_that_is_not_finite_is_divergence(split, small_data):
+    training = Training(config_of("mlp_torch", epochs=3, device="cpu"), load("mnist"))
+    learner = training.learner
+
+    def broken(method):
+        return lambda *given: method(*given)._replace(loss=math.inf)
+
+    if split == "train":
+        learner.train_epoch = broken(learner.train_epoch)
+    else:
+        evaluate = learner.evaluate
+        learner.evaluate = lambda split: (
+            evaluate(split) if split == "train" else broken(evaluate)(split)
+        )
+    last = list(training)[-1]
+    assert last.diverged
+    assert last.epoch == (1 if split == "train" else 0)
+
+
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_a_loss_that_is_not_finite_ends_the_training(small_data):
     of = records(lr="1e30", activation="relu", epochs=5)
