@@ -14,7 +14,7 @@ from sqlalchemy.engine import Engine
 from eml.commands.launch import launch
 from eml.interrupts import SIGNALS, Stopped, raise_on_signals
 from eml.tracking import calls, end, find, log, models, runs
-from eml.training.loop import EpochRecord
+from eml.training.loop import EpochRecord, Training, load_for
 from support.commands import arguments, config_of, configs_of, stored_runs, train
 
 METRICS = {
@@ -69,6 +69,11 @@ def test_all_of_a_training_is_logged(small_data, store, capsys):
         assert [point.step for point in history] == [0, 1, 2]
     images_per_second = store.get_metric_history(run.info.run_id, "images_per_second")
     assert [point.step for point in images_per_second] == [1, 2]
+    # What is logged is what was trained, to the last digit.
+    trained = list(Training(config, load_for(config)))
+    for metric in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
+        logged = [point.value for point in histories[metric]]
+        assert logged == [getattr(record, metric) for record in trained]
     accuracies = [point.value for point in histories["test_accuracy"]]
     assert run.data.metrics["final_test_accuracy"] == accuracies[-1]
     assert run.data.metrics["best_test_accuracy"] == max(accuracies)

@@ -242,11 +242,11 @@ def readable(table: pd.DataFrame, targets: Sequence[float] = ()) -> pd.DataFrame
             "n": _seeds(row),
             f"final {split} accuracy": _per_cent(row[f"final_{split}_accuracy"]) + spread,
             "95 % interval": _interval(row),
-            "not separable from": row["not_separable_from"],
+            "not separable from": _shortened(row["not_separable_from"], table),
             "best": _per_cent(row[f"best_{split}_accuracy"]),
             "in epoch": row["best_epoch"],
             "train s/epoch": _seconds(row),
-            "seconds not separable from": row["seconds_not_separable_from"],
+            "seconds not separable from": _shortened(row["seconds_not_separable_from"], table),
             "parameters": "" if pd.isna(row["parameters"]) else f"{row['parameters']:,.0f}",
         }
         for target in targets:
@@ -265,6 +265,11 @@ def _seeds(row: dict) -> str:
     others = {name: row[name].count("seed ") for name in ("diverged", "unfinished")}
     why = ", ".join(f"{count} {name}" for name, count in others.items() if count)
     return f"{row['complete']} of {row['n']} ({why or 'without an accuracy'})"
+
+
+def _shortened(labels: str, table: pd.DataFrame) -> str:
+    """ "all others" in place of the labels of three or more curves, if that is what they are."""
+    return "all others" if labels.count("; ") + 2 == len(table) > 3 else labels
 
 
 def _interval(row: dict) -> str:
