@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmarks.turns import ratio
-from eml.analysis.summary import markdown
+from eml.analysis.tables import markdown
 
 
 @dataclass(frozen=True)

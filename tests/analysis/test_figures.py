@@ -7,7 +7,8 @@ from matplotlib.colors import to_rgb
 from eml.analysis.figures import grid, losses, over, sensitivity
 from eml.analysis.report import edges, write_report
 from eml.analysis.style import SETTINGS, Caption
-from eml.analysis.summary import Outcomes, by_rate, markdown, summary, tried
+from eml.analysis.summary import Outcomes, by_rate, summary, tried
+from eml.analysis.tables import markdown
 from eml.recipes import RECIPES
 from support.histories import GRID, NAN, figures_of, run, together
 

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from eml.analysis.curves import curves, diverged_epoch, in_common, unfinished, varying, words
-from eml.analysis.summary import Outcomes, by_rate, readable, summary, tried
+from eml.analysis.summary import Outcomes, by_rate, summary, tried
+from eml.analysis.tables import readable
 from support.histories import GRID, NAN, run, together
 
 SWEEP = together(

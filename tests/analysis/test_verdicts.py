@@ -117,12 +117,12 @@ def test_few_images_alone_do_not_decide():
 def test_the_error_of_one_run_is_the_binomial_one(accuracy):
     reference = stats.binomtest(round(accuracy * IMAGES), IMAGES).proportion_ci(method="wilson")
     assert wilson(accuracy, IMAGES) == pytest.approx(tuple(reference), abs=1e-12)
-    assert interval([accuracy], IMAGES) == wilson(accuracy, IMAGES)
+    assert interval(pd.Series([accuracy]), IMAGES) == wilson(accuracy, IMAGES)
     assert above_chance(IMAGES) == pytest.approx(0.106, abs=1e-4)
 
 
 def test_the_interval_of_a_mean():
-    scores = [0.60, 0.62, 0.66]
+    scores = pd.Series([0.60, 0.62, 0.66])
     reference = stats.t.interval(0.95, 2, np.mean(scores), stats.sem(scores))
     assert interval(scores, IMAGES) == pytest.approx(reference)
     assert all(map(math.isnan, interval(scores[:2], IMAGES)))

@@ -8,7 +8,7 @@ from itertools import combinations
 import pandas as pd
 
 from eml.analysis.curves import Curve, curves, differing, ended, evaluated
-from eml.analysis.summary import seconds_of_epochs
+from eml.analysis.seconds import seconds_of_epochs
 from eml.analysis.verdicts import above_chance, evaluated_images
 from eml.config import Config
 
@@ -37,8 +37,9 @@ SHORT = {"git_commit": 9}  # characters that tell values apart
 LARGEST_SWING = 0.25  # standard deviation of the seconds of an epoch, as a share of their mean
 SHORTEST = 0.1  # seconds; shorter epochs always swing
 LEAST_CPU = 0.5  # share of threads times seconds that an undisturbed training computes
-# Relative difference of a loss that rounding alone can cause, by epoch.
-ROUNDING = {0: 1e-3, 1: 0.02}
+# Relative difference of a train loss that rounding alone can cause, by epoch. Another order of the
+# data changes that of the MLP on MNIST by 1 % in epoch 1; rounding changes the CNN's by 0.1 %.
+ROUNDING = {0: 1e-4, 1: 5e-3}
 
 
 def differences(history: pd.DataFrame) -> list[str]:

@@ -18,6 +18,7 @@ def figure_name(metric: str, x: str) -> str:
 
 # The accuracy by which trainings are judged: after the last epoch, or the best of any epoch.
 CRITERIA = ("last", "best")
+HELD = 3  # epochs in a row that must have a target accuracy
 # The names of figures in recipes; figures.FIGURES draws them.
 FigureName = Literal[
     "loss_over_epochs", "test_accuracy_over_epochs", "test_accuracy_over_train_seconds"

@@ -15,7 +15,8 @@ from eml.analysis.fairness import differences, warnings
 from eml.analysis.figures import Draw, accuracy_by, grid, sensitivity
 from eml.analysis.options import CRITERIA, UNKNOWN, Subject
 from eml.analysis.style import Caption
-from eml.analysis.summary import by_rate, markdown, readable, summary
+from eml.analysis.summary import by_rate, summary
+from eml.analysis.tables import markdown, readable
 from eml.analysis.verdicts import FEWEST_SEEDS, Verdict, verdicts
 
 MOST_PAIRS = 10  # verdicts that the text shows; verdicts.csv has all

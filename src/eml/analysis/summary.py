@@ -1,8 +1,7 @@
-"""Tables: a row for each curve, or for each training of a search."""
+"""Numbers: a row for each curve, or for each training of a search."""
 
 import math
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,10 +18,9 @@ from eml.analysis.curves import (
     unfinished,
     words,
 )
-from eml.analysis.options import CRITERIA
+from eml.analysis.options import CRITERIA, HELD
+from eml.analysis.seconds import epoch_seconds, highest, lowest, overlap
 from eml.analysis.verdicts import Verdict, evaluated_images, interval, verdicts
-
-HELD = 3  # epochs in a row that must have a target accuracy
 
 
 def summary(
@@ -37,97 +35,73 @@ def summary(
     reached and held it (HELD), the median of the epochs and train_seconds until then, in which a
     miss is infinite, and the first epoch in which any seed touched it.
     """
-    by, accuracy = differing(history), f"{evaluated(history)}_accuracy"
-    drawn = curves(history)
+    drawn, pairs = curves(history), verdicts(history, criterion)
     seconds = [epoch_seconds(curve) for curve in drawn]
-    images = evaluated_images(history)
     rows = []
     for curve, durations in zip(drawn, seconds, strict=True):
-        complete = [run for run in curve.runs if ended(run)]
-        finals = [s for run in curve.runs if not math.isnan(s := score(run, "last"))]
-        best = [run.loc[run[accuracy].idxmax()] for run in complete]
-        low, high = interval(finals, images) if complete else (math.nan, math.nan)
-        row = {
-            "curve": curve.label or "all runs",
-            **{name: curve.runs[0][name].iloc[0] for name in by},
-            "n": len(curve.runs),
-            "complete": len(complete),
-            f"final_{accuracy}": _mean(finals) if complete else math.nan,
-            "final_lowest": min(finals) if complete else math.nan,
-            "final_highest": max(finals) if complete else math.nan,
-            "final_low": low,
-            "final_high": high,
-            f"best_{accuracy}": _mean(score(run, "best") for run in curve.runs)
-            if complete
-            else math.nan,
-            "best_epoch": ", ".join(str(b["epoch"]) for b in best),
-            "epochs": curve.runs[0]["epochs"].iloc[0],
-            "train_seconds_per_epoch": durations.mean(),
-            "seconds_lowest": _lowest(durations),
-            "seconds_highest": _highest(durations),
-            "seconds_not_separable_from": "; ".join(
-                other.label
-                for other, theirs in zip(drawn, seconds, strict=True)
-                if other is not curve and _overlap(durations, theirs)
-            ),
-            "parameters": _parameters(curve),
-        }
-        for target in targets:
-            row |= _to_reach(target, curve, accuracy)
-        row["diverged"] = ", ".join(
-            f"seed {run['seed'].iloc[0]} in epoch {epoch}"
-            for run in curve.runs
-            if (epoch := diverged_epoch(run)) is not None
+        alike = [
+            other.label
+            for other, theirs in zip(drawn, seconds, strict=True)
+            if other is not curve and overlap(durations, theirs)
+        ]
+        rows.append(
+            {
+                "curve": curve.label or "all runs",
+                **{name: curve.runs[0][name].iloc[0] for name in differing(history)},
+                **_accuracies(curve, evaluated_images(history)),
+                "not_separable_from": _not_separable(curve.label, pairs),
+                "epochs": curve.runs[0]["epochs"].iloc[0],
+                "train_seconds_per_epoch": durations.mean(),
+                "seconds_lowest": lowest(durations),
+                "seconds_highest": highest(durations),
+                "seconds_not_separable_from": "; ".join(alike),
+                "parameters": _parameters(curve),
+                **{k: v for target in targets for k, v in _to_reach(target, curve).items()},
+                **_incomplete(curve),
+                "run_ids": " ".join(run["run_id"].iloc[0] for run in curve.runs),
+            }
         )
-        row["unfinished"] = ", ".join(
-            f"seed {run['seed'].iloc[0]} after epoch {run['epoch'].iloc[-1]}"
-            for run in curve.runs
-            if unfinished(run)
-        )
-        row["run_ids"] = " ".join(run["run_id"].iloc[0] for run in curve.runs)
-        rows.append(row)
-    table = pd.DataFrame(rows)
-    pairs = verdicts(history, criterion)
-    table.insert(
-        table.columns.get_loc("epochs"),
-        "not_separable_from",
-        [_not_separable(curve.label, pairs) for curve in drawn],
-    )
-    return table
+    return pd.DataFrame(rows)
 
 
-def _mean(values: Iterable[float]) -> float:
-    return pd.Series(list(values), dtype=float).mean()
+def _accuracies(curve: Curve, images: int) -> dict[str, float | str]:
+    """The columns from n to best_epoch; NaN where no seed is complete, so that no model is left."""
+    accuracy = f"{evaluated(curve.rows)}_accuracy"
+    complete = [run for run in curve.runs if ended(run)]
+    scored = [run for run in curve.runs if not unfinished(run)] if complete else []
+    finals = pd.Series([score(run, "last") for run in scored], dtype=float)
+    low, high = interval(finals, images)
+    return {
+        "n": len(curve.runs),
+        "complete": len(complete),
+        f"final_{accuracy}": finals.mean(),
+        "final_lowest": finals.min(),
+        "final_highest": finals.max(),
+        "final_low": low,
+        "final_high": high,
+        f"best_{accuracy}": pd.Series([score(r, "best") for r in scored], dtype=float).mean(),
+        "best_epoch": ", ".join(str(run.loc[run[accuracy].idxmax(), "epoch"]) for run in complete),
+    }
 
 
-def epoch_seconds(curve: Curve) -> pd.Series:
-    """The training seconds of every epoch of every run of a curve."""
-    return pd.concat([seconds_of_epochs(run) for run in curve.runs])
+def _incomplete(curve: Curve) -> dict[str, str]:
+    """The columns that name the seeds without all epochs."""
+    diverged = [
+        f"seed {run['seed'].iloc[0]} in epoch {epoch}"
+        for run in curve.runs
+        if (epoch := diverged_epoch(run)) is not None
+    ]
+    stopped = [
+        f"seed {run['seed'].iloc[0]} after epoch {run['epoch'].iloc[-1]}"
+        for run in curve.runs
+        if unfinished(run)
+    ]
+    return {"diverged": ", ".join(diverged), "unfinished": ", ".join(stopped)}
 
 
-def seconds_of_epochs(run: pd.DataFrame) -> pd.Series:
-    """The training seconds of each epoch of a run, without epoch 0."""
-    return run["train_seconds"].diff().iloc[1:].dropna()
-
-
-def _lowest(durations: pd.Series) -> float:
-    """The lowest duration, but for a tenth of them, so that one odd epoch decides nothing."""
-    return float(durations.quantile(0.1, interpolation="lower"))
-
-
-def _highest(durations: pd.Series) -> float:
-    return float(durations.quantile(0.9, interpolation="higher"))
-
-
-def _overlap(some: pd.Series, others: pd.Series) -> bool:
-    """Whether durations are too alike to call one of the curves faster."""
-    if some.empty or others.empty:
-        return False
-    return _lowest(some) <= _highest(others) and _lowest(others) <= _highest(some)
-
-
-def _to_reach(target: float, curve: Curve, accuracy: str) -> dict[str, float]:
+def _to_reach(target: float, curve: Curve) -> dict[str, float]:
     """The columns of a target."""
+    accuracy = f"{evaluated(curve.rows)}_accuracy"
     firsts = [_reached(run, accuracy, target) for run in curve.runs]
     reached = [first for first in firsts if first is not None]
     touched = curve.rows[curve.rows[accuracy] >= target]
@@ -227,101 +201,3 @@ def tried(history: pd.DataFrame, outcomes: Outcomes, criterion: str = CRITERIA[0
             }
         )
     return pd.DataFrame(rows).sort_values(["optimizer", "learning_rate"], ignore_index=True)
-
-
-def readable(table: pd.DataFrame, targets: Sequence[float] = ()) -> pd.DataFrame:
-    """The summary for people: per cent, a range in one column, missed targets in words."""
-    rows = []
-    split = "test" if "final_test_accuracy" in table else "validation"
-    for row in table.to_dict("records"):
-        spread = ""
-        if row["n"] > 1 and row["complete"]:
-            spread = f" ({row['final_lowest']:.2%} to {row['final_highest']:.2%})"
-        said = {
-            "curve": row["curve"],
-            "n": _seeds(row),
-            f"final {split} accuracy": _per_cent(row[f"final_{split}_accuracy"]) + spread,
-            "95 % interval": _interval(row),
-            "not separable from": _shortened(row["not_separable_from"], table),
-            "best": _per_cent(row[f"best_{split}_accuracy"]),
-            "in epoch": row["best_epoch"],
-            "train s/epoch": _seconds(row),
-            "seconds not separable from": _shortened(row["seconds_not_separable_from"], table),
-            "parameters": "" if pd.isna(row["parameters"]) else f"{row['parameters']:,.0f}",
-        }
-        for target in targets:
-            said[f"to {target:.4g}"] = _to_target(row, target)
-        said["diverged"], said["unfinished"] = row["diverged"], row["unfinished"]
-        rows.append(said)
-    shown = pd.DataFrame(rows)
-    # Leave out columns that are empty in every row.
-    return shown[[name for name in shown if (shown[name] != "").any()]]
-
-
-def _seeds(row: dict) -> str:
-    """ "5", or "2 of 5 (3 diverged)"."""
-    if row["complete"] == row["n"]:
-        return str(row["n"])
-    others = {name: row[name].count("seed ") for name in ("diverged", "unfinished")}
-    why = ", ".join(f"{count} {name}" for name, count in others.items() if count)
-    return f"{row['complete']} of {row['n']} ({why or 'without an accuracy'})"
-
-
-def _shortened(labels: str, table: pd.DataFrame) -> str:
-    """ "all others" in place of the labels of three or more curves, if that is what they are."""
-    return "all others" if labels.count("; ") + 2 == len(table) > 3 else labels
-
-
-def _interval(row: dict) -> str:
-    if math.isnan(row["final_low"]):
-        return "too few seeds" if row["n"] > 1 else ""
-    kind = " (test set alone)" if row["n"] == 1 else ""
-    return f"{row['final_low']:.2%} to {row['final_high']:.2%}{kind}"
-
-
-def _seconds(row: dict) -> str:
-    mean, low, high = (
-        _digits(row[name])
-        for name in ("train_seconds_per_epoch", "seconds_lowest", "seconds_highest")
-    )
-    return mean if low == high else f"{mean} ({low} to {high})"
-
-
-def _to_target(row: dict, target: float) -> str:
-    reached, n = row[f"reached_{target:g}"], row["n"]
-    epochs, seconds = row[f"epochs_to_{target:g}"], row[f"seconds_to_{target:g}"]
-    when = f"epoch {epochs:.3g}, {seconds:.4g} s"
-    if not reached:
-        touch = row[f"first_touch_{target:g}"]
-        if math.isnan(touch):
-            return f"not reached in {row['epochs']}"
-        return f"not held for {HELD} epochs, first touch in epoch {touch:g}"
-    if reached == n:
-        return when if n == 1 else f"median: {when}"
-    of = f"{reached} of {n} seeds"
-    return f"{of}, median: {when}" if math.isfinite(epochs) else of
-
-
-def _per_cent(fraction: float) -> str:
-    return "" if pd.isna(fraction) else f"{fraction:.2%}"
-
-
-def _digits(value: float) -> str:
-    return "" if pd.isna(value) else f"{value:.3g}"
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """A table of text as Markdown with aligned columns."""
-    rows = [[_cell(cell) for cell in row] for row in (table.columns, *table.values)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(table.columns))]
-    rows.insert(1, ["-" * width for width in widths])
-    lines = [
-        " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    ]
-    return "".join(f"| {line} |\n" for line in lines)
-
-
-def _cell(value: object) -> str:
-    """The value in one line, with each "|" and the backslashes before it escaped."""
-    return re.sub(r"(\\*)\|", r"\1\1\|", " ".join(str(value).splitlines()))

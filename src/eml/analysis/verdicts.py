@@ -66,19 +66,18 @@ def verdicts(history: pd.DataFrame, criterion: str) -> list[Verdict]:
     return found
 
 
-def interval(run_scores: Sequence[float], images: int) -> tuple[float, float]:
+def interval(scores: pd.Series, images: int) -> tuple[float, float]:
     """The 95 % interval of a curve's mean score, from the scores of its seeds.
 
     From FEWEST_SEEDS on, Student's over the seeds. Of one seed, Wilson's (1927) for its `images`
     evaluated images, which says nothing about other seeds. Of two seeds there is none (NaN).
     """
-    n = len(run_scores)
+    n = len(scores)
     if n >= FEWEST_SEEDS:
-        half = stdtrit(n - 1, 0.975) * np.std(run_scores, ddof=1) / math.sqrt(n)
-        low, high = np.clip([np.mean(run_scores) - half, np.mean(run_scores) + half], 0, 1)
-        return float(low), float(high)
+        half = stdtrit(n - 1, 0.975) * scores.std() / math.sqrt(n)
+        return max(scores.mean() - half, 0.0), min(scores.mean() + half, 1.0)
     if n == 1:
-        return wilson(run_scores[0], images)
+        return wilson(scores.iloc[0], images)
     return math.nan, math.nan
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from eml.analysis.summary import markdown
+from eml.analysis.tables import markdown
 from eml.models.exact_check import check, metrics
 from eml.models.exact_gradients import ExerciseError, Solution, solve
 from eml.recipes.gradients import ABOUT, SHEET, Options, read_exercise
