@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from eml.analysis.curves import CHANCE, differing, in_common
 
@@ -120,7 +120,7 @@ def canvas(
 def per_cent(axes: Axes) -> None:
     """Label the y-axis in per cent, at round values."""
     axes.yaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 5, 10]))
-    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=None))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}%")
 
 
 def from_zero(axes: Axes, highest: float) -> None:
