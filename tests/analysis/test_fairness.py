@@ -121,9 +121,16 @@ def test_one_config_that_begins_differently_elsewhere_is_warned_of():
 def test_epochs_that_swing_are_warned_of():
     swinging = run("a", [0.1, 0.4, 0.5, 0.6, 0.7])
     swinging["train_seconds"] = [0, 2, 22, 24, 44]
-    (line,) = [line for line in warnings(swinging) if "an epoch took" in line]
-    assert line.startswith("an epoch took 2 to 20 s, so the machine was probably disturbed: ")
-    assert not any("an epoch took" in line for line in warnings(FAIR))
+    (line,) = [line for line in warnings(swinging) if "disturbed" in line]
+    assert line == (
+        "the machine was probably disturbed: 2 to 20 s an epoch in mlp_numpy sgd lr=0.1 seed=1, "
+        "run a"
+    )
+    assert not any("disturbed" in line for line in warnings(FAIR))
+    five = together(*(swinging.assign(run_id=name, seed=n) for n, name in enumerate("abcde")))
+    (line,) = [line for line in warnings(five) if "disturbed" in line]
+    assert line.count("run ") == 3
+    assert line.endswith("run c; and 2 more")
 
 
 @pytest.mark.parametrize(("cpu_seconds", "warned"), [(3.9, False), (1.5, True)])

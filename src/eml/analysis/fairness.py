@@ -36,6 +36,7 @@ LOGGED = (
 SHORT = {"git_commit": 9}  # characters that tell values apart
 LARGEST_SWING = 0.25  # standard deviation of the seconds of an epoch, as a share of their mean
 SHORTEST = 0.1  # seconds; shorter epochs always swing
+NAMED = 3  # runs that a warning about disturbances names
 LEAST_CPU = 0.5  # share of threads times seconds that an undisturbed training computes
 # Relative difference of a train loss that rounding alone can cause, by epoch. Another order of the
 # data changes that of the MLP on MNIST by 1 % in epoch 1; rounding changes the CNN's by 0.1 %.
@@ -98,9 +99,15 @@ def warnings(history: pd.DataFrame) -> list[str]:
     runs = dict(list(history.groupby("run_id", sort=False)))
     lines += _identical(runs)
     lines += _unlike(history)
+    disturbed: dict[str, list[str]] = {}
     for run_id, rows in runs.items():
         name = f"{rows['run_name'].iloc[0]}, run {run_id}"
-        lines += [f"{line}: {name}" for line in (*_scores(rows), *_seconds(rows))]
+        lines += [f"{line}: {name}" for line in _scores(rows)]
+        for sign, numbers in _disturbances(rows).items():
+            disturbed.setdefault(sign, []).append(f"{numbers} in {name}")
+    for sign, found in disturbed.items():
+        more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
+        lines.append(f"{sign}: {'; '.join(found[:NAMED])}{more}")
     return lines
 
 
@@ -116,26 +123,24 @@ def _scores(rows: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _seconds(rows: pd.DataFrame) -> list[str]:
-    """Warnings about a machine that did other things meanwhile."""
-    lines = []
+def _disturbances(rows: pd.DataFrame) -> dict[str, str]:
+    """Signs that the machine did other things during a run, with the numbers that show it."""
+    found = {}
     seconds = seconds_of_epochs(rows)
     mean = seconds.mean()
     if mean >= SHORTEST and (seconds / mean).std() > LARGEST_SWING:
-        lines.append(
-            f"an epoch took {seconds.min():.3g} to {seconds.max():.3g} s, so the machine was "
-            "probably disturbed"
+        found["the machine was probably disturbed"] = (
+            f"{seconds.min():.3g} to {seconds.max():.3g} s an epoch"
         )
     if rows["device_type"].iloc[0] == "cpu" and {"train_cpu_seconds", "threads"} <= set(rows):
         computed, trained = rows["train_cpu_seconds"].iloc[-1], rows["train_seconds"].iloc[-1]
         threads = pd.to_numeric(rows["threads"], errors="coerce").iloc[-1]
         share = computed / (threads * trained) if trained and threads else math.nan
         if share < LEAST_CPU:
-            lines.append(
-                f"{computed:.3g} CPU seconds in {trained:.3g} s with {threads:.0f} threads: "
-                "something else had the processor"
+            found["something else had the processor"] = (
+                f"{computed:.3g} CPU seconds in {trained:.3g} s with {threads:.0f} threads"
             )
-    return lines
+    return found
 
 
 def _unlike(history: pd.DataFrame) -> list[str]:
