@@ -41,7 +41,7 @@ def test_an_optimizer_is_never_named_without_its_learning_rate():
     assert varying(same_rate) == ["optimizer", "learning_rate"]
     assert [curve.label for curve in curves(OPTIMIZERS)] == [
         "adam, learning rate 0.001",
-        "rmsprop, learning rate 0.001",
+        "rmsprop, learning rate 0.0003",
         "sgd, learning rate 0.1",
     ]
 
@@ -255,7 +255,7 @@ def test_readable_summary():
         "best": "65.00%",
         "in epoch": "2, 4",
         "train s/epoch": "3 (2 to 4)",
-        "seconds not separable from": "adam, learning rate 0.001; rmsprop, learning rate 0.001",
+        "seconds not separable from": "adam, learning rate 0.001; rmsprop, learning rate 0.0003",
         "parameters": "1,000",
         "to 0.5": "median: epoch 1.5, 4 s",
         "to 0.65": "1 of 2 seeds",
