@@ -24,9 +24,9 @@ def test_cnn_has_relu_on_cifar10():
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_auto_is_resolved_for_every_optimizer(optimizer):
-    for recipe in ("cifar_mlp", "cifar_cnn"):
+    for recipe, model in (("cifar_mlp", "mlp"), ("cifar_cnn", "cnn")):
         config = config_of(recipe, optimizer=optimizer, device="cpu")
-        assert 0.001 <= config.learning_rate <= 0.1
+        assert config.learning_rate == OPTIMIZERS[optimizer].learning_rate[model]
 
 
 @pytest.mark.parametrize(("text", "number"), [("1e-3", 0.001), ("0.10", 0.1), ("1", 1.0)])
