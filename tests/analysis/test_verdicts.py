@@ -8,7 +8,14 @@ import pytest
 from scipy import stats
 
 from eml.analysis.summary import summary
-from eml.analysis.verdicts import _intervals, above_chance, interval, verdicts, wilson
+from eml.analysis.verdicts import (
+    _intervals,
+    above_chance,
+    evaluated_images,
+    interval,
+    verdicts,
+    wilson,
+)
 from support.histories import NAN, run, together
 
 IMAGES = 10_000
@@ -111,6 +118,13 @@ def test_few_images_alone_do_not_decide():
     history = optimizers(adam=[0.55, 0.60, 0.65], sgd=[0.5, 0.55, 0.6]).assign(test_images=20)
     (verdict,) = verdicts(history, "last")
     assert not verdict.separable
+
+
+@pytest.mark.parametrize("odd", ["many", "1e400", -3, 0, 10**30, None])
+def test_an_odd_number_of_images_is_taken_for_all(odd):
+    history = run("a", [0.1, 0.5])
+    assert evaluated_images(history.assign(test_images=odd)) == 10_000
+    assert evaluated_images(history.assign(test_images=100)) == 100
 
 
 @pytest.mark.parametrize("accuracy", [0.0, 0.1, 0.64, 1.0])

@@ -19,7 +19,7 @@ from eml.analysis.curves import (
     words,
 )
 from eml.analysis.options import CRITERIA, HELD
-from eml.analysis.seconds import epoch_seconds, highest, lowest, overlap
+from eml.analysis.seconds import epoch_seconds
 from eml.analysis.verdicts import Verdict, evaluated_images, interval, verdicts
 
 
@@ -35,25 +35,30 @@ def summary(
     reached and held it (HELD), the median of the epochs and train_seconds until then, in which a
     miss is infinite, and the first epoch in which any seed touched it.
     """
-    drawn, pairs = curves(history), verdicts(history, criterion)
+    drawn = curves(history)
+    by_curve: dict[str, list[Verdict]] = {curve.label: [] for curve in drawn}
+    for verdict in verdicts(history, criterion):
+        for label in (verdict.curve, verdict.other):
+            by_curve[label].append(verdict)
     seconds = [epoch_seconds(curve) for curve in drawn]
+    by, images = differing(history), evaluated_images(history)
     rows = []
-    for curve, durations in zip(drawn, seconds, strict=True):
+    for curve, own in zip(drawn, seconds, strict=True):
         alike = [
             other.label
             for other, theirs in zip(drawn, seconds, strict=True)
-            if other is not curve and overlap(durations, theirs)
+            if other is not curve and own.overlaps(theirs)
         ]
         rows.append(
             {
                 "curve": curve.label or "all runs",
-                **{name: curve.runs[0][name].iloc[0] for name in differing(history)},
-                **_accuracies(curve, evaluated_images(history)),
-                "not_separable_from": _not_separable(curve.label, pairs),
+                **{name: curve.runs[0][name].iloc[0] for name in by},
+                **_accuracies(curve, images),
+                "not_separable_from": _not_separable(curve.label, by_curve[curve.label]),
                 "epochs": curve.runs[0]["epochs"].iloc[0],
-                "train_seconds_per_epoch": durations.mean(),
-                "seconds_lowest": lowest(durations),
-                "seconds_highest": highest(durations),
+                "train_seconds_per_epoch": own.mean,
+                "seconds_lowest": own.lowest,
+                "seconds_highest": own.highest,
                 "seconds_not_separable_from": "; ".join(alike),
                 "parameters": _parameters(curve),
                 **{k: v for target in targets for k, v in _to_reach(target, curve).items()},
@@ -134,16 +139,12 @@ def _parameters(curve: Curve) -> float | int:
     return first["parameters"] if "parameters" in first else float("nan")
 
 
-def _not_separable(label: str, pairs: Sequence[Verdict]) -> str:
+def _not_separable(label: str, own: Sequence[Verdict]) -> str:
     """The curves that this one is not separable from; a word if there are too few seeds for any."""
-    own = [pair for pair in pairs if label in (pair.curve, pair.other)]
     if own and not any(pair.decided for pair in own):
         return f"n = {max(pair.n for pair in own)}: too few seeds to tell"
-    others = [pair.other if pair.curve == label else pair.curve for pair in own]
-    undecided = [
-        o for o, pair in zip(others, own, strict=True) if pair.decided and not pair.separable
-    ]
-    return "; ".join(undecided)
+    undecided = [pair for pair in own if pair.decided and not pair.separable]
+    return "; ".join(pair.other if pair.curve == label else pair.curve for pair in undecided)
 
 
 def by_rate(history: pd.DataFrame, criterion: str = CRITERIA[0]) -> dict[str, pd.Series]:

@@ -13,6 +13,7 @@ from eml.analysis.curves import CHANCE, Curve, curves, evaluated, score
 
 ERROR = 0.05  # largest probability of a false verdict among all pairs of a comparison
 FEWEST_SEEDS = 3  # common seeds that a verdict needs
+MOST_IMAGES = 10_000  # test images of MNIST, and of CIFAR-10
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,11 @@ def verdicts(history: pd.DataFrame, criterion: str) -> list[Verdict]:
     probability of any false verdict is at most ERROR. Unfinished runs have no score yet.
     """
     drawn = curves(history)
-    scores = [_by_seed(curve, criterion) for curve in drawn]
+    by_seed = pd.DataFrame({i: _by_seed(curve, criterion) for i, curve in enumerate(drawn)})
+    scores = by_seed.to_numpy()  # (seeds, curves); NaN where there is no score
     pairs = list(combinations(range(len(drawn)), 2))
-    differences = [(scores[a] - scores[b]).dropna().to_numpy() for a, b in pairs]
+    differences = [scores[:, a] - scores[:, b] for a, b in pairs]
+    differences = [each[~np.isnan(each)] for each in differences]
     floor = _rounding(history)
     enough = [i for i, each in enumerate(differences) if len(each) >= FEWEST_SEEDS]
     intervals = dict(zip(enough, _intervals([differences[i] for i in enough], floor), strict=True))
@@ -96,10 +99,16 @@ def above_chance(images: int) -> float:
 
 
 def evaluated_images(history: pd.DataFrame) -> int:
-    """The smallest number of images that an accuracy of these runs comes from."""
+    """The smallest number of images that an accuracy of these runs comes from.
+
+    MOST_IMAGES where the store does not say it.
+    """
     name = f"{evaluated(history)}_images"
-    known = history[name].dropna() if name in history else pd.Series(dtype=float)
-    return int(known.min()) if len(known) and known.min() > 0 else 10_000
+    if name not in history:
+        return MOST_IMAGES
+    numbers = pd.to_numeric(history[name], errors="coerce")
+    possible = numbers[numbers.between(1, MOST_IMAGES)]
+    return int(possible.min()) if len(possible) else MOST_IMAGES
 
 
 def _by_seed(curve: Curve, criterion: str) -> pd.Series:
