@@ -13,7 +13,7 @@ best rate at the grid's edge extends the grid by a step. The winners are trained
 images with all seeds, never stopped early, only these see the test images, and they are compared
 by the same criterion. A diverged training is a failure of its rate.
 
-Expected: by its own estimate about 5 hours on two CPU cores; not run in full so far.
+Expected: by its own estimate about 9 hours on two CPU cores; not run in full so far.
 
 Source: sheet 3, task 3.4.
 """
