@@ -101,7 +101,12 @@ def score(run: pd.DataFrame, criterion: str) -> float:
     if diverged_epoch(run) is not None:
         return CHANCE
     accuracies = run[f"{evaluated(run)}_accuracy"]
-    return float(accuracies.iloc[-1] if criterion == "last" else accuracies.max())
+    return float(accuracies[judged_at(accuracies, criterion)])
+
+
+def judged_at(accuracies: pd.Series, criterion: str) -> int:
+    """The label of the accuracy that a training is judged by: the "last", or the "best"."""
+    return accuracies.index[-1] if criterion == "last" else accuracies.idxmax()
 
 
 def over_seeds(curve: Curve, x: str, metric: str) -> pd.DataFrame:

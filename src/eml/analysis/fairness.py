@@ -33,6 +33,12 @@ LOGGED = (
     "threads",
     "trainings_at_once",
 )
+# What decides the losses of a training, wherever and with whatever framework it is computed.
+DECIDING = [
+    field.name
+    for field in fields(Config)
+    if field.name not in ("recipe", "framework", "device_type")
+]
 SHORT = {"git_commit": 9}  # characters that tell values apart
 LARGEST_SWING = 0.25  # standard deviation of the seconds of an epoch, as a share of their mean
 SHORTEST = 0.1  # seconds; shorter epochs always swing
@@ -47,10 +53,8 @@ def differences(history: pd.DataFrame) -> list[str]:
     """A line for each difference between the runs that is not the subject of the comparison."""
     drawn = curves(history)
     compared = differing(history)
-    aside = set(compared[:1])  # the subject of the comparison
-    for name in compared:
-        if name in aside:
-            aside.update(GOES_WITH.get(name, ()))
+    subject = compared[:1]
+    aside = {*subject, *(other for name in subject for other in GOES_WITH.get(name, ()))}
     names = [name for name in (*compared, *LOGGED) if name not in aside]
     lines = [
         _line(name.replace("_", " "), _by_value(drawn, name, SHORT.get(name)))
@@ -148,10 +152,8 @@ def _unlike(history: pd.DataFrame) -> list[str]:
 
     Such runs see the same data in the same order from the same weights.
     """
-    apart = ("recipe", "device_type", "framework")
-    same = [field.name for field in fields(Config) if field.name not in apart]
     lines = []
-    for _, rows in history.groupby(same, dropna=False):
+    for _, rows in history.groupby(DECIDING, dropna=False):
         runs = [run for _, run in rows.groupby("run_id", sort=False)]
         for one, other in combinations(runs, 2):
             for epoch, largest in ROUNDING.items():
@@ -169,19 +171,13 @@ def _unlike(history: pd.DataFrame) -> list[str]:
 
 def _identical(runs: dict[str, pd.DataFrame]) -> list[str]:
     """Runs with identical losses although their parameters differ."""
-    deciding = [
-        field.name
-        for field in fields(Config)
-        # Equal losses on another device or in another framework are welcome.
-        if field.name not in ("recipe", "framework", "device_type")
-    ]
     seen: dict[tuple, tuple[str, tuple]] = {}
     lines = []
     for run_id, rows in runs.items():
         if len(rows) < 2:
             continue
         losses = tuple(rows["train_loss"])
-        config = tuple(rows[name].iloc[0] for name in deciding)
+        config = tuple(rows[name].iloc[0] for name in DECIDING)
         other, other_config = seen.setdefault(losses, (run_id, config))
         if config != other_config:
             lines.append(f"identical histories, different parameters: runs {other} and {run_id}")

@@ -56,7 +56,8 @@ def losses(history: pd.DataFrame, caption: Caption = PLAIN) -> Figure:
                 look = each[second]
             name = metric.replace("_", " ")
             label = ", ".join(filter(None, (curve.label, name)))
-            _draw(axes, Curve(label, curve.runs), look, "epoch", metric)
+            table = over_seeds(curve, "epoch", metric)
+            _draw(axes, Curve(label, curve.runs), table, look, metric)
     axes.set_ylim(bottom=0)
     legend(figure, axes)
     return figure
@@ -89,8 +90,8 @@ def over(
         near = [list(last)[i] for i in zoom(ends, (max if is_accuracy else min)(ends), height)]
     figure, panels = canvas(history, name, X_LABELS[x], name + unit, caption, 2 if near else 1)
     for axes in panels:
-        for curve, look in zip(drawn, each, strict=True):
-            _draw(axes, curve, look, x, metric)
+        for curve, table, look in zip(drawn, tables, each, strict=True):
+            _draw(axes, curve, table, look, metric)
         axes.set_xlim(left=0)
     if is_accuracy:
         from_zero(panels[0], highest)
@@ -114,9 +115,10 @@ def sensitivity(
     label = f"{what}\n(chosen on the test set)" if split == "test" and criterion == "best" else what
     figure, (axes,) = canvas(history, what, "learning rate", label, caption)
     lines = by_rate(history, criterion)
+    # Not the shades of learning rates: here a line is an optimizer.
+    each = looks(history.assign(learning_rate=0.0), len(lines))
     for number, (name, rates) in enumerate(lines.items()):
-        # Not the shades of learning rates: here a line is an optimizer.
-        look = looks(history.assign(learning_rate=0.0), len(lines))[number]
+        look = each[number]
         x = rates.index * apart(number, len(lines))
         axes.plot(x, rates, f"o{look.style}", color=look.colour, label=name)
     rates_axis(axes, history["learning_rate"])
@@ -141,7 +143,10 @@ FIGURES: dict[FigureName, Draw] = {
 
 
 def grid(
-    history: pd.DataFrame, table: pd.DataFrame, caption: Caption = PLAIN, criterion: str = "last"
+    history: pd.DataFrame,
+    table: pd.DataFrame,
+    caption: Caption = PLAIN,
+    criterion: str = CRITERIA[0],
 ) -> Figure:
     """Validation accuracy over the learning rate, for all trainings of a search.
 
@@ -195,9 +200,8 @@ def _zoom_in(axes: Axes, tables: list[pd.DataFrame], is_accuracy: bool) -> None:
         per_cent(axes)
 
 
-def _draw(axes: Axes, curve: Curve, look: Look, x: str, metric: str) -> None:
-    """Draw a curve, each seed as far as its run goes (curves.over_seeds)."""
-    table = over_seeds(curve, x, metric)
+def _draw(axes: Axes, curve: Curve, table: pd.DataFrame, look: Look, metric: str) -> None:
+    """Draw a curve, each seed as far as its run goes. table: curves.over_seeds of the curve."""
     xs, ys = table["x"], table["mean"]
     seeds = len(curve.runs)
     complete = sum(map(ended, curve.runs))
@@ -224,8 +228,5 @@ def _draw(axes: Axes, curve: Curve, look: Look, x: str, metric: str) -> None:
     if table.empty and not (stopped or ends):
         label += " (nothing to draw)"
     marker = look.marker or ("o" if len(xs) <= FEW else "")
-    # matplotlib leaves labels that begin with "_" out of the legend.
     label = label.strip() or metric.replace("_", " ")
-    axes.plot(
-        xs, ys, look.style, marker=marker, markersize=4, color=look.colour, label=label or "_"
-    )
+    axes.plot(xs, ys, look.style, marker=marker, markersize=4, color=look.colour, label=label)

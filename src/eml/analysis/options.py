@@ -18,6 +18,7 @@ def figure_name(metric: str, x: str) -> str:
 
 # The accuracy by which trainings are judged: after the last epoch, or the best of any epoch.
 CRITERIA = ("last", "best")
+Criterion = Annotated[str, "accuracy that decides: of the last epoch, or the best of any"]
 HELD = 3  # epochs in a row that must have a target accuracy
 # The names of figures in recipes; figures.FIGURES draws them.
 FigureName = Literal[
@@ -61,8 +62,6 @@ class CompareOptions:
     x: Annotated[str, f"{', '.join(X_LABELS)} or {ALL}"] = ALL
     metric: Annotated[str, "metrics to draw, separated by commas"] = "test_accuracy,test_loss"
     target: Annotated[str, "test accuracies to reach, 0 to 1, separated by commas"] = ""
-    criterion: Annotated[str, f"accuracy that decides: {' or '.join(CRITERIA)} epoch's"] = CRITERIA[
-        0
-    ]
+    criterion: Criterion = CRITERIA[0]
     output: Annotated[str, "new folder for a copy of the files; absolute for `mlflow run`"] = ""
     strict: Annotated[bool, "refuse runs in which anything else differs"] = False

@@ -54,13 +54,13 @@ def write_report(
     if by_rate(history, criterion):
         drawn["sensitivity"] = partial(sensitivity, criterion=criterion)
     write_figures({name: make(history, caption) for name, make in drawn.items()}, folder)
-    table = summary(history, targets, criterion)
+    pairs = verdicts(history, criterion)
+    table = summary(history, targets, pairs)
     table.to_csv(folder / "summary.csv", index=False)
     text = markdown(readable(table, targets))
     split = evaluated(history)
     text += f"\nbest: of all epochs by {split} accuracy"
     text += ", so chosen on the test set\n" if split == "test" else "\n"
-    pairs = verdicts(history, criterion)
     pd.DataFrame(pairs, columns=list(Verdict.__annotations__)).to_csv(
         folder / "verdicts.csv", index=False
     )
@@ -85,15 +85,15 @@ def _alone(history: pd.DataFrame, varies: str) -> str:
 
 
 def _verdicts(pairs: Sequence[Verdict]) -> list[str]:
-    """The lines of a report: all pairs of a few curves, else those with the first of each."""
+    """The lines of a report: every pair, or MOST_PAIRS of them, the separable ones first."""
     if pairs and max(pair.n for pair in pairs) < FEWEST_SEEDS:
         most = max(pair.n for pair in pairs)
         return [f"n = {most}: too few seeds to tell; {FEWEST_SEEDS} common seeds are needed"]
     if len(pairs) > MOST_PAIRS:
-        largest = sorted(pairs, key=lambda pair: not pair.separable)[:MOST_PAIRS]
+        shown = sorted(pairs, key=lambda pair: not pair.separable)[:MOST_PAIRS]
         separable = sum(pair.separable for pair in pairs)
         rest = f"{separable} of all {len(pairs)} pairs are separable: verdicts.csv"
-        return [*map(str, largest), rest]
+        return [*map(str, shown), rest]
     return list(map(str, pairs))
 
 

@@ -35,10 +35,8 @@ SETTINGS = (
 LINE = 100
 TITLE_LINE = 75
 FEW = 10  # points up to which each is marked
-SMALL: dict[str, Any] = {
-    "fontsize": "small",
-    "parse_math": False,
-}  # text of the store is no mathematics
+# Text of the store is no mathematics.
+SMALL: dict[str, Any] = {"fontsize": "small", "parse_math": False}
 
 
 @dataclass(frozen=True)

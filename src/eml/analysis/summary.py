@@ -14,6 +14,7 @@ from eml.analysis.curves import (
     diverged_epoch,
     ended,
     evaluated,
+    judged_at,
     score,
     unfinished,
     words,
@@ -24,20 +25,23 @@ from eml.analysis.verdicts import Verdict, evaluated_images, interval, verdicts
 
 
 def summary(
-    history: pd.DataFrame, targets: Sequence[float] = (), criterion: str = CRITERIA[0]
+    history: pd.DataFrame,
+    targets: Sequence[float] = (),
+    pairs: Sequence[Verdict] | None = None,
 ) -> pd.DataFrame:
     """A row for each curve: the fields that differ, and what its seeds have reached.
 
     n: number of seeds, of which `complete` have all epochs; the others are named in `diverged` and
     `unfinished`. A diverged seed counts as chance in the accuracies and as a miss of each target.
     final_low, final_high: the 95 % interval (verdicts.interval). not_separable_from: the curves
-    without a verdict against this one, by `criterion`. For each target: the number of seeds that
-    reached and held it (HELD), the median of the epochs and train_seconds until then, in which a
-    miss is infinite, and the first epoch in which any seed touched it.
+    without a verdict against this one, by `pairs` (verdicts.verdicts; those by the last epoch if
+    not given). For each target: the number of seeds that reached and held it (HELD), the median of
+    the epochs and train_seconds until then, in which a miss is infinite, and the first epoch in
+    which any seed touched it.
     """
     drawn = curves(history)
     by_curve: dict[str, list[Verdict]] = {curve.label: [] for curve in drawn}
-    for verdict in verdicts(history, criterion):
+    for verdict in verdicts(history, CRITERIA[0]) if pairs is None else pairs:
         for label in (verdict.curve, verdict.other):
             by_curve[label].append(verdict)
     seconds = [epoch_seconds(curve) for curve in drawn]
@@ -190,7 +194,7 @@ def tried(history: pd.DataFrame, outcomes: Outcomes, criterion: str = CRITERIA[0
         elif (epoch := diverged_epoch(run)) is not None:
             outcome = f"diverged in epoch {epoch}"
         accuracies = run.set_index("epoch")["validation_accuracy"].dropna()
-        epoch = accuracies.index[-1] if criterion == "last" else accuracies.idxmax()
+        epoch = judged_at(accuracies, criterion)
         rows.append(
             {
                 "optimizer": run["optimizer"].iloc[0],

@@ -1,7 +1,6 @@
 """The `compare` command: selects runs, compares them, and logs the result in a new run."""
 
 import tempfile
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pandas as pd
 from eml.analysis.curves import evaluated
 from eml.analysis.fairness import differences
 from eml.analysis.figures import FIGURES, Draw, over
-from eml.analysis.options import ALL, CRITERIA, UNKNOWN, X_LABELS, CompareOptions, figure_name
+from eml.analysis.options import ALL, CRITERIA, X_LABELS, CompareOptions, Subject, figure_name
 from eml.analysis.report import write_report
 from eml.config import one_of
 from eml.errors import UserError
@@ -63,8 +62,8 @@ def compare(options: CompareOptions) -> None:
             folder = Path(work, name if options.plot == ALL else "")
             folder.mkdir(exist_ok=True)
             title = f"## {name}\n\n" if name else ""
-            subject = RECIPES[name].subject() if name else UNKNOWN
-            subject = replace(subject, criterion=options.criterion)
+            criterion = options.criterion
+            subject = RECIPES[name].subject(criterion) if name else Subject(criterion=criterion)
             parts.append(title + write_report(figures, history, folder, targets, subject))
         text = "\n".join(parts)
         print(text)

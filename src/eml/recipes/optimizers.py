@@ -21,7 +21,7 @@ Source: sheet 3, task 3.4.
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from eml.analysis.options import CRITERIA, OVER_EPOCHS_AND_SECONDS
+from eml.analysis.options import CRITERIA, OVER_EPOCHS_AND_SECONDS, Criterion
 from eml.config import OPTIMIZERS, Config, ConfigError, one_of
 from eml.data.specs import SPECS
 from eml.recipes import cifar_cnn
@@ -43,9 +43,7 @@ class Options(DeviceOptions, SharedOptions):
     prune: Annotated[str, f"stop the worse half of the grid halfway: {' or '.join(PRUNING)}"] = (
         "halving"
     )
-    criterion: Annotated[str, "accuracy that decides: of the last epoch, or the best of any"] = (
-        CRITERIA[0]
-    )
+    criterion: Criterion = CRITERIA[0]
     extend: Annotated[int, "steps beyond the grid, for an optimizer that is best at its edge"] = 2
     budget_minutes: Annotated[float, "what does not fit in is left out; 0: no limit"] = 0.0
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from eml.analysis.curves import diverged_epoch
+from eml.analysis.curves import diverged_epoch, judged_at
 from eml.analysis.verdicts import above_chance, wilson
 from eml.config import Config
 
@@ -42,7 +42,7 @@ class Trial:
         """Its validation accuracy after the "last" epoch, or the "best" of any; else -1."""
         if self.accuracies is None or not self.alive:
             return -1.0
-        return float(self.accuracies.iloc[-1] if criterion == "last" else self.accuracies.max())
+        return float(self.accuracies[judged_at(self.accuracies, criterion)])
 
 
 @dataclass

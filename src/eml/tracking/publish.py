@@ -13,7 +13,7 @@ from eml.tracking import log
 from eml.tracking.calls import is_server, uri
 from eml.tracking.history import history_of
 from eml.tracking.mlflow_run import given_run_id
-from eml.tracking.runs import active_run
+from eml.tracking.runs import active_run, page
 
 
 def report_grid(
@@ -59,14 +59,13 @@ def publish(folder: Path, output: str) -> None:
 
 def say_where(output: str) -> None:
     """Print where the artifacts of the active run are, on disk and in the UI."""
-    info = active_run().info
-    page = f"#/experiments/{info.experiment_id}/runs/{info.run_id}/artifacts"
+    artifacts = f"{page()}/artifacts"
     if is_server():
-        print(f"figures and tables: {uri()}/{page}")
+        print(f"figures and tables: {uri()}/{artifacts}")
     else:
-        folder = unquote(urlsplit(info.artifact_uri).path)
-        print(f"figures and tables: {folder}")
-        print(f"in the UI: `mlflow ui --backend-store-uri {uri()}`, http://127.0.0.1:5000/{page}")
+        print(f"figures and tables: {unquote(urlsplit(active_run().info.artifact_uri).path)}")
+        address = f"http://127.0.0.1:5000/{artifacts}"
+        print(f"in the UI: `mlflow ui --backend-store-uri {uri()}`, {address}")
     if output:
         print(f"copied to {Path(output).resolve()}", flush=True)
 

@@ -183,7 +183,12 @@ def active_run() -> Run:
 
 def where() -> str:
     """Where to look at the active run: its page on a server, else its id and store."""
-    info = active_run().info
     if is_server():
-        return f"{uri()}/#/experiments/{info.experiment_id}/runs/{info.run_id}"
-    return f"run {info.run_id} in {uri()}"
+        return f"{uri()}/{page()}"
+    return f"run {active_run().info.run_id} in {uri()}"
+
+
+def page() -> str:
+    """The active run's page, below the address of MLflow's UI."""
+    info = active_run().info
+    return f"#/experiments/{info.experiment_id}/runs/{info.run_id}"

@@ -1,7 +1,7 @@
 """Selects the runs to compare."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import mlflow
@@ -71,29 +71,26 @@ def _newest_group(
     of_the_sheet: prefer a group that is trained as the sheets ask.
     """
     tops = [run for run in runs if PARENT not in run.tags and run.tags.get("recipe") in RECIPES]
-    passed_over, first = [], None
-    for newest in (run for run in tops if run.status == FINISHED):
-        members = [run for run in _members(newest, read) if not lacks(run)]
-        if not members:
-            continue
-        first = first or (newest, members)
-        if not of_the_sheet or all(map(meets_the_sheet, members)):
+    seen = []
+    for group in _finished_groups(tops, read):
+        seen.append(group)
+        if not of_the_sheet or all(map(meets_the_sheet, group[1])):
             break
-        passed_over.append(newest)
-    else:
-        if not first:
-            unfinished = f", {len(tops)} not finished" if tops else ""
-            raise NothingFinishedError(
-                f"no finished training in {uri()}{unfinished}: train first, "
-                "or give experiment, recipe, parent, runs or filter"
-            )
-        (newest, members), passed_over = first, []
-    recipe = newest.tags["recipe"]
+    else:  # no group, or none of the sheet: the newest
+        seen = seen[:1]
+    if not seen:
+        unfinished = f", {len(tops)} not finished" if tops else ""
+        raise NothingFinishedError(
+            f"no finished training in {uri()}{unfinished}: train first, "
+            "or give experiment, recipe, parent, runs or filter"
+        )
+    *passed_over, (newest, members) = seen
     lines = [
         f"passed over, a later try with other than {SHEET_EPOCHS} epochs or all images: "
         f"{run.name}, run {run.run_id}"
-        for run in passed_over
+        for run, _ in passed_over
     ]
+    recipe = newest.tags["recipe"]
     if any(run.tags.get("recipe") != recipe for run in members):
         return members, lines
     # A recipe of one training: all its trainings form one group, however launched, unless they
@@ -106,6 +103,17 @@ def _newest_group(
     if other and not passed_over:
         lines.append(f"passed over, of other epochs or images: {', '.join(other)}")
     return [run for run in same if run.run_id not in other], lines
+
+
+def _finished_groups(
+    tops: list[StoredRun], read: ClientReader
+) -> Iterator[tuple[StoredRun, list[StoredRun]]]:
+    """The finished runs that have trainings, with these; newest first, read one by one."""
+    for run in tops:
+        if run.status == FINISHED:
+            members = [member for member in _members(run, read) if not lacks(member)]
+            if members:
+                yield run, members
 
 
 def meets_the_sheet(run: StoredRun) -> bool:
