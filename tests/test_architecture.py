@@ -11,7 +11,7 @@ FLOORS = [
     {"__main__"},
     {"cli"},
     {"commands"},
-    {"sweeps"},
+    {"sweeps", "handin"},
     {"launchers"},
     {"tracking"},
     {"training", "recipes"},

@@ -6,12 +6,14 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
 
 from eml.analysis.options import CompareOptions
 from eml.config import OPTIMIZERS
+from eml.handin.options import FormOptions, SheetOptions
 from eml.recipes import RECIPES, gradients
 from support.commands import ROOT, call, eml_command, mlflow_command, stored_runs
 
@@ -21,24 +23,31 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def test_mlproject_has_the_recipes_with_their_options_and_defaults():
-    assert set(PROJECT["entry_points"]) == {*RECIPES, "gradients", "compare"}
+    others = {"gradients", "compare", "handin", "sheet2", "sheet3"}
+    assert set(PROJECT["entry_points"]) == {*RECIPES, *others}
     options_of = {name: recipe.options for name, recipe in RECIPES.items()} | {
         "compare": CompareOptions,
         "gradients": gradients.Options,
+        "handin": FormOptions,
+        "sheet2": SheetOptions,
+        "sheet3": SheetOptions,
     }
     for name, options_class in options_of.items():
         entry = PROJECT["entry_points"][name]
         fields = dataclasses.fields(options_class)
         assert {
-            f.name: TYPED.get(f.default, f.default) if f.type.__origin__ is bool else f.default
-            for f in fields
-        } == {key: value["default"] for key, value in entry["parameters"].items()}
-        kinds = {str: "string", int: "int", float: "float", bool: "string"}
+            f.name: TYPED[f.default] if f.type.__origin__ is bool else f.default for f in fields
+        } == {
+            key: Path(value["default"]) if value["type"] == "path" else value["default"]
+            for key, value in entry["parameters"].items()
+        }
+        kinds = {str: "string", int: "int", float: "float", bool: "string", Path: "path"}
         for field in fields:
             expected = kinds[field.type.__origin__]
             assert entry["parameters"][field.name]["type"] == expected
         start, *options = re.split(r" (?=--)", entry["command"])
-        assert start == f"python src/eml/__main__.py {name}"
+        command = {"handin": "handin build"}.get(name, name)
+        assert start == f"python src/eml/__main__.py {command}"
         assert set(options) == {f"--{f.name} {{{f.name}}}" for f in fields}
 
 

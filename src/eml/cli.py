@@ -7,6 +7,7 @@ import traceback
 import typing
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import click
@@ -17,6 +18,7 @@ from eml.data.cache import cache_file, fetch
 from eml.data.download import Limits
 from eml.data.specs import SPECS
 from eml.errors import UserError
+from eml.handin.options import FormOptions, SheetOptions
 from eml.interrupts import Stopped, raise_on_signals, stop_with_parent
 from eml.launch_options import LaunchOptions
 from eml.recipes import RECIPES
@@ -59,15 +61,17 @@ def options_of(*classes: type) -> list[click.Parameter]:
     return options
 
 
+LAUNCHING = [field.name for field in dataclasses.fields(LaunchOptions)]
+
+
 def recipe_command(recipe: Recipe, carry_out: Callable[..., None]) -> click.Command:
     """The command of a recipe, with the recipe's options and LaunchOptions.
 
     carry_out: called with the recipe, its Configs, the recipe's options and LaunchOptions.
     """
-    launching_names = {field.name for field in dataclasses.fields(LaunchOptions)}
 
     def callback(**values: typing.Any) -> None:
-        launching = LaunchOptions(**{name: values.pop(name) for name in launching_names})
+        launching = LaunchOptions(**{name: values.pop(name) for name in LAUNCHING})
         options = recipe.options(**values)
         carry_out(recipe, recipe.configs(options), options, launching)
 
@@ -130,6 +134,93 @@ cli.add_command(
         help=inspect.getdoc(CompareOptions),
     )
 )
+
+
+def _sheet(name: str, **values: typing.Any) -> None:
+    launching = LaunchOptions(**{name: values.pop(name) for name in LAUNCHING})
+    from eml.commands.sheet import sheet
+
+    sheet(name, SheetOptions(**values), launching)
+
+
+for _name in ("sheet2", "sheet3"):
+    cli.add_command(
+        click.Command(
+            _name,
+            callback=partial(_sheet, _name),
+            params=options_of(SheetOptions, LaunchOptions),
+            help=f"""Train all that exercise sheet {_name[-1]} asks for, then make its hand-in.
+
+            Says beforehand what is missing and how long it takes; skips what the store has. The
+            PDF, the zip and the form to fill in are made in the folder ex{_name[-1]}.
+            """,
+        )
+    )
+
+
+@cli.group()
+def handin() -> None:
+    """Make the hand-in of a sheet from the store: one PDF, and a zip beside it.
+
+    init writes the form, handin.toml, to be filled in. check says what the sheet still asks for.
+    build makes the PDF and the zip. numbers lists the numbers that a text may name. verify works
+    out every number and figure of a zip again.
+    """
+
+
+def _handin(name: str, **values: typing.Any) -> None:
+    from eml.commands import handin
+
+    getattr(handin, name)(**values)
+
+
+_HANDIN: tuple[tuple[str, list[click.Parameter], str], ...] = (
+    (
+        "init",
+        [click.Argument(["sheet"]), *options_of(FormOptions)],
+        "Write the form of SHEET, ex3-2025 say; or add to an existing form what it lacks.",
+    ),
+    (
+        "build",
+        options_of(FormOptions),
+        "Make the PDF and the zip beside the form. A draft if trainings are too short.",
+    ),
+    (
+        "check",
+        [
+            click.Argument(["archives"], type=Path, nargs=-1, metavar="[ZIP]..."),
+            *options_of(FormOptions),
+        ],
+        "Say of each rule of the sheet whether it is met; of ZIPs in a table. Exit code 1 if not.",
+    ),
+    (
+        "verify",
+        [click.Argument(["path"], type=Path, metavar="ZIP")],
+        "Work out all numbers, figures and the PDF of ZIP again. Exit code 1 if one differs.",
+    ),
+    (
+        "numbers",
+        options_of(FormOptions),
+        "List the numbers that a text of the form may name, as {{mlp_numpy.best_epoch}}.",
+    ),
+)
+for _name, _params, _about in _HANDIN:
+    handin.add_command(
+        click.Command(_name, callback=partial(_handin, _name), params=_params, help=_about)
+    )
+
+
+@cli.command("import")
+@click.argument("store")
+def import_(store: str) -> None:
+    """Copy the finished runs of STORE, a file or a URI, into the store here.
+
+    With parameters, tags, metrics and their times, datasets, artifacts, parents and children.
+    Importing again adds only what is new.
+    """
+    from eml.commands.import_store import import_store
+
+    import_store(store)
 
 
 @cli.command()

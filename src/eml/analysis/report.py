@@ -1,6 +1,8 @@
 """Writes the report of a recipe or a comparison: figures, tables, verdicts, warnings."""
 
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,13 +24,28 @@ from eml.analysis.verdicts import FEWEST_SEEDS, Verdict, verdicts
 MOST_PAIRS = 10  # verdicts that the text shows; verdicts.csv has all
 
 
-def write_figures(figures: dict[str, Figure], folder: Path) -> None:
-    """Write each figure as PNG, SVG and PDF; equal histories give equal bytes."""
+@contextmanager
+def _settings() -> Iterator[None]:
+    """What makes the files of equal figures equal."""
     # Keep text as text in PDF, and ids in SVG constant.
     settings: dict[Any, Any] = {"pdf.fonttype": 42, "svg.hashsalt": "eml"}
     with mpl.rc_context(settings), catch_warnings():
         # The font may lack characters of a name; a box replaces them.
         filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        yield
+
+
+def svg(figure: Figure) -> bytes:
+    """A figure as SVG; equal histories give equal bytes."""
+    with _settings():
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", metadata={"Date": None})
+        return file.getvalue()
+
+
+def write_figures(figures: dict[str, Figure], folder: Path) -> None:
+    """Write each figure as PNG, SVG and PDF; equal histories give equal bytes."""
+    with _settings():
         for name, figure in figures.items():
             figure.savefig(folder / f"{name}.png", dpi=150)
             figure.set_layout_engine("none")  # the PNG has fixed the layout

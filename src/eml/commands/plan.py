@@ -18,10 +18,11 @@ from eml.tracking.store import is_there
 
 def plan(
     recipe: Recipe, configs: Sequence[Config], options: RecipeOptions, launching: LaunchOptions
-) -> None:
+) -> float:
     """Print the status of a recipe's trainings, and the time still needed, measured by probes.
 
-    Arguments as for launch(). Finishes no training and logs nothing.
+    Arguments as for launch(). Finishes no training and logs nothing. Returns the seconds; 0 where
+    they cannot be measured.
     """
     launcher = launcher_of(launching)
     configs = options.placed(configs, launcher.device)
@@ -31,10 +32,10 @@ def plan(
     print(status, flush=True)
     if status.all_done and not recipe.searches:
         print("all trainings are done")
-        return
+        return 0.0
     if why := launcher.why_not_probed(status.begun):
         print(f"{status.done} of {len(configs)} trainings have all their epochs; {why}")
-        return
+        return 0.0
     launcher.check(configs)
     with launcher:
         fetch_data(configs)
@@ -49,5 +50,7 @@ def plan(
             launching.resume,
         )
         print("\n".join([str(planned), *left_out]))
-    else:
-        print(Plan(configs, launcher, costs, status.states))
+        return planned.left
+    rest = Plan(configs, launcher, costs, status.states)
+    print(rest)
+    return rest.left

@@ -51,9 +51,9 @@ def for_other_processes() -> dict[str, str]:
     return {MLFLOW_TRACKING_URI.name: mlflow.get_tracking_uri()}
 
 
-def is_server() -> bool:
-    """Whether the store is an `mlflow server`."""
-    return mlflow.get_tracking_uri().startswith(("http://", "https://"))
+def is_server(uri: str = "") -> bool:
+    """Whether the store, by default the active one, is an `mlflow server`."""
+    return (uri or mlflow.get_tracking_uri()).startswith(("http://", "https://"))
 
 
 def is_sqlite() -> bool:

@@ -105,6 +105,13 @@ def finished_training(config: Config, parent: str = "") -> str | None:
 
 
 @store_call
+def finished(recipe: str) -> str | None:
+    """The newest finished run with this tag `recipe`, in any experiment."""
+    found = search(f"tags.recipe = '{recipe}' and attributes.status = 'FINISHED'")
+    return found[0].info.run_id if found else None
+
+
+@store_call
 def unfinished_plan(digest: str) -> str | None:
     """The newest parent run with this plan digest, unless that run is over."""
     found = search(f"tags.{PLAN_DIGEST} = '{digest}'")

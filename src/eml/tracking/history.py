@@ -58,15 +58,15 @@ def _load(selection: Selection) -> tuple[pd.DataFrame, list[str]]:
 
 def _frame(runs: list[StoredRun], read: ClientReader) -> tuple[pd.DataFrame, list[str]]:
     """The histories of trainings, and a line for each run without epochs or with bad numbers."""
-    described = pd.DataFrame([_described(run) for run in runs])
-    splits = {"validation" if validation else "test" for validation in described["validation"]}
+    about = pd.DataFrame([described(run) for run in runs])
+    splits = {"validation" if validation else "test" for validation in about["validation"]}
     metrics = [m for m in METRICS if m.partition("_")[0] not in {"test", "validation"} - splits]
     points = read.points([run.run_id for run in runs], metrics)
     points = points.sort_values("timestamp", kind="stable")
     points = points.drop_duplicates(["run_id", "metric", "epoch"], keep="last")
     table = points.pivot(index=["run_id", "epoch"], columns="metric", values="value")
     table = _finite(table.reindex(columns=METRICS)).reset_index()
-    frame = described.merge(table, on="run_id", how="inner")  # keeps the order of `described`
+    frame = about.merge(table, on="run_id", how="inner")  # keeps the order of `about`
     impossible = _impossible(frame)
     without = {run.run_id for run in runs} - set(table["run_id"])
     why = dict.fromkeys(without, "without an epoch") | impossible
@@ -100,16 +100,17 @@ def _impossible(frame: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def _described(run: StoredRun) -> dict[str, int | float | str]:
+def described(run: StoredRun) -> dict[str, int | float | str]:
+    """The columns of a run's rows but epoch and METRICS. Requires that lacks() is ""."""
     # Anyone may set a tag, so a parameter with the same name takes precedence.
     tags = {k: shown(value) for k, value in run.tags.items() if not k.startswith("mlflow.")}
     params = {key: parameter_value(key, value) for key, value in run.params.items()}
-    described = tags | params | config_values(run)
+    values = tags | params | config_values(run)
     for key in ("epoch", *METRICS):
-        described.pop(key, None)
-    if not is_number(described.get("parameters", ""), "parameters", int):
-        described.pop("parameters", None)
-    return described | {
+        values.pop(key, None)
+    if not is_number(values.get("parameters", ""), "parameters", int):
+        values.pop("parameters", None)
+    return values | {
         "run_id": run.run_id,
         "run_name": shown(run.name),
         "status": run.status,

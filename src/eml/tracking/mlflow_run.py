@@ -1,6 +1,8 @@
 """What `mlflow run` tells the process that it starts; without importing mlflow (seconds)."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 RUN_ID = "MLFLOW_RUN_ID"
 
@@ -8,6 +10,17 @@ RUN_ID = "MLFLOW_RUN_ID"
 def given_run_id() -> str:
     """The id of the run that `mlflow run` made for this process; "" without one, or once taken."""
     return os.environ.get(RUN_ID, "")
+
+
+@contextmanager
+def set_aside() -> Iterator[None]:
+    """A context in which there is no given run, so that trainings make runs of their own."""
+    given = os.environ.pop(RUN_ID, "")
+    try:
+        yield
+    finally:
+        if given:
+            os.environ[RUN_ID] = given
 
 
 def keep_quiet() -> None:

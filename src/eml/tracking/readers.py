@@ -164,10 +164,10 @@ class DatabaseReader(ClientReader):
         return rows
 
 
-def reader() -> ClientReader:
-    """The fastest reader that the active tracking store has."""
-    client = mlflow.MlflowClient()
-    if is_server():
+def reader(client: mlflow.MlflowClient | None = None) -> ClientReader:
+    """The fastest reader that a client's store has; by default the active tracking store."""
+    client = client or mlflow.MlflowClient()
+    if is_server(client.tracking_uri):
         return ServerReader(client)
     try:
         return DatabaseReader(client)

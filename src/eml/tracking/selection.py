@@ -3,15 +3,16 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import mlflow
 
 from eml.errors import UserError
 from eml.recipes import RECIPES
 from eml.recipes.options import SharedOptions
-from eml.tracking.calls import uri
+from eml.tracking.calls import store_call, uri
 from eml.tracking.parameters import CONFIG, config_values, lacks, shown
-from eml.tracking.readers import ClientReader
+from eml.tracking.readers import ClientReader, reader
 from eml.tracking.store import full_run_id
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import CONTINUED_IN, PARENT, REUSED
@@ -61,6 +62,29 @@ def select(selection: Selection, read: ClientReader) -> tuple[list[StoredRun], l
         return [run for run in found if selection.recipe in ("", run.tags.get("recipe"))], []
     tags = {"recipe": selection.recipe} if selection.recipe else {}
     return _newest_group(read.find([experiment], tags), read, selection.of_the_sheet)
+
+
+class Group(NamedTuple):
+    """A finished top-level run of a recipe, and its trainings."""
+
+    top: StoredRun
+    members: list[StoredRun]
+
+
+@store_call(held=False)
+def finished_groups(recipe: str) -> list[Group]:
+    """The finished groups of a recipe in all experiments, newest first."""
+    read = reader()
+    experiments = [experiment.experiment_id for experiment in mlflow.search_experiments()]
+    runs = read.find(experiments, {"recipe": recipe})
+    tops = [run for run in runs if PARENT not in run.tags]
+    return [Group(*group) for group in _finished_groups(tops, read)]
+
+
+@store_call(held=False)
+def members(run_ids: Sequence[str]) -> list[StoredRun]:
+    """The trainings with these ids; a parent's id stands for its trainings."""
+    return select(Selection(runs=run_ids), reader())[0]
 
 
 def _newest_group(

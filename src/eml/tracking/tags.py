@@ -15,6 +15,7 @@ SLURM_JOB = "slurm_job"  # the job that is to train, or trains, or has trained
 SLURM_LOG = "slurm_log"  # the file that this job writes to
 CANCELLED = "cancelled"  # of a parent: when `eml cancel` was called
 CREATION = "creation"  # a random number that identifies the run if the answer with its id is lost
+IMPORTED_FROM = "imported_from"  # the id of the run in the store where it was made
 # Tags that are deleted when a run continues.
 ENDINGS = {"stopped", "error", PAUSED_AFTER, PRUNED_AFTER, SLURM_JOB, SLURM_LOG, CANCELLED}
 TIMED = {"hardware", "threads", "trainings_at_once"}  # tags that affect a run's times

@@ -1,0 +1,1 @@
+"""From the store to the hand-in: the form, the PDF, the archive, and their checks."""

@@ -1,0 +1,216 @@
+"""The runs behind a hand-in: chosen in the store, kept as CSV, and read back from it."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+
+import pandas as pd
+
+from eml.analysis.fairness import LOGGED
+from eml.config import Config
+from eml.errors import UserError
+from eml.handin.rules import broken
+from eml.handin.sheet import Rule, Trainings
+from eml.tracking import find
+from eml.tracking.calls import uri
+from eml.tracking.find import TrackingError
+from eml.tracking.history import METRICS, described, load_history
+from eml.tracking.parameters import CONFIG, lacks
+from eml.tracking.selection import Group, Selection, finished_groups, members
+from eml.tracking.stored_run import StoredRun
+from eml.tracking.tags import PRUNED_AFTER, SLURM_JOB
+
+NUMBERS = [
+    *(field.name for field in fields(Config) if CONFIG.get(field.name, str) is not str),
+    "scaling_mean",
+    "scaling_std",
+    "test_images",
+    "validation_images",
+    "parameters",
+    "start_time",
+    PRUNED_AFTER,
+    "epoch",
+    *METRICS,
+]
+TEXTS = [
+    *("run_id", "run_name", "status", "recipe"),
+    *(name for name, kind in CONFIG.items() if kind is str),
+    *(name for name in LOGGED if name not in NUMBERS),
+    "dataset_digest",
+    SLURM_JOB,
+]
+
+
+class EvidenceError(UserError):
+    """The runs of a task cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The histories of one recipe's runs, as its CSV holds them."""
+
+    csv: bytes
+    history: pd.DataFrame  # of the runs in the figures
+    tried: pd.DataFrame  # of the trainings of a search, evaluated on validation images
+
+
+def of_csv(csv: bytes, where: str) -> Evidence:
+    """The evidence in a CSV. Raises EvidenceError if it is no file of this kind."""
+    try:
+        frame = pd.read_csv(
+            io.BytesIO(csv),
+            dtype=dict.fromkeys(TEXTS, str) | dict.fromkeys(NUMBERS, float),
+            keep_default_na=False,
+            na_values=[""],
+            float_precision="round_trip",
+        )
+        for field in fields(Config):
+            if field.name in frame and CONFIG.get(field.name) is not float:
+                whole = CONFIG.get(field.name) is int
+                frame[field.name] = (
+                    frame[field.name].astype(int) if whole else frame[field.name].fillna("")
+                )
+        frame["epoch"] = frame["epoch"].astype(int)
+    except (KeyError, ValueError, OverflowError) as error:
+        raise EvidenceError(f"{where} holds no histories: {error}") from error
+    # Without a column's values there is no column, as in a history of the store.
+    named = [name for name in frame if name in METRICS or frame[name].notna().any()]
+    return Evidence(csv, *_apart(frame[named]))
+
+
+def from_store(
+    trainings: Trainings, given: Sequence[str], where: str
+) -> tuple[Evidence, list[str]]:
+    """The evidence for some trainings of a sheet, and a line for each run that was left out.
+
+    given: run ids; empty: the group that meets the sheet's rules. where: the place of `given` in
+    the form. Raises EvidenceError if no group can be taken, or several.
+    """
+    runs = _given(given, where) if given else choose(trainings, where)
+    return _load(runs, trainings.recipe)
+
+
+def of_runs(run_ids: Sequence[str], recipe: str) -> tuple[Evidence | None, list[str]]:
+    """The evidence of the store for these runs, and the ids that it lacks; None if it lacks all."""
+    runs, missing = [], []
+    for run_id in run_ids:
+        try:
+            run = find.get(run_id)
+        except TrackingError:
+            missing.append(run_id)
+            continue
+        if run.run_id != run_id or run.deleted or lacks(run):
+            missing.append(run_id)
+        else:
+            runs.append(run)
+    return (_load(runs, recipe)[0] if runs else None), missing
+
+
+def _load(runs: Sequence[StoredRun], recipe: str) -> tuple[Evidence, list[str]]:
+    frames, left_out = [], []
+    for on_validation in (False, True):
+        ids = [run.run_id for run in runs if (_validation(run) > 0) == on_validation]
+        if ids:
+            frame, lines = load_history(Selection(runs=ids))
+            frames.append(frame)
+            left_out += lines
+    history = pd.concat(frames, ignore_index=True)
+    csv = history.reindex(columns=[*TEXTS, *NUMBERS]).to_csv(index=False, lineterminator="\n")
+    return of_csv(csv.encode(), recipe), left_out
+
+
+def _validation(run: StoredRun) -> int:
+    return int(described(run)["validation"])
+
+
+def _given(run_ids: Sequence[str], where: str) -> list[StoredRun]:
+    found = members(run_ids)
+    for run in found:
+        if run.deleted:
+            raise EvidenceError(
+                f"{where}: run {run.run_id} was deleted: `mlflow runs restore --run-id "
+                f"{run.run_id}` brings it back, or give another run"
+            )
+    return found
+
+
+def choose(trainings: Trainings, where: str) -> list[StoredRun]:
+    """The trainings of the one group that meets the sheet's rules best.
+
+    A group that meets all rules comes first, then one that meets those without which the hand-in
+    is a draft; of two such groups none is taken. Else the newest group.
+    """
+    recipe = trainings.recipe
+    groups = _merged(finished_groups(recipe))
+    if not groups:
+        raise EvidenceError(
+            f"no finished run of {recipe} in {uri()}: train with `eml {recipe}`, bring runs from "
+            f"another store with `eml import STORE`, or set hand_in = false"
+        )
+    for rules in (trainings.rules, [rule for rule in trainings.rules if rule.draft]):
+        meeting = meeting_groups(groups, rules)
+        if len(meeting) > 1:
+            raise EvidenceError(
+                f"{where}: {len(meeting)} groups of runs of {recipe} meet the sheet's rules, write "
+                f"one of them as runs: {'; or '.join(map(_named, meeting))}"
+            )
+        if meeting:
+            return meeting[0].members
+    return groups[0].members
+
+
+def meeting_groups(groups: Sequence[Group], rules: Sequence[Rule]) -> list[Group]:
+    """The groups that break none of these rules, newest first.
+
+    Without those whose trainings another one holds, too, because it has reused them.
+    """
+    meeting = [group for group in groups if not broken(rules, *_rows(group))]
+    ids = [{member.run_id for member in group.members} for group in meeting]
+    return [
+        group
+        for i, group in enumerate(meeting)
+        if not any(ids[i] < other for other in ids) and ids[i] not in ids[:i]
+    ]
+
+
+def _merged(groups: Sequence[Group]) -> list[Group]:
+    """The groups; single trainings that differ in their seed alone become one group."""
+    found: list[Group] = []
+    alike: dict[tuple, list[Group]] = {}
+    for group in groups:
+        values = [described(member) for member in group.members]
+        if len(values) > 1:
+            found.append(group)
+            continue
+        key = tuple(values[0][name] for name in CONFIG if name != "seed")
+        alike.setdefault(key, []).append(group)
+    for same in alike.values():
+        seeds = {described(group.members[0])["seed"] for group in same}
+        together = len(seeds) == len(same)
+        found += (
+            [Group(same[0].top, [member for group in same for member in group.members])]
+            if together
+            else same
+        )
+    return sorted(found, key=lambda group: group.top.start_time, reverse=True)
+
+
+def _rows(group: Group) -> tuple[pd.DataFrame, pd.DataFrame]:
+    return _apart(pd.DataFrame([described(member) for member in group.members]))
+
+
+def _apart(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of the runs in the figures, and those of the trainings of a search."""
+    of_search = rows["validation"] > 0
+    if of_search.all():
+        of_search = ~of_search
+    return rows[~of_search].reset_index(drop=True), rows[of_search].reset_index(drop=True)
+
+
+def _named(group: Group) -> str:
+    when = datetime.fromtimestamp(group.top.start_time / 1000).isoformat(" ", "minutes")
+    hardware = {str(described(member).get("hardware", "")) for member in group.members}
+    ids = group.members if group.top in group.members else [group.top]
+    shown = ", ".join(f'"{run.run_id}"' for run in ids)
+    return f"[{shown}] of {when}, {', '.join(sorted(hardware))}"
