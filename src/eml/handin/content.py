@@ -117,7 +117,7 @@ def compose(handin: Handin) -> Content:
     def text(markdown: str, where: str) -> list[dict[str, Any]]:
         return tree(handin.numbers.fill(markdown), add_image, where)
 
-    def figure(each: Trainings, name: FigureName, plot: Plot) -> dict[str, Any]:
+    def figure(task: Task, each: Trainings, name: FigureName, plot: Plot) -> dict[str, Any]:
         evidence, where = handin.evidence[each.recipe], f"{each.recipe}, {name}"
         path = f"figures/{each.recipe}/{name}.svg"
         caption = Caption(each.of.exercise, differences(evidence.history))
@@ -126,12 +126,12 @@ def compose(handin: Handin) -> Content:
         sentences = [handin.numbers.fill(sentence) for sentence in seen]
         own = [item for item in handin.numbers.all.items() if item[0].startswith(f"{each.recipe}.")]
         remarks.extend(f"{where}: {line}" for line in lookalikes(plot.discussion, own))
-        title = name.replace("_", " ").replace("train seconds", "training time")
-        title = f"{title[:1].upper()}{title[1:]}"
+        title = TITLES[name]
         about = each.of.about.partition("\n")[0]
+        subject = each.of.exercise.partition(" ")[2]
         return {
             "file": path,
-            "title": title,
+            "title": title if subject == task.title else f"{subject}: {title.lower()}",
             "caption": f"{title}. {about}",
             "alt": " ".join([f"{title}. {about}", *sentences]),
             "expected": text(plot.expected, f"{where}, expected"),
@@ -152,7 +152,8 @@ def compose(handin: Handin) -> Content:
         content["trainings"] = [
             {
                 "figures": [
-                    figure(each, name, answer.plots[each.recipe, name]) for name in each.figures
+                    figure(task, each, name, answer.plots[each.recipe, name])
+                    for name in each.figures
                 ],
                 "tables": _tables(handin, each),
             }
@@ -171,13 +172,18 @@ def compose(handin: Handin) -> Content:
         "draft": handin.draft,
         "declaration": _declaration(form),
         "tasks": tasks,
-        "how": _how_to_run(handin),
+        "how": tree(_how_to_run(handin), add_image, "how to run"),
         "provenance": _provenance(handin),
         "runs": _runs(handin),
     }
     return Content(data, figures, images, remarks)
 
 
+TITLES: dict[FigureName, str] = {
+    "loss_over_epochs": "Train and test loss over the epochs",
+    "test_accuracy_over_epochs": "Test accuracy over the epochs",
+    "test_accuracy_over_train_seconds": "Test accuracy over the training time",
+}
 # In words, whatever the locale.
 MONTHS = (
     *("January", "February", "March", "April", "May", "June", "July", "August"),
@@ -270,6 +276,8 @@ def _tables(handin: Handin, each: Trainings) -> list[dict[str, Any]]:
     keys = [key for key in COLUMNS if any(key in row for row in rows)]
     if varies != "optimizer":
         keys.remove("learning_rate")
+    if "loss_over_epochs" not in each.figures:
+        keys = [key for key in keys if not key.endswith("loss")]
     note = "Means over n runs with different seeds."
     if any(
         len(numbers.all[f"{each.recipe}.{name}.n".replace("..", ".")].runs) == 1
@@ -313,37 +321,37 @@ def _tried(handin: Handin, each: Trainings) -> dict[str, Any]:
     )
 
 
-def _how_to_run(handin: Handin) -> list[dict[str, str]]:
+HOW_TO_RUN = """
+Beyond the course's own environment the programs need MLflow and a few small packages. The archive
+beside this PDF holds the source. In its folder `source`, on the cluster's login node:
+
+```
+conda activate em1
+python -m venv --system-site-packages .venv && . .venv/bin/activate
+pip install -e .
+eml data    # fetches and verifies the data, for nodes without a network
+```
+
+Then these commands train everything that is shown here:
+
+```
+{commands}
+```
+
+As jobs of the cluster: add `--launcher slurm` and, where asked for, `--slurm_mem 5GB`. A training
+that is longer than a job goes on in the next one (`docs/cluster.md`). `eml compare --plot all`
+draws the figures from the store. `eml handin verify {file}.zip` works out every number and figure
+of this PDF again.
+"""
+
+
+def _how_to_run(handin: Handin) -> str:
     """The steps beyond the course's own environment, and the command of each exercise."""
-
-    def line(text: str = "", code: str = "") -> dict[str, str]:
-        return {"text": text, "code": code}
-
-    made = [(task, each) for task in handin.tasks for each in task.trainings]
-    commands = [f"eml {command(each, handin.evidence[each.recipe])}" for _, each in made]
+    made = [each for task in handin.tasks for each in task.trainings]
+    commands = [f"eml {command(each, handin.evidence[each.recipe])}" for each in made]
     if any(task.gradients for task in handin.tasks):
         commands.insert(0, "eml gradients")
-    return [
-        line(
-            "Beyond the course's own environment the programs need MLflow and a few small "
-            "packages. The archive beside this PDF holds the source. In it, on the cluster's "
-            "login node:"
-        ),
-        line(
-            code="conda activate em1\n"
-            "python -m venv --system-site-packages .venv && . .venv/bin/activate\n"
-            "pip install -e .\n"
-            "eml data    # fetches and verifies the data, for nodes without a network"
-        ),
-        line("Then these commands train everything that is shown here:"),
-        line(code="\n".join(commands)),
-        line(
-            "As jobs of the cluster: add --launcher slurm and, where asked for, --slurm_mem 5GB "
-            "(docs/cluster.md; jobs of 30 minutes go on where the last one ended). "
-            "`eml compare --plot all` draws the figures from the store; "
-            f"`eml handin verify {handin.sheet.file}.zip` works out every number of this PDF again."
-        ),
-    ]
+    return HOW_TO_RUN.format(commands="\n".join(commands), file=handin.sheet.file)
 
 
 def _every_run(handin: Handin) -> Iterable[tuple[str, pd.Series]]:

@@ -70,6 +70,11 @@ class Numbers:
         return REFERENCE.sub(lambda found: self.show(found[1].strip()), text)
 
 
+def per_cent(fraction: float) -> str:
+    """In per cent with two decimals, and a space at which no line breaks."""
+    return f"{100 * fraction:.2f}\N{NO-BREAK SPACE}%"
+
+
 def titles_of(history: pd.DataFrame, varies: str) -> list[str]:
     """For each curve its name in sentences: "CNN", "learning rate 0.1"."""
     drawn = curves(history)
@@ -168,7 +173,7 @@ def _of_curve(curve: Curve, row: dict) -> Iterator[tuple[str, Number]]:
         "final_high": "after the last epoch, high end of the 95 % interval",
     }.items():
         if not pd.isna(row[key]):
-            yield key, number(row[key], f"{row[key]:.2%}".replace("%", " %"), f"{accuracy} {what}")
+            yield key, number(row[key], per_cent(row[key]), f"{accuracy} {what}")
     diverged = [epoch for run in curve.runs if (epoch := diverged_epoch(run)) is not None]
     if diverged:
         yield (
@@ -229,6 +234,5 @@ def _of_search(tried: pd.DataFrame) -> Iterator[tuple[str, Number]]:
         value, epoch = CHANCE, run["epoch"].iloc[-1]
         if len(last) and not run["train_loss"].isna().iloc[-1]:
             value, epoch = last["validation_accuracy"].iloc[-1], last["epoch"].iloc[-1]
-        shown = f"{value:.2%}".replace("%", " %")
         metric = f"validation_accuracy in epoch {epoch}"
-        yield f"{optimizer}.{rate:g}", Number(shown, float(value), metric, (run_id,))
+        yield f"{optimizer}.{rate:g}", Number(per_cent(value), float(value), metric, (run_id,))

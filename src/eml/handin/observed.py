@@ -169,8 +169,8 @@ def _verdicts(drawn: list[Drawn], verdicts: list[Verdict]) -> Iterator[str]:
     decided = [pair for pair in verdicts if pair.decided]
     if not decided:
         yield (
-            f"n = {drawn[0].number('n')}: too few seeds to tell which of these differences are "
-            "more than chance."
+            f"With n = {drawn[0].number('n')} there are too few seeds to tell which of these "
+            "differences are more than chance."
         )
         return
     alike = [pair for pair in decided if not pair.separable]

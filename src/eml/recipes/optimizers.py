@@ -13,7 +13,9 @@ best rate at the grid's edge extends the grid by a step. The winners are trained
 images with all seeds, never stopped early, only these see the test images, and they are compared
 by the same criterion. A diverged training is a failure of its rate.
 
-Expected: by its own estimate about 9 hours on two CPU cores; not run in full so far.
+Expected: the adaptive optimizers and momentum are ahead in the first epochs, and overfit first;
+plain SGD starts slower and gets close to them by the end. By its own estimate about 9 hours on two
+CPU cores; not run in full so far.
 
 Source: sheet 3, task 3.4.
 """
