@@ -77,7 +77,7 @@ class Handin:
             evidence = self.evidence[each.recipe]
             rules = [rule for rule in each.rules if rule.draft]
             for rule, why in broken(rules, evidence.history, evidence.tried):
-                found.append(f"{each.recipe}: {rule.says} are asked for, {why}")
+                found.append(f"{each.recipe}: {rule.says} asked for, {why}")
         return found
 
     def file(self, path: str) -> bytes:

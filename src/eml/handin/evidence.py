@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 
+import numpy as np
 import pandas as pd
 
 from eml.analysis.fairness import LOGGED
@@ -12,11 +13,12 @@ from eml.config import Config
 from eml.errors import UserError
 from eml.handin.rules import broken
 from eml.handin.sheet import Rule, Trainings
+from eml.text import printable
 from eml.tracking import find
 from eml.tracking.calls import uri
 from eml.tracking.find import TrackingError
-from eml.tracking.history import METRICS, described, load_history
-from eml.tracking.parameters import CONFIG, lacks
+from eml.tracking.history import METRICS, described, impossible_numbers, load_history
+from eml.tracking.parameters import CONFIG, is_number, lacks
 from eml.tracking.selection import Group, Selection, finished_groups, members
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import PRUNED_AFTER, SLURM_JOB
@@ -55,25 +57,35 @@ class Evidence:
     tried: pd.DataFrame  # of the trainings of a search, evaluated on validation images
 
 
+def csv_of(history: pd.DataFrame) -> bytes:
+    """The CSV of a history: the columns TEXTS and NUMBERS, whatever else a store has."""
+    columns = history.reindex(columns=[*TEXTS, *NUMBERS])
+    return columns.to_csv(index=False, lineterminator="\n").encode()
+
+
 def of_csv(csv: bytes, where: str) -> Evidence:
     """The evidence in a CSV. Raises EvidenceError if it is no file of this kind."""
     try:
-        frame = pd.read_csv(
-            io.BytesIO(csv),
-            dtype=dict.fromkeys(TEXTS, str) | dict.fromkeys(NUMBERS, float),
-            keep_default_na=False,
-            na_values=[""],
-            float_precision="round_trip",
-        )
-        for field in fields(Config):
-            if field.name in frame and CONFIG.get(field.name) is not float:
-                whole = CONFIG.get(field.name) is int
-                frame[field.name] = (
-                    frame[field.name].astype(int) if whole else frame[field.name].fillna("")
-                )
-        frame["epoch"] = frame["epoch"].astype(int)
+        # Numbers as text first: pandas' own parser is not exact to the last digit.
+        frame = pd.read_csv(io.BytesIO(csv), dtype=str, keep_default_na=False, na_values=[""])
+        frame = frame[[*TEXTS, *NUMBERS]]
+        for name in NUMBERS:
+            frame[name] = frame[name].astype(object).map(float)
+        for name, kind in CONFIG.items():
+            if kind is str:
+                frame[name] = frame[name].fillna("")
+            elif not all(is_number(value, name, kind) for value in frame[name].unique()):
+                raise ValueError(f"a {name} is not possible")
+        whole = ["epoch", *(name for name, kind in CONFIG.items() if kind is int)]
+        frame = frame.astype(dict.fromkeys(whole, int))
+        if frame.empty:
+            raise ValueError("it has no rows")
+        if np.isinf(frame[METRICS]).any(axis=None):
+            raise ValueError("a number is infinite")
+        for reason in impossible_numbers(frame).values():
+            raise ValueError(reason)
     except (KeyError, ValueError, OverflowError) as error:
-        raise EvidenceError(f"{where} holds no histories: {error}") from error
+        raise EvidenceError(printable(f"{where} holds no histories: {error}", 300)) from error
     # Without a column's values there is no column, as in a history of the store.
     named = [name for name in frame if name in METRICS or frame[name].notna().any()]
     return Evidence(csv, *_apart(frame[named]))
@@ -115,9 +127,7 @@ def _load(runs: Sequence[StoredRun], recipe: str) -> tuple[Evidence, list[str]]:
             frame, lines = load_history(Selection(runs=ids))
             frames.append(frame)
             left_out += lines
-    history = pd.concat(frames, ignore_index=True)
-    csv = history.reindex(columns=[*TEXTS, *NUMBERS]).to_csv(index=False, lineterminator="\n")
-    return of_csv(csv.encode(), recipe), left_out
+    return of_csv(csv_of(pd.concat(frames, ignore_index=True)), recipe), left_out
 
 
 def _validation(run: StoredRun) -> int:

@@ -26,7 +26,7 @@ def _why_broken(rule: Rule, rows: pd.DataFrame, tried: pd.DataFrame) -> str:
         return _too_few(rule, pd.concat([rows, tried]))
     found = sorted(rows[rule.field].dropna().unique())
     if rule.only and (other := [value for value in found if value not in rule.only]):
-        return f"there is {_listed(rule, other)}"
+        return f"found {_listed(rule, other)}"
     if missing := [value for value in rule.include if value not in found]:
         return f"{_listed(rule, missing)} is missing"
     if rule.one_for:
@@ -37,7 +37,7 @@ def _why_broken(rule: Rule, rows: pd.DataFrame, tried: pd.DataFrame) -> str:
         lowest, highest = rule.between
         found = [value for value in found if lowest <= value <= highest]
     if len(found) < rule.at_least:
-        return f"there is {_listed(rule, found) or 'none'}"
+        return f"found {_listed(rule, found) or 'none'}"
     return ""
 
 

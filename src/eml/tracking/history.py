@@ -67,7 +67,7 @@ def _frame(runs: list[StoredRun], read: ClientReader) -> tuple[pd.DataFrame, lis
     table = points.pivot(index=["run_id", "epoch"], columns="metric", values="value")
     table = _finite(table.reindex(columns=METRICS)).reset_index()
     frame = about.merge(table, on="run_id", how="inner")  # keeps the order of `about`
-    impossible = _impossible(frame)
+    impossible = impossible_numbers(frame)
     without = {run.run_id for run in runs} - set(table["run_id"])
     why = dict.fromkeys(without, "without an epoch") | impossible
     left_out = [f"left out, {why[run.run_id]}: {run.run_id}" for run in runs if run.run_id in why]
@@ -86,7 +86,7 @@ def _finite(table: pd.DataFrame) -> pd.DataFrame:
     return table.mask(infinite)
 
 
-def _impossible(frame: pd.DataFrame) -> dict[str, str]:
+def impossible_numbers(frame: pd.DataFrame) -> dict[str, str]:
     """By run id: a logged number that no training can produce."""
     outside = {"epoch": ~frame["epoch"].between(0, frame["epochs"])} | {
         metric: ~frame[metric].fillna(0).between(0, 1 if metric.endswith("accuracy") else math.inf)

@@ -1,0 +1,180 @@
+"""Every rule of the sheets is met by a whole hand-in, and broken by the mistake that it names."""
+
+import pytest
+
+from eml.handin.checks import checks
+from eml.handin.content import compose
+from eml.handin.form import FormError
+from support import handins
+from support.handins import RATES, evidence, handin, lr_sweep, mlp_numpy, optimizers, torch_run
+
+LOSS = ("2.2", "mlp_numpy", "loss_over_epochs")
+
+
+def failed(made) -> list[str]:
+    return [str(check) for check in checks(made) if check.why]
+
+
+@pytest.mark.parametrize("sheet", ["ex2-2025", "ex3-2025"])
+def test_a_whole_handin_meets_every_rule(sheet, tmp_path):
+    made = handin(sheet, tmp_path)
+    assert failed(made) == []
+    assert made.draft == []
+    assert len(checks(made)) > 20
+
+
+def names(*given):
+    return lambda form: form.update(names=list(given))
+
+
+def task(number, **values):
+    return lambda form: form["task"][number].update(values)
+
+
+def plot(number, recipe, figure, **values):
+    return lambda form: form["task"][number][recipe][figure].update(values)
+
+
+def unfinished():
+    whole = mlp_numpy()
+    return whole[whole["epoch"] <= 17]
+
+
+FORM = {
+    "no names": (names(), "top sheet: names: write each name"),
+    "a blank name": (names("Ada", " "), "top sheet: names: write each name"),
+    "a name twice": (names("Ada", "Ada"), "names: a name is there twice"),
+    "five names": (names(*"abcde"), "at most 4 names: there are 5"),
+    "not declared": (task("2.2", present=""), "2.2: willingness to present declared: write true"),
+    "willing, not handed in": (
+        task("2.1", hand_in=False),
+        "2.1: willing to present what is handed in alone: the exercise is not handed in",
+    ),
+    "no review": (task("2.1", review=" "), "2.1: review of the paper: the text is empty"),
+    "a review's file is missing": (task("2.1", review="review.md"), "2.1: review of the paper: "),
+    "nothing expected": (plot(*LOSS, expected="\n"), "loss_over_epochs: expected: the text is"),
+    "no discussion": (plot(*LOSS, discussion=""), "loss_over_epochs: discussion: the text is"),
+}
+
+
+@pytest.mark.parametrize(("change", "line"), FORM.values(), ids=FORM)
+def test_a_mistake_in_the_form_breaks_its_rule_alone(change, line, tmp_path):
+    def read(path: str):
+        raise FormError(f"there is no {path}")
+
+    made = handin("ex2-2025", tmp_path, change)
+    made.read = read
+    (found,) = failed(made)
+    assert line in found
+
+
+SHORT = [run.assign(epochs=20)[run["epoch"] <= 20] for run in lr_sweep()]
+RUNS2 = {
+    "20 epochs": ("lr_sweep", SHORT, "lr_sweep: 30 epochs: found epochs 20"),
+    "a subset": (
+        "mlp_numpy",
+        [mlp_numpy(subset=5000)],
+        "mlp_numpy: all images of MNIST: found subset of 5000 images",
+    ),
+    "four rates": (
+        "lr_sweep",
+        lr_sweep(RATES[:4]),
+        "at least five learning rates between 1 and 0.001: found learning rate 0.05, ",
+    ),
+    "a fifth rate outside": (
+        "lr_sweep",
+        lr_sweep((*RATES[:4], 0.0001)),
+        "at least five learning rates between 1 and 0.001: ",
+    ),
+    "another rate than the template's": (
+        "mlp_numpy",
+        [mlp_numpy(lr=0.5)],
+        "mlp_numpy: the template's learning rate: found learning rate 0.5",
+    ),
+    "another batch size": (
+        "mlp_numpy",
+        [mlp_numpy(batch_size=32)],
+        "mlp_numpy: the template's batch size: found batch size 32",
+    ),
+    "not by hand": (
+        "mlp_numpy",
+        [mlp_numpy().assign(framework="torch")],
+        "mlp_numpy: the MLP by hand, in NumPy: found PyTorch",
+    ),
+    "unfinished": ("mlp_numpy", [unfinished()], "every training has ended: run 1111"),
+    "no test loss": (
+        "mlp_numpy",
+        [mlp_numpy().assign(test_loss=float("nan"))],
+        "loss_over_epochs: drawn: the runs have no test_loss",
+    ),
+}
+RUNS3 = {
+    "no GPU": ("cpu_vs_gpu", None, "3.2: cpu_vs_gpu: on the CPU and on the GPU: GPU is missing"),
+    "no CNN": (
+        "mlp_vs_cnn",
+        [torch_run("4", 0.4, model="mlp")],
+        "3.3: mlp_vs_cnn: the MLP and the CNN: CNN is missing",
+    ),
+    "MNIST's normalization": (
+        "mlp_vs_cnn",
+        [
+            torch_run("4", 0.4, model="mlp", scaling_mean=0.1307),
+            torch_run("5", 0.6, scaling_mean=0.1307),
+        ],
+        "mlp_vs_cnn: without MNIST's normalization: mean: found scaling mean 0.1307",
+    ),
+    "no seconds": (
+        "mlp_vs_cnn",
+        [
+            each.assign(train_seconds=float("nan"))
+            for each in (torch_run("4", 0.4, model="mlp"), torch_run("5", 0.6))
+        ],
+        "test_accuracy_over_train_seconds: drawn: the runs have no train_seconds",
+    ),
+    "two optimizers": (
+        "optimizers",
+        optimizers(("sgd", "adam")),
+        "3.4: optimizers: at least three optimizers: found adam, sgd",
+    ),
+    "no Adam": (
+        "optimizers",
+        optimizers(("sgd", "momentum", "rmsprop")),
+        "3.4: optimizers: SGD and Adam among them: adam is missing",
+    ),
+    "one rate tried": (
+        "optimizers",
+        optimizers(rates=(0.1,)),
+        "several learning rates tried for each optimizer: 1 for adam, 1 for rmsprop, 1 for sgd",
+    ),
+    "two rates drawn": (
+        "optimizers",
+        [*optimizers(), torch_run("9", 0.5, optimizer="adam", learning_rate=0.01)],
+        "one chosen learning rate for each optimizer: several for adam",
+    ),
+}
+
+
+@pytest.mark.parametrize(("recipe", "runs", "line"), RUNS2.values(), ids=RUNS2)
+def test_a_wrong_run_of_sheet_2_breaks_its_rule_alone(recipe, runs, line, tmp_path):
+    (found,) = failed(handin("ex2-2025", tmp_path, of={recipe: evidence(*runs)}))
+    assert line in found
+
+
+@pytest.mark.parametrize(("recipe", "runs", "line"), RUNS3.values(), ids=RUNS3)
+def test_a_wrong_run_of_sheet_3_breaks_its_rule_alone(recipe, runs, line, tmp_path):
+    whole = handins.sheet3()[recipe].history
+    of = evidence(*runs) if runs else evidence(whole[whole["device_type"] == "cpu"])
+    (found,) = failed(handin("ex3-2025", tmp_path, of={recipe: of}))
+    assert line in found
+
+
+def test_short_trainings_make_a_draft(tmp_path):
+    made = handin("ex2-2025", tmp_path, of={"lr_sweep": evidence(*SHORT)})
+    assert compose(made).data["draft"] == ["lr_sweep: 30 epochs asked for, found epochs 20"]
+
+
+def test_an_exercise_that_is_left_out_needs_no_runs(tmp_path):
+    made = handin("ex3-2025", tmp_path, task("3.4", hand_in=False, present=False))
+    del made.evidence["optimizers"]
+    assert failed(made) == []
+    assert [task["title"][:3] for task in compose(made).data["tasks"]] == ["3.1", "3.2", "3.3"]

@@ -1,0 +1,343 @@
+"""The PDF and the archive: text is data, equal data give equal bytes, every change is named."""
+
+import hashlib
+import io
+import json
+import locale
+import os
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from eml.errors import UserError
+from eml.handin import archive, verification
+from eml.handin.content import compose
+from eml.handin.form import FormError
+from eml.handin.numbers import NumberError
+from eml.handin.typesetting import TypesettingError, typeset
+from support.commands import ROOT
+from support.handins import evidence, form_of, handin, lr_sweep
+
+NAMES = [
+    "#panic() $x$ @ref <label> \\ \"q\" 'q' `raw` *b* _i_ ~ // c /* c */ [x]",
+    "Jürgen Müßig",
+    "محمد",
+    "Ada 😀",
+]
+
+
+def pdf_of(made) -> bytes:
+    content = compose(made)
+    return typeset(content.data, content.figures | content.images, made.form.date)
+
+
+def texts_of(change):
+    """A change of the discussion of sheet 2's first figure."""
+
+    def set_text(form):
+        form["task"]["2.2"]["mlp_numpy"]["loss_over_epochs"]["discussion"] = change
+
+    return set_text
+
+
+@pytest.mark.parametrize("sheet", ["ex2-2025", "ex3-2025"])
+def test_pdf_is_archivable_and_accessible(sheet, tmp_path):
+    pdf = pdf_of(handin(sheet, tmp_path))
+    assert pdf.startswith(b"%PDF-1.7")
+    for sign in (b"pdfaid:part>2<", b"pdfaid:conformance>A<", b"pdfuaid:part>1<", b"/MarkInfo"):
+        assert sign in pdf
+
+
+def test_markup_in_names_and_texts_stays_text(tmp_path):
+    made = handin(
+        "ex2-2025",
+        tmp_path,
+        lambda form: form.update(names=NAMES, group="#let x = 1"),
+        texts_of("\n\n".join(["<b>no HTML</b> #panic() $1/0$ @x", *NAMES])),
+    )
+    assert compose(made).data["names"] == NAMES
+    assert pdf_of(made).startswith(b"%PDF")
+
+
+def test_a_letter_without_glyph_is_named(tmp_path):
+    made = handin("ex2-2025", tmp_path, lambda form: form.update(names=["字"]))
+    with pytest.raises(TypesettingError, match=r"no glyph for .*字.*: write it in other letters"):
+        pdf_of(made)
+
+
+def test_markdown_is_typeset(tmp_path):
+    (tmp_path / "a.png").write_bytes((ROOT / "docs/images/lr_sweep.png").read_bytes())
+    text = (
+        "# Title\n\nA *b* **c** `d` [e](https://f.g) h  \ni\n\n- j\n  - k\n\n3. l\n\n> m\n\n---\n\n"
+        "```\nn\n```\n\n| o | p |\n|---|---|\n| q | r |\n\n![s](a.png)\n"
+    )
+    made = handin("ex2-2025", tmp_path, texts_of(text))
+    assert pdf_of(made).startswith(b"%PDF")
+    assert made.files.keys() == {"a.png"}
+
+
+BAD = {
+    "![x](no.png)": "no.png",
+    "![](a.png)": "no alternative text",
+    "![x](a.exe)": "give .png, .jpg, .jpeg, .svg",
+}
+
+
+@pytest.mark.parametrize(("text", "line"), BAD.items(), ids=BAD.values())
+def test_a_bad_image_is_named(text, line, tmp_path):
+    def read(path: str) -> bytes:
+        raise FormError(f"there is no {path}")
+
+    made = handin("ex2-2025", tmp_path, texts_of(text))
+    made.read = read
+    with pytest.raises(FormError, match=line):
+        compose(made)
+
+
+def test_an_image_that_is_none_is_one_line(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(TypesettingError, match="the PDF cannot be made"):
+        pdf_of(handin("ex2-2025", tmp_path, texts_of("![x](a.png)")))
+
+
+def test_numbers_in_texts_come_from_the_runs(tmp_path):
+    text = "At most {{ mlp_numpy.best_test_accuracy }}, in epoch {{mlp_numpy.best_epoch}}."
+    made = handin("ex2-2025", tmp_path, texts_of(text))
+    (figure, *_) = compose(made).data["tasks"][1]["trainings"][0]["figures"]
+    (paragraph,) = figure["discussion"]
+    (inline,) = paragraph["children"]
+    assert inline["children"][0]["text"] == "At most 98.00\N{NO-BREAK SPACE}%, in epoch 30."
+    printed = made.numbers.printed["mlp_numpy.best_test_accuracy"]
+    assert (printed.value, printed.runs) == (0.98, ("1" * 32,))
+    assert printed.metric == "test_accuracy of the best epoch"
+
+
+def test_an_unknown_number_is_named(tmp_path):
+    made = handin("ex2-2025", tmp_path, texts_of("{{mlp_numpy.accuracy}}"))
+    with pytest.raises(
+        NumberError, match=r"no number \{\{mlp_numpy.accuracy\}\}: `eml handin numb"
+    ):
+        compose(made)
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        ("98.2 %", "98.2 % is close to {{mlp_numpy.final_test_accuracy}}, 98.00"),
+        ("0.975", "0.975 is close to {{mlp_numpy.final_test_accuracy}}"),
+        ("98 %, 98.0 %, 98.00 %, 0.98, 30 epochs", ""),
+        ("90 %, v98.2, 98.2.1, {{mlp_numpy.final_test_accuracy}}", ""),
+    ],
+)
+def test_a_typed_number_that_is_almost_a_known_one_is_warned_about(text, warned, tmp_path):
+    lines = compose(handin("ex2-2025", tmp_path, texts_of(text))).warnings
+    if warned:
+        (line,) = lines
+        assert warned in line
+        assert line.startswith("mlp_numpy, loss_over_epochs: ")
+    else:
+        assert lines == []
+
+
+# What a process elsewhere makes of the same hand-in.
+ELSEWHERE = """
+import hashlib, sys
+from pathlib import Path
+from support.handins import handin
+from eml.handin import archive
+from eml.handin.content import compose
+from eml.handin.typesetting import typeset
+made = handin("ex3-2025", Path(sys.argv[1]))
+content = compose(made)
+pdf = typeset(content.data, content.figures | content.images, made.form.date)
+files = archive.members(made, content, pdf)
+data = archive.write(files, archive.manifest(made, files), made.form.date)
+print(hashlib.sha256(pdf).hexdigest(), hashlib.sha256(data).hexdigest())
+"""
+
+
+def test_equal_data_give_equal_bytes_in_another_folder_user_locale_and_zone(tmp_path):
+    found = set()
+    languages = ["C", next((name for name in ("C.UTF-8", "C.utf8") if _has(name)), "C")]
+    for folder, language, zone in zip(
+        ("here", "a folder, für ü"), languages, ("UTC", "Asia/Tokyo"), strict=True
+    ):
+        (tmp_path / folder).mkdir()
+        path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
+        variables = {"LC_ALL": language, "LANG": language, "TZ": zone, "USER": folder}
+        variables |= {"HOME": str(tmp_path / folder), "PYTHONHASHSEED": str(len(folder))}
+        done = subprocess.run(
+            [sys.executable, "-c", ELSEWHERE, str(tmp_path / folder)],
+            env={**os.environ, **variables, "PYTHONPATH": path},
+            cwd=tmp_path / folder,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        found.add(done.stdout)
+    assert len(found) == 1
+
+
+def _has(name: str) -> bool:
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        locale.setlocale(locale.LC_ALL, name)
+        return True
+    except locale.Error:
+        return False
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict[str, bytes]:
+    """The files of an archive of sheet 2, manifest included."""
+    made = handin("ex2-2025", tmp_path_factory.mktemp("whole"))
+    content = compose(made)
+    pdf = typeset(content.data, content.figures | content.images, made.form.date)
+    files = archive.members(made, content, pdf)
+    data = archive.write(files, archive.manifest(made, files), made.form.date)
+    with zipfile.ZipFile(io.BytesIO(data)) as opened:
+        return {name: opened.read(name) for name in opened.namelist()}
+
+
+def differences(files: dict[str, bytes]) -> list[str]:
+    data = archive.write(
+        {k: v for k, v in files.items() if k != "manifest.json"},
+        json.loads(files["manifest.json"]),
+        handin_day,
+    )
+    made, about, read = archive.read(data)
+    return list(verification.of_files(made, about, read))
+
+
+handin_day = __import__("datetime").date(2025, 11, 4)
+
+
+def edited(files, path, old: bytes, new: bytes, *, also_in_manifest=False) -> dict[str, bytes]:
+    assert old in files[path], (path, old)
+    changed = {**files, path: files[path].replace(old, new)}
+    if also_in_manifest:  # a careful cheat
+        about = json.loads(changed["manifest.json"])
+        about["sha256"][path] = hashlib.sha256(changed[path]).hexdigest()
+        changed["manifest.json"] = json.dumps(about).encode()
+    return changed
+
+
+CSV, FIGURE = "histories/mlp_numpy.csv", "figures/mlp_numpy/loss_over_epochs.svg"
+RUN = b"1" * 32
+
+
+def test_an_untouched_archive_has_no_differences(whole):
+    assert differences(whole) == []
+
+
+def test_a_changed_number_is_named(whole):
+    changed = edited(whole, "manifest.json", b'"value": 0.98\n', b'"value": 0.99\n')
+    found = differences(changed)
+    assert "mlp_numpy.best_test_accuracy in manifest.json: value differ" in "\n".join(found)
+
+
+@pytest.mark.parametrize("careful", [False, True])
+def test_a_changed_figure_is_named(careful, whole):
+    old = b'<path d="M'
+    found = differences(edited(whole, FIGURE, old, b'<path d="L', also_in_manifest=careful))
+    assert any(line.startswith(FIGURE) for line in found)
+
+
+@pytest.mark.parametrize("careful", [False, True])
+def test_a_changed_csv_is_named(careful, whole):
+    found = differences(edited(whole, CSV, b",0.98,", b",0.99,", also_in_manifest=careful))
+    assert any(line.startswith(CSV) for line in found) != careful
+    assert any("mlp_numpy.final_test_accuracy" in line for line in found)
+    assert any(line.startswith(FIGURE.replace("loss", "test_accuracy")) for line in found)
+    assert "ex2.pdf is not what the data in the archive give" in found
+
+
+@pytest.mark.parametrize("careful", [False, True])
+def test_a_changed_run_id_is_named(careful, whole):
+    found = differences(edited(whole, CSV, RUN, b"9" * 32, also_in_manifest=careful))
+    assert any("mlp_numpy.final_test_accuracy in manifest.json: runs differ" in f for f in found)
+    assert "ex2.pdf is not what the data in the archive give" in found
+
+
+def test_a_changed_text_and_a_changed_pdf_are_named(whole):
+    found = differences(edited(whole, "form/handin.toml", b"As expected.", b"Better."))
+    assert "form/handin.toml was changed: its SHA-256 is not that of manifest.json" in found
+    found = differences({**whole, "ex2.pdf": whole["ex2.pdf"] + b"\n"})
+    assert "ex2.pdf is not what the data in the archive give" in found
+
+
+def test_a_file_too_much_or_too_few_is_named(whole):
+    assert differences({**whole, "x.txt": b""}) == ["x.txt is not in manifest.json"]
+    without = {path: data for path, data in whole.items() if path != FIGURE}
+    assert f"{FIGURE} is missing" in differences(without)
+
+
+def test_other_package_versions_are_said(whole):
+    about = json.loads(whole["manifest.json"])
+    about["versions"]["typst"] = "0.14.0"
+    changed = {**whole, "manifest.json": json.dumps(about).encode(), "ex2.pdf": b"%PDF other"}
+    found = differences(changed)
+    assert found == ["ex2.pdf was changed: its SHA-256 is not that of manifest.json"]
+    assert "made with typst 0.14.0, here" in verification.unverified(about)
+
+
+BROKEN = {
+    "no zip": b"PK\x03\x04 no",
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
+def test_what_is_no_archive_is_one_line(data):
+    with pytest.raises(archive.ArchiveError, match="no readable zip"):
+        archive.read(data)
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "line"),
+    [
+        ("manifest.json", b"{}", "manifest.json is damaged"),
+        ("manifest.json", b"[" * 5000, "manifest.json is damaged"),
+        (CSV, b"a,b\n1,2\n", "holds no histories"),
+        (CSV, b"\xff\xfe", "holds no histories"),
+        (CSV, None, f"lacks {CSV}"),
+        ("form/handin.toml", None, "it lacks form/handin.toml"),
+        ("form/handin.toml", b"= no", "is not TOML"),
+        ("form/handin.toml", b"\xff", "is not TOML"),
+    ],
+)
+def test_a_damaged_archive_is_one_line(path, content, line, whole):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as made:
+        for name, data in {**whole, path: content}.items():
+            if data is not None:
+                made.writestr(name, data)
+    with pytest.raises(UserError, match=line):
+        archive.read(buffer.getvalue())
+
+
+def test_an_absurd_number_in_a_csv_is_no_traceback(whole):
+    for old, new in ((b",0.98,", b",1e308,"), (b",30,", b",-5,"), (b",2.0,", b",inf,")):
+        with pytest.raises(UserError, match="holds no histories: "):
+            differences(edited(whole, CSV, old, new))
+    assert differences(edited(whole, CSV, b",0.98,", b",nan,"))
+
+
+def test_the_form_of_a_year_without_points_is_typeset(tmp_path):
+    from eml.handin.content import Handin
+    from eml.handin.form import parse_form
+
+    form = parse_form(form_of("ex2-2024", tmp_path), "handin.toml")
+    of = {"mlp_numpy": handin("ex2-2025", tmp_path / "b").evidence["mlp_numpy"]}
+    of["lr_sweep"] = evidence(*lr_sweep())
+    made = Handin(form, of, lambda path: b"")
+    assert compose(made).data["declaration"]["header"] == [
+        "Exercise",
+        "handed in",
+        "willing to present",
+    ]
+    assert pdf_of(made).startswith(b"%PDF")
