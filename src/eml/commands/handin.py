@@ -65,7 +65,7 @@ def build(file: Path) -> None:
         print(f"draft: {line}")
     print(f"made {' and '.join(str(file.parent / name) for name in made)}")
     if failed:
-        print(f"{len(failed)} rules of the sheet are not met yet")
+        print(f"rules of the sheet that are not met yet: {len(failed)}")
 
 
 def _write(made: dict[str, bytes], folder: Path) -> None:
@@ -127,7 +127,7 @@ def check(file: Path, archives: Sequence[Path]) -> None:
     found = checks(handin, problems)
     print("\n".join(map(str, found)))
     if failed := sum(bool(each.why) for each in found):
-        print(f"{failed} of {len(found)} rules are not met", file=sys.stderr)
+        print(f"rules that are not met: {failed} of {len(found)}", file=sys.stderr)
         sys.exit(1)
     print(f"all {len(found)} rules are met")
 
@@ -156,7 +156,7 @@ def _row(
     path: Path, handin: Handin, found: Sequence[Check], differences: Sequence[str]
 ) -> dict[str, str]:
     failed = Counter(each.of for each in found if each.why)
-    verified = f"{len(differences)} differences" if differences else "yes"
+    verified = f"no: {len(differences)}" if differences else "yes"
     row = {"archive": path.name, "names": ", ".join(handin.form.names), "verified": verified}
     for of in dict.fromkeys(each.of for each in found):
         row[of] = f"{failed[of]} failed" if failed[of] else "passed"
@@ -183,7 +183,7 @@ def verify(path: Path) -> None:
         print("mind: there is no store here, so only the archive's own data are compared")
     print("".join(f"{line}\n" for line in differences), end="")
     if differences:
-        print(f"{len(differences)} differences", file=sys.stderr)
+        print(f"differences: {len(differences)}", file=sys.stderr)
         sys.exit(1)
     numbers = len(handin.numbers.printed)
     print(f"{path.name}: all {len(files)} files and {numbers} numbers are as the data say")

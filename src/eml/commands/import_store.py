@@ -9,9 +9,9 @@ def import_store(store: str) -> None:
     """Copy what the store here lacks, and say how much that was."""
     begin(create=True)
     done = import_runs(store)
-    print(f"{done.new} runs copied to {uri()}, {done.already} were there already")
+    print(f"runs copied to {uri()}: {done.new}; there already: {done.already}")
     if done.without_artifacts:
         print(
-            f"mind: the artifacts of {len(done.without_artifacts)} runs are not where their store "
-            f"says: {', '.join(done.without_artifacts[:3])}"
+            f"mind: {len(done.without_artifacts)} of them without artifacts, which are not where "
+            f"their store says: {', '.join(done.without_artifacts[:3])}"
         )

@@ -10,7 +10,7 @@ import pandas as pd
 from eml.analysis.fairness import differences, warnings
 from eml.analysis.figures import FIGURES
 from eml.analysis.options import FigureName
-from eml.analysis.report import svg
+from eml.analysis.report import edges, svg
 from eml.analysis.style import Caption
 from eml.analysis.verdicts import Verdict, verdicts
 from eml.handin.calculation import calculation
@@ -204,7 +204,8 @@ def _declaration(form: Form) -> dict[str, Any]:
     for task in form.sheet.tasks:
         answer = form.answers[task.number]
         said = {True: "yes", False: "no", None: "not declared"}[answer.present]
-        points = [] if not has_points else [str(task.points), f"{(task.points or 0) / 2:g}"]
+        half = f"{(task.points or 0) / 2:g}" if answer.hand_in and answer.present else NONE
+        points = [str(task.points), half] if has_points else []
         handed_in = "yes" if answer.hand_in else "no"
         rows.append([f"{task.number} {task.title}", handed_in, said, *points])
     header = ["Exercise", "handed in", "willing to present"]
@@ -244,12 +245,12 @@ NONE = "-"  # in a cell without a number
 COLUMNS = {
     "learning_rate": "learning rate",
     "n": "n",
-    "final_test_accuracy": "final test accuracy",
+    "final_test_accuracy": "final accuracy",
     "interval": "95 % interval",
     "best_test_accuracy": "best",
     "best_epoch": "in epoch",
-    "final_train_loss": "final train loss",
-    "final_test_loss": "final test loss",
+    "final_train_loss": "train loss",
+    "final_test_loss": "test loss",
     "seconds_per_epoch": "s/epoch",
 }
 
@@ -278,14 +279,11 @@ def _tables(handin: Handin, each: Trainings) -> list[dict[str, Any]]:
         keys.remove("learning_rate")
     if "loss_over_epochs" not in each.figures:
         keys = [key for key in keys if not key.endswith("loss")]
-    note = "Means over n runs with different seeds."
-    if any(
-        len(numbers.all[f"{each.recipe}.{name}.n".replace("..", ".")].runs) == 1
-        for name, _ in named
-    ):
-        note = (
-            "n: runs with different seeds. With n = 1 the interval comes from the test images "
-            "alone and says nothing about other seeds."
+    note = "After the last epoch, except for the best. n: number of runs, one for each seed."
+    if any(row["n"] == "1" for row in rows):
+        note += (
+            " With n = 1 the interval comes from the test images alone and says nothing about "
+            "other seeds."
         )
     tables = [
         _table(
@@ -316,8 +314,13 @@ def _tried(handin: Handin, each: Trainings) -> dict[str, Any]:
         "Learning rates tried: accuracy on validation images at the end of each training",
         ["", *(f"{rate:g}" for rate in rates)],
         rows,
-        "* chosen for the figure. Trainings that were behind halfway stopped there; a diverged one "
-        "counts as chance.",
+        " ".join(
+            [
+                "* chosen for the figure. Trainings that were behind halfway stopped there; a "
+                "diverged one counts as chance.",
+                *(f"{line[:1].upper()}{line[1:]}." for line in edges(tried)),
+            ]
+        ),
     )
 
 

@@ -125,10 +125,10 @@ def _lead(drawn: list[Drawn], x: str) -> Iterator[str]:
     last = drawn[leading.iloc[-1]]
     before = [drawn[number] for number in leading.unique() if drawn[number] is not last]
     if x == "epoch":
-        led = ", ".join(f"{each.title} after {each.number('epochs_led')}" for each in before)
+        led = ", ".join(f"{each.title} leads after {each.number('epochs_led')}" for each in before)
         yield (
-            f"{last.title} leads from epoch {last.number('leads_from_epoch')} to the end. Of all "
-            f"epochs, {last.title} leads after {last.number('epochs_led')}, {led}."
+            f"{last.title} leads from epoch {last.number('leads_from_epoch')} to the end, and "
+            f"after {last.number('epochs_led')} of {last.number('epochs')} epochs in all; {led}."
             if before
             else f"{last.title} leads after every epoch."
         )

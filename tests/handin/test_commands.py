@@ -1,0 +1,264 @@
+"""The commands on a real store: `sheet2` from an empty one, then form, build, check and verify."""
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import mlflow
+import pytest
+import tomlkit
+from filelock import FileLock
+
+from eml.handin.evidence import choose
+from eml.handin.sheet import load_sheet
+from support.commands import ROOT, eml_command, run_here
+from support.handins import fill_in
+
+MLP, SWEEP = load_sheet("ex2-2025").trainings
+
+
+@pytest.fixture(scope="module")
+def sheet2(tmp_path_factory, specs_file, testrun_uid) -> tuple[Path, str]:
+    """A folder in which `eml sheet2` has trained on the synthetic data, and what it printed.
+
+    There is one for all workers of pytest.
+    """
+    folder = tmp_path_factory.getbasetemp().parent / f"sheet2-{testrun_uid}"
+    printed = folder.with_suffix(".txt")
+    with FileLock(folder.with_suffix(".lock")):
+        if not printed.exists():
+            folder.mkdir()
+            printed.write_text(_train_in(folder, specs_file))
+    return folder, printed.read_text()
+
+
+def _train_in(folder: Path, specs_file: Path) -> str:
+    paths = [ROOT / "tests/support/site", ROOT / "tests", ROOT / "src"]
+    variables = {
+        "PYTHONPATH": os.pathsep.join(map(str, paths)),
+        "EML_TEST_SPECS": str(specs_file),
+        "EML_DATA_DIR": str(specs_file.parent),
+        "EML_CHECKPOINT_DIR": str(folder / "checkpoints"),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}",
+    }
+    done = subprocess.run(
+        eml_command("sheet2"),
+        cwd=folder,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def here(sheet2, small_data, tmp_path, monkeypatch):
+    """A copy of that store in the working directory, with a filled-in form; its client."""
+    folder, _ = sheet2
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path / "checkpoints"))
+    mlflow.set_tracking_uri(uri)
+    change(tmp_path, fill_in)
+    yield mlflow.MlflowClient(uri)
+    mlflow.set_tracking_uri(None)
+
+
+def change(folder: Path, how) -> None:
+    file = folder / "ex2" / "handin.toml"
+    form = tomlkit.parse(file.read_text())
+    how(form)
+    file.write_text(tomlkit.dumps(form))
+
+
+def eml(*arguments: str, code: int = 0) -> str:
+    """What a command prints; it ends with this code."""
+    done = run_here(*arguments)
+    assert done.returncode == code, (done.stdout, done.stderr)
+    return done.stdout + done.stderr
+
+
+def handin(command: str, *arguments: str, code: int = 0) -> str:
+    return eml("handin", command, *arguments, "--file", "ex2/handin.toml", code=code)
+
+
+def runs_of(recipe: str, client) -> list[str]:
+    return [r.info.run_id for r in client.search_runs(["0"], f"tags.recipe = '{recipe}'")]
+
+
+def test_sheet2_says_its_plan_trains_and_makes_the_handin(sheet2):
+    folder, printed = sheet2
+    plan, _, trained = printed.partition("sheet2: about ")
+    assert "mlp_numpy sgd lr=0.001 seed=1: 30 epochs to do" in plan
+    assert "epoch 30/30" not in plan
+    assert trained.count("epoch 30/30") == 6
+    assert "rules of the sheet that are not met yet: 7" in trained
+    assert {path.name for path in (folder / "ex2").iterdir()} == {
+        "handin.toml",
+        "ex2.pdf",
+        "ex2.zip",
+    }
+
+
+def test_sheet2_again_trains_nothing_and_keeps_the_form(here, tmp_path):
+    before = (tmp_path / "ex2/handin.toml").read_text()
+    printed = eml("sheet2")
+    assert "mlp_numpy: already done, run" in printed
+    assert "nothing is left to train" in printed
+    assert "not met" not in printed
+    assert (tmp_path / "ex2/handin.toml").read_text() == before
+
+
+def test_a_whole_handin_is_built_checked_and_verified(here, tmp_path):
+    assert "all 26 rules are met" in handin("check")
+    assert "made ex2/ex2.pdf and ex2/ex2.zip" in handin("build")
+    printed = eml("handin", "verify", "ex2/ex2.zip")
+    assert re.search(r"all \d+ files and \d+ numbers are as the data say", printed)
+    assert "mind" not in printed
+    table = eml("handin", "check", "ex2/ex2.zip")
+    assert (
+        "| ex2.zip | Ada Lovelace, Alan Turing | yes      | passed    | passed | passed |" in table
+    )
+    with zipfile.ZipFile("ex2/ex2.zip") as archive:
+        names = set(archive.namelist())
+        assert archive.read("ex2.pdf") == Path("ex2/ex2.pdf").read_bytes()
+        assert archive.read("source/src/eml/cli.py")
+    assert {"conda.yaml", "manifest.json", "histories/lr_sweep.csv", "source/MLproject"} <= names
+
+
+def test_a_broken_rule_is_code_1(here):
+    change(Path(), lambda form: form.update(names=[]))
+    assert "failed  top sheet: names: write each name" in handin("check", code=1)
+    assert "rules of the sheet that are not met yet: 1" in handin("build")
+    Path("no.zip").write_bytes(b"no")
+    table = eml("handin", "check", "ex2/ex2.zip", "no.zip", code=1)
+    assert "| ex2.zip |" in table
+    assert "1 failed" in table
+    assert "no.zip: this is no readable zip" in table
+
+
+def test_every_listed_number_can_be_written(here):
+    names = re.findall(r"^\{\{(.+?)\}\}  ", handin("numbers"), re.MULTILINE)
+    assert len(names) > 100
+
+    def write_all(form):
+        plot = form["task"]["2.2"]["mlp_numpy"]["loss_over_epochs"]
+        plot["discussion"] = "\n".join(f"- {{{{{name}}}}}" for name in names)
+
+    change(Path(), write_all)
+    handin("build")
+    eml("handin", "verify", "ex2/ex2.zip")
+
+
+def test_verify_names_what_the_store_has_otherwise(here):
+    handin("build")
+    (run_id,) = [r.run_id for r in choose(MLP, "")]
+    other = next(id_ for id_ in runs_of("mlp_numpy", here) if id_ != run_id)
+    here.log_metric(run_id, "test_accuracy", 0.123, step=30, timestamp=9 * 10**12)
+    here.delete_run(other)
+    printed = eml("handin", "verify", "ex2/ex2.zip", code=1)
+    assert re.search(
+        rf"mlp_numpy: test_accuracy of epoch 30 of run {run_id} is [01]\.\d+, in the store 0.123",
+        printed,
+    )
+    assert f"lr_sweep: run {other} is not in the store" in printed
+
+
+def test_verify_without_the_runs_or_a_store_says_so(here, tmp_path, monkeypatch):
+    handin("build")
+    for run_id in [*runs_of("mlp_numpy", here), *runs_of("lr_sweep", here)]:
+        here.delete_run(run_id)
+    assert "holds none of these runs" in eml("handin", "verify", "ex2/ex2.zip")
+    mlflow.set_tracking_uri("sqlite:///elsewhere.db")
+    assert "there is no store here" in eml("handin", "verify", "ex2/ex2.zip")
+    assert not Path("elsewhere.db").exists()
+
+
+def test_a_later_small_try_is_not_taken(here):
+    before = {each.recipe: [run.run_id for run in choose(each, "")] for each in (MLP, SWEEP)}
+    eml("mlp_numpy", "--epochs", "2")
+    eml("lr_sweep", "--subset", "100")
+    eml("mlp_numpy", "--lr", "0.5")  # whole, but not with the template's rate
+    for each in (MLP, SWEEP):
+        assert [run.run_id for run in choose(each, "")] == before[each.recipe]
+
+
+def test_two_that_both_meet_the_sheet_are_asked_about(here):
+    eml("lr_sweep", "--lrs", "1,0.5,0.1,0.05,0.02")
+    made = Path("ex2/ex2.pdf").read_bytes()
+    printed = handin("build", code=2)
+    first, second = re.findall(r'\["(\w{32})"\] of 20\d\d-\d\d-\d\d', printed)
+    assert 'task "2.2", lr_sweep: 2 groups of runs of lr_sweep meet the sheet\'s rules' in printed
+    assert Path("ex2/ex2.pdf").read_bytes() == made
+    assert {first, second} == set(runs_of("lr_sweep", here))
+    for chosen in (first, second):
+        change(Path(), lambda form, c=chosen: form["task"]["2.2"]["lr_sweep"].update(runs=[c[:8]]))
+        rates = set(re.findall(r"\{\{lr_sweep\.([\d.]+)\.n\}\}", handin("numbers")))
+        assert ("0.02" in rates) == (chosen == runs_of("lr_sweep", here)[0])
+
+
+def test_other_seeds_join_and_the_same_again_is_asked_about(here):
+    eml("mlp_numpy", "--seed", "2")
+    assert len(choose(MLP, "")) == 2
+    assert "{{mlp_numpy.n}}  2" in handin("numbers")
+    eml("mlp_numpy", "--seed", "2")
+    assert "3 groups of runs of mlp_numpy meet" in handin("build", code=2)
+
+
+def test_a_sweep_that_reuses_another_holds_it(here):
+    eml("lr_sweep", "--seeds", "1,2")
+    assert len(choose(SWEEP, "")) == 12
+
+
+def test_a_deleted_run_is_named(here):
+    (run_id,) = [run.run_id for run in choose(MLP, "")]
+    change(Path(), lambda form: form["task"]["2.2"]["mlp_numpy"].update(runs=[run_id]))
+    here.delete_run(run_id)
+    printed = handin("build", code=2)
+    assert f"run {run_id} was deleted: `mlflow runs restore --run-id {run_id}` brings it" in printed
+    change(Path(), lambda form: form["task"]["2.2"]["mlp_numpy"].update(runs=["f" * 32]))
+    assert "f" * 32 in handin("build", code=2)
+
+
+def test_a_store_that_lacks_a_recipe_and_no_store(here, tmp_path):
+    for run_id in runs_of("lr_sweep", here):
+        here.delete_run(run_id)
+    Path("ex2/ex2.pdf").unlink()
+    lacks = "no finished run of lr_sweep in sqlite:"
+    assert lacks in handin("build", code=2)
+    assert lacks in handin("check", code=1)
+    assert not Path("ex2/ex2.pdf").exists()
+    assert not list(Path("ex2").glob(".*"))
+    mlflow.set_tracking_uri("sqlite:///elsewhere.db")
+    assert "there is no store" in handin("build", code=2)
+    assert not Path("elsewhere.db").exists()
+
+
+def test_paths_of_texts_stay_below_the_form(here):
+    for path in ("../secret.md", "/etc/secret.md"):
+        change(Path(), lambda form, p=path: form["task"]["2.1"].update(review=p))
+        assert "give a path below the folder of the form" in handin("build", code=2)
+    change(Path(), lambda form: form["task"]["2.1"].update(review="review.md"))
+    assert "ex2/review.md: No such file" in handin("build", code=2)
+    Path("ex2/review.md").write_text("# Review\n\n![a curve](fig.png)")
+    assert "ex2/fig.png: No such file" in handin("build", code=2)
+    shutil.copy(ROOT / "docs/images/lr_sweep.png", "ex2/fig.png")
+    handin("build")
+    eml("handin", "verify", "ex2/ex2.zip")
+    names = zipfile.ZipFile(io.BytesIO(Path("ex2/ex2.zip").read_bytes())).namelist()
+    assert {"form/review.md", "form/fig.png"} <= set(names)
+
+
+def test_init_adds_nothing_to_a_whole_form(here):
+    before = Path("ex2/handin.toml").read_text()
+    assert "completed ex2/handin.toml" in handin("init", "ex2-2025")
+    assert Path("ex2/handin.toml").read_text() == before
+    assert "is the form of ex2-2025" in handin("init", "ex3-2025", code=2)
