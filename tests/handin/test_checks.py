@@ -27,12 +27,12 @@ def names(*given):
     return lambda form: form.update(names=list(given))
 
 
-def task(number, **values):
-    return lambda form: form["task"][number].update(values)
+def exercise(number, **values):
+    return lambda form: form["exercise"][number].update(values)
 
 
 def plot(number, recipe, figure, **values):
-    return lambda form: form["task"][number][recipe][figure].update(values)
+    return lambda form: form["exercise"][number][recipe][figure].update(values)
 
 
 def unfinished():
@@ -45,13 +45,19 @@ FORM = {
     "a blank name": (names("Ada", " "), "top sheet: names: write each name"),
     "a name twice": (names("Ada", "Ada"), "names: a name is there twice"),
     "five names": (names(*"abcde"), "at most 4 names: there are 5"),
-    "not declared": (task("2.2", present=""), "2.2: willingness to present declared: write true"),
+    "not declared": (
+        exercise("2.2", present=""),
+        "2.2: willingness to present declared: write true",
+    ),
     "willing, not handed in": (
-        task("2.1", hand_in=False),
+        exercise("2.1", hand_in=False),
         "2.1: willing to present what is handed in alone: the exercise is not handed in",
     ),
-    "no review": (task("2.1", review=" "), "2.1: review of the paper: the text is empty"),
-    "a review's file is missing": (task("2.1", review="review.md"), "2.1: review of the paper: "),
+    "no review": (exercise("2.1", review=" "), "2.1: review of the paper: the text is empty"),
+    "a review's file is missing": (
+        exercise("2.1", review="review.md"),
+        "2.1: review of the paper: ",
+    ),
     "nothing expected": (plot(*LOSS, expected="\n"), "loss_over_epochs: expected: the text is"),
     "no discussion": (plot(*LOSS, discussion=""), "loss_over_epochs: discussion: the text is"),
 }
@@ -174,7 +180,11 @@ def test_short_trainings_make_a_draft(tmp_path):
 
 
 def test_an_exercise_that_is_left_out_needs_no_runs(tmp_path):
-    made = handin("ex3-2025", tmp_path, task("3.4", hand_in=False, present=False))
+    made = handin("ex3-2025", tmp_path, exercise("3.4", hand_in=False, present=False))
     del made.evidence["optimizers"]
     assert failed(made) == []
-    assert [task["title"][:3] for task in compose(made).data["tasks"]] == ["3.1", "3.2", "3.3"]
+    assert [exercise["title"][:3] for exercise in compose(made).data["exercises"]] == [
+        "3.1",
+        "3.2",
+        "3.3",
+    ]

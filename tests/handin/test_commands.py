@@ -150,7 +150,7 @@ def test_every_listed_number_can_be_written(here):
     assert len(names) > 100
 
     def write_all(form):
-        plot = form["task"]["2.2"]["mlp_numpy"]["loss_over_epochs"]
+        plot = form["exercise"]["2.2"]["mlp_numpy"]["loss_over_epochs"]
         plot["discussion"] = "\n".join(f"- {{{{{name}}}}}" for name in names)
 
     change(Path(), write_all)
@@ -196,11 +196,15 @@ def test_two_that_both_meet_the_sheet_are_asked_about(here):
     made = Path("ex2/ex2.pdf").read_bytes()
     printed = handin("build", code=2)
     first, second = re.findall(r'\["(\w{32})"\] of 20\d\d-\d\d-\d\d', printed)
-    assert 'task "2.2", lr_sweep: 2 groups of runs of lr_sweep meet the sheet\'s rules' in printed
+    assert (
+        'exercise "2.2", lr_sweep: 2 groups of runs of lr_sweep meet the sheet\'s rules' in printed
+    )
     assert Path("ex2/ex2.pdf").read_bytes() == made
     assert {first, second} == set(runs_of("lr_sweep", here))
     for chosen in (first, second):
-        change(Path(), lambda form, c=chosen: form["task"]["2.2"]["lr_sweep"].update(runs=[c[:8]]))
+        change(
+            Path(), lambda form, c=chosen: form["exercise"]["2.2"]["lr_sweep"].update(runs=[c[:8]])
+        )
         rates = set(re.findall(r"\{\{lr_sweep\.([\d.]+)\.n\}\}", handin("numbers")))
         assert ("0.02" in rates) == (chosen == runs_of("lr_sweep", here)[0])
 
@@ -220,11 +224,11 @@ def test_a_sweep_that_reuses_another_holds_it(here):
 
 def test_a_deleted_run_is_named(here):
     (run_id,) = [run.run_id for run in choose(MLP, "")]
-    change(Path(), lambda form: form["task"]["2.2"]["mlp_numpy"].update(runs=[run_id]))
+    change(Path(), lambda form: form["exercise"]["2.2"]["mlp_numpy"].update(runs=[run_id]))
     here.delete_run(run_id)
     printed = handin("build", code=2)
     assert f"run {run_id} was deleted: `mlflow runs restore --run-id {run_id}` brings it" in printed
-    change(Path(), lambda form: form["task"]["2.2"]["mlp_numpy"].update(runs=["f" * 32]))
+    change(Path(), lambda form: form["exercise"]["2.2"]["mlp_numpy"].update(runs=["f" * 32]))
     assert "f" * 32 in handin("build", code=2)
 
 
@@ -244,9 +248,9 @@ def test_a_store_that_lacks_a_recipe_and_no_store(here, tmp_path):
 
 def test_paths_of_texts_stay_below_the_form(here):
     for path in ("../secret.md", "/etc/secret.md"):
-        change(Path(), lambda form, p=path: form["task"]["2.1"].update(review=p))
+        change(Path(), lambda form, p=path: form["exercise"]["2.1"].update(review=p))
         assert "give a path below the folder of the form" in handin("build", code=2)
-    change(Path(), lambda form: form["task"]["2.1"].update(review="review.md"))
+    change(Path(), lambda form: form["exercise"]["2.1"].update(review="review.md"))
     assert "ex2/review.md: No such file" in handin("build", code=2)
     Path("ex2/review.md").write_text("# Review\n\n![a curve](fig.png)")
     assert "ex2/fig.png: No such file" in handin("build", code=2)

@@ -37,7 +37,7 @@ def texts_of(change):
     """A change of the discussion of sheet 2's first figure."""
 
     def set_text(form):
-        form["task"]["2.2"]["mlp_numpy"]["loss_over_epochs"]["discussion"] = change
+        form["exercise"]["2.2"]["mlp_numpy"]["loss_over_epochs"]["discussion"] = change
 
     return set_text
 
@@ -105,7 +105,7 @@ def test_an_image_that_is_none_is_one_line(tmp_path):
 def test_numbers_in_texts_come_from_the_runs(tmp_path):
     text = "At most {{ mlp_numpy.best_test_accuracy }}, in epoch {{mlp_numpy.best_epoch}}."
     made = handin("ex2-2025", tmp_path, texts_of(text))
-    (figure, *_) = compose(made).data["tasks"][1]["trainings"][0]["figures"]
+    (figure, *_) = compose(made).data["exercises"][1]["trainings"][0]["figures"]
     (paragraph,) = figure["discussion"]
     (inline,) = paragraph["children"]
     assert inline["children"][0]["text"] == "At most 98.00\N{NO-BREAK SPACE}%, in epoch 30."

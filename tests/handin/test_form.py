@@ -15,7 +15,7 @@ def test_a_new_form_has_every_task_and_plot_of_its_sheet(name, tmp_path):
     file = tmp_path / "folder" / "handin.toml"
     assert write_form(file, name)
     form, sheet = read_form(file), load_sheet(name)
-    assert list(form.answers) == [task.number for task in sheet.tasks]
+    assert list(form.answers) == [exercise.number for exercise in sheet.exercises]
     for trainings in sheet.trainings:
         for figure in trainings.figures:
             (plot,) = [
@@ -32,7 +32,9 @@ def test_a_new_form_has_every_task_and_plot_of_its_sheet(name, tmp_path):
 def test_sheets_are_what_the_course_asks():
     by_name = {name: load_sheet(name) for name in sheet_names()}
     assert set(by_name) == {"ex2-2024", "ex2-2025", "ex3-2025"}
-    points = {name: [task.points for task in sheet.tasks] for name, sheet in by_name.items()}
+    points = {
+        name: [exercise.points for exercise in sheet.exercises] for name, sheet in by_name.items()
+    }
     assert points == {"ex2-2024": [None], "ex2-2025": [5, 30], "ex3-2025": [15, 15, 20, 10]}
     assert {name: sheet.most_names for name, sheet in by_name.items()} == {
         "ex2-2024": 3,
@@ -58,7 +60,7 @@ def test_a_second_time_keeps_what_was_written_and_adds_what_is_missing(tmp_path)
         .replace('group = ""', "# group is gone")
         .splitlines(keepends=True)
     )
-    start = lines.index('[task."3.4"] # Optimizers, 10 points\n')
+    start = lines.index('[exercise."3.4"] # Optimizers, 10 points\n')
     text = "# a comment\n" + "".join(lines[:start])
     text = text.replace('discussion = """\n\n"""', 'discussion = """\nOurs: 50 %.\n"""', 1)
     file.write_text(text)
@@ -102,19 +104,28 @@ def put(*path_and_value):
     return change
 
 
-LOSS = ("task", "2.2", "mlp_numpy", "loss_over_epochs")
+LOSS = ("exercise", "2.2", "mlp_numpy", "loss_over_epochs")
 MISTAKES = {
-    "unknown key": (put("authors", "me"), "no key authors, give sheet, names, group, date, task"),
-    "unknown task": (put("task", "2.9", tomlkit.table()), "task: no key 2.9, give 2.1, 2.2"),
+    "unknown key": (
+        put("authors", "me"),
+        "no key authors, give sheet, names, group, date, exercise",
+    ),
+    "unknown exercise": (
+        put("exercise", "2.9", tomlkit.table()),
+        "exercise: no key 2.9, give 2.1, 2.2",
+    ),
     "unknown plot": (put(*LOSS[:-1], "x", 1), "mlp_numpy: no key x, give runs, loss_over_epochs,"),
     "no names": (put("names", None), "lacks names: `eml handin init` adds what is missing"),
     "no date": (put("date", None), "lacks date"),
     "date as text": (put("date", "today"), "date is today: give a date, as 2025-11-12"),
     "one name": (put("names", "Ada"), "names is Ada: give a list of texts"),
     "a number": (put("names", [1]), r"names is \[1\]: give a list of texts"),
-    "present": (put("task", "2.2", "present", "maybe"), 'present is "maybe": give true or false'),
-    "hand_in": (put("task", "2.2", "hand_in", "yes"), "hand_in is yes: give true or false"),
-    "no table": (put("task", "2.2", "mlp_numpy", 3), "mlp_numpy is 3: give a table"),
+    "present": (
+        put("exercise", "2.2", "present", "maybe"),
+        'present is "maybe": give true or false',
+    ),
+    "hand_in": (put("exercise", "2.2", "hand_in", "yes"), "hand_in is yes: give true or false"),
+    "no table": (put("exercise", "2.2", "mlp_numpy", 3), "mlp_numpy is 3: give a table"),
     "text": (put(*LOSS, "expected", 3), "expected is 3: give a text"),
     "sheet": (put("sheet", "ex9"), "sheet=ex9: give one of ex2-2024"),
 }

@@ -104,11 +104,11 @@ def fill_in(form: Any) -> None:
     """Everything that a group has to write."""
     form["names"] = ["Ada Lovelace", "Alan Turing"]
     form["date"] = date(2025, 11, 4)
-    for task in form["task"].values():
-        task["present"] = True
-        if "review" in task:
-            task["review"] = "A library *similar in intent* to BLAS."
-        for plots in task.values():
+    for exercise in form["exercise"].values():
+        exercise["present"] = True
+        if "review" in exercise:
+            exercise["review"] = "A library *similar in intent* to BLAS."
+        for plots in exercise.values():
             for plot in plots.values() if isinstance(plots, dict) else ():
                 if isinstance(plot, dict):
                     plot["discussion"] = "As expected."

@@ -83,13 +83,13 @@ def load(form: Form, folder: Path) -> tuple[Handin, dict[str, UserError]]:
     """The hand-in of a form, from the store; by recipe why its runs cannot be used."""
     evidence: dict[str, Evidence] = {}
     problems: dict[str, UserError] = {}
-    trainings = [(task, each) for task in form.handed_in for each in task.trainings]
+    trainings = [(exercise, each) for exercise in form.handed_in for each in exercise.trainings]
     if trainings:
         open_store(create=False)
-    for task, each in trainings:
-        where = f'task "{task.number}", {each.recipe}'
+    for exercise, each in trainings:
+        where = f'exercise "{exercise.number}", {each.recipe}'
         try:
-            given = form.answers[task.number].runs[each.recipe]
+            given = form.answers[exercise.number].runs[each.recipe]
             evidence[each.recipe], left_out = from_store(each, given, where)
             print("".join(f"{each.recipe}: {line}\n" for line in left_out), end="")
         except UserError as error:

@@ -45,7 +45,9 @@ def sheet(name: str, options: SheetOptions, launching: LaunchOptions) -> None:
         begin(create=True)
         work = list(_lacking(asked, options, launching))
         _say_plan(name, work, launching)
-        if any(task.gradients for task in asked.tasks) and not find.finished("gradients"):
+        if any(exercise.gradients for exercise in asked.exercises) and not find.finished(
+            "gradients"
+        ):
             gradients(gradients_recipe.Options())
         for each in work:
             print(f"\n{each.trainings.recipe}", flush=True)

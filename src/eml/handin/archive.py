@@ -103,7 +103,7 @@ def read(data: bytes) -> tuple[Handin, dict[str, Any], dict[str, bytes]]:
 
     form = parse_form(files[f"{FORM_FOLDER}/{FORM}"], FORM)
     evidence: dict[str, Evidence] = {}
-    for trainings in (each for task in form.handed_in for each in task.trainings):
+    for trainings in (each for exercise in form.handed_in for each in exercise.trainings):
         path = f"{HISTORIES}/{trainings.recipe}.csv"
         if path not in files:
             raise ArchiveError(f"it lacks {path}")

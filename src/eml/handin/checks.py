@@ -10,7 +10,7 @@ from eml.errors import UserError
 from eml.handin.content import Handin
 from eml.handin.evidence import Evidence
 from eml.handin.rules import broken
-from eml.handin.sheet import Task
+from eml.handin.sheet import Exercise
 
 # The columns that a figure needs.
 NEEDS: dict[FigureName, tuple[str, ...]] = {
@@ -26,7 +26,7 @@ NONE: Mapping[str, UserError] = MappingProxyType({})
 class Check(NamedTuple):
     """A rule, and why the hand-in breaks it; "" if it does not."""
 
-    of: str  # "the top sheet", or the number of a task
+    of: str  # "the top sheet", or the number of a exercise
     says: str
     why: str
 
@@ -39,8 +39,11 @@ class Check(NamedTuple):
 def checks(handin: Handin, problems: Mapping[str, UserError] = NONE) -> list[Check]:
     """All rules of the sheet, in its order. problems: by recipe, why there is no evidence."""
     found = [*_top_sheet(handin)]
-    for task in handin.sheet.tasks:
-        found += [Check(task.number, says, why) for says, why in _of_task(handin, task, problems)]
+    for exercise in handin.sheet.exercises:
+        found += [
+            Check(exercise.number, says, why)
+            for says, why in _of_exercise(handin, exercise, problems)
+        ]
     return found
 
 
@@ -52,13 +55,15 @@ def _top_sheet(handin: Handin) -> Iterator[Check]:
     why = "write each name into names" if blank else "a name is there twice" if twice else ""
     yield Check(of, "names", why)
     yield Check(of, f"at most {most} names", f"there are {len(names)}" if len(names) > most else "")
-    yield Check(of, "an exercise is handed in", "" if handin.tasks else "hand_in is false for all")
+    yield Check(
+        of, "an exercise is handed in", "" if handin.exercises else "hand_in is false for all"
+    )
 
 
-def _of_task(
-    handin: Handin, task: Task, problems: Mapping[str, UserError]
+def _of_exercise(
+    handin: Handin, exercise: Exercise, problems: Mapping[str, UserError]
 ) -> Iterator[tuple[str, str]]:
-    answer = handin.form.answers[task.number]
+    answer = handin.form.answers[exercise.number]
     if not answer.hand_in:
         # Only exercises that are handed in can be presented.
         why = "the exercise is not handed in: set present = false" if answer.present else ""
@@ -66,11 +71,11 @@ def _of_task(
         return
     why = "write true or false into present" if answer.present is None else ""
     yield "willingness to present declared", why
-    if task.review_of:
-        yield "review of the paper", _why_no_review(handin, task)
-    if task.gradients:
+    if exercise.review_of:
+        yield "review of the paper", _why_no_review(handin, exercise)
+    if exercise.gradients:
         yield "every value calculated", ""
-    for trainings in task.trainings:
+    for trainings in exercise.trainings:
         if trainings.recipe in problems:
             yield f"{trainings.recipe}: trained", problems[trainings.recipe].shown()
             continue
@@ -87,9 +92,9 @@ def _of_task(
             yield f"{name}: discussion", "" if plot.discussion.strip() else "the text is empty"
 
 
-def _why_no_review(handin: Handin, task: Task) -> str:
+def _why_no_review(handin: Handin, exercise: Exercise) -> str:
     try:
-        text = handin.review(handin.form.answers[task.number])
+        text = handin.review(handin.form.answers[exercise.number])
     except UserError as error:
         return error.shown()
     return "" if text.strip() else "the text is empty"

@@ -21,9 +21,9 @@ from eml.handin.numbers import Number, Numbers, names_of, of_gradients, of_train
 from eml.handin.observed import observed
 from eml.handin.prose import lookalikes, tree
 from eml.handin.rules import broken
-from eml.handin.sheet import Sheet, Task, Trainings
+from eml.handin.sheet import Exercise, Sheet, Trainings
 from eml.models.exact_gradients import Solution, solve
-from eml.recipes.gradients import SHEET as EXERCISE
+from eml.recipes.gradients import SHEET as GRADIENTS
 
 Read = Callable[[str], bytes]  # the file at a path relative to the form
 
@@ -45,13 +45,13 @@ class Handin:
         return self.form.sheet
 
     @property
-    def tasks(self) -> list[Task]:
-        """The tasks that are handed in."""
+    def exercises(self) -> list[Exercise]:
+        """The exercises that are handed in."""
         return self.form.handed_in
 
     @cached_property
     def solution(self) -> Solution:
-        return solve(EXERCISE)
+        return solve(GRADIENTS)
 
     @cached_property
     def verdicts(self) -> dict[str, list[Verdict]]:
@@ -60,10 +60,10 @@ class Handin:
     @cached_property
     def numbers(self) -> Numbers:
         found: dict[str, Number] = {}
-        for task in self.tasks:
-            if task.gradients:
+        for exercise in self.exercises:
+            if exercise.gradients:
                 found |= of_gradients(self.solution)
-            for each in task.trainings:
+            for each in exercise.trainings:
                 if each.recipe in self.evidence:
                     evidence, pairs = self.evidence[each.recipe], self.verdicts[each.recipe]
                     found |= of_trainings(each, evidence, pairs)
@@ -73,7 +73,7 @@ class Handin:
     def draft(self) -> list[str]:
         """Why the hand-in is a draft: trainings that are smaller than the sheet asks."""
         found = []
-        for each in (trainings for task in self.tasks for trainings in task.trainings):
+        for each in (trainings for exercise in self.exercises for trainings in exercise.trainings):
             evidence = self.evidence[each.recipe]
             rules = [rule for rule in each.rules if rule.draft]
             for rule, why in broken(rules, evidence.history, evidence.tried):
@@ -117,7 +117,7 @@ def compose(handin: Handin) -> Content:
     def text(markdown: str, where: str) -> list[dict[str, Any]]:
         return tree(handin.numbers.fill(markdown), add_image, where)
 
-    def figure(task: Task, each: Trainings, name: FigureName, plot: Plot) -> dict[str, Any]:
+    def figure(exercise: Exercise, each: Trainings, name: FigureName, plot: Plot) -> dict[str, Any]:
         evidence, where = handin.evidence[each.recipe], f"{each.recipe}, {name}"
         path = f"figures/{each.recipe}/{name}.svg"
         caption = Caption(each.of.exercise, differences(evidence.history))
@@ -131,7 +131,7 @@ def compose(handin: Handin) -> Content:
         subject = each.of.exercise.partition(" ")[2]
         return {
             "file": path,
-            "title": title if subject == task.title else f"{subject}: {title.lower()}",
+            "title": title if subject == exercise.title else f"{subject}: {title.lower()}",
             "caption": f"{title}. {about}",
             "alt": " ".join([f"{title}. {about}", *sentences]),
             "expected": text(plot.expected, f"{where}, expected"),
@@ -139,27 +139,27 @@ def compose(handin: Handin) -> Content:
             "discussion": text(plot.discussion, f"{where}, discussion"),
         }
 
-    tasks = []
-    for task in handin.tasks:
-        answer = handin.form.answers[task.number]
-        points = "" if task.points is None else f" ({task.points} points)"
-        content: dict[str, Any] = {"title": f"{task.number} {task.title}{points}"}
-        if task.review_of:
-            content["review_of"] = task.review_of
-            content["review"] = text(handin.review(answer), f"review, {task.number}")
-        if task.gradients:
+    exercises = []
+    for exercise in handin.exercises:
+        answer = handin.form.answers[exercise.number]
+        points = "" if exercise.points is None else f" ({exercise.points} points)"
+        content: dict[str, Any] = {"title": f"{exercise.number} {exercise.title}{points}"}
+        if exercise.review_of:
+            content["review_of"] = exercise.review_of
+            content["review"] = text(handin.review(answer), f"review, {exercise.number}")
+        if exercise.gradients:
             content["calculation"] = _calculation(handin)
         content["trainings"] = [
             {
                 "figures": [
-                    figure(task, each, name, answer.plots[each.recipe, name])
+                    figure(exercise, each, name, answer.plots[each.recipe, name])
                     for name in each.figures
                 ],
                 "tables": _tables(handin, each),
             }
-            for each in task.trainings
+            for each in exercise.trainings
         ]
-        tasks.append(content)
+        exercises.append(content)
     form, sheet = handin.form, handin.sheet
     data = {
         "title": sheet.title,
@@ -171,7 +171,7 @@ def compose(handin: Handin) -> Content:
         "day": f"{form.date.day} {MONTHS[form.date.month - 1]} {form.date.year}",
         "draft": handin.draft,
         "declaration": _declaration(form),
-        "tasks": tasks,
+        "exercises": exercises,
         "how": tree(_how_to_run(handin), add_image, "how to run"),
         "provenance": _provenance(handin),
         "runs": _runs(handin),
@@ -199,15 +199,15 @@ def _table(
 
 def _declaration(form: Form) -> dict[str, Any]:
     """The declaration of willingness, a row for each exercise of the sheet."""
-    has_points = any(task.points is not None for task in form.sheet.tasks)
+    has_points = any(exercise.points is not None for exercise in form.sheet.exercises)
     rows = []
-    for task in form.sheet.tasks:
-        answer = form.answers[task.number]
+    for exercise in form.sheet.exercises:
+        answer = form.answers[exercise.number]
         said = {True: "yes", False: "no", None: "not declared"}[answer.present]
-        half = f"{(task.points or 0) / 2:g}" if answer.hand_in and answer.present else NONE
-        points = [str(task.points), half] if has_points else []
+        half = f"{(exercise.points or 0) / 2:g}" if answer.hand_in and answer.present else NONE
+        points = [str(exercise.points), half] if has_points else []
         handed_in = "yes" if answer.hand_in else "no"
-        rows.append([f"{task.number} {task.title}", handed_in, said, *points])
+        rows.append([f"{exercise.number} {exercise.title}", handed_in, said, *points])
     header = ["Exercise", "handed in", "willing to present"]
     asked = form.sheet.willingness_points
     note = (
@@ -238,7 +238,7 @@ def _calculation(handin: Handin) -> dict[str, Any]:
     checked = (
         " Every gradient was compared with central differences in exact fractions: they are equal."
     )
-    return {"steps": calculation(EXERCISE, handin.solution), "after": after + why + checked}
+    return {"steps": calculation(GRADIENTS, handin.solution), "after": after + why + checked}
 
 
 NONE = "-"  # in a cell without a number
@@ -350,9 +350,9 @@ of this PDF again.
 
 def _how_to_run(handin: Handin) -> str:
     """The steps beyond the course's own environment, and the command of each exercise."""
-    made = [each for task in handin.tasks for each in task.trainings]
+    made = [each for exercise in handin.exercises for each in exercise.trainings]
     commands = [f"eml {command(each, handin.evidence[each.recipe])}" for each in made]
-    if any(task.gradients for task in handin.tasks):
+    if any(exercise.gradients for exercise in handin.exercises):
         commands.insert(0, "eml gradients")
     return HOW_TO_RUN.format(commands="\n".join(commands), file=handin.sheet.file)
 

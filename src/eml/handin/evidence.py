@@ -45,7 +45,7 @@ TEXTS = [
 
 
 class EvidenceError(UserError):
-    """The runs of a task cannot be used; the message says why and what to do."""
+    """The runs of a exercise cannot be used; the message says why and what to do."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tomlkit.items import String, Table
 
 from eml.config import one_of
 from eml.errors import UserError
-from eml.handin.sheet import Sheet, Task, load_sheet, sheet_names
+from eml.handin.sheet import Exercise, Sheet, load_sheet, sheet_names
 from eml.recipes.recipe import Recipe
 from eml.text import printable
 
@@ -34,7 +34,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a group fills in for one task."""
+    """What a group fills in for one exercise."""
 
     hand_in: bool
     present: bool | None  # None: not declared yet
@@ -51,12 +51,14 @@ class Form:
     group: str
     names: tuple[str, ...]
     date: date
-    answers: Mapping[str, Answer]  # by the number of the task
+    answers: Mapping[str, Answer]  # by the number of the exercise
     content: bytes
 
     @property
-    def handed_in(self) -> list[Task]:
-        return [task for task in self.sheet.tasks if self.answers[task.number].hand_in]
+    def handed_in(self) -> list[Exercise]:
+        return [
+            exercise for exercise in self.sheet.exercises if self.answers[exercise.number].hand_in
+        ]
 
 
 def expected(recipe: Recipe) -> str:
@@ -106,23 +108,23 @@ def _blank(sheet: Sheet) -> tomlkit.TOMLDocument:
     _add(form, "names", [], f'of at most {sheet.most_names}, as ["Ada Lovelace", "Alan Turing"]')
     _add(form, "group", "", "its name or number, if it has one")
     _add(form, "date", date.today(), "on the top sheet")
-    tasks = tomlkit.table(is_super_table=True)
-    for task in sheet.tasks:
-        tasks.add(tomlkit.key(task.number), _blank_task(task))
-    form.add("task", tasks)
+    exercises = tomlkit.table(is_super_table=True)
+    for exercise in sheet.exercises:
+        exercises.add(tomlkit.key(exercise.number), _blank_exercise(exercise))
+    form.add("exercise", exercises)
     return form
 
 
-def _blank_task(task: Task) -> Table:
+def _blank_exercise(exercise: Exercise) -> Table:
     table = tomlkit.table()
-    points = "" if task.points is None else f", {task.points} points"
-    table.comment(f"{task.title}{points}")
+    points = "" if exercise.points is None else f", {exercise.points} points"
+    table.comment(f"{exercise.title}{points}")
     _add(table, "hand_in", True, "false leaves the exercise out")
-    half = "" if task.points is None else f" ({task.points / 2:g} points)"
+    half = "" if exercise.points is None else f" ({exercise.points / 2:g} points)"
     _add(table, "present", UNDECIDED, f"true or false: are you willing to present it?{half}")
-    if task.review_of:
+    if exercise.review_of:
         _add(table, "review", "", 'Markdown, or the path of a Markdown file, as "review.md"')
-    for trainings in task.trainings:
+    for trainings in exercise.trainings:
         of_recipe = tomlkit.table()
         _add(of_recipe, "runs", [], "ids of runs; []: those that meet the sheet's rules")
         for figure in trainings.figures:
@@ -191,7 +193,8 @@ def parse_form(content: bytes, where: str) -> Form:
         group=printable(field.take("group", str, "")),
         date=field.take("date", date),
         answers={
-            number: _answer(task, values_of) for number, task, values_of in _tasks(field, sheet)
+            number: _answer(exercise, values_of)
+            for number, exercise, values_of in _exercises(field, sheet)
         },
         content=content,
     )
@@ -199,23 +202,27 @@ def parse_form(content: bytes, where: str) -> Form:
     return form
 
 
-def _tasks(field: "_Fields", sheet: Sheet) -> Iterator[tuple[str, Task, "_Fields"]]:
-    tasks = _Fields(field.take("task", dict), f"{field.where}: task")
-    for task in sheet.tasks:
-        values = tasks.take(task.number, dict)
-        yield task.number, task, _Fields(values, f'{field.where}: task "{task.number}"')
-    tasks.end()
+def _exercises(field: "_Fields", sheet: Sheet) -> Iterator[tuple[str, Exercise, "_Fields"]]:
+    exercises = _Fields(field.take("exercise", dict), f"{field.where}: exercise")
+    for exercise in sheet.exercises:
+        values = exercises.take(exercise.number, dict)
+        yield (
+            exercise.number,
+            exercise,
+            _Fields(values, f'{field.where}: exercise "{exercise.number}"'),
+        )
+    exercises.end()
 
 
-def _answer(task: Task, field: "_Fields") -> Answer:
+def _answer(exercise: Exercise, field: "_Fields") -> Answer:
     runs: dict[str, tuple[str, ...]] = {}
     plots: dict[tuple[str, str], Plot] = {}
     hand_in = field.take("hand_in", bool)
     present = field.take("present", (bool, str))
     if isinstance(present, str) and present != UNDECIDED:
         raise FormError(f'{field.where}: present is "{printable(present, 60)}": give true or false')
-    review = field.take("review", str) if task.review_of else ""
-    for trainings in task.trainings:
+    review = field.take("review", str) if exercise.review_of else ""
+    for trainings in exercise.trainings:
         recipe = trainings.recipe
         of_recipe = _Fields(field.take(recipe, dict), f"{field.where}, {recipe}")
         runs[recipe] = tuple(of_recipe.take("runs", list, item=str))

@@ -1,4 +1,4 @@
-"""A sheet of the course, read from sheets/NAME.toml: tasks, points, figures, and rules."""
+"""A sheet of the course, read from sheets/NAME.toml: exercises, points, figures, and rules."""
 
 import tomllib
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from eml.recipes.recipe import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """What the sheet asks of the trainings of a task: conditions on one field of the runs."""
+    """What the sheet asks of the trainings of a exercise: conditions on one field of the runs."""
 
     says: str  # in words
     field: str  # a column of the history
@@ -29,7 +29,7 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Trainings:
-    """The trainings of one recipe that a task asks for, and their figures."""
+    """The trainings of one recipe that a exercise asks for, and their figures."""
 
     recipe: str
     figures: tuple[FigureName, ...]
@@ -42,7 +42,7 @@ class Trainings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class Exercise:
     """One exercise of a sheet. Its answer: a review, the exact gradients, or trainings."""
 
     number: str
@@ -64,13 +64,13 @@ class Sheet:
     due: date
     file: str  # the hand-in's file name, without ending
     most_names: int
-    tasks: tuple[Task, ...]
+    exercises: tuple[Exercise, ...]
     willingness_points: int | None = None
 
     @property
     def trainings(self) -> list[Trainings]:
-        """Those of all tasks."""
-        return [trainings for task in self.tasks for trainings in task.trainings]
+        """Those of all exercises."""
+        return [trainings for exercise in self.exercises for trainings in exercise.trainings]
 
 
 def sheet_names() -> list[str]:
@@ -83,13 +83,13 @@ def load_sheet(name: str) -> Sheet:
     """The sheet with this name. Raises ConfigError, with the valid names, if there is none."""
     one_of("sheet", name, sheet_names())
     content = tomllib.loads((files("eml.handin") / "sheets" / f"{name}.toml").read_text("utf-8"))
-    tasks = tuple(_task(task) for task in content.pop("task"))
-    return Sheet(name=name, tasks=tasks, **content)
+    exercises = tuple(_exercise(exercise) for exercise in content.pop("exercise"))
+    return Sheet(name=name, exercises=exercises, **content)
 
 
-def _task(content: dict[str, Any]) -> Task:
+def _exercise(content: dict[str, Any]) -> Exercise:
     trainings = tuple(_trainings(each) for each in content.pop("trainings", ()))
-    return Task(trainings=trainings, **content)
+    return Exercise(trainings=trainings, **content)
 
 
 def _trainings(content: dict[str, Any]) -> Trainings:
