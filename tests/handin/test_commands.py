@@ -217,6 +217,7 @@ def test_other_seeds_join_and_the_same_again_is_asked_about(here):
     assert "3 groups of runs of mlp_numpy meet" in handin("build", code=2)
 
 
+@pytest.mark.slow
 def test_a_sweep_that_reuses_another_holds_it(here):
     eml("lr_sweep", "--seeds", "1,2")
     assert len(choose(SWEEP, "")) == 12

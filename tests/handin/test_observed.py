@@ -90,7 +90,7 @@ def test_curves_that_are_not_separable_are_said_to_be():
             found.append(run(f"{rate}{seed}", [0.1, top + seed / 1000], lr=rate, seed=seed))
     text = sentences("lr_sweep", "test_accuracy_over_epochs", evidence(*found))
     assert (
-        "Learning rate 0.5 and learning rate 1 are not separable: they differ by -1.00 points"
+        "Not separable are learning rate 0.5 and learning rate 1 (-1.00 points, 95 % interval -"
         in (text)
     )
     assert "All other differences after the last epoch are separable at 95 %." in text

@@ -96,6 +96,7 @@ def test_importing_again_adds_only_what_is_new(store, small_data, tmp_path, monk
     assert len(stored_runs(store)) == 2
 
 
+@pytest.mark.slow
 def test_ids_in_tags_are_those_of_the_copies(store, small_data, tmp_path, monkeypatch):
     here = mlflow.get_tracking_uri()
     there = other_store(tmp_path, "laptop", monkeypatch)
@@ -162,6 +163,7 @@ def test_artifacts_that_are_gone_are_said(store, small_data, tmp_path, monkeypat
     assert "1 of them without artifacts" in printed
 
 
+@pytest.mark.slow
 def test_a_store_behind_a_server(store, small_data, tmp_path, monkeypatch):
     here = mlflow.get_tracking_uri()
     there = other_store(tmp_path, "cluster", monkeypatch)

@@ -65,7 +65,7 @@ def write_report(
     targets: test accuracies, 0 to 1; the summary tells when they were reached.
     """
     other, criterion = differences(history), subject.criterion
-    alone = _alone(history, subject.varies)
+    alone = alone_in(history, subject.varies)
     caption = Caption(subject.exercise, other, alone)
     drawn = dict(figures)
     if by_rate(history, criterion):
@@ -94,7 +94,7 @@ def write_report(
     return text
 
 
-def _alone(history: pd.DataFrame, varies: str) -> str:
+def alone_in(history: pd.DataFrame, varies: str) -> str:
     """A sentence if all runs have one value of the field that is to be compared; else ""."""
     if not varies or history[varies].nunique() > 1:
         return ""

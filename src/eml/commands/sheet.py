@@ -68,7 +68,8 @@ def _lacking(asked: Sheet, options: SheetOptions, launching: LaunchOptions) -> I
         configs = trainings.of.configs(made)
         rules = [_with_extent(rule, options) for rule in trainings.rules]
         if not has_gpu and trainings.without_gpu:  # what needs a GPU cannot be met here
-            print(f"{trainings.recipe}: there is no GPU here, so {trainings.without_gpu}")
+            instead = ", ".join(f"{k}={v}" for k, v in trainings.without_gpu.items())
+            print(f"{trainings.recipe}: there is no GPU here, so {instead}")
             rules = [rule for rule in rules if rule.draft]
         if meeting := meeting_groups(finished_groups(trainings.recipe), rules):
             print(f"{trainings.recipe}: already done, run {meeting[0].top.run_id}")

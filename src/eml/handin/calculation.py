@@ -4,12 +4,14 @@ The texts are made of numbers and the names of quantities alone, so that they ho
 """
 
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 from itertools import groupby
 from typing import Any
 
 from eml.models.exact_gradients import PARAMETERS, Exercise, Line, Matrix, Row, Solution
 
+Value = Matrix | Row | Fraction
 NAMES = {"w1": "w^((1))", "b1": "b^((1))", "w2": "w^((2))", "b2": "b^((2))"}
 LETTERS = {"weights_1": "W^((1))", "bias_1": "b^((1))", "weights_2": "w^((2))", "bias_2": "b^((2))"}
 SHORT = 27  # characters of a calculation and its value that fit in a column
@@ -43,34 +45,34 @@ def calculation(exercise: Exercise, solution: Solution) -> list[dict[str, Any]]:
     given = {"x": exercise.x, "y": exercise.y} | {n: getattr(exercise, n) for n in PARAMETERS}
     letters = {"x": "X", "y": "Y"} | LETTERS
     rate = exercise.learning_rate
-    return [
+    sections = [
         _section(
             "Given",
             [_named(letters[name], name, value) for name, value in given.items()]
             + [_typed(f"lambda = {_number(rate)}", f"learning rate = {rate}")],
             columns=3,
-        ),
-        *(
-            _worked(title, list(lines), len(exercise.bias_1))
-            for title, lines in groupby(solution.lines, key=lambda line: line.section)
-        ),
-        _section(
-            "The gradients together",
-            [
-                _named(f"(partial L)/(partial {LETTERS[name]})", f"gradient of {name}", value)
-                for name, value in solution.gradient.items()
-            ],
-            columns=4,
-        ),
-        _section(
-            "The updated parameters together",
-            [
-                _named(f"{LETTERS[name]}'", f"updated {name}", getattr(solution.after, name))
-                for name in PARAMETERS
-            ],
-            columns=4,
-        ),
+        )
     ]
+    for title, lines in groupby(solution.lines, key=lambda line: line.section):
+        sections.append(_worked(title, list(lines), len(exercise.bias_1)))
+        if title.startswith("Gradients of the first layer"):
+            sections.append(_together("The gradients together", solution.gradient, "gradient of"))
+        if title.startswith("Updated parameters"):
+            updated = {name: getattr(solution.after, name) for name in PARAMETERS}
+            sections.append(_together("The updated parameters together", updated, "updated"))
+    return sections
+
+
+def _together(title: str, values: Mapping[str, Value], word: str) -> dict[str, Any]:
+    """All gradients or all updated parameters, as matrices in one row."""
+
+    def letter(name: str) -> str:
+        if word == "updated":
+            return _primed(LETTERS[name])
+        return f"(partial L)/(partial {LETTERS[name]})"
+
+    lines = [_named(letter(name), f"{word} {name}", value) for name, value in values.items()]
+    return _section(title, lines, columns=len(lines))
 
 
 def _section(title: str, lines: list[dict[str, str]], columns: int) -> dict[str, Any]:
@@ -81,7 +83,7 @@ def _typed(mathematics: str, spoken: str) -> dict[str, str]:
     return {"math": mathematics, "alt": spoken}
 
 
-def _named(letter: str, name: str, value: Matrix | Row | Fraction) -> dict[str, str]:
+def _named(letter: str, name: str, value: Value) -> dict[str, str]:
     return _typed(f"{letter} = {_value(value)}", f"{name.replace('_', ' ')} = {_in_words(value)}")
 
 
@@ -98,9 +100,9 @@ def _worked(section: str, lines: list[Line], neurons: int) -> dict[str, Any]:
     ]
     is_short = all(len(line.working + _number(line.value)) <= SHORT for line in lines)
     found = _section(title, typed, neurons if is_short and neurons <= MOST_COLUMNS else 1)
-    return found | {
-        "formula": _typed(FORMULAS[title.removeprefix("After the step. ")], formula.strip())
-    }
+    if title in FORMULAS:
+        found["formula"] = _typed(FORMULAS[title], formula.strip())
+    return found
 
 
 def _quantity(text: str) -> str:
@@ -110,11 +112,15 @@ def _quantity(text: str) -> str:
     kind, name, indices, after = found.groups()
     symbol = NAMES.get(name, name)
     if kind == "new " or after:
-        base, caret, upper = symbol.partition("^")
-        symbol = f"{base}'{caret}{upper}" if not caret else f"{base}^({upper[1:-1]}')"
+        symbol = _primed(symbol)
     if indices:
         symbol += f"_({indices})"
     return f"(partial L)/(partial {symbol})" if kind == "dL/d" else symbol
+
+
+def _primed(symbol: str) -> str:
+    """The symbol of a quantity after the step: w^((1)) becomes w^((1)')."""
+    return f"{symbol[:-1]}')" if symbol.endswith(")") else f"{symbol}'"
 
 
 def _working(text: str) -> str:
@@ -129,14 +135,14 @@ def _number(value: Fraction) -> str:
     return f"{value} {'=' if decimal == value else 'approx'} {float(decimal):g}"
 
 
-def _value(value: Matrix | Row | Fraction) -> str:
+def _value(value: Value) -> str:
     if not isinstance(value, tuple):
         return str(value)
     rows = value if isinstance(value[0], tuple) else (value,)
     return 'mat(delim: "[", ' + "; ".join(", ".join(map(str, row)) for row in rows) + ")"
 
 
-def _in_words(value: Matrix | Row | Fraction) -> str:
+def _in_words(value: Value) -> str:
     if not isinstance(value, tuple):
         return str(value)
     return "[" + ", ".join(map(_in_words, value)) + "]"

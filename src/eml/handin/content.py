@@ -22,6 +22,7 @@ from eml.handin.observed import observed
 from eml.handin.prose import lookalikes, tree
 from eml.handin.rules import broken
 from eml.handin.sheet import Exercise, Sheet, Trainings
+from eml.models.exact_check import check
 from eml.models.exact_gradients import Solution, solve
 from eml.recipes.gradients import SHEET as GRADIENTS
 
@@ -51,7 +52,10 @@ class Handin:
 
     @cached_property
     def solution(self) -> Solution:
-        return solve(GRADIENTS)
+        """The exact step of 3.1, compared with central differences. Raises CheckError."""
+        solution = solve(GRADIENTS)
+        check(GRADIENTS, solution, autograd=False)
+        return solution
 
     @cached_property
     def verdicts(self) -> dict[str, list[Verdict]]:
@@ -230,8 +234,8 @@ def _calculation(handin: Handin) -> dict[str, Any]:
         line.value for line in handin.solution.lines if line.quantity in ("L", "L after")
     )
     why = (
-        ": the gradient points uphill, but the step is so long that it overshoots. "
-        "A smaller learning rate would lower the loss."
+        ". The loss rises although the step goes downhill, because at this learning rate the step "
+        "is too long; a smaller one would lower the loss."
         if now > before
         else "."
     )

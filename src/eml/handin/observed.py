@@ -7,6 +7,7 @@ from itertools import pairwise
 from eml.analysis.curves import Curve, curves, diverged_epoch, evaluated, over_seeds
 from eml.analysis.leads import leaders
 from eml.analysis.options import FigureName
+from eml.analysis.report import alone_in
 from eml.analysis.seconds import epoch_seconds
 from eml.analysis.verdicts import Verdict
 from eml.handin.evidence import Evidence
@@ -47,7 +48,10 @@ def observed(
         sentences = [*(_best(drawn) if is_first else ()), *_lead(drawn, x)]
         sentences += _seconds(drawn) if x == "train_seconds" else ()
         sentences += _verdicts(drawn, verdicts) if is_first else ()
-    return [sentence[:1].upper() + sentence[1:] for sentence in [*sentences, *_diverged(drawn)]]
+    sentences = [*sentences, *_diverged(drawn)]
+    if alone := alone_in(history, varies):
+        sentences.append(f"{alone}.")
+    return [sentence[:1].upper() + sentence[1:] for sentence in sentences]
 
 
 def _losses(drawn: Drawn) -> Iterator[str]:
@@ -174,14 +178,16 @@ def _verdicts(drawn: list[Drawn], verdicts: list[Verdict]) -> Iterator[str]:
         )
         return
     alike = [pair for pair in decided if not pair.separable]
+    said = []
     for pair in alike:
         one, other = by_label[pair.curve], by_label[pair.other]
         end = f"to_{other.start.rpartition('.')[2]}"
-        yield (
-            f"{one.title} and {other.title} are not separable: they differ by "
-            f"{one.number(f'difference_{end}')} points, 95 % interval {one.number(f'low_{end}')} "
-            f"to {one.number(f'high_{end}')}."
+        said.append(
+            f"{one.title} and {other.title} ({one.number(f'difference_{end}')} points, 95 % "
+            f"interval {one.number(f'low_{end}')} to {one.number(f'high_{end}')})"
         )
+    if said:
+        yield f"Not separable are {'; '.join(said)}."
     if len(alike) < len(decided):
         rest = "All other" if alike else "All"
         yield f"{rest} differences after the last epoch are separable at 95 %."
