@@ -185,7 +185,7 @@ def test_verify_without_the_runs_or_a_store_says_so(here, tmp_path, monkeypatch)
 def test_a_later_small_try_is_not_taken(here):
     before = {each.recipe: [run.run_id for run in choose(each, "")] for each in (MLP, SWEEP)}
     eml("mlp_numpy", "--epochs", "2")
-    eml("lr_sweep", "--subset", "100")
+    eml("lr_sweep", "--subset", "100", "--epochs", "1")
     eml("mlp_numpy", "--lr", "0.5")  # whole, but not with the template's rate
     for each in (MLP, SWEEP):
         assert [run.run_id for run in choose(each, "")] == before[each.recipe]

@@ -296,6 +296,7 @@ def test_the_budget_leaves_out_steps_then_seeds(small_data, store):
         planned(budget_minutes=0.1)
 
 
+@pytest.mark.slow
 def test_a_budget_that_is_used_up_leaves_out_seeds(small_data, store, quick_probes, monkeypatch):
     # The plan fits; then everything takes ten times as long.
     clock = iter(range(0, 10**9, 300))

@@ -15,12 +15,13 @@ from eml.handin.evidence import Evidence, of_csv
 from eml.handin.form import FormError, parse_form
 from eml.handin.numbers import Number
 from eml.handin.options import FORM
+from eml.handin.source import source_digest
 from eml.text import printable
 
 MANIFEST = "manifest.json"
 FORM_FOLDER, HISTORIES, SOURCE = "form", "histories", "source"
-# Packages whose version decides the bytes of figures and PDF.
-DECIDING = ("eml", "matplotlib", "numpy", "pandas", "typst")
+# Packages whose version decides the bytes of figures and PDF, besides eml's own source.
+DECIDING = ("matplotlib", "numpy", "pandas", "typst")
 LARGEST = 50_000_000  # bytes of an archive's member
 MOST_MEMBERS = 5_000
 
@@ -55,8 +56,8 @@ def entry(number: Number) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """The versions of the packages in DECIDING."""
-    return {name: version(name) for name in DECIDING}
+    """The versions of the packages in DECIDING, and the digest of eml's source."""
+    return {"eml": source_digest()} | {name: version(name) for name in DECIDING}
 
 
 def write(files: Mapping[str, bytes], about: Mapping[str, Any], day: date) -> bytes:

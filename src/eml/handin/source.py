@@ -1,5 +1,6 @@
 """The source of this program for the archive: at the commit of the runs, and all changes since."""
 
+import hashlib
 import io
 import subprocess
 import tarfile
@@ -40,6 +41,13 @@ def source_files(commits: Collection[str]) -> tuple[dict[str, bytes], list[str]]
             files[path] = (ROOT / path).read_bytes()
             remarks.append(f"{path} is not committed: it is in the archive all the same")
     return files, remarks
+
+
+def source_digest() -> str:
+    """12 hexadecimal digits that change with the source of this program, installed or not."""
+    files = _installed()
+    content = b"".join(path.encode() + files[path] for path in sorted(files))
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
 def _commit(commits: Collection[str]) -> tuple[str, list[str]]:
