@@ -328,8 +328,8 @@ def test_an_absurd_number_in_a_csv_is_no_traceback(whole):
 
 
 def test_the_form_of_a_year_without_points_is_typeset(tmp_path):
-    from eml.handin.content import Handin
     from eml.handin.form import parse_form
+    from eml.handin.handin import Handin
 
     form = parse_form(form_of("ex2-2024", tmp_path), "handin.toml")
     of = {"mlp_numpy": handin("ex2-2025", tmp_path / "b").evidence["mlp_numpy"]}

@@ -3,9 +3,9 @@
 import pytest
 
 from eml.analysis.verdicts import verdicts
-from eml.handin.commands import command
 from eml.handin.numbers import Numbers, of_gradients, of_trainings
 from eml.handin.observed import observed
+from eml.handin.origin import command
 from eml.handin.sheet import load_sheet
 from eml.models.exact_gradients import solve
 from eml.recipes.gradients import SHEET

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 import tomlkit
 
-from eml.handin.content import Handin
 from eml.handin.evidence import Evidence, csv_of, of_csv
 from eml.handin.form import parse_form, write_form
+from eml.handin.handin import Handin
 from support.histories import run, together
 
 EPOCHS = 30

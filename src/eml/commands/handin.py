@@ -11,9 +11,10 @@ from eml.analysis.tables import markdown
 from eml.errors import UserError
 from eml.handin import archive, verification
 from eml.handin.checks import Check, checks
-from eml.handin.content import Handin, compose
+from eml.handin.content import compose
 from eml.handin.evidence import Evidence, EvidenceError, from_store
 from eml.handin.form import Form, FormError, read_form, write_form
+from eml.handin.handin import Handin
 from eml.handin.source import source_files
 from eml.handin.typesetting import typeset
 from eml.text import printable

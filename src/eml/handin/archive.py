@@ -10,9 +10,10 @@ from importlib.metadata import version
 from typing import Any
 
 from eml.errors import UserError
-from eml.handin.content import Content, Handin
+from eml.handin.content import Content
 from eml.handin.evidence import Evidence, of_csv
 from eml.handin.form import FormError, parse_form
+from eml.handin.handin import Handin
 from eml.handin.numbers import Number
 from eml.handin.options import FORM
 from eml.handin.source import source_digest

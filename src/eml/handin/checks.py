@@ -7,8 +7,8 @@ from typing import NamedTuple
 from eml.analysis.curves import curves, unfinished
 from eml.analysis.options import FigureName
 from eml.errors import UserError
-from eml.handin.content import Handin
 from eml.handin.evidence import Evidence
+from eml.handin.handin import Handin
 from eml.handin.rules import broken
 from eml.handin.sheet import Exercise
 
@@ -26,7 +26,7 @@ NONE: Mapping[str, UserError] = MappingProxyType({})
 class Check(NamedTuple):
     """A rule, and why the hand-in breaks it; "" if it does not."""
 
-    of: str  # "the top sheet", or the number of a exercise
+    of: str  # "the top sheet", or the number of an exercise
     says: str
     why: str
 

@@ -39,13 +39,14 @@ TEXTS = [
     *("run_id", "run_name", "status", "recipe"),
     *(name for name, kind in CONFIG.items() if kind is str),
     *(name for name in LOGGED if name not in NUMBERS),
+    "mlflow",
     "dataset_digest",
     SLURM_JOB,
 ]
 
 
 class EvidenceError(UserError):
-    """The runs of a exercise cannot be used; the message says why and what to do."""
+    """The runs of an exercise cannot be used; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def choose(trainings: Trainings, where: str) -> list[StoredRun]:
     if not groups:
         raise EvidenceError(
             f"no finished run of {recipe} in {uri()}: train with `eml {recipe}`, bring runs from "
-            f"another store with `eml import STORE`, or set hand_in = false"
+            "another store with `eml import STORE`, or set hand_in = false"
         )
     for rules in (trainings.rules, [rule for rule in trainings.rules if rule.draft]):
         meeting = meeting_groups(groups, rules)

@@ -14,7 +14,7 @@ from eml.recipes.recipe import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """What the sheet asks of the trainings of a exercise: conditions on one field of the runs."""
+    """What the sheet asks of the trainings of an exercise: conditions on one field of the runs."""
 
     says: str  # in words
     field: str  # a column of the history
@@ -29,7 +29,7 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Trainings:
-    """The trainings of one recipe that a exercise asks for, and their figures."""
+    """The trainings of one recipe that an exercise asks for, and their figures."""
 
     recipe: str
     figures: tuple[FigureName, ...]

@@ -7,8 +7,9 @@ from typing import Any
 from eml.errors import UserError
 from eml.handin import archive
 from eml.handin.archive import FORM_FOLDER, MANIFEST
-from eml.handin.content import Handin, compose
+from eml.handin.content import compose
 from eml.handin.evidence import Evidence, of_runs
+from eml.handin.handin import Handin
 from eml.handin.typesetting import typeset
 from eml.text import printable
 from eml.tracking.history import METRICS
