@@ -57,7 +57,9 @@ def test_markup_in_names_and_texts_stays_text(tmp_path):
         lambda form: form.update(names=NAMES, group="#let x = 1"),
         texts_of("\n\n".join(["<b>no HTML</b> #panic() $1/0$ @x", *NAMES])),
     )
-    assert compose(made).data["names"] == NAMES
+    data = compose(made).data
+    assert data["names"] == NAMES
+    assert "<b>no HTML</b> #panic() $1/0$ @x" in repr(data)
     assert pdf_of(made).startswith(b"%PDF")
 
 
