@@ -14,7 +14,7 @@ FLOORS = [
     {"sweeps", "handin"},
     {"launchers"},
     {"tracking"},
-    {"training", "recipes"},
+    {"training", "recipes", "convolutions"},
     {"models", "analysis", "launch_options"},
     {"config"},
     {"data"},

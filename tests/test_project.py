@@ -14,7 +14,7 @@ import yaml
 from eml.analysis.options import CompareOptions
 from eml.config import OPTIMIZERS
 from eml.handin.options import FormOptions, SheetOptions
-from eml.recipes import RECIPES, gradients
+from eml.recipes import RECIPES, convolutions, gradients
 from support.commands import ROOT, call, eml_command, mlflow_command, stored_runs
 
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
@@ -23,10 +23,11 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def test_mlproject_has_the_recipes_with_their_options_and_defaults():
-    others = {"gradients", "compare", "handin", "sheet2", "sheet3"}
+    others = {"convolutions", "gradients", "compare", "handin", "sheet2", "sheet3"}
     assert set(PROJECT["entry_points"]) == {*RECIPES, *others}
     options_of = {name: recipe.options for name, recipe in RECIPES.items()} | {
         "compare": CompareOptions,
+        "convolutions": convolutions.Options,
         "gradients": gradients.Options,
         "handin": FormOptions,
         "sheet2": SheetOptions,

@@ -22,6 +22,7 @@ from eml.handin.options import FormOptions, SheetOptions
 from eml.interrupts import Stopped, raise_on_signals, stop_with_parent
 from eml.launch_options import LaunchOptions
 from eml.recipes import RECIPES
+from eml.recipes import convolutions as convolutions_recipe
 from eml.recipes import gradients as gradients_recipe
 from eml.recipes.recipe import Recipe
 from eml.text import printable, redacted
@@ -112,6 +113,13 @@ def _gradients(**values: typing.Any) -> None:
     gradients(options)
 
 
+def _convolutions(**values: typing.Any) -> None:
+    options = convolutions_recipe.Options(**values)
+    from eml.commands.convolutions import convolutions
+
+    convolutions(options)
+
+
 def _compare(**values: typing.Any) -> None:
     from eml.commands.compare import compare
 
@@ -124,6 +132,14 @@ cli.add_command(
         callback=_gradients,
         params=options_of(gradients_recipe.Options),
         help=gradients_recipe.ABOUT,
+    )
+)
+cli.add_command(
+    click.Command(
+        convolutions_recipe.NAME,
+        callback=_convolutions,
+        params=options_of(convolutions_recipe.Options),
+        help=convolutions_recipe.ABOUT,
     )
 )
 cli.add_command(

@@ -1,11 +1,14 @@
 """The `compare` command: selects runs, compares them, and logs the result in a new run."""
 
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
+from eml.analysis.convolutions import write_convolutions
 from eml.analysis.curves import evaluated
 from eml.analysis.fairness import differences
 from eml.analysis.figures import FIGURES, Draw, over
@@ -14,13 +17,24 @@ from eml.analysis.report import write_report
 from eml.config import one_of
 from eml.errors import UserError
 from eml.recipes import RECIPES
+from eml.recipes.convolutions import NAME as CONVOLUTIONS
 from eml.tracking import log, runs
 from eml.tracking.history import METRICS, load_history
+from eml.tracking.measurements import load_measurements
 from eml.tracking.publish import make_output, publish, say_where
 from eml.tracking.reap import begin
 from eml.tracking.selection import NothingFinishedError, Selection, SelectionError
 
-PLOTS = [recipe.name for recipe in RECIPES.values() if recipe.exercise]
+PLOTS = [CONVOLUTIONS, *(recipe.name for recipe in RECIPES.values() if recipe.exercise)]
+
+
+class Section(NamedTuple):
+    """A part of the comparison, with figures of its own."""
+
+    name: str  # of the recipe; "" where none was named
+    run_ids: list[str]
+    differences: list[str]  # what else differs, as strict refuses it
+    write: Callable[[Path], str]  # writes its files into a folder, and returns its text
 
 
 def compare(options: CompareOptions) -> None:
@@ -36,47 +50,78 @@ def compare(options: CompareOptions) -> None:
         if (options.x, options.metric) != (CompareOptions.x, CompareOptions.metric):
             raise UserError("x and metric have no effect with plot: leave them out")
     begin()
-    absent = []
-    sections: dict[str, tuple[pd.DataFrame, dict[str, Draw]]] = {}
+    absent, sections = [], []
     for name in PLOTS if options.plot == ALL else [options.plot]:
-        selection = _selection(options, name)
         try:
-            history, left_out = load_history(selection)
+            if name == CONVOLUTIONS:
+                sections.append(_of_measurements(options))
+            else:
+                sections.append(_of_trainings(options, name, metrics, targets))
         except NothingFinishedError as error:
             if options.plot != ALL:
                 raise
             absent.append(f"{name}: {error}")
-            continue
-        for line in left_out:
-            print(line)
-        sections[name] = history, _figures(name, options.x, metrics, history)
     if sections:
         print("".join(f"{line}\n" for line in absent), end="")
     else:
         raise SelectionError("no exercise of the sheets has a finished run here: train one first")
-    _refuse_if_strict(options.strict, sections)
+    if options.strict and (found := [line for each in sections for line in each.differences]):
+        raise UserError(
+            f"strict: these runs differ in more than what is compared: {'; '.join(found)}"
+        )
     make_output(options.output)
     with tempfile.TemporaryDirectory() as work:
         parts = []
-        for name, (history, figures) in sections.items():
-            folder = Path(work, name if options.plot == ALL else "")
+        for section in sections:
+            folder = Path(work, section.name if options.plot == ALL else "")
             folder.mkdir(exist_ok=True)
-            title = f"## {name}\n\n" if name else ""
-            criterion = options.criterion
-            subject = RECIPES[name].subject(criterion) if name else Subject(criterion=criterion)
-            parts.append(title + write_report(figures, history, folder, targets, subject))
+            title = f"## {section.name}\n\n" if section.name else ""
+            parts.append(title + section.write(folder))
         text = "\n".join(parts)
         print(text)
-        sources = [id_ for history, _ in sections.values() for id_ in history["run_id"].unique()]
         with runs.run("compare", text, {"recipe": "compare"}):
-            log.log_sources(sources)
+            log.log_sources([run_id for each in sections for run_id in each.run_ids])
             publish(Path(work), options.output)
             say_where(options.output)
 
 
+def _of_trainings(
+    options: CompareOptions, name: str, metrics: list[str], targets: list[float]
+) -> Section:
+    """The section of trainings; name: of the recipe whose figures are drawn, or ""."""
+    history, left_out = load_history(_selection(options, name))
+    for line in left_out:
+        print(line)
+    figures = _figures(name, options.x, metrics, history)
+    criterion = options.criterion
+    subject = RECIPES[name].subject(criterion) if name else Subject(criterion=criterion)
+    return Section(
+        name,
+        list(history["run_id"].unique()),
+        differences(history),
+        lambda folder: write_report(figures, history, folder, targets, subject),
+    )
+
+
+def _of_measurements(options: CompareOptions) -> Section:
+    """The section of measured convolutions."""
+    if options.recipe or options.filter:
+        raise UserError(
+            f"recipe and filter have no effect with plot={CONVOLUTIONS}: leave them out"
+        )
+    frame = load_measurements(_ids(options.runs) + _ids(options.parent), options.experiment)
+    machines = list(frame["hardware"].unique())
+    return Section(
+        CONVOLUTIONS,
+        list(frame["run_id"].unique()),
+        [f"hardware: {', '.join(machines)}"] if len(machines) > 1 else [],
+        lambda folder: write_convolutions(frame, folder),
+    )
+
+
 def _selection(options: CompareOptions, recipe: str) -> Selection:
     chosen = options.runs or options.parent or options.filter
-    run_ids = [run_id.strip() for run_id in options.runs.split(",") if run_id.strip()]
+    run_ids = _ids(options.runs)
     if options.runs and not run_ids:
         raise UserError(f"runs={options.runs}: give run ids separated by commas")
     return Selection(
@@ -104,14 +149,8 @@ def _figures(plot: str, x: str, metrics: list[str], history: pd.DataFrame) -> di
     }
 
 
-def _refuse_if_strict(strict: bool, sections: dict[str, tuple[pd.DataFrame, dict]]) -> None:
-    if not strict:
-        return
-    found = [line for history, _ in sections.values() for line in differences(history)]
-    if found:
-        raise UserError(
-            f"strict: these runs differ in more than what is compared: {'; '.join(found)}"
-        )
+def _ids(text: str) -> list[str]:
+    return [run_id.strip() for run_id in text.split(",") if run_id.strip()]
 
 
 def _metrics(text: str) -> list[str]:

@@ -60,7 +60,7 @@ class TorchLearner:
         model = make_model(config).to(self.device)
         self.model = model.to(memory_format=self.memory_format)
         self.optimizer = make_optimizer(config, self.model)
-        self.hardware = _hardware(self.device)
+        self.hardware = hardware_of(self.device)
         self._log_probabilities = {  # (images, 10), from the last time each image was seen
             split: torch.zeros(len(labels), 10, dtype=self.dtype, device=self.device)
             for split, labels in self.labels.items()
@@ -245,6 +245,7 @@ def _memory_format(config: Config) -> torch.memory_format:
     return torch.contiguous_format
 
 
-def _hardware(device: torch.device) -> dict[str, str]:
+def hardware_of(device: torch.device) -> dict[str, str]:
+    """The tags `hardware` and `threads` of a run on this device."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
     return {"hardware": name, "threads": str(torch.get_num_threads())}

@@ -12,7 +12,7 @@ from eml.recipes import (
     optimizers,
 )
 
-# In the order of the sheets. gradients.py is no recipe of trainings: commands/gradients.py.
+# In the order of the sheets. gradients.py and convolutions.py train nothing: commands/ has them.
 RECIPES = {
     module.RECIPE.name: module.RECIPE
     for module in (

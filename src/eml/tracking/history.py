@@ -51,7 +51,7 @@ def _load(selection: Selection) -> tuple[pd.DataFrame, list[str]]:
     runs, left_out = comparable(selected)
     left_out = passed_over + left_out
     if not runs:
-        raise SelectionError("; ".join(["no training selected", *left_out]))
+        raise SelectionError("; ".join(["no training selected", *left_out[:5]]))
     frame, impossible = _frame(runs, read)
     return frame, left_out + impossible
 

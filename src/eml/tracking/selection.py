@@ -56,7 +56,7 @@ def select(selection: Selection, read: ClientReader) -> tuple[list[StoredRun], l
         ids = [*selection.runs, selection.parent] if selection.parent else selection.runs
         found = read.get([full_run_id(id_) for id_ in ids])
         return [member for run in found for member in _members(run, read)], []
-    experiment = _experiment(selection.experiment)
+    experiment = experiment_id(selection.experiment)
     if selection.filter:
         found = read.search([experiment], selection.filter)[::-1]
         return [run for run in found if selection.recipe in ("", run.tags.get("recipe"))], []
@@ -190,7 +190,7 @@ def comparable(runs: list[StoredRun]) -> tuple[list[StoredRun], list[str]]:
     return list({run.run_id: run for run in runs if run.run_id in kept}.values()), left_out
 
 
-def _experiment(name: str) -> str:
+def experiment_id(name: str) -> str:
     """The id of the experiment with this name, or of the active one."""
     active = os.environ.get("MLFLOW_EXPERIMENT_ID")
     if active and not name:

@@ -1,0 +1,53 @@
+"""Memory that a call allocates besides its result, at its peak."""
+
+import ctypes
+import gc
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+PROCESS = Path("/proc/self")
+
+
+def extra_bytes(call: Callable[[], Tensor], device: torch.device) -> float:
+    """The peak of memory in use during a call, without its result and what was in use before.
+
+    call: has run before, so that buffers which a library keeps for good do not count. On a CPU the
+    resident memory of this process is measured, with what libraries allocate by themselves; NaN
+    where it cannot be (the peak is Linux's alone, and needs glibc).
+    """
+    measure = _on_a_gpu if device.type == "cuda" else _resident
+    peak, result = measure(call, device)
+    return max(0.0, peak - result.numel() * result.element_size())
+
+
+def _on_a_gpu(call: Callable[[], Tensor], device: torch.device) -> tuple[float, Tensor]:
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    result = call()
+    return torch.cuda.max_memory_allocated(device) - before, result
+
+
+def _resident(call: Callable[[], Tensor], device: torch.device) -> tuple[float, Tensor]:
+    try:
+        if platform.libc_ver()[0] != "glibc":
+            raise OSError("malloc_trim is glibc's")
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # freed memory that glibc keeps would hide new buffers
+        (PROCESS / "clear_refs").write_text("5")  # reset the peak, VmHWM
+        before = _status("VmRSS")
+        result = call()
+        return _status("VmHWM") - before, result
+    except OSError:
+        return float("nan"), call()
+
+
+def _status(name: str) -> int:
+    """A value of /proc/self/status in bytes. Raises OSError if there is none."""
+    for line in (PROCESS / "status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"no {name}")

@@ -1,0 +1,110 @@
+"""What is measured of a convolution: numbers that fit together, memory, what is left out."""
+
+import math
+import sys
+
+import pytest
+import torch
+
+from eml.convolutions import measure as module
+from eml.convolutions.layer import Layer, layers_of_the_cnn
+from eml.convolutions.lowering import Explicit, Lazy
+from eml.convolutions.measure import WrongResultError, measure
+from eml.convolutions.measurement import PASSES, PRODUCT, LeftOut, Measurement
+from eml.convolutions.memory import extra_bytes
+from eml.convolutions.table import ALGORITHMS
+
+CPU = torch.device("cpu")
+MIB = 2**20
+SMALL = Layer("small", 2, 9, 8, 3, 3, 3)
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="the peak of memory is Linux's")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(module, "ROUNDS", 2)
+    monkeypatch.setattr(module, "SHORTEST", 0.0)
+
+
+def test_every_algorithm_and_pass_is_measured_or_left_out_for_a_reason():
+    found = list(measure(SMALL, [3, 1], ALGORITHMS["cpu"], CPU))
+    measured = {(m.algorithm, m.pass_name, m.batch_size) for m in found if type(m) is Measurement}
+    left_out = {
+        (m.algorithm, m.pass_name, m.batch_size): m.why for m in found if m.__class__ is LeftOut
+    }
+    names = [*(algorithm.name for algorithm in ALGORITHMS["cpu"]), PRODUCT]
+    assert measured | left_out.keys() == {(a, p, N) for a in names for p in PASSES for N in (1, 3)}
+    assert measured.isdisjoint(left_out)
+    assert {name for name, _, _ in left_out} <= {"nnpack", "onednn"}
+    assert all(left_out.values())
+    sizes = [each.batch_size for each in found]
+    assert sizes == sorted(sizes)
+
+
+def test_the_numbers_of_a_measurement_fit_together():
+    for each in measure(SMALL, [4], [Explicit()], CPU):
+        assert each.seconds_low <= each.seconds <= each.seconds_high
+        # The median of two rounds: that of the rates is not that of the seconds.
+        work = SMALL.flop(4) / 1e9
+        assert work / each.seconds_high <= each.gflop_per_second <= work / each.seconds_low
+        assert each.share_of_gemm > 0
+        assert (each.error < 1e-5) is (each.algorithm != PRODUCT)
+        assert math.isnan(each.error) is (each.algorithm == PRODUCT)
+
+
+@pytest.mark.parametrize("pass_name", PASSES)
+def test_a_wrong_result_is_refused_before_it_is_timed(pass_name, monkeypatch):
+    right = getattr(Explicit, pass_name)
+
+    def wrong(self, a, b, layer):
+        result = right(self, a, b, layer)
+        result[0, 0, 0, 0] += 0.01 * result.abs().max()
+        return result
+
+    monkeypatch.setattr(Explicit, pass_name, wrong)
+    monkeypatch.setattr(module, "_in_turn", lambda *_: pytest.fail("timed"))
+    with pytest.raises(
+        WrongResultError, match=rf"explicit, {pass_name}, small, N=2 differs .* 0.01"
+    ):
+        list(measure(SMALL, [2], [Explicit()], CPU))
+
+
+def test_a_result_of_nan_is_refused(monkeypatch):
+    monkeypatch.setattr(
+        Explicit, "forward", lambda self, x, F, layer: torch.full((2, 3, 7, 6), math.nan)
+    )
+    with pytest.raises(WrongResultError):
+        list(measure(SMALL, [2], [Explicit()], CPU))
+
+
+def test_a_slow_algorithm_gets_no_larger_batches(monkeypatch):
+    monkeypatch.setattr(module, "LONGEST", 0.0)
+    found = [m for m in measure(SMALL, [1, 2, 4], [Explicit()], CPU) if m.algorithm != PRODUCT]
+    assert [m.batch_size for m in found if isinstance(m, Measurement)] == [1, 1, 1]
+    assert {m.why for m in found if isinstance(m, LeftOut)} == {"a call would take 0.0 s"}
+
+
+@needs_linux
+def test_memory_is_what_a_call_allocates_besides_its_result():
+    def call() -> torch.Tensor:
+        torch.ones(32 * MIB, dtype=torch.uint8)  # freed before the next
+        torch.ones(48 * MIB, dtype=torch.uint8)
+        return torch.ones(16 * MIB, dtype=torch.uint8)
+
+    call()
+    assert extra_bytes(call, CPU) == pytest.approx(32 * MIB, abs=MIB)
+    assert extra_bytes(lambda: torch.ones(16 * MIB, dtype=torch.uint8), CPU) < MIB
+
+
+@needs_linux
+@pytest.mark.parametrize("layer", layers_of_the_cnn(), ids=lambda layer: layer.name)
+def test_the_lowered_matrix_is_not_stored_by_lazy_lowering(layer):
+    N = 256
+    extra = {
+        each.algorithm: each.extra_bytes
+        for each in measure(layer, [N], [Explicit(), Lazy()], CPU)
+        if each.pass_name == "forward"
+    }
+    matrix = 4 * N * layer.P * layer.Q * layer.C * layer.R * layer.S
+    assert extra["explicit"] == pytest.approx(matrix, rel=0.02)
+    assert extra["lazy"] < extra["explicit"] / 10
