@@ -28,7 +28,8 @@ def rate_over_batch_size(frame: pd.DataFrame) -> Figure:
         axes.fill_between(rows["batch_size"], *band, color=look.colour, alpha=0.15, linewidth=0)
         axes.plot(rows["batch_size"], rows["gflop_per_second"], **_line(look))
 
-    figure = _over_batch_size(frame, "rate", "GFLOP/s", draw)
+    what = "rate (median of the rounds, band: their quartiles)"
+    figure = _over_batch_size(frame, what, "GFLOP/s", draw)
     gemm = (frame["gflop_per_second"] / frame["share_of_gemm"]).median()
     for axes in figure.axes:
         axes.axhline(gemm, color="0.6", linewidth=1, label="GEMM (square matrices)")
@@ -44,7 +45,9 @@ def memory_over_batch_size(frame: pd.DataFrame) -> Figure:
         axes.plot(rows["batch_size"], rows["extra_bytes"] / MIB, **_line(look))
 
     counted = frame.dropna(subset="extra_bytes")
-    figure = _over_batch_size(counted, "memory besides inputs and result, peak", "MiB", draw)
+    figure = _over_batch_size(
+        counted, "memory besides inputs and result, at its peak,", "MiB", draw
+    )
     for axes in figure.axes:
         axes.set_yscale("symlog", linthresh=0.1)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -129,7 +132,9 @@ def _table(rows: pd.DataFrame) -> str:
         error = each["error"].max()
         line["largest error"] = "" if pd.isna(error) else f"{error:.1g}"
         lines.append(line)
-    return markdown(pd.DataFrame(lines).fillna(""))
+    table = pd.DataFrame(lines).fillna("")
+    table["largest error"] = table.pop("largest error")  # the last column
+    return markdown(table)
 
 
 def _over_batch_size(
