@@ -1,7 +1,6 @@
 """Memory that a call allocates besides its result, at its peak."""
 
 import ctypes
-import gc
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +34,6 @@ def _resident(call: Callable[[], Tensor], device: torch.device) -> tuple[float, 
     try:
         if platform.libc_ver()[0] != "glibc":
             raise OSError("malloc_trim is glibc's")
-        gc.collect()
         ctypes.CDLL(None).malloc_trim(0)  # freed memory that glibc keeps would hide new buffers
         (PROCESS / "clear_refs").write_text("5")  # reset the peak, VmHWM
         before = _status("VmRSS")
