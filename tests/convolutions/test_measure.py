@@ -4,6 +4,7 @@ import math
 import sys
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -42,15 +43,22 @@ def test_every_algorithm_and_pass_is_measured_or_left_out_for_a_reason():
     assert sizes == sorted(sizes)
 
 
-def test_the_numbers_of_a_measurement_fit_together():
-    for each in measure(SMALL, [4], [Explicit()], CPU):
-        assert each.seconds_low <= each.seconds <= each.seconds_high
-        # The median of two rounds: that of the rates is not that of the seconds.
-        work = SMALL.flop(4) / 1e9
-        assert work / each.seconds_high <= each.gflop_per_second <= work / each.seconds_low
-        assert each.share_of_gemm > 0
-        assert (each.error < 1e-5) is (each.algorithm != PRODUCT)
+def test_the_numbers_of_a_measurement_follow_from_the_seconds(monkeypatch):
+    seconds = np.array([1.0, 2.0, 4.0])  # of each call, in three rounds
+    gemm = np.array([0.5, 0.5, 0.5])
+    monkeypatch.setattr(
+        module, "_in_turn", lambda trials, _: np.array([seconds] * (len(trials) - 1) + [gemm])
+    )
+    gflop = SMALL.flop(4) / 1e9
+    gemm_rate = 2 * module.SQUARE**3 / 1e9 / 0.5
+    found = list(measure(SMALL, [4], [Explicit()], CPU))
+    assert len(found) == 6
+    for each in found:
+        assert (each.seconds_low, each.seconds, each.seconds_high) == (1.5, 2.0, 3.0)
+        assert each.gflop_per_second == pytest.approx(gflop / 2)
+        assert each.share_of_gemm == pytest.approx(gflop / 2 / gemm_rate)
         assert math.isnan(each.error) is (each.algorithm == PRODUCT)
+        assert each.algorithm == PRODUCT or each.error < 1e-5
 
 
 @pytest.mark.parametrize("pass_name", PASSES)
