@@ -17,7 +17,7 @@ from eml.errors import CheckError
 from eml.interrupts import Stopped
 from eml.launchers import worker
 from eml.models.gradient_check import TOLERANCE
-from eml.tracking import find, log
+from eml.tracking import find
 from eml.tracking.digests import training_digest
 from eml.training import checkpoints
 from support.commands import (
@@ -29,6 +29,7 @@ from support.commands import (
     stored_runs,
     train,
 )
+from support.interrupted import in_place_of_logging
 
 CHILDREN_OF = "tags.`mlflow.parentRunId` = '{}'"
 
@@ -133,17 +134,16 @@ def test_a_diverged_child_is_marked_and_the_sweep_goes_on(small_data, store):
 
 
 def test_an_interrupted_sweep_goes_on_in_its_own_run(small_data, store, monkeypatch):
-    log_record = log.log_record
     logged = []
 
-    def stop_in_the_third(record, timestamp):
+    def stop_in_the_third(record, log):
         if len(logged) == 5:  # two records for each training
             raise Stopped(2)
         logged.append(record)
-        log_record(record, timestamp)
+        log()
 
     with monkeypatch.context() as patch:
-        patch.setattr(log, "log_record", stop_in_the_third)
+        in_place_of_logging(patch, stop_in_the_third)
         with pytest.raises(Stopped):
             train("lr_sweep", **sweep())
     states = ["KILLED", "FINISHED", "FINISHED", "KILLED"]

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from eml.interrupts import Stopped, raise_on_signals
-from eml.tracking import log
+from eml.tracking.delivery import Delivery
 from eml.tracking.history import METRICS
 
 SCORES = ["train_loss", "train_accuracy", "test_loss", "test_accuracy"]
@@ -38,17 +38,26 @@ def assert_whole(store, run_id: str, epochs: int) -> None:
         assert len(store.get_metric_history(run_id, once)) <= 1
 
 
+def in_place_of_logging(patch, what) -> None:
+    """Call what(record, log) for each epoch; log() logs it."""
+    offer = Delivery.offer
+
+    def called(delivery, record, timestamp):
+        what(record, lambda: offer(delivery, record, timestamp))
+
+    patch.setattr(Delivery, "offer", called)
+
+
 def stop_when(monkeypatch, condition, action) -> None:
     """Do it, and stop before a record is logged that meets the condition."""
-    log_record = log.log_record
 
-    def stop(record, timestamp):
+    def stop(record, log):
         if condition(record):
             raise Stopped(signal.SIGTERM)
-        log_record(record, timestamp)
+        log()
 
     with monkeypatch.context() as patch:
-        patch.setattr(log, "log_record", stop)
+        in_place_of_logging(patch, stop)
         with pytest.raises(Stopped):
             action()
 

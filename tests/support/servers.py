@@ -5,6 +5,7 @@ import http.server
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -96,8 +97,8 @@ class Proxy:
     """Passes HTTP requests on to a server, or behaves as a bad network does. A context manager.
 
     behave: what it does with a request from now on: "pass"; "drop", without a word; "hang",
-    without an answer; "fail", with a 500; "lose", which passes one request to `runs/create` on,
-    drops its answer, and passes from then on.
+    without an answer; "fail", with a 500; "busy", with a 429; "reset", with a reset connection;
+    "lose", which passes one request to `runs/create` on, drops its answer, and passes from then on.
     """
 
     def __init__(self, server: str):
@@ -118,8 +119,8 @@ class Proxy:
                     answer = requests.request(
                         self.command, server + self.path, data=body, headers=headers, timeout=60
                     )
-                if behave == "fail":
-                    self.send_error(500)
+                if behave in ("fail", "busy"):
+                    self.send_error(500 if behave == "fail" else 429)
                 elif behave in ("pass", "lose") and not lost:
                     self.send_response(answer.status_code)
                     self.send_header("Content-Length", str(len(answer.content)))
@@ -132,6 +133,10 @@ class Proxy:
                 proxy.refused.set()
                 if behave == "hang":
                     proxy.ended.wait()
+                if behave == "reset":  # SO_LINGER of 0 seconds: RST in place of FIN
+                    linger = struct.pack("ii", 1, 0)
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                    self.connection.close()
                 self.close_connection = True
 
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_one  # noqa: N815

@@ -21,12 +21,13 @@ from eml.launchers.inline import Inline
 from eml.recipes import RECIPES
 from eml.sweeps.search_plan import SearchPlan, search_plan
 from eml.sweeps.status import TrainingStatus
-from eml.tracking import find, log
+from eml.tracking import find
 from eml.tracking.history import load_history
 from eml.tracking.selection import Selection
 from eml.training import cost
 from eml.training.cost import Cost, kind_of, makespan
 from support.commands import arguments, call, eml_command, stored_runs, train
+from support.interrupted import in_place_of_logging
 
 SMALL = {
     "optimizers": "sgd,adam",
@@ -153,18 +154,16 @@ def test_what_was_finished_before_decides_nothing(small_data, store, quick_probe
 def test_a_training_that_fails_on_a_later_rung_is_no_candidate(
     small_data, store, quick_probes, monkeypatch
 ):
-    log_record = log.log_record
-
-    def fail_at_the_last_epoch(record, timestamp):
+    def fail_at_the_last_epoch(record, log):
         if record.validation_loss is not None and record.epoch == 4:
             (learning_rate,) = {mlflow.active_run().data.params["learning_rate"]}
             if learning_rate == "0.001":
                 raise ValueError("no luck")
-        log_record(record, timestamp)
+        log()
 
     adam = options(optimizers="adam", lrs="0.1,0.001,0.0001", prune="halving", extend=0)
     with monkeypatch.context() as patch:
-        patch.setattr(log, "log_record", fail_at_the_last_epoch)
+        in_place_of_logging(patch, fail_at_the_last_epoch)
         with pytest.raises(LaunchError, match=r"cifar_cnn adam lr=0.001 .*: ValueError: no luck"):
             train("optimizers", **adam)
     _, grid = results(store)

@@ -4,16 +4,21 @@ import os
 import re
 import signal
 import subprocess
+import time
 import uuid
 from contextlib import contextmanager
 
 import mlflow
 import pytest
 
-from eml.tracking import calls, log, runs
+from eml.models.numpy_mlp import NumpyLearner
+from eml.tracking import calls, delivery, log, runs
 from eml.tracking.calls import StoreAwayError, StoreError
+from eml.tracking.models import MODEL_FOLDER
+from eml.tracking.resume import EMPTY
+from eml.training.loop import EpochRecord
 from support.commands import call, eml_command, train
-from support.interrupted import assert_whole
+from support.interrupted import assert_whole, in_place_of_logging
 from support.servers import Proxy, mlflow_server
 
 PASSWORD = "geh/eim"
@@ -57,6 +62,10 @@ def served(client) -> list:
     return client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
 
 
+def record_of(epoch: int) -> EpochRecord:
+    return EpochRecord(epoch, 1.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0, test_loss=1.0, test_accuracy=0.5)
+
+
 @contextmanager
 def begun(*options: str):
     """`eml mlp_numpy` under way, after its second epoch; its process and the lines that follow."""
@@ -77,20 +86,57 @@ def begun(*options: str):
             process.kill()
 
 
-def test_a_training_waits_for_the_server_and_says_so(proxy, client):
-    with begun("--epochs", "60") as process:
-        proxy.behave = "drop"
-        said = next(line for line in process.stdout if not line.startswith("epoch"))
-        assert said == (
-            f"the tracking server {proxy.address} does not answer: waiting for it, 300 s at most\n"
-        )
-        proxy.behave = "pass"
-        rest = process.stdout.read()
-        assert process.wait() == 0
-    assert f"the tracking server {proxy.address} answers again\n" in rest
+@pytest.mark.parametrize("behave", ["drop", "hang", "fail", "busy", "reset"])
+def test_a_training_goes_on_without_the_server_and_delivers_later(
+    behave, small_data, proxy, client, monkeypatch, capsys
+):
+    """Away from the second epoch to the sixth; each epoch has its own time."""
+    monkeypatch.setattr(delivery, "SHARE", 1e9)  # try again after each epoch
+    ends, held = {}, {}
+
+    def away(record, log):
+        proxy.behave = behave if 2 <= record.epoch < 6 else "pass"
+        ends[record.epoch] = time.time() * 1000
+        log()
+        if 1 <= record.epoch <= 6:
+            (run,) = served(client)
+            held[record.epoch] = len(client.get_metric_history(run.info.run_id, "test_loss"))
+
+    with monkeypatch.context() as patch:
+        in_place_of_logging(patch, away)
+        train("mlp_numpy", epochs=8)
+    assert held == {1: 2, 2: 2, 3: 2, 4: 2, 5: 2, 6: 7}
     (one,) = served(client)
     assert one.info.status == "FINISHED"
-    assert_whole(client, one.info.run_id, 60)
+    assert_whole(client, one.info.run_id, 8)
+    points = client.get_metric_history(one.info.run_id, "test_loss")
+    assert all(abs(point.timestamp - ends[point.step]) < 500 for point in points)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "answer" in line]
+    assert lines == [
+        f"the tracking server {proxy.address} does not answer: the training goes on, and its "
+        "epochs are kept",
+        "the store answers again: 5 epochs delivered",
+    ]
+
+
+def test_tries_that_fail_take_a_small_share_of_the_time(small_data, proxy, client, monkeypatch):
+    """A server that hangs is asked once, for one second; then not before 200 seconds."""
+    now, asked = [0.0], []
+
+    def hangs(records):
+        asked.append([record.epoch for record, _ in records])
+        now[0] += log.SECONDS_IN_TRAINING
+        raise StoreAwayError("away")
+
+    monkeypatch.setattr(delivery, "try_to_log_records", hangs)
+    monkeypatch.setattr(delivery.time, "monotonic", lambda: now[0])
+    with runs.run("r", "d", {}) as run_id:
+        offered = delivery.Delivery(run_id, EMPTY)
+        for epoch in range(500):
+            now[0] += 1
+            offered.offer(record_of(epoch), epoch)
+    assert [epochs[-1] for epochs in asked] == [0, 200, 400]
+    assert len(asked) * log.SECONDS_IN_TRAINING < 0.01 * now[0]
 
 
 @pytest.mark.slow
@@ -115,30 +161,37 @@ def test_ctrl_c_ends_at_once_and_the_same_command_goes_on(behave, proxy, client)
     assert_whole(client, one.info.run_id, 60)
 
 
-def test_a_server_that_stays_away_ends_the_training_in_a_line(
+def test_a_server_that_stays_away_costs_nothing_but_a_second_command(
     small_data, proxy, client, monkeypatch, capsys
 ):
     monkeypatch.setattr(calls, "PATIENCE", 0.1)
-    log_record = log.log_record
 
-    def away(record, timestamp):
+    def away(record, log):
         if record.epoch == 2:
             proxy.behave = "drop"
-        log_record(record, timestamp)
+        log()
 
     with monkeypatch.context() as patch:
-        patch.setattr(log, "log_record", away)
-        with pytest.raises(StoreAwayError, match="does not answer") as raised:
-            train("mlp_numpy", epochs=3)
+        in_place_of_logging(patch, away)
+        with pytest.raises(StoreAwayError) as raised:
+            train("mlp_numpy", epochs=4)
+    assert re.fullmatch(
+        r"the tracking server \S+ does not answer: the training is kept up to epoch 4 in /\S+; the "
+        "same command delivers it when the store answers",
+        str(raised.value),
+    )
     assert raised.value.exit_code == 1
     assert mlflow.active_run() is None
     (one,) = served(client)
     assert one.info.status == "RUNNING"
     proxy.behave = "pass"
-    train("mlp_numpy", epochs=3)
+    monkeypatch.setattr(NumpyLearner, "train_epoch", lambda *_: pytest.fail("trained again"))
+    train("mlp_numpy", epochs=4)
     (one,) = served(client)
     assert one.info.status == "FINISHED"
-    assert_whole(client, one.info.run_id, 3)
+    assert_whole(client, one.info.run_id, 4)
+    files = [file.path for file in client.list_artifacts(one.info.run_id, MODEL_FOLDER)]
+    assert f"{MODEL_FOLDER}/weights.safetensors" in files
 
 
 @pytest.mark.slow

@@ -8,26 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from eml.tracking import log
 from eml.tracking.reap import end_dead
 from eml.training.checkpoints import Checkpoint, Place, new_place
 from support.commands import stored_runs, train
-from support.interrupted import assert_whole, killed_at_random
+from support.interrupted import assert_whole, in_place_of_logging, killed_at_random
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 
 
 def killed(recipe, options, monkeypatch) -> None:
     """Train in a child process, which is killed once it has logged its second epoch."""
-    log_record = log.log_record
 
-    def kill(record, timestamp):
-        log_record(record, timestamp)
+    def kill(record, log):
+        log()
         if record.epoch == 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
     with monkeypatch.context() as patch:
-        patch.setattr(log, "log_record", kill)
+        in_place_of_logging(patch, kill)
         assert not killed_at_random(lambda: train(recipe, **options), 60)
 
 

@@ -27,6 +27,7 @@ from support.interrupted import (
     SCORES,
     assert_whole,
     history_of,
+    in_place_of_logging,
     killed_at_random,
     scores,
     stop_when,
@@ -126,15 +127,14 @@ def test_without_checkpoints_no_epoch_is_logged_twice(small_data, store, monkeyp
             save(place, checkpoint)
 
         def killed(epochs=epochs):
-            log_record = log.log_record
-
-            def kill(record, timestamp):
-                log_record(record, timestamp)
+            def kill(record, log):
+                log()
                 if record.epoch == 2:
                     os.kill(os.getpid(), signal.SIGKILL)
 
-            log.log_record = kill
-            train("mlp_numpy", epochs=epochs)
+            with pytest.MonkeyPatch.context() as patch:
+                in_place_of_logging(patch, kill)
+                train("mlp_numpy", epochs=epochs)
 
         with monkeypatch.context() as patch:
             patch.setattr(Place, "save", full)

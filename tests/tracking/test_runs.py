@@ -141,7 +141,7 @@ def test_best_is_the_first_of_the_highest(store):
 def test_an_exception_is_failed_with_its_message(store):
     def fails():
         with runs.run("r", "d", {}):
-            log.log_record(record(0, 0.1), 1)
+            log.log_records([(record(0, 0.1), 1)])
             return 1 / 0
 
     with pytest.raises(ZeroDivisionError):
@@ -180,7 +180,7 @@ def test_a_signal_in_the_middle_of_a_write_lets_it_end(statement, store, stoppab
     event.listen(Engine, "after_cursor_execute", interrupt)
     try:
         with pytest.raises(Stopped), runs.run("r", "d", {}):
-            log.log_record(record(0, 0.1), 1)
+            log.log_records([(record(0, 0.1), 1)])
     finally:
         event.remove(Engine, "after_cursor_execute", interrupt)
     (run,) = stored_runs(store)

@@ -14,6 +14,7 @@ from eml.recipes import RECIPES
 from eml.text import printable, redacted
 from eml.tracking import log, models, resume, runs, tags
 from eml.tracking.calls import StoreAwayError
+from eml.tracking.delivery import Delivery, kept
 from eml.tracking.digests import training_digest
 from eml.tracking.publish import report
 from eml.training.checkpoints import Checkpoint
@@ -32,7 +33,7 @@ def prepare(task: Task) -> Prepared:
     """
     with _run_of(task) as run:
         assert run is not None  # only a task with run_id can have a run that has ended
-        _catch_up(run)
+        Delivery(run.run_id, run.checkpoint).complete()
         records = run.checkpoint.records
         epochs = records[-1].epoch if records else 0
         is_there = _at_pause(task, records)
@@ -70,20 +71,11 @@ def _run_of(task: Task) -> AbstractContextManager[resume.Resumed | None]:
     )
 
 
-def _catch_up(run: resume.Resumed) -> set[int]:
-    """Log the checkpoint's epochs that the run lacks; return all epochs of the run."""
-    records = run.checkpoint.records
-    present = log.logged_epochs(run.run_id)
-    for record, timestamp in zip(records, run.checkpoint.timestamps, strict=True):
-        if record.epoch not in present:
-            log.log_record(record, timestamp)
-    return present | {record.epoch for record in records}
-
-
 def _train(task: Task, run: resume.Resumed, progress: MakeProgress) -> None:
     config = task.config
     records, timestamps = list(run.checkpoint.records), list(run.checkpoint.timestamps)
-    present = _catch_up(run)
+    delivery = Delivery(run.run_id, run.checkpoint)
+    delivery.complete()
     if _at_pause(task, records) and not run.new:
         raise runs.Paused(records[-1].epoch)
     dataset = load_for(config)
@@ -101,14 +93,19 @@ def _train(task: Task, run: resume.Resumed, progress: MakeProgress) -> None:
             # Save the checkpoint before the run gets the epoch: the checkpoint then has every
             # epoch of the run, unless saving failed.
             _keep(run, Checkpoint(records, timestamps, training.learner.training_state()))
-            if record.epoch not in present:
-                log.log_record(record, timestamps[-1])
+            delivery.offer(record, timestamps[-1])
             shown.show(record)
             if _at_pause(task, records):
-                raise runs.Paused(record.epoch)
-    log.log_result(records)
-    if not records[-1].diverged:
-        models.log_weights(training.learner.state())
+                break
+    try:
+        delivery.complete()
+        if _at_pause(task, records):
+            raise runs.Paused(records[-1].epoch)
+        log.log_result(records)
+        if not records[-1].diverged:
+            models.log_weights(training.learner.state())
+    except StoreAwayError as error:
+        raise kept(error, len(records) - 1) from error
 
 
 def _keep(run: resume.Resumed, checkpoint: Checkpoint) -> None:

@@ -24,7 +24,7 @@ from eml.text import printable
 
 SECONDS_TO_ANSWER = 20  # time limit of a request to a server
 SECONDS_TO_CLOSE = 3  # time limit of the request that ends a stopped or failed run
-PATIENCE = 300  # seconds to wait for a server that does not answer
+PATIENCE = 60  # seconds to wait for a server that does not answer
 PAUSES = 0.5, 10.0  # seconds between two tries: the first, the longest
 LOCKED_SECONDS = 2  # pause before the second try, if SQLite reports a lock at once
 # With any other code the server has understood the request and refuses it.
@@ -77,7 +77,7 @@ def undisturbed():
     return signals_held() if is_sqlite() else nullcontext()
 
 
-def store_call(function: Callable | None = None, *, patient: bool = True, held: bool = True):
+def store_call(function: Callable | None = None, *, once: int = 0, held: bool = True):
     """Decorator of a function that reads from the store or writes to it.
 
     A request to a server has SECONDS_TO_ANSWER; MLflow does not repeat it. While the server does
@@ -85,30 +85,30 @@ def store_call(function: Callable | None = None, *, patient: bool = True, held: 
     so calling the function twice must have the same effect as calling it once. A signal ends the
     wait.
 
-    patient: False tries once, with SECONDS_TO_CLOSE. held: False lets a signal interrupt SQLite
-    (see undisturbed); use it for a long read that no write follows.
+    once: time limit in seconds of a single try; 0 waits as described. held: False lets a signal
+    interrupt SQLite (see undisturbed); use it for a long read that no write follows.
 
     Raises StoreAwayError if the store does not answer, StoreError if it refuses the call.
     """
     if function is None:
-        return lambda function: store_call(function, patient=patient, held=held)
+        return lambda function: store_call(function, once=once, held=held)
 
     @wraps(function)
     def call(*arguments, **options):
         with undisturbed() if held else nullcontext():
-            return _until_it_answers(lambda: function(*arguments, **options), patient)
+            return _until_it_answers(lambda: function(*arguments, **options), once)
 
     return call
 
 
-def _until_it_answers(call: Callable, patient: bool):
+def _until_it_answers(call: Callable, once: int):
     began, pause = time.monotonic(), PAUSES[0]
     waited = False
     while True:
         try:
-            answer = _one_try(call, patient)
+            answer = _one_try(call, once)
         except StoreAwayError as error:
-            left = (PATIENCE if patient else 0) - (time.monotonic() - began)
+            left = (0 if once else PATIENCE) - (time.monotonic() - began)
             if left <= 0:
                 raise
             if not waited:
@@ -122,11 +122,10 @@ def _until_it_answers(call: Callable, patient: bool):
             return answer
 
 
-def _one_try(call: Callable, patient: bool):
-    seconds = SECONDS_TO_ANSWER if patient else SECONDS_TO_CLOSE
+def _one_try(call: Callable, once: int):
     limits = {MLFLOW_HTTP_REQUEST_MAX_RETRIES.name: "0"}
-    if not (patient and MLFLOW_HTTP_REQUEST_TIMEOUT.is_set()):
-        limits[MLFLOW_HTTP_REQUEST_TIMEOUT.name] = str(seconds)
+    if once or not MLFLOW_HTTP_REQUEST_TIMEOUT.is_set():
+        limits[MLFLOW_HTTP_REQUEST_TIMEOUT.name] = str(once or SECONDS_TO_ANSWER)
     with environment(limits):
         try:
             return _unless_locked(call)

@@ -7,7 +7,7 @@ from mlflow.entities import RunStatus, RunTag
 
 from eml.interrupts import Stopped
 from eml.text import printable
-from eml.tracking.calls import store_call
+from eml.tracking.calls import SECONDS_TO_CLOSE, store_call
 from eml.tracking.find import stored_run
 from eml.tracking.tags import CANCELLED, PRUNED_AFTER, SLURM_JOB, SLURM_LOG
 
@@ -20,13 +20,13 @@ def now() -> str:
     return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-@store_call(patient=False)
+@store_call(once=SECONDS_TO_CLOSE)
 def refuse(run_id: str, message: str) -> None:
     """Tag the run that `mlflow run` made with the reason why it is about to fail."""
     mlflow.MlflowClient().set_tag(run_id, "error", message)
 
 
-@store_call(patient=False)
+@store_call(once=SECONDS_TO_CLOSE)
 def stop(run_id: str, stopped: Stopped) -> None:
     """Mark the run that `mlflow run` made KILLED, if a signal came before eml used the run.
 
@@ -48,7 +48,7 @@ def prune(run_id: str, epoch: int) -> None:
     client.set_terminated(run_id, RunStatus.to_string(RunStatus.KILLED))
 
 
-@store_call(patient=False)
+@store_call(once=SECONDS_TO_CLOSE)
 def end_dead(run_id: str) -> None:
     """Mark a run KILLED whose process died, unless another process has ended or paused the run."""
     if stored_run(run_id).info.status == RunStatus.to_string(RunStatus.RUNNING):

@@ -23,6 +23,11 @@ from eml.tracking.runs import active_run
 from eml.tracking.tags import REUSED, of_all_machines
 from eml.training.loop import EpochRecord
 
+# An epoch, and its end in milliseconds since 1970.
+Timed = tuple[EpochRecord, int]
+SECONDS_IN_TRAINING = 1  # time limit of a try to log epochs during a training
+EPOCHS_IN_A_REQUEST = 50  # MLflow takes 1,000 metrics, and an epoch has fewer than 20
+
 
 @store_call
 def log_setup(config: Config, dataset: Dataset, learner: Learner) -> None:
@@ -65,20 +70,37 @@ def log_dataset(dataset: Dataset) -> None:
         mlflow.log_input(described, context="training")
 
 
-def log_record(record: EpochRecord, timestamp: int) -> None:
-    """Log an epoch as metrics of the active run, in one request, with `step` the epoch.
+@store_call
+def log_records(records: Sequence[Timed]) -> None:
+    """Log epochs as metrics of the active run, with `step` the epoch.
 
-    timestamp: end of the epoch, in milliseconds since 1970.
+    An epoch is never split between two requests, so the run holds all of it or nothing.
     """
+    _log_records(records)
+
+
+@store_call(once=SECONDS_IN_TRAINING)
+def try_to_log_records(records: Sequence[Timed]) -> None:
+    """log_records in a single short try."""
+    _log_records(records)
+
+
+def _log_records(records: Sequence[Timed]) -> None:
+    for start in range(0, len(records), EPOCHS_IN_A_REQUEST):
+        several = records[start : start + EPOCHS_IN_A_REQUEST]
+        _send([metric for record, timestamp in several for metric in _metrics(record, timestamp)])
+
+
+def _metrics(record: EpochRecord, timestamp: int) -> list[Metric]:
     values = asdict(record)
     epoch = values.pop("epoch")
     if epoch == 0:
         del values["images_per_second"]  # nothing was trained
     else:
         del values["setup_seconds"]  # does not change
-    _log(
-        [Metric(key, value, timestamp, epoch) for key, value in values.items() if value is not None]
-    )
+    return [
+        Metric(key, value, timestamp, epoch) for key, value in values.items() if value is not None
+    ]
 
 
 @store_call
@@ -114,6 +136,10 @@ def log_metrics(values: Mapping[str, float]) -> None:
 
 @store_call
 def _log(metrics: Sequence[Metric]) -> None:
+    _send(metrics)
+
+
+def _send(metrics: Sequence[Metric]) -> None:
     """Log all metrics in one request, or none; points that the store holds stay single."""
     mlflow.MlflowClient().log_batch(active_run().info.run_id, metrics=metrics)
 

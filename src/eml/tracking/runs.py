@@ -12,7 +12,14 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFL
 
 from eml.interrupts import Deferred, Stopped
 from eml.text import printable
-from eml.tracking.calls import StoreError, is_server, store_call, undisturbed, uri
+from eml.tracking.calls import (
+    SECONDS_TO_CLOSE,
+    StoreError,
+    is_server,
+    store_call,
+    undisturbed,
+    uri,
+)
 from eml.tracking.end import when
 from eml.tracking.find import experiment_of, nested_runs, search
 from eml.tracking.mlflow_run import given_run_id
@@ -164,11 +171,11 @@ def _end(run_id: str, status: str, tags: Mapping[str, str], in_order: bool) -> N
             mlflow.MlflowClient().set_terminated(run_id, status)
 
     try:
-        store_call(end, patient=in_order)()
+        store_call(end, once=0 if in_order else SECONDS_TO_CLOSE)()
     except BaseException as error:
         # MLflow marks every run FINISHED that is on its stack when the process ends.
         with suppress(StoreError):
-            store_call(end_alone, patient=False)()
+            store_call(end_alone, once=SECONDS_TO_CLOSE)()
         if in_order or not isinstance(error, StoreError):
             raise
         print(f"run {run_id} is not closed: {error}", flush=True)

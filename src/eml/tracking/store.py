@@ -21,6 +21,7 @@ from eml.errors import UserError
 from eml.text import printable
 from eml.tracking.calls import (
     SECONDS_TO_ANSWER,
+    SECONDS_TO_CLOSE,
     StoreError,
     is_server,
     is_sqlite,
@@ -63,7 +64,7 @@ def open_store(create: bool = True) -> None:
     _open()
 
 
-@store_call(patient=False)
+@store_call(once=SECONDS_TO_CLOSE)
 def _open() -> None:
     given = mlflow.get_tracking_uri()
     if given.partition(":")[0].partition("+")[0] in DATABASE_ENGINES and not is_sqlite():

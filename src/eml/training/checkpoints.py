@@ -59,7 +59,10 @@ class Place:
         self.lock.release()
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Replace the checkpoint atomically. Raises OSError if it cannot be written."""
+        """Replace the checkpoint atomically, and for good: also if the machine loses its power.
+
+        Raises OSError if it cannot be written.
+        """
         metadata = {
             "records": json.dumps([asdict(record) for record in checkpoint.records]),
             "timestamps": json.dumps(checkpoint.timestamps),
@@ -71,7 +74,9 @@ class Place:
             save_file(state, part, metadata)
         except SafetensorError as error:
             raise OSError(str(error)) from error
+        _to_disk(part)
         part.replace(self.file)
+        _to_disk(self.file.parent)
 
     def load(self) -> Checkpoint | None:
         """The checkpoint; None without one, or if it is damaged."""
@@ -102,6 +107,15 @@ class Place:
         self.file.with_suffix(".lock").unlink(missing_ok=True)
         with suppress(OSError):  # the folder has another run's slot
             self.file.parent.rmdir()
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def directory() -> Path:
