@@ -7,7 +7,7 @@ float32, random numbers, one process. Each result is compared with one in double
 
 Expected: lazy lowering is as fast as explicit lowering, and with few input maps faster, with a
 memory that does not grow with the batch. Winograd and FFT save multiplications, but pay for them in
-memory, and gain only where there are many maps. About three minutes on two CPU cores.
+memory, and gain only where there are many maps. About a minute on two CPU cores.
 
 Source: sheet 2, task 2.1 (reading: Chetlur et al., "cuDNN: Efficient Primitives for Deep Learning",
 2014, arXiv 1410.0759).
