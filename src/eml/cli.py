@@ -239,6 +239,19 @@ def import_(store: str) -> None:
     import_store(store)
 
 
+@cli.group()
+def store() -> None:
+    """Look after the store itself."""
+
+
+@store.command("upgrade")
+def upgrade_store() -> None:
+    """Upgrade a store that an older MLflow made; keeps a copy of it, loses no run and no point."""
+    from eml.tracking.schema import upgrade_store
+
+    upgrade_store()
+
+
 @cli.command()
 @click.argument("run_id")
 def cancel(run_id: str) -> None:

@@ -174,7 +174,7 @@ def test_a_store_of_an_older_schema_is_named(store, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}")
     result = call(eml_command("compare"))
     assert result.returncode == 2
-    assert "out-of-date database schema" in result.stderr.splitlines()[-1]
+    assert "made by an older MLflow" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
 
 

@@ -19,6 +19,7 @@ from sqlalchemy.pool import NullPool
 
 from eml.errors import UserError
 from eml.text import printable
+from eml.tracking import schema
 from eml.tracking.calls import (
     SECONDS_TO_ANSWER,
     SECONDS_TO_CLOSE,
@@ -61,6 +62,8 @@ def open_store(create: bool = True) -> None:
         )
     make_store()
     _refuse_if_not_a_store()
+    if file := sqlite_file():
+        schema.refuse_other(file)
     _open()
 
 
