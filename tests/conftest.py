@@ -21,7 +21,7 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.pool import NullPool
 
 from eml.data import specs
-from support import servers, synthetic
+from support import faults, servers, synthetic
 from support.commands import ROOT, run_here
 
 
@@ -148,6 +148,26 @@ def environment(specs_file, on_path, monkeypatch):
 def eml(small_data):
     """Runs a command line of eml in this process, on the synthetic data."""
     return run_here
+
+
+@pytest.fixture
+def fault(record_property):
+    """Reports a fault that the test tries: its name, how often, and what is lost."""
+
+    def report(name: str, tried: int = 1, lost: str = "nothing") -> None:
+        record_property("fault", [name, tried, lost])
+
+    return report
+
+
+def pytest_addoption(parser):
+    parser.addoption("--faults", type=Path, help="write the table of faults into this document")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if document := config.getoption("faults"):
+        stats = terminalreporter.stats
+        faults.write(document, faults.table([*stats.get("passed", []), *stats.get("failed", [])]))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -31,7 +31,7 @@ from eml.data.cache import DataError, cache_file, fetch
 from eml.data.datasets import balanced, load
 from eml.data.download import DownloadError, Limits, download
 from eml.errors import UserError
-from support import synthetic
+from support import faults, synthetic
 
 QUICK = Limits(timeout=0.3, window=0.2, min_rate=1e6)
 
@@ -265,8 +265,9 @@ def test_relative_cache_folder_is_refused(monkeypatch):
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "replaced", "pickled", "array"])
 def test_damaged_cache_is_deleted_named_and_fetched_again(
-    damage, empty_cache, mirror, monkeypatch, capsys
+    damage, empty_cache, mirror, monkeypatch, capsys, fault
 ):
+    fault(f"cache of the data {damage}")
     monkeypatch.setattr(sources, "MNIST_URLS", (mirror.url + "/",))
     mirror.files = mnist_files()
     fetch("mnist")
@@ -896,6 +897,21 @@ def test_cache_folder_that_cannot_be_written(empty_cache, tmp_path, monkeypatch)
     monkeypatch.setenv("EML_DATA_DIR", str(tmp_path / "file"))
     with pytest.raises(DataError, match="cannot be used as cache"):
         fetch("mnist")
+
+
+@pytest.mark.slow
+def test_a_disk_is_full_for_the_cache(empty_cache, mirror, monkeypatch, tmp_path, fault):
+    fault("disk full for the cache of the data")
+    monkeypatch.setattr(sources, "MNIST_URLS", (mirror.url + "/",))
+    mirror.files = mnist_files()
+    with faults.full_disk(tmp_path / "small", kilobytes=8) as (fill, free):
+        monkeypatch.setenv("EML_DATA_DIR", str(tmp_path / "small"))
+        fill()
+        with pytest.raises(DataError) as raised:
+            fetch("mnist")
+        assert len(str(raised.value)) < 1000
+        free()
+        assert_synthetic("mnist", fetch("mnist"))
 
 
 def test_digests_are_those_of_the_official_files():

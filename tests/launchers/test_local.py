@@ -26,6 +26,8 @@ from support.commands import config_of, eml_command, stored_runs, train
 
 LRS = "1,0.5,0.1,0.05,0.01"
 
+STORES = 20
+
 
 def task(parent: str, **options) -> Task:
     config = config_of("mlp_numpy", **{"epochs": 1} | options)
@@ -61,7 +63,8 @@ def test_a_training_that_fails_takes_no_other_along(small_data, store, environme
     assert sorted(states) == ["FAILED", *["FINISHED"] * 3]
 
 
-def test_a_killed_worker_takes_no_other_along(small_data, store, environment):
+def test_a_killed_worker_takes_no_other_along(small_data, store, environment, fault):
+    fault("SIGKILL of a worker of launcher=local", lost="its training, which the next command ends")
     with run("parent", "", {}) as parent, Workers(2) as workers:
         endless = task(parent, epochs=100_000)
         done = threading.Event()
@@ -199,9 +202,10 @@ def test_a_gpu_is_shared_only_when_asked(gpus, share, small_data, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_eight_processes_begin_at_once_on_a_fresh_store(small_data, tmp_path):
+def test_eight_processes_begin_at_once_on_a_fresh_store(small_data, tmp_path, fault):
+    fault("8 processes that begin at once on a fresh store", STORES)
     dataset = load("mnist")
-    for number in range(4):
+    for number in range(STORES):
         mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/{number}.db")
         children = []
         gate, key = os.pipe()

@@ -22,6 +22,13 @@ from support.interrupted import assert_whole, in_place_of_logging
 from support.servers import Proxy, mlflow_server
 
 PASSWORD = "geh/eim"
+SAID = {
+    "drop": "connections dropped",
+    "hang": "no answer",
+    "fail": "answers with 500",
+    "busy": "answers with 429",
+    "reset": "connections reset",
+}
 SMALL = ["mlp_numpy", "--subset", "100", "--batch_size", "10"]
 
 
@@ -86,11 +93,12 @@ def begun(*options: str):
             process.kill()
 
 
-@pytest.mark.parametrize("behave", ["drop", "hang", "fail", "busy", "reset"])
+@pytest.mark.parametrize("behave", SAID)
 def test_a_training_goes_on_without_the_server_and_delivers_later(
-    behave, small_data, proxy, client, monkeypatch, capsys
+    behave, small_data, proxy, client, monkeypatch, capsys, fault
 ):
     """Away from the second epoch to the sixth; each epoch has its own time."""
+    fault(f"server during a training: {SAID[behave]}")
     monkeypatch.setattr(delivery, "SHARE", 1e9)  # try again after each epoch
     ends, held = {}, {}
 
@@ -226,7 +234,8 @@ def test_a_run_that_cannot_be_closed_is_off_the_stack_of_mlflow(proxy, client, m
     assert one.info.status == "RUNNING"
 
 
-def test_a_run_whose_making_was_not_answered_has_no_twin(small_data, proxy, client):
+def test_a_run_whose_making_was_not_answered_has_no_twin(small_data, proxy, client, fault):
+    fault("answer lost when a run is made")
     proxy.behave = "lose"
     train("mlp_numpy", epochs=1)
     assert proxy.refused.is_set()

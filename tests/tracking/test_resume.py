@@ -93,8 +93,9 @@ def test_a_checkpoint_that_cannot_be_written_is_an_os_error(monkeypatch, tmp_pat
 
 
 def test_a_damaged_checkpoint_is_said_and_its_run_taken_over(
-    small_data, store, monkeypatch, capsys
+    small_data, store, monkeypatch, capsys, fault
 ):
+    fault("checkpoint damaged", lost="its epochs, which are trained again in a new run")
     config = config_of("mlp_numpy", epochs=2)
     interrupt(monkeypatch, after=2, options={"epochs": 2})
     (killed,) = stored_runs(store)
@@ -395,15 +396,17 @@ def test_the_parent_of_a_sweep_that_mlflow_run_resumed_has_all_children(
     assert len(load_history(Selection())[0]) == 10
 
 
-EPOCHS = 800  # enough to be killed 20 times on the way
+EPOCHS = 2000  # enough to be killed so often on the way
+KILLS = 50
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_killed_at_random_points_it_is_one_whole_run(small_data, store):
+def test_killed_at_random_points_it_is_one_whole_run(small_data, store, fault):
+    fault("SIGKILL at a random point of a training", KILLS, "at most the epoch under way")
     options = {"epochs": EPOCHS, "subset": 100, "batch_size": 10}
     chance = random.Random(1)
-    for _ in range(20):
+    for _ in range(KILLS):
         assert not killed_at_random(
             lambda: train("mlp_numpy", **options), chance.uniform(0.05, 0.8)
         )

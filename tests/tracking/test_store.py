@@ -77,7 +77,8 @@ def interrupted(number: signal.Signals, statement: int) -> None:
         ),
     ],
 )
-def test_a_store_whose_making_is_interrupted_is_made_by_the_next(points, no_store):
+def test_a_store_whose_making_is_interrupted_is_made_by_the_next(points, no_store, fault):
+    fault("SIGKILL or SIGINT while a store is made", len(points))
     for number, statement in points:
         status = in_child(lambda n=number, at=statement: interrupted(n, at))
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
@@ -92,7 +93,9 @@ def test_a_store_whose_making_is_interrupted_is_made_by_the_next(points, no_stor
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-def test_a_full_disk_while_a_store_is_made_leaves_nothing(no_store):
+def test_a_full_disk_while_a_store_is_made_leaves_nothing(no_store, fault):
+    fault("disk full while a store is made")
+
     def fill_the_disk():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))

@@ -125,8 +125,9 @@ def _fill(file: Path) -> None:
     # Through MLflow's client, so that artifacts get MLflow's default location.
     given = mlflow.get_tracking_uri()
     query = given.partition("?")[2]
-    # SQLAlchemy would write a blank as %20, and MLflow would create a folder of that name.
-    client = mlflow.MlflowClient(f"sqlite:///{file}" + (f"?{query}" if query else ""))
+    # Only what a URL cannot hold is escaped: MLflow would create a folder named like each escape.
+    path = str(file).replace("%", "%25").replace("?", "%3F")
+    client = mlflow.MlflowClient(f"sqlite:///{path}" + (f"?{query}" if query else ""))
     client._tracking_client.store.engine.dispose()
 
 

@@ -1,0 +1,231 @@
+"""Faults from outside: servers, disks, kills, clocks, paths. docs/reliability.md has the table."""
+
+import re
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from eml.errors import UserError
+from eml.tracking import delivery
+from eml.tracking.calls import StoreError
+from eml.tracking.history import load_history
+from eml.tracking.selection import Selection
+from support import faults
+from support.commands import ROOT, call, eml_command, stored_runs, train
+from support.interrupted import assert_whole, in_place_of_logging
+from support.servers import free_port, mlflow_server
+
+EPOCHS = 6
+
+
+@pytest.fixture
+def store_on(tmp_path, fresh_store, monkeypatch):
+    """A function that makes a store in a folder, with the experiment "test"; returns its client."""
+
+    def make(folder: Path, artifacts: Path) -> mlflow.MlflowClient:
+        (folder / "mlflow.db").write_bytes(fresh_store.read_bytes())
+        uri = f"sqlite:///{folder / 'mlflow.db'}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "test")
+        monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path / "checkpoints"))
+        mlflow.set_tracking_uri(uri)
+        client = mlflow.MlflowClient(uri)
+        client.create_experiment("test", artifact_location=artifacts.as_uri())
+        return client
+
+    yield make
+    mlflow.set_tracking_uri(None)
+
+
+def whole(client, epochs: int = EPOCHS) -> None:
+    """The newest run is finished and whole."""
+    *_, run = stored_runs(client)
+    assert run.info.status == "FINISHED"
+    assert_whole(client, run.info.run_id, epochs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "again_at"),
+    [
+        ("server stopped for 10 s during a training", 4),
+        ("server stopped until after the last epoch", EPOCHS + 1),
+        ("server stopped for good", None),
+    ],
+)
+def test_a_server_is_stopped(name, again_at, small_data, fresh_store, tmp_path, monkeypatch, fault):
+    fault(name)
+    (tmp_path / "mlflow.db").write_bytes(fresh_store.read_bytes())
+    port = free_port()
+    serving = (f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts", port)
+    monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path / "checkpoints"))
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "test")
+    monkeypatch.setattr(delivery, "SHARE", 1e9)  # try after each epoch
+    servers, stopped = [], []
+
+    def start() -> None:
+        servers.append(mlflow_server(*serving))
+        servers[-1].__enter__()
+
+    def stop() -> None:
+        servers.pop().__exit__(None, None, None)
+        stopped.append(time.monotonic())
+
+    def outage(record, log):
+        if record.epoch == 2:
+            stop()
+        log()
+        if record.epoch == again_at:
+            while time.monotonic() < stopped[0] + 10:
+                time.sleep(0.1)
+            start()
+        elif record.epoch == EPOCHS and again_at == EPOCHS + 1:
+            threading.Thread(target=start).start()  # while the command waits for it
+
+    start()
+    try:
+        mlflow.set_tracking_uri(f"http://127.0.0.1:{port}")
+        client = mlflow.MlflowClient()
+        client.create_experiment("test")
+        with monkeypatch.context() as patch:
+            in_place_of_logging(patch, outage)
+            if again_at is None:
+                patch.setattr("eml.tracking.calls.PATIENCE", 1)
+                with pytest.raises(StoreError, match=f"kept up to epoch {EPOCHS} in"):
+                    train("mlp_numpy", epochs=EPOCHS)
+            else:
+                train("mlp_numpy", epochs=EPOCHS)
+        if again_at is None:
+            start()
+            train("mlp_numpy", epochs=EPOCHS)
+        whole(client)
+        assert len(stored_runs(client)) == 1
+    finally:
+        mlflow.set_tracking_uri(None)
+        for server in servers:
+            server.__exit__(None, None, None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["store", "artifacts", "checkpoints"])
+def test_a_disk_is_full_during_a_training(
+    what, small_data, store_on, tmp_path, monkeypatch, capsys, fault
+):
+    fault(f"disk full for {what} during a training")
+    small = tmp_path / "small"
+    with faults.full_disk(small, kilobytes=0) as (fill, free):
+        there = {what: small}
+        client = store_on(there.get("store", tmp_path), there.get("artifacts", tmp_path) / "mlruns")
+        monkeypatch.setenv("EML_CHECKPOINT_DIR", str(there.get("checkpoints", tmp_path) / "ckpt"))
+
+        def full(record, log):
+            if record.epoch == 2:
+                fill()
+            log()
+
+        with monkeypatch.context() as patch:
+            in_place_of_logging(patch, full)
+            if what == "checkpoints":  # the training does not need them
+                train("mlp_numpy", epochs=EPOCHS)
+                assert f"no checkpoint of epoch {EPOCHS}: " in capsys.readouterr().out
+            else:
+                with pytest.raises(StoreError) as raised:
+                    train("mlp_numpy", epochs=EPOCHS)
+                assert len(str(raised.value).splitlines()) == 1
+                free()
+        if what != "checkpoints":
+            train("mlp_numpy", epochs=EPOCHS)
+        whole(client)
+
+
+@pytest.mark.slow
+def test_a_disk_is_full_for_checkpoints_from_the_start(
+    small_data, store_on, tmp_path, monkeypatch, fault
+):
+    fault("disk full for checkpoints before a training")
+    with faults.full_disk(tmp_path / "small", kilobytes=0) as (fill, _):
+        client = store_on(tmp_path, tmp_path / "mlruns")
+        monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path / "small"))
+        fill()
+        with pytest.raises(UserError, match="no checkpoints can be kept in"):
+            train("mlp_numpy", epochs=EPOCHS)
+        assert not stored_runs(client)
+
+
+def test_a_clock_jumps_back(small_data, store, monkeypatch, fault):
+    fault("clock that jumps back an hour during a training")
+    time_ns, hour = time.time_ns, 3600 * 10**9
+    jumped = [0]
+
+    def jump(record, log):
+        log()
+        if record.epoch == 2:
+            jumped[0] = hour
+
+    monkeypatch.setattr(time, "time_ns", lambda: time_ns() - jumped[0])
+    with monkeypatch.context() as patch:
+        in_place_of_logging(patch, jump)
+        train("mlp_numpy", epochs=EPOCHS)
+    (run,) = stored_runs(store)
+    for metric in ("test_loss", "train_seconds"):
+        points = store.get_metric_history(run.info.run_id, metric)  # in the order of the clock
+        points.sort(key=lambda point: point.step)
+        assert [point.step for point in points] == list(range(EPOCHS + 1))
+        assert points[2].timestamp > points[3].timestamp
+    history, left_out = load_history(Selection())
+    assert list(history["epoch"]) == list(range(EPOCHS + 1))
+    assert history["train_seconds"].is_monotonic_increasing
+    assert left_out == []
+
+
+@pytest.mark.slow
+def test_two_identical_commands_at_once(store, environment, fault):
+    fault("two identical commands at once", 2)
+    command = eml_command("mlp_numpy", "--epochs", str(EPOCHS), "--subset", "100")
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in both:
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+    found = stored_runs(store)
+    assert [run.info.status for run in found] == ["FINISHED"] * 2
+    for run in found:
+        assert_whole(store, run.info.run_id, EPOCHS)
+
+
+@pytest.mark.slow
+def test_a_path_with_odd_characters(environment, tmp_path, monkeypatch, fault):
+    fault("store and checkpoints in a folder with blank, %, #, ?, umlaut")
+    folder = tmp_path / "a b" / "50% c#d" / "e?f Übung"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("EML_CHECKPOINT_DIR", str(folder / "checkpoints"))
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    for arguments in (("mlp_numpy", "--epochs", "1", "--subset", "100"), ("compare",)):
+        result = call(eml_command(*arguments))
+        assert result.returncode == 0, result.stderr
+    assert (folder / "mlflow.db").is_file()
+    assert len(list(folder.glob("mlruns/0/*/artifacts/model/weights.safetensors"))) == 1
+    run_id = next(folder.glob("mlruns/0/*/artifacts/model")).parents[1].name
+    assert call(eml_command("evaluate", run_id)).returncode == 0
+
+
+def test_the_table_in_the_docs_has_the_faults_of_the_tests():
+    """`pytest -m "" --faults docs/reliability.md` writes it."""
+    sources = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    tried = re.findall(r"fault\(\s*f?\"([^\"]+)\"", sources)
+    tried += re.findall(r"\(\"(server [^\"]+)\", ", sources)
+    text = (ROOT / "docs/reliability.md").read_text()
+    rows = re.findall(r"^\| (.+?) \| (\d+) \| (\d+) \|", text, re.MULTILINE)
+    assert len(rows) > 15
+    assert all(tried == survived for _, tried, survived in rows)
+    names = [name for name, _, _ in rows]
+    patterns = [re.sub(r"\\\{.+?\\\}", ".+", re.escape(name)) for name in tried]
+    for pattern in patterns:
+        assert any(re.fullmatch(pattern, name) for name in names), pattern
+    for name in names:
+        assert any(re.fullmatch(pattern, name) for pattern in patterns), name
