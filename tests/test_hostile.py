@@ -1,7 +1,6 @@
 """What somebody else has typed, written or stored ends nothing but in a line."""
 
 import os
-import random
 import re
 import signal
 import stat
@@ -10,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 from mlflow.entities import Metric
 from safetensors.numpy import save_file
 
 from eml import cli
-from eml.commands import launch, plan
+from eml.commands import convolutions, gradients, launch, plan
 from eml.config import ConfigError
+from eml.handin.form import FormError, read_form, write_form
 from eml.interrupts import SIGNALS
 from eml.launch_options import SlurmOptions, SlurmSettings
 from eml.launchers.slurm import cluster
@@ -27,7 +28,15 @@ from eml.text import LONGEST, printable, redacted
 from eml.tracking import find
 from eml.tracking.digests import training_digest
 from support.commands import configs_of, stored_runs, train
+from support.examples import for_all
 
+COMMANDS = [*RECIPES, "plan lr_sweep", "gradients", "convolutions"]
+DOING = [  # what a command calls once its options are read
+    (launch, "launch"),
+    (plan, "plan"),
+    (gradients, "gradients"),
+    (convolutions, "convolutions"),
+]
 VALUES = [
     "",
     "0",
@@ -98,22 +107,72 @@ def assert_in_a_line(code: int, out: str, complaint: str, arguments: list[str]) 
         assert "secret" not in complaint, arguments
 
 
-@pytest.mark.parametrize("sets", [300, pytest.param(5000, marks=pytest.mark.slow)])
-def test_any_options_are_taken_or_refused_in_a_line(sets, command, small_data, tmp_path):
-    chance = random.Random(1)
-    accepted = 0
-    for _ in range(sets):
-        name = chance.choice([*RECIPES, "plan lr_sweep"])
-        *_, recipe = name.split()
-        options = [p.opts[0] for p in cli.cli.commands[recipe].params]
-        arguments = name.split()
-        for option in chance.sample(options, chance.randint(0, 4)):
-            arguments += [option, chance.choice(VALUES)]
+VALUE = st.one_of(
+    st.sampled_from(VALUES),
+    st.text(st.characters(exclude_characters="\0")),  # no argument of a process holds a 0
+    st.integers().map(str),
+    st.floats().map(str),
+    st.lists(st.floats(width=16).map(str), max_size=3).map(",".join),
+)
+
+
+@st.composite
+def command_lines(draw) -> list[str]:
+    """A command of a recipe with up to four of its options, each with any value."""
+    name = draw(st.sampled_from(COMMANDS))
+    *_, recipe = name.split()
+    options = [parameter.opts[0] for parameter in cli.cli.commands[recipe].params]
+    chosen = draw(st.lists(st.sampled_from(options), max_size=4, unique=True))
+    return [*name.split(), *(part for option in chosen for part in (option, draw(VALUE)))]
+
+
+@pytest.mark.parametrize("examples", [300, pytest.param(5000, marks=pytest.mark.slow)])
+def test_any_options_are_taken_or_refused_in_a_line(
+    examples, command, small_data, tmp_path, monkeypatch
+):
+    begun, accepted = [], []
+    for module, name in DOING:
+        monkeypatch.setattr(module, name, lambda *_: begun.append(1))
+
+    def check(arguments):
+        begun.clear()
         code, out, complaint = command(arguments)
-        accepted += code == 0
+        accepted.append(code == 0)
+        assert bool(begun) is (code == 0), arguments  # never exit code 0 with nothing done
         assert_in_a_line(code, "" if code == 0 else out, complaint, arguments)
-    assert 0 < accepted < sets
+
+    for_all(examples, check, command_lines())
+    assert 0 < sum(accepted) < len(accepted)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("examples", [5, pytest.param(150, marks=pytest.mark.slow)])
+def test_no_command_leaves_a_run_that_is_running(examples, store, eml):
+    """Small trainings with some of their options at random: done, or refused with nothing done."""
+    small = st.fixed_dictionaries(
+        {"--epochs": st.sampled_from(["1", "2"]), "--subset": st.sampled_from(["50", "100"])},
+        optional={
+            "--seed": st.one_of(st.integers(0, 2**32).map(str), VALUE),
+            "--batch_size": st.one_of(st.integers(-1, 120).map(str), VALUE),
+            "--lr": st.one_of(st.floats(1e-3, 1e38).map(str), VALUE),
+            "--check": st.sampled_from(["true", "false", "maybe"]),
+            "--dtype": st.sampled_from(["float32", "float64", "int8"]),
+        },
+    )
+    finished = []
+
+    def check(options):
+        before = len(stored_runs(store))
+        result = eml("mlp_numpy", *(part for option in options.items() for part in option))
+        after = stored_runs(store)
+        assert result.returncode in (0, 2), options
+        assert len(after) == before + (result.returncode == 0), options
+        assert {run.info.status for run in after} <= {"FINISHED"}, options
+        finished.append(result.returncode == 0)
+        assert "Traceback" not in result.stderr
+
+    for_all(examples, check, small)
+    assert any(finished)
 
 
 @pytest.mark.parametrize("value", VALUES)
@@ -144,26 +203,40 @@ def _settings(file: Path) -> SlurmSettings:
     return SlurmOptions(slurm_file=str(file)).slurm_settings()
 
 
-@pytest.mark.parametrize("texts", [300, pytest.param(20_000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", FILES)
-def test_any_file_is_read_or_refused(kind, texts, tmp_path):
-    chance = random.Random(1)
+PIECE = st.one_of(st.sampled_from(PIECES), st.text(max_size=5))
+
+
+@st.composite
+def spoilt(draw, text: str) -> bytes:
+    """The text with one to three places replaced."""
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(text) - 1))
+        text = text[:at] + draw(PIECE) + text[at + draw(st.sampled_from([0, 1, 3, 10])) :]
+    return text.encode("utf-8", "surrogatepass")
+
+
+READERS = {"gradients": read_exercise, "cluster": _settings, "handin": read_form}
+
+
+@pytest.mark.parametrize("examples", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", READERS)
+def test_any_file_is_read_or_refused(kind, examples, tmp_path):
     file = tmp_path / "file.toml"
-    for _ in range(texts):
-        text = FILES[kind]
-        for _ in range(chance.randint(1, 3)):
-            at, length = chance.randrange(len(text)), chance.choice([0, 1, 3, 10])
-            text = text[:at] + chance.choice(PIECES) + text[at + length :]
-        file.write_bytes(text.encode("utf-8", "surrogatepass"))
-        read = read_exercise if kind == "gradients" else _settings
+    if kind == "handin":
+        write_form(file, "ex2-2025")
+    text = FILES[kind] if kind in FILES else file.read_text()
+
+    def check(content):
+        file.write_bytes(content)
+        complaint = ""
         try:
-            read(file)
-        except (ExerciseError, ConfigError) as error:
+            READERS[kind](file)
+        except (ExerciseError, ConfigError, FormError) as error:
             complaint = error.shown()
-        else:
-            complaint = ""
         assert complaint.isprintable()
         assert len(complaint) <= LONGEST
+
+    for_all(examples, check, spoilt(text))
 
 
 @pytest.mark.parametrize(

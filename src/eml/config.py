@@ -14,6 +14,7 @@ DEVICES = (AUTO, "cpu", "cuda")
 DTYPES = ("float32", "float64")
 PRECISIONS = ("fp32", "tf32", "bf16")
 INITIAL_WEIGHTS = ("template", "pytorch")
+LEARNING_RATES = 1e-100, 1e100  # no axis and no product of two of them overflows
 
 
 class ConfigError(UserError):
@@ -86,6 +87,9 @@ class Config:
         one_of("precision", self.precision, PRECISIONS)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ConfigError(f"lr={self.learning_rate:g}: give a number above 0")
+        lowest, highest = LEARNING_RATES
+        if not lowest <= self.learning_rate <= highest:
+            raise ConfigError(f"lr={self.learning_rate:g}: give {lowest:g} to {highest:g}")
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"momentum={self.momentum}: give 0 or more, below 1")
         if self.momentum != Config.momentum and self.optimizer != "momentum":

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
+import sqlalchemy
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from mlflow.entities import Metric, Param, RunTag
 
@@ -21,6 +23,7 @@ from eml.recipes import RECIPES
 from eml.tracking.history import METRICS, load_history
 from eml.tracking.selection import Selection, SelectionError
 from support.commands import config_of
+from support.examples import for_all
 from support.histories import figures_of
 
 INFINITY = math.inf
@@ -392,26 +395,50 @@ def random_text(rng: random.Random) -> str:
     return "".join(rng.choices(alphabet, k=rng.choice([1, 3, 8, 30, 300])))
 
 
-@pytest.mark.parametrize(
-    "seed", [*range(6), *(pytest.param(n, marks=pytest.mark.slow) for n in range(6, 100))]
-)
-def test_random_stores(seed, store, tmp_path, request):
-    rng = random.Random(seed)
-    good = add(store, seed=1)
-    odd = [add(store, **{"seed": 2 + n} | random_run(rng)) for n in range(rng.randint(1, 4))]
-    history, lines = load(good, *odd)
-    assert all(map(is_clean, lines))
-    for run_id in odd:
-        assert (run_id in set(history["run_id"])) != any(run_id in line for line in lines)
-    of_good = history[history["run_id"] == good]
-    for metric in ("test_accuracy", "test_loss", "train_seconds"):
-        assert of_good[metric].tolist() == GOOD[metric]
-    figures = dict(rng.sample(sorted(DRAWN.items()), 1))
-    if request.node.get_closest_marker("slow"):
-        figures |= figures_of(rng.choice(list(RECIPES)))
-    else:
+@pytest.mark.parametrize("examples", [8, pytest.param(50, marks=pytest.mark.slow)])
+def test_random_stores(examples, store, tmp_path, request):
+    if examples == 8:
         request.getfixturevalue("png_only")
-    text, rows = compared(tmp_path, [good, *odd], figures)
-    assert sum(good in run_ids for run_ids in rows) == 1
-    assert good not in rows or is_right(rows[good])
+
+    def check(rng):
+        good = add(store, seed=1)
+        odd = [add(store, **{"seed": 2 + n} | random_run(rng)) for n in range(rng.randint(1, 4))]
+        history, lines = load(good, *odd)
+        assert all(map(is_clean, lines))
+        for run_id in odd:
+            assert (run_id in set(history["run_id"])) != any(run_id in line for line in lines)
+        of_good = history[history["run_id"] == good]
+        for metric in ("test_accuracy", "test_loss", "train_seconds"):
+            assert of_good[metric].tolist() == GOOD[metric]
+        figures = dict(rng.sample(sorted(DRAWN.items()), 1))
+        if examples > 8:
+            figures |= figures_of(rng.choice(list(RECIPES)))
+        text, rows = compared(tmp_path, [good, *odd], figures)
+        assert sum(good in run_ids for run_ids in rows) == 1
+        assert good not in rows or is_right(rows[good])
+        assert all(line.isprintable() for line in text.splitlines())
+
+    for_all(examples, check, st.randoms(use_true_random=False))
+
+
+@pytest.mark.slow
+def test_a_run_with_100_000_points(store, tmp_path, png_only):
+    points = 20_000
+    nothing = {metric: [] for metric in GOOD}
+    long, short = add(store, logged=nothing, epochs=points - 1), add(store, seed=2)
+    rows = [
+        {"key": metric, "value": 0.5, "timestamp": 1000 + step, "step": step, "run_uuid": long}
+        for metric in list(GOOD)[:5]
+        for step in range(points)
+    ]
+    insert = sqlalchemy.text(
+        "INSERT INTO metrics (key, value, timestamp, step, run_uuid, is_nan) "
+        "VALUES (:key, :value, :timestamp, :step, :run_uuid, 0)"
+    )
+    with store._tracking_client.store.engine.begin() as connection:
+        connection.execute(insert, rows)
+    history, lines = load(long, short)
+    assert lines == []
+    assert len(history[history["run_id"] == long]) == points
+    text, _ = compared(tmp_path, [long, short])
     assert all(line.isprintable() for line in text.splitlines())

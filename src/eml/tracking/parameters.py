@@ -4,7 +4,7 @@ from dataclasses import MISSING, fields
 from functools import lru_cache
 from typing import get_type_hints
 
-from eml.config import Config
+from eml.config import LEARNING_RATES, Config
 from eml.text import printable
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import TRAINING_DIGEST
@@ -13,8 +13,8 @@ CONFIG = {name: kind for name, kind in get_type_hints(Config).items() if name !=
 # The values of runs that are older than the field.
 DEFAULTS = {f.name: f.default for f in fields(Config) if f.default is not MISSING}
 # Bounds of a run's numbers, so that no axis and no product of two numbers overflows.
-LOWEST = {"epochs": 1, "batch_size": 1, "learning_rate": 1e-100}  # else 0
-HIGHEST = {"learning_rate": 1e100}  # else 10**18
+LOWEST = {"epochs": 1, "batch_size": 1, "learning_rate": LEARNING_RATES[0]}  # else 0
+HIGHEST = {"learning_rate": LEARNING_RATES[1]}  # else 10**18
 LONGEST_TEXT = 200  # characters shown of a name or tag
 LONGEST_NAME = 60  # characters of a Config's text: several share one line of a figure
 
