@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from eml import cli
 from eml.commands import convolutions, gradients, launch, plan
 from eml.config import ConfigError
+from eml.errors import UserError
 from eml.handin.form import FormError, read_form, write_form
 from eml.interrupts import SIGNALS
 from eml.launch_options import SlurmOptions, SlurmSettings
@@ -27,6 +28,8 @@ from eml.recipes.gradients import read_exercise
 from eml.text import LONGEST, printable, redacted
 from eml.tracking import find
 from eml.tracking.digests import training_digest
+from eml.tracking.resume import EMPTY
+from eml.training.checkpoints import directory, new_place, private_folder
 from support.commands import configs_of, stored_runs, train
 from support.examples import for_all
 
@@ -302,6 +305,26 @@ def test_the_pickles_of_jobs_are_their_owners_alone(tmp_path):
     finally:
         os.umask(before)
     assert modes == [0o700, 0o600, 0o664]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+@pytest.mark.parametrize("use", [lambda: private_folder("slurm"), lambda: new_place("d", EMPTY)])
+def test_a_folder_of_another_user_is_refused(use, tmp_path, monkeypatch):
+    """Who owns the folder could put pickles and checkpoints there."""
+    monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path))
+    directory().mkdir(mode=0o777)
+    os.chown(directory(), 12345, 12345)
+    with pytest.raises(UserError, match=r"no checkpoints can be kept in .*another user"):
+        use()
+    assert list(directory().iterdir()) == []
+
+
+def test_a_folder_that_others_may_write_is_made_private(tmp_path, monkeypatch):
+    monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path))
+    directory().mkdir()
+    directory().chmod(0o777)
+    assert private_folder("slurm").is_dir()
+    assert stat.S_IMODE(directory().stat().st_mode) == 0o700
 
 
 def test_cancelling_ends_where_runs_go_on_in_each_other(store, eml):

@@ -129,7 +129,7 @@ def directory() -> Path:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder in directory(), private because it holds pickles of Slurm jobs."""
+    """Make a folder in directory(), which is private: it also holds pickles of Slurm jobs."""
     directory().parent.mkdir(parents=True, exist_ok=True)
     directory().mkdir(mode=0o700, exist_ok=True)
     found = directory().stat()
@@ -138,6 +138,17 @@ def _make_folder(folder: Path) -> None:
     if found.st_mode & 0o077:
         directory().chmod(0o700)
     folder.mkdir(parents=True, exist_ok=True)
+
+
+def private_folder(*names: str) -> Path:
+    """A folder below directory() that this user alone can read and write: for pickles, say.
+
+    Raises UserError if another user could write there, or if it cannot be made.
+    """
+    folder = directory().joinpath(*names)
+    with _said_in_a_line():
+        _make_folder(folder)
+    return folder
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from eml.launchers.slurm.job import Pack
 from eml.launchers.slurm.watch import Submitted
 from eml.tracking.calls import for_other_processes
 from eml.tracking.store import refuse_if_local
-from eml.training.checkpoints import directory
+from eml.training.checkpoints import private_folder
 from eml.training.cost import Costs, kind_of, makespan, pack
 
 LARGEST_ARRAY = 1000  # jobs in one array; Slurm's default limit is 1001
@@ -87,8 +87,8 @@ class Slurm(Launcher):
     def submit(self, packs: Sequence[Pack], name: str) -> list[submitit.Job]:
         """Submit one job for each pack, in job arrays. Raises ClusterError if sbatch fails."""
         settings = self.settings
-        folder = (
-            directory() / "slurm" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{uuid.uuid4().hex[:8]}"
+        folder = private_folder(
+            "slurm", f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{uuid.uuid4().hex[:8]}"
         )
         executor = submitit.SlurmExecutor(folder, max_num_timeout=NO_LIMIT)
         executor.update_parameters(
