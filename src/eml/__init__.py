@@ -1,1 +1,55 @@
-"""Experiment tracking on MLflow for the exercises of the course Embedded Machine Learning."""
+"""Experiment tracking on MLflow for the exercises of the course Embedded Machine Learning.
+
+For a notebook: `eml.load_history()`.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["load_history"]
+
+
+def load_history(
+    *,
+    experiment: str = "",
+    recipe: str = "",
+    parent: str = "",
+    runs: Sequence[str] = (),
+    filter: str = "",
+) -> "pd.DataFrame":
+    """The histories of trainings, a row for each run and epoch; epoch 0 is before training.
+
+    Takes the same runs as `eml compare` with these options: by default the newest finished group of
+    trainings. The store is MLflow's: that of mlflow.set_tracking_uri, or of the working directory.
+
+    Columns:
+        run_id, run_name, status (text), start_time (milliseconds since 1970)
+        every field of Config, `learning_rate` (float) and `seed` (int) say, with the train_images
+            and test_images (int) and the parameters (int, weights of the network)
+        tags, text: recipe, hardware, threads, dataset_digest, git_commit and others
+        epoch (int)
+        train_loss, test_loss, validation_loss: cross-entropy in nats, the mean over images
+        train_accuracy, test_accuracy, validation_accuracy: 0 to 1
+        train_seconds, eval_seconds, wall_seconds: since the start of the training; wall_seconds
+            counts everything, logging included
+        train_cpu_seconds: of all threads; setup_seconds: in epoch 0 alone
+        images_per_second: trained in this epoch
+    A training is evaluated on test or on validation images, and the other columns are NaN. After a
+    divergence all scores of its last epoch are NaN.
+
+    Raises eml.errors.UserError if there is nothing to load.
+    """
+    # Here, because `eml --help` must not wait for mlflow.
+    from eml.tracking import history
+    from eml.tracking.selection import Selection
+
+    chosen = Selection(
+        experiment=experiment, recipe=recipe, parent=parent, runs=runs, filter=filter
+    )
+    frame, left_out = history.load_history(chosen)
+    for line in left_out:
+        print(line)
+    return frame

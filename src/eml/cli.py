@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from eml.analysis.options import CompareOptions
+from eml.analysis.options import CompareOptions, ExportOptions
 from eml.config import AUTO
 from eml.data.cache import cache_file, fetch
 from eml.data.download import Limits
@@ -148,6 +148,22 @@ cli.add_command(
         callback=_compare,
         params=options_of(CompareOptions),
         help=inspect.getdoc(CompareOptions),
+    )
+)
+
+
+def _export(**values: typing.Any) -> None:
+    from eml.commands.export import export
+
+    export(ExportOptions(**values))
+
+
+cli.add_command(
+    click.Command(
+        "export",
+        callback=_export,
+        params=options_of(ExportOptions),
+        help=inspect.getdoc(ExportOptions),
     )
 )
 

@@ -45,7 +45,33 @@ UNKNOWN = Subject()
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions:
+class SelectionOptions:
+    """Which runs of the tracking store are taken; by default the newest finished group."""
+
+    experiment: Annotated[str, "name of the experiment; else the active one"] = ""
+    recipe: Annotated[str, "runs of this recipe; else of the newest finished one"] = ""
+    parent: Annotated[str, "the trainings of this parent run"] = ""
+    runs: Annotated[str, "these run ids, separated by commas"] = ""
+    filter: Annotated[str, "runs that this MLflow filter selects"] = ""
+
+
+FORMATS = ("csv", "parquet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(SelectionOptions):
+    """Write runs and their epochs as two tables, for own plots and other programs.
+
+    runs: a row for each run, with its parameters and tags. epochs: a row for each run and epoch,
+    with its metrics. Both have the column run_id. eml.load_history() gives the same to a notebook.
+    """
+
+    format: Annotated[str, f"{' or '.join(FORMATS)}"] = FORMATS[0]
+    output: Annotated[str, "new folder for the tables"] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(SelectionOptions):
     """Compare runs of the tracking store, over epochs and over seconds. Trains nothing.
 
     By default the newest finished group of trainings is compared. The labels name what varies.
@@ -53,11 +79,6 @@ class CompareOptions:
     listed. Figures and summary become artifacts of a new run.
     """
 
-    experiment: Annotated[str, "name of the experiment; else the active one"] = ""
-    recipe: Annotated[str, "runs of this recipe; else of the newest finished one"] = ""
-    parent: Annotated[str, "the trainings of this parent run"] = ""
-    runs: Annotated[str, "these run ids, separated by commas"] = ""
-    filter: Annotated[str, "runs that this MLflow filter selects"] = ""
     plot: Annotated[str, f"the figures of this recipe, of its newest finished runs; or {ALL}"] = ""
     x: Annotated[str, f"{', '.join(X_LABELS)} or {ALL}"] = ALL
     metric: Annotated[str, "metrics to draw, separated by commas"] = "test_accuracy,test_loss"

@@ -23,7 +23,12 @@ from eml.tracking.history import METRICS, load_history
 from eml.tracking.measurements import load_measurements
 from eml.tracking.publish import make_output, publish, say_where
 from eml.tracking.reap import begin
-from eml.tracking.selection import NothingFinishedError, Selection, SelectionError
+from eml.tracking.selection import (
+    NothingFinishedError,
+    SelectionError,
+    ids_in,
+    selected_by,
+)
 
 PLOTS = [CONVOLUTIONS, *(recipe.name for recipe in RECIPES.values() if recipe.exercise)]
 
@@ -89,7 +94,7 @@ def _of_trainings(
     options: CompareOptions, name: str, metrics: list[str], targets: list[float]
 ) -> Section:
     """The section of trainings; name: of the recipe whose figures are drawn, or ""."""
-    history, left_out = load_history(_selection(options, name))
+    history, left_out = load_history(selected_by(options, name))
     for line in left_out:
         print(line)
     figures = _figures(name, options.x, metrics, history)
@@ -109,28 +114,13 @@ def _of_measurements(options: CompareOptions) -> Section:
         raise UserError(
             f"recipe and filter have no effect with plot={CONVOLUTIONS}: leave them out"
         )
-    frame = load_measurements(_ids(options.runs) + _ids(options.parent), options.experiment)
+    frame = load_measurements(ids_in(options.runs) + ids_in(options.parent), options.experiment)
     machines = list(frame["hardware"].unique())
     return Section(
         CONVOLUTIONS,
         list(frame["run_id"].unique()),
         [f"hardware: {', '.join(machines)}"] if len(machines) > 1 else [],
         lambda folder: write_convolutions(frame, folder),
-    )
-
-
-def _selection(options: CompareOptions, recipe: str) -> Selection:
-    chosen = options.runs or options.parent or options.filter
-    run_ids = _ids(options.runs)
-    if options.runs and not run_ids:
-        raise UserError(f"runs={options.runs}: give run ids separated by commas")
-    return Selection(
-        experiment=options.experiment,
-        recipe=options.recipe or ("" if chosen else recipe),
-        parent=options.parent,
-        runs=run_ids,
-        filter=options.filter,
-        of_the_sheet=bool(recipe),
     )
 
 
@@ -147,10 +137,6 @@ def _figures(plot: str, x: str, metrics: list[str], history: pd.DataFrame) -> di
         for metric in metrics
         for axis in (X_LABELS if x == ALL else [x])
     }
-
-
-def _ids(text: str) -> list[str]:
-    return [run_id.strip() for run_id in text.split(",") if run_id.strip()]
 
 
 def _metrics(text: str) -> list[str]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import mlflow
 
+from eml.analysis.options import SelectionOptions
 from eml.errors import UserError
 from eml.recipes import RECIPES
 from eml.recipes.options import SharedOptions
@@ -48,6 +49,31 @@ class Selection:
             raise SelectionError("with runs or parent, experiment, recipe and filter say nothing")
         if self.recipe and self.recipe not in RECIPES:
             raise SelectionError(f"recipe={self.recipe}: give one of {', '.join(RECIPES)}")
+
+
+def selected_by(options: SelectionOptions, plot: str = "") -> Selection:
+    """The selection that a command's options describe.
+
+    plot: the recipe whose figures are wanted; its runs are taken unless others are named. Raises
+    UserError if `runs` holds no id.
+    """
+    run_ids = ids_in(options.runs)
+    if options.runs and not run_ids:
+        raise UserError(f"runs={options.runs}: give run ids separated by commas")
+    named = options.runs or options.parent or options.filter
+    return Selection(
+        experiment=options.experiment,
+        recipe=options.recipe or ("" if named else plot),
+        parent=options.parent,
+        runs=run_ids,
+        filter=options.filter,
+        of_the_sheet=bool(plot),
+    )
+
+
+def ids_in(text: str) -> list[str]:
+    """The run ids of "a, b"."""
+    return [run_id.strip() for run_id in text.split(",") if run_id.strip()]
 
 
 def select(selection: Selection, read: ClientReader) -> tuple[list[StoredRun], list[str]]:
