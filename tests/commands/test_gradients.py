@@ -189,13 +189,7 @@ def test_mlflow_run_gradients(store, environment):
     assert "autograd difference, largest: 0\n" in result.stdout
     (run,) = stored_runs(store)
     metrics = run.data.metrics
-    assert (metrics["L"], metrics["f"], metrics["dL/dw1.5.3"], metrics["new w2.3"]) == (
-        2,
-        0.25,
-        -2,
-        -1.4,
-    )
-    assert metrics["autograd_difference"] == metrics["central_difference"] == 0
+    assert metrics == {"loss": 2, "autograd_difference": 0, "central_difference": 0}
     folder = Path(store.download_artifacts(run.info.run_id, ""))
     table = pd.read_csv(folder / "gradients.csv").set_index("quantity")
     assert table.loc["dL/dw2[3]", "exact"] == "9"

@@ -65,9 +65,11 @@ def test_mlp_numpy_leaves_its_figures(small_data, store):
 def test_a_command_says_where_its_figures_are_and_copies_them(recipe, store, eml, tmp_path):
     result = eml(recipe, "--epochs", "1", "--output", str(tmp_path / "here/figures"))
     assert result.returncode == 0, result.stderr
-    (folder,) = re.findall(r"figures and tables: (.+)", result.stdout)
-    run_id = find_top(store).info.run_id
-    assert f"http://127.0.0.1:5000/#/experiments/1/runs/{run_id}/artifacts" in result.stdout
+    folder, page, charts = re.findall(r"(?:figures and tables|of all runs): (.+)", result.stdout)
+    experiment = "http://127.0.0.1:5000/#/experiments/1"
+    mode = "workflowType=machine_learning"
+    assert page == f"{experiment}/runs/{find_top(store).info.run_id}/artifacts?{mode}"
+    assert charts == f"{experiment}/runs?compareRunsMode=CHART&{mode}"
     for place in (Path(folder), tmp_path / "here/figures"):
         assert (place / "test_accuracy_over_epochs.png").stat().st_size > 10_000
     count = len(stored_runs(store))

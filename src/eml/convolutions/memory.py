@@ -15,8 +15,9 @@ def extra_bytes(call: Callable[[], Tensor], device: torch.device) -> float:
     """The peak of memory in use during a call, without its result and what was in use before.
 
     call: has run before, so that buffers which a library keeps for good do not count. On a CPU the
-    resident memory of this process is measured, with what libraries allocate by themselves; NaN
-    where it cannot be (the peak is Linux's alone, and needs glibc).
+    resident memory of this process is measured, with what libraries allocate by themselves, and
+    with what was freed during the call if its place was not used again; NaN where it cannot be (the
+    peak is Linux's alone, and needs glibc).
     """
     measure = _on_a_gpu if device.type == "cuda" else _resident
     peak, result = measure(call, device)

@@ -13,7 +13,7 @@ from eml.tracking import log
 from eml.tracking.calls import is_server, uri
 from eml.tracking.history import history_of
 from eml.tracking.mlflow_run import given_run_id
-from eml.tracking.runs import active_run, page
+from eml.tracking.runs import active_run, charts, page
 
 
 def report_grid(
@@ -59,13 +59,12 @@ def publish(folder: Path, output: str) -> None:
 
 def say_where(output: str) -> None:
     """Print where the artifacts of the active run are, on disk and in the UI."""
-    artifacts = f"{page()}/artifacts"
-    if is_server():
-        print(f"figures and tables: {uri()}/{artifacts}")
-    else:
+    server = uri() if is_server() else "http://127.0.0.1:5000"
+    if not is_server():
         print(f"figures and tables: {unquote(urlsplit(active_run().info.artifact_uri).path)}")
-        address = f"http://127.0.0.1:5000/{artifacts}"
-        print(f"in the UI: `mlflow ui --backend-store-uri {uri()}`, {address}")
+        print(f"in the UI, after `mlflow ui --backend-store-uri {uri()}`:")
+    print(f"  figures and tables: {server}/{page('/artifacts')}")
+    print(f"  charts of all runs: {server}/{charts()}")
     if output:
         print(f"copied to {Path(output).resolve()}", flush=True)
 

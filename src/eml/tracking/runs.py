@@ -28,6 +28,8 @@ from eml.tracking.store import make_store
 from eml.tracking.tags import CONTINUED_IN, CREATION, ENDINGS, PAUSED_AFTER, of_all_machines
 
 LONGEST_NOTE = 5000  # characters of a tag that every store of MLflow accepts
+# Without it MLflow's UI opens in its mode for language models, where runs are "evaluation runs".
+TRAINING_MODE = "workflowType=machine_learning"
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # MLflow's own run names, as "calm-fox-12"
 
 
@@ -195,7 +197,13 @@ def where() -> str:
     return f"run {active_run().info.run_id} in {uri()}"
 
 
-def page() -> str:
-    """The active run's page, below the address of MLflow's UI."""
+def page(part: str = "") -> str:
+    """The active run's page, or a part of it, below the address of MLflow's UI."""
     info = active_run().info
-    return f"#/experiments/{info.experiment_id}/runs/{info.run_id}"
+    return f"#/experiments/{info.experiment_id}/runs/{info.run_id}{part}?{TRAINING_MODE}"
+
+
+def charts() -> str:
+    """The charts of the active run's experiment, below the address of MLflow's UI."""
+    experiment = active_run().info.experiment_id
+    return f"#/experiments/{experiment}/runs?compareRunsMode=CHART&{TRAINING_MODE}"
