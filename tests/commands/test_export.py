@@ -25,9 +25,7 @@ def test_load_history_is_the_frame_that_compare_draws(sweep, capsys):
     one = sweep["run_id"].iloc[0]
     assert_frame_equal(package.load_history(runs=[one]), sweep[sweep["run_id"] == one])
     assert capsys.readouterr().out.count("left out") == 0
-
-
-def test_every_column_that_the_docstring_names_is_there(sweep):
+    # Every column that the docstring names is there.
     words = set(package.load_history.__doc__.replace(",", " ").replace(":", " ").split())
     assert set(METRICS) <= words
     for name in ("run_id", "run_name", "status", "start_time", "train_images", "git_commit"):
@@ -36,7 +34,13 @@ def test_every_column_that_the_docstring_names_is_there(sweep):
     assert {"hardware", "threads", "dataset_digest", "recipe", "parameters"} <= words & set(sweep)
 
 
-@pytest.mark.parametrize(("kind", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])
+@pytest.mark.parametrize(
+    ("kind", "read"),
+    [
+        ("csv", pd.read_csv),
+        pytest.param("parquet", pd.read_parquet, marks=pytest.mark.slow),
+    ],
+)
 def test_export_writes_runs_and_epochs(kind, read, sweep, eml, tmp_path):
     result = eml("export", "--format", kind, "--output", "tables")
     assert result.returncode == 0, result.stderr

@@ -182,6 +182,7 @@ def test_a_wrong_file_is_refused(text, message, tmp_path):
         read_exercise(file)
 
 
+@pytest.mark.slow
 def test_mlflow_run_gradients(store, environment):
     result = call(mlflow_command("gradients", autograd="true"))
     assert result.returncode == 0, result.stderr

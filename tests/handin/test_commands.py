@@ -21,6 +21,10 @@ from support.handins import fill_in
 MLP, SWEEP = load_sheet("ex2-2025").trainings
 
 
+# A whole sheet is trained first.
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def sheet2(tmp_path_factory, specs_file, testrun_uid) -> tuple[Path, str]:
     """A folder in which `eml sheet2` has trained on the synthetic data, and what it printed.

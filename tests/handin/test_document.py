@@ -160,6 +160,7 @@ print(hashlib.sha256(pdf).hexdigest(), hashlib.sha256(data).hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_equal_data_give_equal_bytes_in_another_folder_user_locale_and_zone(tmp_path):
     found = set()
     languages = ["C", next((name for name in ("C.UTF-8", "C.utf8") if _has(name)), "C")]

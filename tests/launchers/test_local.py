@@ -124,6 +124,7 @@ def test_a_sweep_of_failures_only(small_data, store, monkeypatch):
         train("lr_sweep", epochs=1, lrs=LRS)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_all(store, environment):
     command = eml_command("lr_sweep", "--epochs", "10000", "--launcher", "local", "--jobs", "2")
     with subprocess.Popen(

@@ -63,6 +63,7 @@ def results(store) -> tuple[pd.DataFrame, pd.DataFrame]:
     return summary.drop(columns=times), grid
 
 
+@pytest.mark.slow
 def test_the_protocol(small_data, store, quick_probes, capsys):
     train("optimizers", **options())
     parent, *children = stored_runs(store)

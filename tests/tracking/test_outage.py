@@ -93,7 +93,9 @@ def begun(*options: str):
             process.kill()
 
 
-@pytest.mark.parametrize("behave", SAID)
+@pytest.mark.parametrize(
+    "behave", ["drop", *(pytest.param(b, marks=pytest.mark.slow) for b in SAID if b != "drop")]
+)
 def test_a_training_goes_on_without_the_server_and_delivers_later(
     behave, small_data, proxy, client, monkeypatch, capsys, fault
 ):

@@ -110,7 +110,14 @@ def test_a_full_disk_while_a_store_is_made_leaves_nothing(no_store, fault):
 
 
 @pytest.mark.parametrize(
-    ("command", "code"), [("compare", 2), ("evaluate abc", 2), ("reap", 2), ("plan mlp_torch", 0)]
+    ("command", "code"),
+    [
+        ("compare", 2),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("evaluate abc", 2), ("reap", 2), ("plan mlp_torch", 0))
+        ),
+    ],
 )
 def test_to_look_makes_no_store(command, code, no_store):
     short = ["--subset", "100"] if command.startswith("plan") else []
