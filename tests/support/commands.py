@@ -53,6 +53,7 @@ def run_here(*arguments: str) -> subprocess.CompletedProcess[str]:
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(complaints):
         patch.setattr(sys, "argv", ["eml", *arguments])
         patch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        patch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         try:
             cli.main()
         except SystemExit as end:

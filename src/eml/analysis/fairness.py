@@ -97,7 +97,8 @@ def warnings(history: pd.DataFrame) -> list[str]:
     drawn = curves(history)
     lines = []
     if alone := [curve.label or "all runs" for curve in drawn if len(curve.runs) == 1]:
-        lines.append(f"one seed, so no spread: {'; '.join(alone)}")
+        which = "; ".join(alone) if len(alone) < len(drawn) else "all runs"
+        lines.append(f"one seed, so no spread: {which}")
     if len(drawn) > 1 and "slurm_job" in history and history["slurm_job"].notna().any():
         lines.append("trained in jobs of Slurm, beside whatever else their nodes did: mind seconds")
     runs = dict(list(history.groupby("run_id", sort=False)))

@@ -49,7 +49,9 @@ def text(solution: Solution) -> str:
     for section, lines in groupby(solution.lines, key=lambda line: line.section):
         parts.append(f"\n{section}")
         for line in lines:
-            parts.append(f"  {line.quantity} = {line.working} = {_shown(line.value)}")
+            # Once where nothing is to be worked out: dL/db2 = 2.
+            steps = dict.fromkeys((line.quantity, line.working, _shown(line.value)))
+            parts.append(f"  {' = '.join(steps)}")
     return "\n".join(parts).lstrip()
 
 

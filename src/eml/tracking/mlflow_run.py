@@ -24,5 +24,9 @@ def set_aside() -> Iterator[None]:
 
 
 def keep_quiet() -> None:
-    """Keep MLflow from printing where a run is: eml prints it once, MLflow for each nested run."""
+    """Keep MLflow from printing links and progress bars.
+
+    eml prints once where a run is, MLflow for each nested run; and a model is loaded in a moment.
+    """
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
