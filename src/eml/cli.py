@@ -8,6 +8,7 @@ import typing
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -106,66 +107,24 @@ for _recipe in RECIPES.values():
 cli.add_command(plan)
 
 
-def _gradients(**values: typing.Any) -> None:
-    options = gradients_recipe.Options(**values)
-    from eml.commands.gradients import gradients
-
-    gradients(options)
+def _tool(name: str, options_class: type, **values: typing.Any) -> None:
+    options = options_class(**values)  # refused before anything is imported that takes time
+    getattr(import_module(f"eml.commands.{name}"), name)(options)
 
 
-def _convolutions(**values: typing.Any) -> None:
-    options = convolutions_recipe.Options(**values)
-    from eml.commands.convolutions import convolutions
-
-    convolutions(options)
-
-
-def _compare(**values: typing.Any) -> None:
-    from eml.commands.compare import compare
-
-    compare(CompareOptions(**values))
-
-
-cli.add_command(
-    click.Command(
-        "gradients",
-        callback=_gradients,
-        params=options_of(gradients_recipe.Options),
-        help=gradients_recipe.ABOUT,
-    )
+# Name, options and help of the commands whose module and function have the same name.
+_TOOLS: tuple[tuple[str, type, str | None], ...] = (
+    ("gradients", gradients_recipe.Options, gradients_recipe.ABOUT),
+    ("convolutions", convolutions_recipe.Options, convolutions_recipe.ABOUT),
+    ("compare", CompareOptions, inspect.getdoc(CompareOptions)),
+    ("export", ExportOptions, inspect.getdoc(ExportOptions)),
 )
-cli.add_command(
-    click.Command(
-        convolutions_recipe.NAME,
-        callback=_convolutions,
-        params=options_of(convolutions_recipe.Options),
-        help=convolutions_recipe.ABOUT,
+for _name, _class, _about in _TOOLS:
+    cli.add_command(
+        click.Command(
+            _name, callback=partial(_tool, _name, _class), params=options_of(_class), help=_about
+        )
     )
-)
-cli.add_command(
-    click.Command(
-        "compare",
-        callback=_compare,
-        params=options_of(CompareOptions),
-        help=inspect.getdoc(CompareOptions),
-    )
-)
-
-
-def _export(**values: typing.Any) -> None:
-    from eml.commands.export import export
-
-    export(ExportOptions(**values))
-
-
-cli.add_command(
-    click.Command(
-        "export",
-        callback=_export,
-        params=options_of(ExportOptions),
-        help=inspect.getdoc(ExportOptions),
-    )
-)
 
 
 def _sheet(name: str, **values: typing.Any) -> None:
