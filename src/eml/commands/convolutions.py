@@ -46,12 +46,14 @@ def _measure_layer(layer: Layer, sizes: list[int], device: torch.device, parent:
     """Measure a layer, say what was left out, and log a nested run for each algorithm."""
     measured: dict[str, list[Measurement]] = defaultdict(list)
     left_out: dict[tuple[str, str], list[LeftOut]] = defaultdict(list)
+    announced = 0  # the batch sizes come in order
     for each in measure(layer, sizes, ALGORITHMS[device.type], device):
         if isinstance(each, LeftOut):
             left_out[each.algorithm, each.why].append(each)
         else:
-            if each.batch_size not in {m.batch_size for ms in measured.values() for m in ms}:
-                print(f"{layer.name}, {each.batch_size} images", flush=True)
+            if each.batch_size != announced:
+                announced = each.batch_size
+                print(f"{layer.name}, {announced} images", flush=True)
             measured[each.algorithm].append(each)
     for (algorithm, why), which in left_out.items():
         names = " and ".join(dict.fromkeys(each.pass_name.replace("_", " ") for each in which))

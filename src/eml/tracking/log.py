@@ -131,12 +131,7 @@ def log_result(records: list[EpochRecord]) -> None:
 def log_metrics(values: Mapping[str, float]) -> None:
     """Log values that belong to the whole active run, not to an epoch."""
     now = time.time_ns() // 1_000_000  # the same in each try: MLflow stores equal points once
-    _log([Metric(key, value, now, 0) for key, value in values.items()])
-
-
-@store_call
-def _log(metrics: Sequence[Metric]) -> None:
-    _send(metrics)
+    store_call(_send)([Metric(key, value, now, 0) for key, value in values.items()])
 
 
 def _send(metrics: Sequence[Metric]) -> None:

@@ -8,6 +8,7 @@ from contextlib import closing
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import quote
 
 import mlflow
 
@@ -15,6 +16,7 @@ from eml.errors import UserError
 from eml.text import printable
 from eml.tracking.calls import StoreError, for_other_processes, is_server, sqlite_file, store_name
 
+BUSY_SECONDS = 20  # time limit of SQLite's wait for a lock, as in MLflow
 TABLES = {"runs": "runs", "metrics": "points"}  # of MLflow, with what a row is
 
 
@@ -37,7 +39,7 @@ def upgrade_store() -> None:
     _refuse_newer(file, before)
     counted = _counted(file)
     backup = _free_name(file, before)
-    with closing(sqlite3.connect(file)) as store, closing(sqlite3.connect(backup)) as copy:
+    with closing(opened(file)) as store, closing(sqlite3.connect(backup)) as copy:
         store.backup(copy)
     done = subprocess.run(
         [sys.executable, "-m", "mlflow", "db", "upgrade", mlflow.get_tracking_uri()],
@@ -47,7 +49,7 @@ def upgrade_store() -> None:
     )
     after = _counted(file) if done.returncode == 0 else {}
     if any(after.get(name, -1) < counted[name] for name in counted):
-        with closing(sqlite3.connect(file)) as store, closing(sqlite3.connect(backup)) as copy:
+        with closing(opened(file)) as store, closing(opened(backup)) as copy:
             copy.backup(store)
         reason = (done.stderr.strip().splitlines() or ["runs or points are missing"])[-1]
         raise StoreError(printable(f"{store_name()} is as it was: its upgrade failed: {reason}"))
@@ -57,6 +59,11 @@ def upgrade_store() -> None:
         print(f"{store_name()} is up to date: {held}")
     else:
         print(f"{store_name()} is upgraded, with {held}; as it was: {backup}")
+
+
+def opened(file: Path) -> sqlite3.Connection:
+    """A connection to an SQLite file that exists, which waits for locks as MLflow does."""
+    return sqlite3.connect(f"file:{quote(str(file))}?mode=rw", BUSY_SECONDS, uri=True)
 
 
 def refuse_other(file: Path) -> None:
@@ -108,7 +115,7 @@ def _counted(file: Path) -> dict[str, int]:
 def _newest_version(file: Path) -> str:
     """The newest MLflow that a run of the store was made with, or ""."""
     query = "SELECT DISTINCT value FROM tags WHERE key = 'mlflow'"
-    with closing(sqlite3.connect(file)) as store:
+    with closing(opened(file)) as store:
         found = [str(value) for (value,) in store.execute(query)]
     return printable(max(found, key=_parts, default=""), 30)
 
@@ -119,7 +126,7 @@ def _parts(text: str) -> list[int]:
 
 def _one(file: Path, query: str) -> object:
     try:
-        with closing(sqlite3.connect(file)) as store:
+        with closing(opened(file)) as store:
             row = store.execute(query).fetchone()
     except sqlite3.DatabaseError as error:
         raise StoreError(f"{store_name()}: {error}") from error

@@ -8,7 +8,6 @@ import sqlite3
 import time
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
 
 import mlflow
 import sqlalchemy
@@ -32,7 +31,6 @@ from eml.tracking.calls import (
     uri,
 )
 
-BUSY_SECONDS = 20  # time limit of SQLite's wait for a lock, as in MLflow
 FILLING_SECONDS = 10  # a new SQLite file unchanged for so long is abandoned
 
 
@@ -155,8 +153,7 @@ def _refuse_if_not_a_store() -> None:
 def _experiments(file: Path) -> int | None:
     """Number of experiments in a file; None without their table. Raises StoreError."""
     try:
-        opened = sqlite3.connect(f"file:{quote(str(file))}?mode=rw", BUSY_SECONDS, uri=True)
-        with closing(opened) as connection:
+        with closing(schema.opened(file)) as connection:
             (count,) = connection.execute("SELECT count(*) FROM experiments").fetchone()
             return count
     except sqlite3.OperationalError as error:
