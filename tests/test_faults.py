@@ -209,7 +209,7 @@ def test_a_path_with_odd_characters(environment, tmp_path, monkeypatch, fault):
         result = call(eml_command(*arguments))
         assert result.returncode == 0, result.stderr
     assert (folder / "mlflow.db").is_file()
-    assert len(list(folder.glob("mlruns/0/*/artifacts/model/weights.safetensors"))) == 1
+    assert len(list(folder.glob("mlruns/0/models/*/artifacts/weights.safetensors"))) == 1
     run_id = next(folder.glob("mlruns/0/*/artifacts/model")).parents[1].name
     assert call(eml_command("evaluate", run_id)).returncode == 0
 

@@ -383,8 +383,8 @@ def spoil_with_a_list(store, run_id, folder):
     ("spoil", "code", "message"),
     [
         (spoil_with_nan, 1, "the accuracies differ"),
-        (spoil_by_truncation, 2, r"eml: run \w+: the weights .model/. are damaged: .*"),
-        (spoil_by_emptiness, 2, r"eml: run \w+: the weights .model/. are damaged: .*"),
+        (spoil_by_truncation, 2, r"eml: run \w+: the weights .models:/m-\w+. are damaged: .*"),
+        (spoil_by_emptiness, 2, r"eml: run \w+: the weights .models:/m-\w+. are damaged: .*"),
         (spoil_with_other_weights, 2, r"eml: the weights of run \w+ do not fit its network"),
         (spoil_with_no_json, 2, r"eml: run \w+ was made by another version of eml: .*"),
         (spoil_with_another_config, 2, r"eml: run \w+ was made by another version of eml: .*"),
@@ -396,7 +396,8 @@ def test_evaluate_of_what_was_spoilt(
 ):
     train("mlp_numpy", epochs=1)
     (run,) = stored_runs(store)
-    spoil(store, run.info.run_id, tmp_path / "mlruns" / run.info.run_id / "artifacts" / "model")
+    (model,) = run.outputs.model_outputs
+    spoil(store, run.info.run_id, tmp_path / "mlruns/models" / model.model_id / "artifacts")
     capsys.readouterr()
     result, _, complaint = command(["evaluate", run.info.run_id])
     assert result == code

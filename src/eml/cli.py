@@ -275,17 +275,19 @@ def data(dataset: str, torchvision_dir: Path | None, min_rate: float):
 
 
 @cli.command()
-@click.argument("run_id")
+@click.argument("id")
 @click.option("--device", default=AUTO, show_default=True, help="auto, cpu or cuda")
-def evaluate(run_id: str, device: str) -> None:
-    """Load the weights of RUN_ID and compare their accuracy with the logged one.
+def evaluate(id: str, device: str) -> None:
+    """Load the weights of a run or a model by its ID; compare their accuracy with the logged one.
+
+    The weights of a run are those after its last epoch.
 
     Exits with code 1 if the accuracies differ by more than 0.1 percentage points, which another
     processor's rounding cannot explain (1 point for precision=tf32 or bf16).
     """
     from eml.commands.evaluate import evaluate
 
-    evaluate(run_id, device)
+    evaluate(id, device)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 import pytest
@@ -43,6 +44,27 @@ def files(client, run_id: str, folder: Path) -> dict[str, bytes]:
     return {str(f.relative_to(root)): f.read_bytes() for f in root.rglob("*") if f.is_file()}
 
 
+def models(client, run) -> dict[str, tuple]:
+    """The logged models of a run by name: content, links and files."""
+    found = client.search_logged_models(
+        [run.info.experiment_id], f"source_run_id = '{run.info.run_id}'"
+    )
+    outputs = {output.model_id: output.step for output in run.outputs.model_outputs}
+    metrics = ("key", "value", "timestamp", "step", "dataset_name", "dataset_digest")
+    return {
+        model.name: (
+            *(model.params, model.tags, model.model_type, model.status, outputs[model.model_id]),
+            sorted(tuple(getattr(point, name) for name in metrics) for point in model.metrics),
+            {file.name: file.read_bytes() for file in folder_of(model).iterdir()},
+        )
+        for model in found
+    }
+
+
+def folder_of(model) -> Path:
+    return Path(unquote(urlsplit(model.artifact_location).path))
+
+
 def imported(*arguments: str, code: int = 0) -> str:
     done = run_here("import", *arguments)
     assert done.returncode == code, done.stderr
@@ -78,6 +100,8 @@ def test_a_copy_is_the_run_with_another_id(store, small_data, tmp_path, monkeypa
         assert files(store, copy.info.run_id, tmp_path / f"new {old}") == files(
             theirs, old, tmp_path / f"old {old}"
         )
+        assert models(store, copy) == models(theirs, original)
+    assert "mlp_numpy_sgd_final" in models(store, copy)
 
 
 def test_importing_again_adds_only_what_is_new(store, small_data, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ import pytest
 from eml.models.numpy_mlp import NumpyLearner
 from eml.tracking import calls, delivery, log, runs
 from eml.tracking.calls import StoreAwayError, StoreError
-from eml.tracking.models import MODEL_FOLDER
+from eml.tracking.models import load_model
 from eml.tracking.resume import EMPTY
 from eml.training.loop import EpochRecord
 from support.commands import call, eml_command, train
@@ -200,8 +200,8 @@ def test_a_server_that_stays_away_costs_nothing_but_a_second_command(
     (one,) = served(client)
     assert one.info.status == "FINISHED"
     assert_whole(client, one.info.run_id, 4)
-    files = [file.path for file in client.list_artifacts(one.info.run_id, MODEL_FOLDER)]
-    assert f"{MODEL_FOLDER}/weights.safetensors" in files
+    assert one.outputs.model_outputs
+    assert load_model(one.info.run_id).weights
 
 
 @pytest.mark.slow

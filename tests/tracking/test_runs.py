@@ -13,8 +13,10 @@ from sqlalchemy.engine import Engine
 
 from eml.commands.launch import launch
 from eml.interrupts import SIGNALS, Stopped, raise_on_signals
+from eml.models.numpy_mlp import NumpyLearner
 from eml.tracking import calls, end, find, log, models, runs
-from eml.training.loop import EpochRecord, Training, load_for
+from eml.training.loop import EpochRecord, Training, load_for, make_learner
+from support import interrupted
 from support.commands import arguments, config_of, configs_of, stored_runs, train
 
 METRICS = {
@@ -205,15 +207,116 @@ def test_weights_and_config_are_read_back_without_pickle(small_data, store):
     options = {"epochs": 1, "activation": "relu", "device": "cpu"}
     train("mlp_torch", **options)
     (run,) = stored_runs(store)
-    config, weights, accuracy, digest = models.load_model(run.info.run_id)
-    assert [config] == configs_of("mlp_torch", **options)
-    assert weights["linear1.weight"].shape == (512, 784)
-    assert accuracy == run.data.metrics["final_test_accuracy"]
-    names = [a.path for a in store.list_artifacts(run.info.run_id, "model")]
-    assert names == ["model/config.json", "model/weights.safetensors"]
+    stored = models.load_model(run.info.run_id)
+    assert [stored.config] == configs_of("mlp_torch", **options)
+    assert stored.weights["linear1.weight"].shape == (512, 784)
+    assert stored.accuracy == run.data.metrics["final_test_accuracy"]
+    assert stored.dataset_digest == run.data.tags["dataset_digest"]
     text = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/model/config.json")
-    assert digest == run.data.tags["dataset_digest"]
-    assert json.loads(text) == dataclasses.asdict(config)
+    assert json.loads(text) == dataclasses.asdict(stored.config)
+    (model,) = logged_models(store, run)
+    names = [artifact.path for artifact in store.list_logged_model_artifacts(model.model_id)]
+    assert sorted(names) == ["config.json", "weights.safetensors"]
+    (output,) = run.outputs.model_outputs
+    assert (output.model_id, output.step) == (model.model_id, 1)
+
+
+def logged_models(store, run) -> list:
+    return store.search_logged_models(
+        [run.info.experiment_id], f"source_run_id = '{run.info.run_id}'"
+    )
+
+
+def scored(model_id: str) -> tuple[float, float]:
+    """Loss and accuracy of a stored model on its test images, and the number that was logged."""
+    stored = models.load_model(model_id)
+    learner = make_learner(stored.config, load_for(stored.config))
+    learner.load_state(stored.weights)
+    return learner.evaluate("test"), stored.accuracy
+
+
+def test_the_final_and_the_best_weights_are_models_with_the_scores_of_their_epochs(
+    small_data, store, monkeypatch
+):
+    """Of six epochs the fourth is made the best, and the training is interrupted after it."""
+    evaluate = NumpyLearner.evaluate
+    calls_so_far = []
+
+    def best_in_the_fourth(learner, split):
+        calls_so_far.append(split)
+        score = evaluate(learner, split)
+        accuracy = 0.99 if calls_so_far.count("test") == 5 else score.accuracy / 2
+        return score._replace(accuracy=accuracy)
+
+    monkeypatch.setattr(NumpyLearner, "evaluate", best_in_the_fourth)
+    interrupted.stop_when(
+        monkeypatch, lambda record: record.epoch == 5, lambda: train("mlp_numpy", epochs=6)
+    )
+    train("mlp_numpy", epochs=6)
+    (run,) = stored_runs(store)
+    by_tag = {model.tags["final"]: model for model in logged_models(store, run)}
+    final, best = by_tag["true"], by_tag["false"]
+    assert (final.name, best.name) == ("mlp_numpy_sgd_final", "mlp_numpy_sgd_best")
+    assert best.tags == {
+        "epoch": "4",
+        "final": "false",
+        "best": "true",
+        "chosen_on": "the test set",
+    }
+    assert (final.tags["epoch"], final.tags["best"]) == ("6", "false")
+    assert "chosen_on" not in final.tags
+    history = {
+        name: [point.value for point in store.get_metric_history(run.info.run_id, name)]
+        for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+    }
+    for model, epoch in ((final, 6), (best, 4)):
+        assert {point.key: point.value for point in model.metrics} == {
+            name: values[epoch] for name, values in history.items()
+        }
+        assert {(p.dataset_name, p.dataset_digest, p.step) for p in model.metrics} == {
+            ("mnist", run.data.tags["dataset_digest"], epoch)
+        }
+    # Logged once more with the models, and still once in the run.
+    assert {len(values) for values in history.values()} == {7}
+    monkeypatch.setattr(NumpyLearner, "evaluate", evaluate)
+    score, logged = scored(final.model_id)
+    assert (score.loss, score.accuracy / 2) == (history["test_loss"][6], logged)
+    score, logged = scored(best.model_id)
+    assert (score.loss, logged) == (history["test_loss"][4], 0.99)
+
+
+def test_the_store_finds_models_by_parameter_and_score(small_data, store):
+    train("mlp_numpy", epochs=2, lr=0.1)
+    train("mlp_numpy", epochs=2, lr=0.001)
+    found = mlflow.search_logged_models(
+        filter_string="params.model = 'mlp' AND metrics.test_loss < 10",
+        order_by=[{"field_name": "metrics.test_accuracy", "ascending": False}],
+        experiment_ids=[store.get_experiment_by_name("test").experiment_id],
+        output_format="list",
+    )
+    accuracies = [
+        next(point.value for point in model.metrics if point.key == "test_accuracy")
+        for model in found
+    ]
+    assert len(accuracies) >= 2
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert found[0].params["learning_rate"] == "0.1"
+
+
+def test_a_model_that_is_not_there_is_named(store):
+    with pytest.raises(find.TrackingError, match="no model m-1 in the store sqlite"):
+        models.load_model("m-1")
+
+
+def test_a_retry_makes_no_second_model(small_data, store, monkeypatch):
+    """The answer to a request is lost: the store has what was asked for."""
+    logged = models._log_model.__wrapped__
+    monkeypatch.setattr(
+        models, "_log_model", lambda *each, **how: (logged(*each, **how), logged(*each, **how))
+    )
+    train("mlp_numpy", epochs=1)
+    (run,) = stored_runs(store)
+    assert len(logged_models(store, run)) == len(run.outputs.model_outputs) == 1
 
 
 def test_a_lock_that_passes_does_not_leave_a_run_open(store, monkeypatch):

@@ -13,14 +13,16 @@ from eml.training.loop import load_for, make_learner
 LARGEST_DIFFERENCE = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 1e-2}
 
 
-def evaluate(run_id: str, device: str) -> None:
+def evaluate(stored_id: str, device: str) -> None:
     """Print both accuracies; exit with 1 if they differ by more than LARGEST_DIFFERENCE.
 
-    device: "auto", "cpu" or "cuda". Raises UserError if the run has no weights for its network.
+    stored_id: of a run, whose final model is scored, or of a logged model. device: "auto", "cpu" or
+    "cuda". Raises UserError if there are no weights that fit the network.
     """
     device_type = resolve_device(device)
     begin()
-    config, weights, logged, digest = load_model(run_id)
+    stored = load_model(stored_id)
+    config = stored.config
     largest = LARGEST_DIFFERENCE[config.precision]
     if config.framework == "torch":
         precision = config.precision if device_type == "cuda" else "fp32"
@@ -28,17 +30,19 @@ def evaluate(run_id: str, device: str) -> None:
     dataset = load_for(config)
     learner = make_learner(config, dataset)
     try:
-        learner.load_state(weights)
+        learner.load_state(stored.weights)
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"the weights of run {run_id} do not fit its network") from error
+        raise UserError(f"the weights of {stored.name} do not fit its network") from error
     score = learner.evaluate(config.evaluated)
     print(
         f"{config.run_name}: {config.evaluated} accuracy {score.accuracy:.4f} "
-        f"on {score.examples} images, logged {logged:.4f}"
+        f"on {score.examples} images, logged {stored.accuracy:.4f}"
     )
-    if not abs(score.accuracy - logged) <= largest:  # also reached if an accuracy is NaN
+    if not abs(score.accuracy - stored.accuracy) <= largest:  # also reached if one is NaN
         same = (
-            "" if dataset.digest == digest else ", and so do the images that they were measured on"
+            ""
+            if dataset.digest == stored.dataset_digest
+            else ", and so do the images that they were measured on"
         )
         print(f"the accuracies differ{same}", file=sys.stderr)
         sys.exit(1)

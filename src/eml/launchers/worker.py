@@ -86,13 +86,16 @@ def _train(task: Task, run: resume.Resumed, progress: MakeProgress) -> None:
     models.log_config(config)
     if _at_pause(task, records):
         raise runs.Paused(records[-1].epoch)
+    best = run.checkpoint.best
     with progress(training, runs.where()) as shown:
         for record in training:
             records.append(record)
             timestamps.append(time.time_ns() // 1_000_000)
+            if record is log.best_of(records):
+                best = {name: array.copy() for name, array in training.learner.state().items()}
             # Save the checkpoint before the run gets the epoch: the checkpoint then has every
             # epoch of the run, unless saving failed.
-            _keep(run, Checkpoint(records, timestamps, training.learner.training_state()))
+            _keep(run, Checkpoint(records, timestamps, training.learner.training_state(), best))
             delivery.offer(record, timestamps[-1])
             shown.show(record)
             if _at_pause(task, records):
@@ -103,7 +106,8 @@ def _train(task: Task, run: resume.Resumed, progress: MakeProgress) -> None:
             raise runs.Paused(records[-1].epoch)
         log.log_result(records)
         if not records[-1].diverged:
-            models.log_weights(training.learner.state())
+            epochs = list(zip(records, timestamps, strict=True))
+            models.log_models(config, dataset, epochs, training.learner.state(), best)
     except StoreAwayError as error:
         raise kept(error, len(records) - 1) from error
 

@@ -8,7 +8,17 @@ from urllib.parse import unquote, urlsplit
 
 import mlflow
 import requests
-from mlflow.entities import Metric, Param, Run, RunStatus, RunTag
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import (
+    LoggedModel,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    Run,
+    RunStatus,
+    RunTag,
+)
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
 from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
@@ -144,20 +154,28 @@ class _Source:
             for row in points.itertuples()
         ]
 
-    def artifacts(self, run: Run, folder: str) -> Path | None:
-        """A folder with the artifacts of a run; None if they are not where the store says.
+    def models(self, run: Run) -> list[LoggedModel]:
+        """The logged models of a run that are whole, oldest first."""
+        found = self.client.search_logged_models(
+            [run.info.experiment_id], f"source_run_id = '{run.info.run_id}'"
+        )
+        return [model for model in found[::-1] if model.status == LoggedModelStatus.READY]
+
+    def artifacts(self, of: Run | LoggedModel, folder: str) -> Path | None:
+        """A folder with the artifacts of a run or model; None if they are not where the store says.
 
         folder: where those of a server are put. Those of a file store that was moved are looked for
         beside it.
         """
-        where = urlsplit(run.info.artifact_uri)
-        if where.scheme not in ("", "file"):
-            return Path(self.client.download_artifacts(run.info.run_id, "", folder))
-        path = Path(unquote(where.path))
+        where = of.info.artifact_uri if isinstance(of, Run) else of.artifact_location
+        if urlsplit(where).scheme not in ("", "file"):
+            name = f"runs:/{of.info.run_id}" if isinstance(of, Run) else of.model_uri
+            return Path(download_artifacts(name, dst_path=folder, tracking_uri=self.uri))
+        path = Path(unquote(urlsplit(where).path))
         if path.exists() or "sqlite" not in self.uri:
             return path if path.exists() else None
         beside = Path(make_url(self.uri).database or "").parent / "mlruns"
-        moved = beside.joinpath(*path.parts[-3:])
+        moved = beside.joinpath(*path.parts[-3 if isinstance(of, Run) else -4 :])
         return moved if moved.exists() else None
 
 
@@ -199,10 +217,40 @@ def _copy(source: _Source, run: Run, ids: Mapping[str, str]) -> tuple[str, bool]
         artifacts = source.artifacts(run, folder)
         if artifacts and any(artifacts.iterdir()):
             client.log_artifacts(copy, str(artifacts))
+    found = [_copy_model(source, model, experiment, copy) for model in source.models(run)]
     status = run.info.status
     assert RunStatus.is_terminated(RunStatus.from_string(status))
     client.set_terminated(copy, status, run.info.end_time)
-    return copy, artifacts is not None
+    return copy, artifacts is not None and all(found)
+
+
+def _copy_model(source: _Source, model: LoggedModel, experiment: str, run_id: str) -> bool:
+    """Copy a logged model of a run, as one of the copy; whether its artifacts were found."""
+    client = mlflow.MlflowClient()
+    with tempfile.TemporaryDirectory() as folder:
+        artifacts = source.artifacts(model, folder)
+        if artifacts is None:
+            return False
+        tags, params = dict(model.tags), dict(model.params)
+        copy = client.create_logged_model(
+            experiment, model.name, run_id, tags, params, model.model_type
+        )
+        client.log_model_artifacts(copy.model_id, str(artifacts))
+    client.finalize_logged_model(copy.model_id, LoggedModelStatus.READY)
+    epoch = int(tags.get("epoch", 0))
+    client.log_outputs(run_id, [LoggedModelOutput(copy.model_id, epoch)])
+    metrics = [
+        Metric(
+            *(point.key, point.value, point.timestamp, point.step),
+            model_id=copy.model_id,
+            dataset_name=point.dataset_name,
+            dataset_digest=point.dataset_digest,
+        )
+        for point in model.metrics or ()
+    ]
+    for several in _chunks(metrics, MOST_METRICS):
+        client.log_batch(run_id, metrics=several)
+    return True
 
 
 @store_call

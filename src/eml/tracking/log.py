@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -88,10 +89,10 @@ def try_to_log_records(records: Sequence[Timed]) -> None:
 def _log_records(records: Sequence[Timed]) -> None:
     for start in range(0, len(records), EPOCHS_IN_A_REQUEST):
         several = records[start : start + EPOCHS_IN_A_REQUEST]
-        _send([metric for record, timestamp in several for metric in _metrics(record, timestamp)])
+        _send([metric for record, timestamp in several for metric in metrics_of(record, timestamp)])
 
 
-def _metrics(record: EpochRecord, timestamp: int) -> list[Metric]:
+def metrics_of(record: EpochRecord, timestamp: int) -> list[Metric]:
     values = asdict(record)
     epoch = values.pop("epoch")
     if epoch == 0:
@@ -110,16 +111,21 @@ def logged_epochs(run_id: str) -> set[int]:
     return {point.step for point in history}
 
 
+def best_of(records: Sequence[EpochRecord]) -> EpochRecord | None:
+    """The first epoch with the highest accuracy; None if no accuracy is a number."""
+    finite = [record for record in records if not math.isnan(record.accuracy)]
+    return max(finite, key=lambda record: record.accuracy, default=None)
+
+
 @store_call
 def log_result(records: list[EpochRecord]) -> None:
     """Log final and best accuracy, or the tag `diverged` with the epoch."""
     if records[-1].diverged:
         mlflow.set_tag("diverged", f"epoch {records[-1].epoch}")
-    finite = [r for r in records if not math.isnan(r.accuracy)]
-    if not finite:
+    best = best_of(records)
+    if best is None:
         return
     name = f"{records[0].evaluated}_accuracy"
-    best = max(finite, key=lambda r: r.accuracy)
     values = {f"best_{name}": best.accuracy, "best_epoch": best.epoch}
     if not records[-1].diverged:
         values[f"final_{name}"] = records[-1].accuracy
@@ -156,8 +162,15 @@ def log_sources(run_ids: Sequence[str]) -> None:
 @store_call
 def log_files(folder: Path, below: str | None = None) -> None:
     """Log all files in `folder` as artifacts of the active run, in the artifact folder `below`."""
-    try:
+    with writing_artifacts():
         mlflow.log_artifacts(str(folder), below)
+
+
+@contextmanager
+def writing_artifacts() -> Iterator[None]:
+    """A context that raises StoreError if artifacts cannot be written."""
+    try:
+        yield
     except OSError as error:
         if isinstance(error, requests.RequestException):
             raise  # a failed request, which store_call handles

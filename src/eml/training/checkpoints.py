@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 from eml.errors import UserError
 from eml.training.loop import EpochRecord
 
+BEST = "best epoch: "  # the beginning of the names of Checkpoint.best in the file
 KEPT_SECONDS = 30 * 24 * 3600  # older checkpoints are deleted
 
 
@@ -29,6 +30,8 @@ class Checkpoint:
     records: list[EpochRecord]  # one for each epoch so far
     timestamps: list[int]  # of the records, in milliseconds since 1970
     state: dict[str, np.ndarray]  # from Learner.training_state
+    # The weights of the best epoch so far; empty where an older version of eml did not keep them.
+    best: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class Place:
@@ -69,9 +72,12 @@ class Place:
         }
         part = self.file.with_suffix(".part")
         # safetensors ignores strides, so arrays must be contiguous.
-        state = {name: np.asarray(value, order="C") for name, value in checkpoint.state.items()}
+        best = {BEST + name: value for name, value in checkpoint.best.items()}
+        arrays = {
+            name: np.asarray(value, order="C") for name, value in (checkpoint.state | best).items()
+        }
         try:
-            save_file(state, part, metadata)
+            save_file(arrays, part, metadata)
         except SafetensorError as error:
             raise OSError(str(error)) from error
         _to_disk(part)
@@ -83,10 +89,12 @@ class Place:
         # A damaged file may raise anything.
         with suppress(Exception), safe_open(self.file, framework="numpy") as content:
             metadata = content.metadata()
+            arrays = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
             checkpoint = Checkpoint(
                 [EpochRecord(**values) for values in json.loads(metadata["records"])],
                 [int(timestamp) for timestamp in json.loads(metadata["timestamps"])],
-                {name: content.get_tensor(name) for name in content.keys()},  # noqa: SIM118
+                {name: array for name, array in arrays.items() if not name.startswith(BEST)},
+                {name[len(BEST) :]: arrays[name] for name in arrays if name.startswith(BEST)},
             )
             if len(checkpoint.records) == len(checkpoint.timestamps):
                 return checkpoint
