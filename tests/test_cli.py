@@ -43,7 +43,7 @@ from support.commands import call, eml_command, mlflow_command, stored_runs
         (["compare", "--plot", "all"], "no exercise of the sheets has a finished run"),
         (["cifar_nn"], "No such command 'cifar_nn'.*Give one of main, mlp_numpy"),
         (["data", "cifar"], "'cifar' is not one of 'mnist', 'cifar10', 'all'"),
-        (["evaluate"], "Missing argument 'RUN_ID'"),
+        (["evaluate"], "Missing argument 'ID'"),
         (["plan", "cifar_cnn", "--device", "tpu"], "device=tpu: give one of auto, cpu"),
         (
             ["cifar_cnn", "--device", "cpu", "--precision", "bf16"],

@@ -147,9 +147,17 @@ def test_mlflow_run_main_trains_each_recipe_as_a_child(store, environment, tmp_p
 @pytest.mark.parametrize(
     ("entry_point", "parameters", "name"),
     [
-        ("cifar_cnn", {"optimizer": "adam", "lr": "1e-3"}, "cifar_cnn adam lr=0.001 seed=1"),
+        (
+            "cifar_cnn",
+            {"optimizer": "adam", "lr": "1e-3"},
+            "adam lr=0.001 seed=1 cifar_cnn epochs=1",
+        ),
         pytest.param(
-            *("mlp_torch", {"lr": "1", "subset": "200"}, "mlp_torch sgd lr=1 seed=1 subset=200"),
+            *(
+                "mlp_torch",
+                {"lr": "1", "subset": "200"},
+                "sgd lr=1 seed=1 mlp_torch epochs=1 subset=200",
+            ),
             marks=pytest.mark.slow,
         ),
     ],

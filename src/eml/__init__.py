@@ -26,7 +26,7 @@ def load_history(
     trainings. The store is MLflow's: that of mlflow.set_tracking_uri, or of the working directory.
 
     Columns:
-        run_id, run_name, status (text), start_time (milliseconds since 1970)
+        run_id, run_name, status, experiment_id (text), start_time (milliseconds since 1970)
         every field of Config, `learning_rate` (float) and `seed` (int) say, with the train_images
             and test_images (int) and the parameters (int, weights of the network)
         tags, text: recipe, hardware, threads, dataset_digest, git_commit and others

@@ -2,11 +2,12 @@
 
 import dataclasses
 import inspect
+import json
 import sys
 import traceback
 import typing
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, redirect_stdout, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -66,18 +67,36 @@ def options_of(*classes: type) -> list[click.Parameter]:
 LAUNCHING = [field.name for field in dataclasses.fields(LaunchOptions)]
 
 
-def recipe_command(recipe: Recipe, carry_out: Callable[..., None]) -> click.Command:
-    """The command of a recipe, with the recipe's options and LaunchOptions.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ForPrograms:
+    """The option of commands whose result a program may read."""
+
+    json: typing.Annotated[bool, "print the result as JSON, and the text to stderr"] = False
+
+
+def _print_result(as_json: bool, carry_out: Callable[[], typing.Any]) -> None:
+    """Call a function that prints its result as text and returns it for JSON."""
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        result = carry_out()
+    if as_json:
+        print(json.dumps(result, indent=2, allow_nan=False))
+
+
+def recipe_command(
+    recipe: Recipe, carry_out: Callable[..., typing.Any], *others: type
+) -> click.Command:
+    """The command of a recipe, with the recipe's options, LaunchOptions, and those of `others`.
 
     carry_out: called with the recipe, its Configs, the recipe's options and LaunchOptions.
     """
 
-    def callback(**values: typing.Any) -> None:
+    def callback(json: bool = False, **values: typing.Any) -> None:
         launching = LaunchOptions(**{name: values.pop(name) for name in LAUNCHING})
         options = recipe.options(**values)
-        carry_out(recipe, recipe.configs(options), options, launching)
+        configs = recipe.configs(options)
+        _print_result(json, lambda: carry_out(recipe, configs, options, launching))
 
-    parameters = options_of(recipe.options, LaunchOptions)
+    parameters = options_of(recipe.options, LaunchOptions, *others)
     return click.Command(recipe.name, callback=callback, params=parameters, help=recipe.about)
 
 
@@ -87,10 +106,10 @@ def _launch(*arguments: typing.Any) -> None:
     launch(*arguments)
 
 
-def _plan(*arguments: typing.Any) -> None:
+def _plan(*arguments: typing.Any) -> dict[str, typing.Any]:
     from eml.commands.plan import plan
 
-    plan(*arguments)
+    return plan(*arguments)
 
 
 @click.group()
@@ -103,26 +122,31 @@ def plan() -> None:
 
 for _recipe in RECIPES.values():
     cli.add_command(recipe_command(_recipe, _launch))
-    plan.add_command(recipe_command(_recipe, _plan))
+    plan.add_command(recipe_command(_recipe, _plan, ForPrograms))
 cli.add_command(plan)
 
 
-def _tool(name: str, options_class: type, **values: typing.Any) -> None:
+def _tool(name: str, options_class: type, json: bool = False, **values: typing.Any) -> None:
     options = options_class(**values)  # refused before anything is imported that takes time
-    getattr(import_module(f"eml.commands.{name}"), name)(options)
+    carry_out = getattr(import_module(f"eml.commands.{name}"), name)
+    _print_result(json, lambda: carry_out(options))
 
 
-# Name, options and help of the commands whose module and function have the same name.
-_TOOLS: tuple[tuple[str, type, str | None], ...] = (
-    ("gradients", gradients_recipe.Options, gradients_recipe.ABOUT),
-    ("convolutions", convolutions_recipe.Options, convolutions_recipe.ABOUT),
-    ("compare", CompareOptions, inspect.getdoc(CompareOptions)),
-    ("export", ExportOptions, inspect.getdoc(ExportOptions)),
+# Name, help, options, and options for programs, of the commands whose module and function have the
+# same name.
+_TOOLS: tuple[tuple[str, str | None, type, *tuple[type, ...]], ...] = (
+    ("gradients", gradients_recipe.ABOUT, gradients_recipe.Options),
+    ("convolutions", convolutions_recipe.ABOUT, convolutions_recipe.Options),
+    ("compare", inspect.getdoc(CompareOptions), CompareOptions, ForPrograms),
+    ("export", inspect.getdoc(ExportOptions), ExportOptions),
 )
-for _name, _class, _about in _TOOLS:
+for _name, _about, *_classes in _TOOLS:
     cli.add_command(
         click.Command(
-            _name, callback=partial(_tool, _name, _class), params=options_of(_class), help=_about
+            _name,
+            callback=partial(_tool, _name, _classes[0]),
+            params=options_of(*_classes),
+            help=_about,
         )
     )
 
@@ -315,7 +339,8 @@ def main() -> None:
             from eml.tracking import end
 
             with suppress(UserError):  # the message may say that the store does not answer
-                end.refuse(given_run_id, message)
+                command = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in cli.commands else ""
+                end.refuse(given_run_id, message, command)
         sys.exit(error.exit_code)
     except Exception:  # a bug: show its traceback, without passwords
         print(redacted(traceback.format_exc()), end="", file=sys.stderr)

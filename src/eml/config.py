@@ -131,8 +131,11 @@ class Config:
 
     @property
     def run_name(self) -> str:
-        """The name of the training's run, for people."""
-        name = f"{self.recipe} {self.optimizer} lr={self.learning_rate:g} seed={self.seed}"
+        """The name of the training's run; lists cut it, so what differs most often comes first."""
+        name = f"{self.optimizer} lr={self.learning_rate:g} seed={self.seed} {self.recipe}"
+        if self.device_type == "cuda":
+            name += " GPU"
+        name += f" epochs={self.epochs}"
         if self.subset:
             name += f" subset={self.subset}"
         return f"{name} validation={self.validation}" if self.validation else name

@@ -1,4 +1,4 @@
-"""The processor of this machine, its cores, and the thread settings of libraries."""
+"""The processor and the memory of this machine, and the thread settings of libraries."""
 
 import os
 import platform
@@ -20,6 +20,25 @@ def cpu_name() -> str:
 
 # Variables that numerical libraries read when they are loaded.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+PROCESS = Path("/proc/self")
+
+
+def memory(name: str) -> int:
+    """A value of Linux's status of this process, in bytes: "VmRSS" (resident), "VmHWM" (its peak).
+
+    Raises OSError where there is none.
+    """
+    for line in (PROCESS / "status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"no {name}")
+
+
+def reset_peak() -> None:
+    """Measure the peak of the resident memory from here on. Raises OSError where Linux cannot."""
+    (PROCESS / "clear_refs").write_text("5")
 
 
 def cores() -> int:

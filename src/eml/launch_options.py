@@ -156,7 +156,10 @@ class LaunchOptions(SlurmOptions):
     resume: Annotated[bool, "go on where an interrupted run of the same ended"] = True
     launcher: Annotated[str, f"where trainings run: {', '.join(LAUNCHERS)}"] = "inline"
     jobs: Annotated[int, "trainings at once of launcher=local, which divide the cores"] = 1
-    output: Annotated[str, "new folder for a copy of the figures; absolute for `mlflow run`"] = ""
+    output: Annotated[str, "new folder for a copy, with PDFs; absolute for `mlflow run`"] = ""
+    system_metrics: Annotated[bool, "log MLflow's system metrics, which takes some of the CPU"] = (
+        False
+    )
     share_gpu: Annotated[bool, "let several trainings at once use one GPU"] = False
 
     def __post_init__(self):

@@ -123,8 +123,8 @@ def test_epochs_that_swing_are_warned_of():
     swinging["train_seconds"] = [0, 2, 22, 24, 44]
     (line,) = [line for line in warnings(swinging) if "disturbed" in line]
     assert line == (
-        "the machine was probably disturbed: 2 to 20 s an epoch in mlp_numpy sgd lr=0.1 seed=1, "
-        "run a"
+        "the machine was probably disturbed: 2 to 20 s an epoch in sgd lr=0.1 seed=1 "
+        "mlp_numpy epochs=4, run a"
     )
     assert not any("disturbed" in line for line in warnings(FAIR))
     five = together(*(swinging.assign(run_id=name, seed=n) for n, name in enumerate("abcde")))
@@ -148,13 +148,16 @@ def test_accuracy_at_chance():
     assert any("chance" in line for line in warnings(run("a", [0.1, 0.101])))
     assert not any("chance" in line for line in warnings(run("a", [0.1, 0.107])))
     (line,) = [line for line in warnings(run("a", [0.1, 0.1])) if "chance" in line]
-    assert line == "at chance after the last epoch, 10.0%: mlp_numpy sgd lr=0.1 seed=1, run a"
+    assert (
+        line == "at chance after the last epoch, 10.0%: sgd lr=0.1 seed=1 mlp_numpy epochs=1, run a"
+    )
 
 
 def test_epochs_that_are_missing_are_named():
     gap = run("a", [0.1, 0.4, 0.5])[lambda rows: rows["epoch"] != 1]
-    assert "only 2 of 3 epochs have an accuracy: mlp_numpy sgd lr=0.1 seed=1, run a" in warnings(
-        gap
+    assert (
+        "only 2 of 3 epochs have an accuracy: sgd lr=0.1 seed=1 mlp_numpy epochs=2, run a"
+        in warnings(gap)
     )
     # One that ended early is in the summary.
     assert not any("only" in line for line in warnings(run("a", [0.1, 0.5], epochs=9)))

@@ -1,11 +1,14 @@
 """Recipes of several trainings: parent and children, what is run again, what is left behind."""
 
+import base64
 import dataclasses
+import json
 import math
 import re
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pandas as pd
@@ -53,11 +56,12 @@ def newest(store, recipe: str):
 def test_mlp_numpy_leaves_its_figures(small_data, store):
     train("mlp_numpy", epochs=2)
     (run,) = stored_runs(store)
-    assert run.info.run_name == "mlp_numpy sgd lr=0.1 seed=1"
+    assert run.info.run_name == "sgd lr=0.1 seed=1 mlp_numpy epochs=2"
     files = {file.name for file in artifacts(store, run.info.run_id).iterdir()}
     figures = ("loss_over_epochs", "test_accuracy_over_epochs")
-    assert files == {"model", "summary.csv", "summary.md", "verdicts.csv"} | {
-        f"{figure}.{kind}" for figure in figures for kind in ("png", "svg", "pdf")
+    files.discard("uncommitted.diff")
+    assert files == {"model", "compare.html", "summary.csv", "summary.md", "verdicts.csv"} | {
+        f"{figure}.{kind}" for figure in figures for kind in ("png", "svg")
     }
 
 
@@ -65,11 +69,25 @@ def test_mlp_numpy_leaves_its_figures(small_data, store):
 def test_a_command_says_where_its_figures_are_and_copies_them(recipe, store, eml, tmp_path):
     result = eml(recipe, "--epochs", "1", "--output", str(tmp_path / "here/figures"))
     assert result.returncode == 0, result.stderr
-    folder, page, charts = re.findall(r"(?:figures and tables|of all runs): (.+)", result.stdout)
+    folder, page, charts, all_charts = re.findall(
+        r"(?:figures and tables|of these runs|of all runs): (.+)", result.stdout
+    )
     experiment = "http://127.0.0.1:5000/#/experiments/1"
     mode = "workflowType=machine_learning"
-    assert page == f"{experiment}/runs/{find_top(store).info.run_id}/artifacts?{mode}"
-    assert charts == f"{experiment}/runs?compareRunsMode=CHART&{mode}"
+    top = find_top(store)
+    assert page == f"{experiment}/runs/{top.info.run_id}/artifacts/compare.html?{mode}"
+    assert all_charts == f"{experiment}/runs?compareRunsMode=CHART&{mode}&viewStateShareKey=eml"
+    if recipe == "mlp_numpy":
+        assert charts == f"{experiment}/runs/{top.info.run_id}/model-metrics?{mode}"
+    else:
+        title, state = saved_view(store, charts)
+        assert title == top.info.run_name == "lr_sweep epochs=1"
+        drawn = [run.info.run_id for run in stored_runs(store) if run is not top]
+        assert sorted(re.findall(r"\w{32}", state["searchFilter"])) == sorted(
+            run_id for run_id in drawn if run_id != top.info.run_id
+        )
+        (key,) = state["groupBy"]["groupByKeys"]
+        assert key == {"mode": "param", "groupByData": "learning_rate"}
     for place in (Path(folder), tmp_path / "here/figures"):
         assert (place / "test_accuracy_over_epochs.png").stat().st_size > 10_000
     count = len(stored_runs(store))
@@ -77,6 +95,15 @@ def test_a_command_says_where_its_figures_are_and_copies_them(recipe, store, eml
     assert again.returncode == 2
     assert "the folder holds other files, give a new folder" in again.stderr
     assert len(stored_runs(store)) == count
+
+
+def saved_view(store, address: str) -> tuple[str, dict]:
+    """Title and state of the view that an address of the UI names."""
+    key = address.rpartition("viewStateShareKey=")[2]
+    tag = store.get_experiment_by_name("test").tags[f"mlflow.sharedViewState.{key}"]
+    view = json.loads(tag)
+    packed = view["state"].removeprefix("deflate;")
+    return view["name"], json.loads(zlib.decompress(base64.b64decode(packed)))
 
 
 def find_top(store):

@@ -101,7 +101,7 @@ def runs_of(recipe: str, client) -> list[str]:
 def test_sheet2_says_its_plan_trains_and_makes_the_handin(sheet2):
     folder, printed = sheet2
     plan, _, trained = printed.partition("sheet2: about ")
-    assert "mlp_numpy sgd lr=0.001 seed=1: 30 epochs to do" in plan
+    assert "sgd lr=0.001 seed=1 mlp_numpy epochs=30: 30 epochs to do" in plan
     assert "epoch 30/30" not in plan
     assert trained.count("epoch 30/30") == 6
     assert "rules of the sheet that are not met yet: 7" in trained

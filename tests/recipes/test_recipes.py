@@ -155,7 +155,7 @@ def test_the_grid_of_optimizers_holds_a_tenth_out():
 
 def test_run_name():
     config = config_of("cifar_cnn", optimizer="adam", device="cpu")
-    assert config.run_name == "cifar_cnn adam lr=0.001 seed=1"
+    assert config.run_name == "adam lr=0.001 seed=1 cifar_cnn epochs=30"
 
 
 @pytest.mark.parametrize(

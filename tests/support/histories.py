@@ -49,6 +49,7 @@ def run(
                 "run_id": run_id,
                 "run_name": config.run_name,
                 "status": "FINISHED",
+                "experiment_id": "1",
                 **dataclasses.asdict(config),
                 "parameters": 1000,
                 "dataset_digest": f"{config.dataset} {config.subset} {config.seed}",

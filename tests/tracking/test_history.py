@@ -272,13 +272,13 @@ def test_compare_keeps_its_result_as_a_run_of_its_own(small_data, store, eml, tm
     assert compared.data.tags["source_runs_1"].split(",") == sources
     assert compared.info.status == "FINISHED"
     written = files(tmp_path / "out")
-    assert written == {"summary.csv", "summary.md", "verdicts.csv"} | {
+    assert written == {"compare.html", "summary.csv", "summary.md", "verdicts.csv"} | {
         f"{name}.{kind}"
         for name in ("test_accuracy_over_epochs", "test_loss_over_epochs", "sensitivity")
         for kind in ("png", "svg", "pdf")
     }
     logged = Path(store.download_artifacts(compared.info.run_id, ""))
-    assert files(logged) == written
+    assert files(logged) - {"uncommitted.diff"} == written
     table = pd.read_csv(tmp_path / "out" / "summary.csv")
     assert table["learning_rate"].tolist() == [0.001, 0.01, 0.05, 0.1, 0.5, 1]
     assert "not reached in 1" in result.stdout
@@ -291,7 +291,10 @@ def test_all_plots_have_a_folder_each(small_data, store, eml, tmp_path):
     result = eml("compare", "--plot", "all", "--output", str(tmp_path / "out"))
     assert result.returncode == 0, result.stderr
     assert "cpu_vs_gpu: no finished training" in result.stdout
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"lr_sweep"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "lr_sweep",
+        "compare.html",
+    }
 
 
 def test_strict_refuses_what_differs_in_more(small_data, store, eml):

@@ -99,8 +99,8 @@ def test_reap_says_what_it_found(small_data, store, eml, monkeypatch):
     assert result.returncode == 0
     lines = result.stdout.splitlines()
     assert lines[0] == (
-        f"ended: mlp_numpy sgd lr=0.1 seed=1, run {dead.info.run_id}: its process is gone; "
-        "the same command goes on with it"
+        f"ended: sgd lr=0.1 seed=1 mlp_numpy epochs=3, run {dead.info.run_id}: "
+        "its process is gone; the same command goes on with it"
     )
     assert any(
         line.startswith(

@@ -51,7 +51,7 @@ def test_all_of_a_training_is_logged(small_data, store, capsys):
     train("cifar_cnn", **options)
     (run,) = stored_runs(store)
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == "cifar_cnn adam lr=0.001 seed=1"
+    assert run.info.run_name == "adam lr=0.001 seed=1 cifar_cnn epochs=2"
     for field, value in dataclasses.asdict(config).items():
         assert run.data.params[field] == str(value)
     assert run.data.params["scaling_mean"] == "0.0"
@@ -108,7 +108,7 @@ def test_several_configs_are_children_of_one_run(small_data, store):
     configs = [config_of("mlp_torch", epochs=1, seed=s) for s in (1, 2)]
     launch(recipe, configs, *options)
     parent, *children = stored_runs(store)
-    assert parent.info.run_name == "main"
+    assert parent.info.run_name == "main epochs=1 seeds=2"
     assert [c.data.params["seed"] for c in children] == ["1", "2"]
     for child in children:
         assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id

@@ -126,7 +126,7 @@ def test_to_look_makes_no_store(command, code, no_store):
     if code:
         assert result.stderr.startswith(f"eml: there is no store sqlite:///{no_store}/mlflow.db: ")
     else:
-        assert "mlp_torch sgd lr=0.1 seed=1 subset=100: 30 epochs to do" in result.stdout
+        assert "sgd lr=0.1 seed=1 mlp_torch epochs=30 subset=100: 30 epochs to do" in result.stdout
     assert list(no_store.iterdir()) == []
 
 

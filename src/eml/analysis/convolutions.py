@@ -91,12 +91,12 @@ FIGURES: dict[str, Callable[[pd.DataFrame], Figure]] = {
 }
 
 
-def write_convolutions(frame: pd.DataFrame, folder: Path) -> str:
+def write_convolutions(frame: pd.DataFrame, folder: Path, pdf: bool = False) -> str:
     """Write the figures, and all measurements as CSV and Markdown, into `folder`.
 
-    Returns the Markdown: a table for each layer, at its largest batch.
+    Returns the Markdown: a table for each layer, at its largest batch. pdf: as for write_figures().
     """
-    write_figures({name: draw(frame) for name, draw in FIGURES.items()}, folder)
+    write_figures({name: draw(frame) for name, draw in FIGURES.items()}, folder, pdf)
     frame.to_csv(folder / "convolutions.csv", index=False)
     parts = [f"{TITLE}: {_where(frame)}\n"]
     for layer, rows in at_largest_batch(_labelled(frame)).groupby("layer", sort=False):

@@ -32,6 +32,7 @@ LOGGED = (
     "hardware",
     "threads",
     "trainings_at_once",
+    "system_metrics",
 )
 # What decides the losses of a training, wherever and with whatever framework it is computed.
 DECIDING = [

@@ -1,10 +1,13 @@
 """Draws the figures from a history."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from eml.analysis.curves import (
@@ -38,6 +41,7 @@ from eml.analysis.summary import by_rate
 
 UNITS = {"loss": " (cross-entropy, nats)", "accuracy": "", "second": "", "seconds": " (s)"}
 PLAIN = Caption()
+MOST = 20  # curves that are coloured, and named in the legend
 
 
 def losses(history: pd.DataFrame, caption: Caption = PLAIN) -> Figure:
@@ -47,17 +51,19 @@ def losses(history: pd.DataFrame, caption: Caption = PLAIN) -> Figure:
     figure, (axes,) = canvas(history, what, "epoch", f"loss{unit}", caption)
     drawn = curves(history)
     metrics = ("train_loss", f"{split}_loss")
-    each = looks(history, len(drawn) if len(drawn) > 1 else 2)
-    for number, curve in enumerate(drawn):
+    tables = {name: [over_seeds(curve, "epoch", name) for curve in drawn] for name in metrics}
+    shown, others = best(tables[f"{split}_loss"], highest=False)
+    each = looks(history, len(shown) if len(drawn) > 1 else 2)
+    _draw_in_grey(axes, [tables[name][i] for name in metrics for i in others], "losses")
+    for number, i in enumerate(shown):
         for second, metric in enumerate(metrics):
             # One curve has a colour for each loss, several have a line style for each loss.
             look = Look(each[number].colour, "-" if not second else "--")
             if len(drawn) == 1:
                 look = each[second]
             name = metric.replace("_", " ")
-            label = ", ".join(filter(None, (curve.label, name)))
-            table = over_seeds(curve, "epoch", metric)
-            _draw(axes, Curve(label, curve.runs), table, look, metric)
+            label = ", ".join(filter(None, (drawn[i].label, name)))
+            _draw(axes, Curve(label, drawn[i].runs), tables[metric][i], look, metric)
     axes.set_ylim(bottom=0)
     legend(figure, axes)
     return figure
@@ -72,16 +78,18 @@ def over(
 ) -> Figure:
     """A metric of all runs over `x`: "epoch", "train_seconds" or "wall_seconds".
 
-    One run is drawn as a line, several seeds as their mean with a band from lowest to highest.
-    Where curves end close to the best one, a second panel shows their ends.
+    One run is drawn as a line, several seeds as their mean with a band from lowest to highest. Of
+    more than MOST curves the best are coloured. Where these end close to the best one, a second
+    panel shows their ends.
     """
     name = metric.replace("_", " ")
     unit = UNITS[metric.rsplit("_", 1)[-1]]
     drawn = curves(history)
-    each = looks(history, len(drawn))
     tables = [over_seeds(curve, x, metric) for curve in drawn]
     is_accuracy = metric.endswith("accuracy")
-    last = {i: table.iloc[-1] for i, table in enumerate(tables) if len(table)}
+    shown, others = best(tables, highest=is_accuracy or metric == "images_per_second")
+    each = dict(zip(shown, looks(history, len(shown)), strict=True))
+    last = {i: tables[i].iloc[-1] for i in shown if len(tables[i])}
     ends = [row["mean"] for row in last.values()]
     highest = history[metric].max()
     height = min(highest, 1) if is_accuracy else highest
@@ -90,8 +98,9 @@ def over(
         near = [list(last)[i] for i in zoom(ends, (max if is_accuracy else min)(ends), height)]
     figure, panels = canvas(history, name, X_LABELS[x], name + unit, caption, 2 if near else 1)
     for axes in panels:
-        for curve, table, look in zip(drawn, tables, each, strict=True):
-            _draw(axes, curve, table, look, metric)
+        _draw_in_grey(axes, [tables[i] for i in others], "curves")
+        for i in shown:
+            _draw(axes, drawn[i], tables[i], each[i], metric)
         axes.set_xlim(left=0)
     if is_accuracy:
         from_zero(panels[0], highest)
@@ -189,6 +198,26 @@ def grid(
     return figure
 
 
+def best(tables: Sequence[pd.DataFrame], highest: bool) -> tuple[list[int], list[int]]:
+    """The numbers of the MOST curves that end best, and of all others, both in their order.
+
+    tables: curves.over_seeds of each curve. highest: whether a higher end is better.
+    """
+    worst = -math.inf if highest else math.inf
+    ends = [table["mean"].iloc[-1] if len(table) else worst for table in tables]
+    ranked = sorted(range(len(ends)), key=ends.__getitem__, reverse=highest)
+    return sorted(ranked[:MOST]), sorted(ranked[MOST:])
+
+
+def _draw_in_grey(axes: Axes, tables: Sequence[pd.DataFrame], what: str) -> None:
+    if not tables:
+        return
+    grey: dict[str, Any] = {"color": "0.8", "linewidth": 0.6}
+    curves = [table[["x", "mean"]].to_numpy() for table in tables]
+    axes.add_collection(LineCollection(curves, zorder=1, **grey))
+    axes.plot([], [], label=f"{len(tables)} other {what}", **grey)
+
+
 def _zoom_in(axes: Axes, tables: list[pd.DataFrame], is_accuracy: bool) -> None:
     """Set the y-axis to where these curves end."""
     ends = pd.concat([table[["mean", "lowest", "highest"]].iloc[-1] for table in tables])
@@ -211,8 +240,6 @@ def _draw(axes: Axes, curve: Curve, table: pd.DataFrame, look: Look, metric: str
         label = f"{label or metric.replace('_', ' ')}: {ys.iloc[-1]:.2%} at the end"
     if seeds > 1:
         label += f" (n = {seeds})"
-        low, high = table["lowest"], table["highest"]
-        axes.fill_between(xs, low, high, color=look.colour, alpha=0.2, linewidth=0)
         for epoch in table.index[table["n"].diff() < 0]:
             text = f"n = {table['n'][epoch]}"
             note_at(axes, text, (xs[epoch], ys[epoch]), (2, -8), look.colour)
@@ -223,10 +250,14 @@ def _draw(axes: Axes, curve: Curve, table: pd.DataFrame, look: Look, metric: str
     ends = [epoch for run in curve.runs if (epoch := diverged_epoch(run)) is not None]
     if ends:
         label += f" ({of_them.format(len(ends))}diverged in epoch {', '.join(map(str, ends))})"
-        last = [epoch - 1 for epoch in ends if epoch - 1 in table.index]
-        axes.plot(xs[last], ys[last], "x", color=look.colour, markersize=10)
     if table.empty and not (stopped or ends):
         label += " (nothing to draw)"
-    marker = look.marker or ("o" if len(xs) <= FEW else "")
     label = label.strip() or metric.replace("_", " ")
+    marker = look.marker or ("o" if len(xs) <= FEW else "")
     axes.plot(xs, ys, look.style, marker=marker, markersize=4, color=look.colour, label=label)
+    # With "_" it is part of the curve, and not in the legend.
+    part: dict[str, Any] = {"color": look.colour, "label": f"_{label}"}
+    if seeds > 1:
+        axes.fill_between(xs, table["lowest"], table["highest"], alpha=0.2, linewidth=0, **part)
+    if last := [epoch - 1 for epoch in ends if epoch - 1 in table.index]:
+        axes.plot(xs[last], ys[last], "x", markersize=10, **part)

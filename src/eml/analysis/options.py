@@ -19,6 +19,7 @@ def figure_name(metric: str, x: str) -> str:
 # The accuracy by which trainings are judged: after the last epoch, or the best of any epoch.
 CRITERIA = ("last", "best")
 Criterion = Annotated[str, "accuracy that decides: of the last epoch, or the best of any"]
+PAGE = "compare.html"  # the file of page.write_page
 HELD = 3  # epochs in a row that must have a target accuracy
 # The names of figures in recipes; figures.FIGURES draws them.
 FigureName = Literal[
@@ -39,6 +40,7 @@ class Subject:
     exercise: str = ""  # "3.4 Optimizers", say
     varies: str = ""  # the field of Config that the exercise compares
     criterion: str = CRITERIA[0]  # curves.score
+    about: str = ""  # Recipe.about
 
 
 UNKNOWN = Subject()
@@ -84,5 +86,5 @@ class CompareOptions(SelectionOptions):
     metric: Annotated[str, "metrics to draw, separated by commas"] = "test_accuracy,test_loss"
     target: Annotated[str, "test accuracies to reach, 0 to 1, separated by commas"] = ""
     criterion: Criterion = CRITERIA[0]
-    output: Annotated[str, "new folder for a copy of the files; absolute for `mlflow run`"] = ""
+    output: Annotated[str, "new folder for a copy, with PDFs; absolute for `mlflow run`"] = ""
     strict: Annotated[bool, "refuse runs in which anything else differs"] = False

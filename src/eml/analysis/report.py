@@ -16,6 +16,7 @@ from eml.analysis.curves import CHANCE, evaluated, words
 from eml.analysis.fairness import differences, warnings
 from eml.analysis.figures import Draw, accuracy_by, grid, sensitivity
 from eml.analysis.options import CRITERIA, UNKNOWN, Subject
+from eml.analysis.page import mark
 from eml.analysis.style import Caption
 from eml.analysis.summary import by_rate, summary
 from eml.analysis.tables import markdown, readable
@@ -43,14 +44,19 @@ def svg(figure: Figure) -> bytes:
         return file.getvalue()
 
 
-def write_figures(figures: dict[str, Figure], folder: Path) -> None:
-    """Write each figure as PNG, SVG and PDF; equal histories give equal bytes."""
+def write_figures(figures: dict[str, Figure], folder: Path, pdf: bool) -> None:
+    """Write each figure as PNG and as SVG with its points (page.mark).
+
+    pdf: also as PDF, which takes longer than both. Equal histories give equal bytes.
+    """
     with _settings():
         for name, figure in figures.items():
             figure.savefig(folder / f"{name}.png", dpi=150)
             figure.set_layout_engine("none")  # the PNG has fixed the layout
-            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-            figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
+            about = {"Date": None, "Description": mark(figure)}
+            figure.savefig(folder / f"{name}.svg", metadata=about)
+            if pdf:
+                figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
 
 
 def write_report(
@@ -59,10 +65,12 @@ def write_report(
     folder: Path,
     targets: Sequence[float] = (),
     subject: Subject = UNKNOWN,
+    pdf: bool = False,
 ) -> str:
     """Write figures, and tables as CSV and Markdown, into `folder`; return the Markdown.
 
-    targets: test accuracies, 0 to 1; the summary tells when they were reached.
+    targets: test accuracies, 0 to 1; the summary tells when they were reached. pdf: as for
+    write_figures().
     """
     other, criterion = differences(history), subject.criterion
     alone = alone_in(history, subject.varies)
@@ -70,7 +78,7 @@ def write_report(
     drawn = dict(figures)
     if by_rate(history, criterion):
         drawn["sensitivity"] = partial(sensitivity, criterion=criterion)
-    write_figures({name: make(history, caption) for name, make in drawn.items()}, folder)
+    write_figures({name: make(history, caption) for name, make in drawn.items()}, folder, pdf)
     pairs = verdicts(history, criterion)
     table = summary(history, targets, pairs)
     table.to_csv(folder / "summary.csv", index=False)
@@ -120,13 +128,14 @@ def write_grid(
     remarks: Sequence[str],
     folder: Path,
     subject: Subject,
+    pdf: bool,
 ) -> str:
     """Write the trainings of a search as figure, CSV and Markdown; return the Markdown.
 
-    table: summary.tried of the history.
+    table: summary.tried of the history. pdf: as for write_figures().
     """
     caption = Caption(subject.exercise)
-    write_figures({"grid": grid(history, table, caption, subject.criterion)}, folder)
+    write_figures({"grid": grid(history, table, caption, subject.criterion)}, folder, pdf)
     table.to_csv(folder / "grid.csv", index=False)
     shown = table.drop(columns="run_id").assign(
         validation_accuracy=table["validation_accuracy"].map("{:.2%}".format),

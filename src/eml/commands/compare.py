@@ -1,10 +1,11 @@
 """The `compare` command: selects runs, compares them, and logs the result in a new run."""
 
+import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -12,7 +13,8 @@ from eml.analysis.convolutions import write_convolutions
 from eml.analysis.curves import evaluated
 from eml.analysis.fairness import differences
 from eml.analysis.figures import FIGURES, Draw, over
-from eml.analysis.options import ALL, CRITERIA, X_LABELS, CompareOptions, Subject, figure_name
+from eml.analysis.options import ALL, CRITERIA, PAGE, X_LABELS, CompareOptions, Subject, figure_name
+from eml.analysis.page import Part, write_page
 from eml.analysis.report import write_report
 from eml.config import one_of
 from eml.errors import UserError
@@ -21,6 +23,7 @@ from eml.recipes.convolutions import NAME as CONVOLUTIONS
 from eml.tracking import log, runs
 from eml.tracking.history import METRICS, load_history
 from eml.tracking.measurements import load_measurements
+from eml.tracking.notes import charts_of, describe, results
 from eml.tracking.publish import make_output, publish, say_where
 from eml.tracking.reap import begin
 from eml.tracking.selection import (
@@ -40,10 +43,11 @@ class Section(NamedTuple):
     run_ids: list[str]
     differences: list[str]  # what else differs, as strict refuses it
     write: Callable[[Path], str]  # writes its files into a folder, and returns its text
+    history: pd.DataFrame | None = None  # of trainings
 
 
-def compare(options: CompareOptions) -> None:
-    """Select runs, print their summary, and log it with the figures.
+def compare(options: CompareOptions) -> dict[str, Any]:
+    """Select runs, print their summary, and log it with the figures. Returns the same for JSON.
 
     Raises UserError, before a new run begins, if there is nothing to compare or an option is wrong.
     """
@@ -76,18 +80,55 @@ def compare(options: CompareOptions) -> None:
         )
     make_output(options.output)
     with tempfile.TemporaryDirectory() as work:
-        parts = []
+        parts: list[Part] = []
         for section in sections:
             folder = Path(work, section.name if options.plot == ALL else "")
             folder.mkdir(exist_ok=True)
             title = f"## {section.name}\n\n" if section.name else ""
-            parts.append(title + section.write(folder))
-        text = "\n".join(parts)
-        print(text)
-        with runs.run("compare", text, {"recipe": "compare"}):
+            parts.append(Part(folder, title + section.write(folder)))
+        print("\n".join(part.text for part in parts))
+        write_page(Path(work, PAGE), _name(sections), parts)
+        with runs.run(_name(sections), "", {"recipe": "compare"}):
             log.log_sources([run_id for each in sections for run_id in each.run_ids])
             publish(Path(work), options.output)
-            say_where(options.output)
+            lines, charts = [], {}
+            for section in sections:
+                if section.history is not None:
+                    lines += results(section.history)
+                    name = f"charts of {section.name or 'these runs'}"
+                    charts[name] = charts_of(section.history)
+            describe(lines, "")
+            say_where(options.output, charts)
+            info = runs.active_run().info
+        return {
+            "run_id": info.run_id,
+            "artifacts": info.artifact_uri,
+            "comparisons": [
+                _for_json(section, part.folder)
+                for section, part in zip(sections, parts, strict=True)
+            ],
+        }
+
+
+def _for_json(section: Section, folder: Path) -> dict[str, Any]:
+    """The tables that a section has written, and what else differs."""
+    tables = {file.stem: pd.read_csv(file) for file in sorted(folder.glob("*.csv"))}
+    return {
+        "plot": section.name,
+        "also_different": section.differences,
+        **{name: json.loads(table.to_json(orient="records")) for name, table in tables.items()},
+    }
+
+
+def _name(sections: Sequence[Section]) -> str:
+    """The name of the comparison's run: what is compared."""
+    names = [section.name for section in sections]
+    if names == [""]:
+        (section,) = sections
+        assert section.history is not None
+        recipes = ", ".join(section.history["recipe"].unique())
+        return f"compare {len(section.run_ids)} runs of {recipes}"
+    return f"compare {', '.join(names)}"
 
 
 def _of_trainings(
@@ -104,7 +145,10 @@ def _of_trainings(
         name,
         list(history["run_id"].unique()),
         differences(history),
-        lambda folder: write_report(figures, history, folder, targets, subject),
+        lambda folder: write_report(
+            figures, history, folder, targets, subject, bool(options.output)
+        ),
+        history,
     )
 
 
@@ -120,7 +164,7 @@ def _of_measurements(options: CompareOptions) -> Section:
         CONVOLUTIONS,
         list(frame["run_id"].unique()),
         [f"hardware: {', '.join(machines)}"] if len(machines) > 1 else [],
-        lambda folder: write_convolutions(frame, folder),
+        lambda folder: write_convolutions(frame, folder, bool(options.output)),
     )
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import torch
 
-from eml.analysis.convolutions import write_convolutions
+from eml.analysis.convolutions import TITLE, write_convolutions
+from eml.analysis.options import PAGE
+from eml.analysis.page import Part, write_page
 from eml.config import resolve_device
 from eml.convolutions.layer import DEEPBENCH, Layer, layers_of_the_cnn
 from eml.convolutions.measure import measure
@@ -37,9 +39,11 @@ def convolutions(options: Options) -> None:
             _measure_layer(layer, options.sizes, device, parent)
         frame = load_measurements([parent])
         with tempfile.TemporaryDirectory() as folder:
-            print(write_convolutions(frame, Path(folder)))
+            text = write_convolutions(frame, Path(folder), bool(options.output))
+            print(text)
+            write_page(Path(folder, PAGE), TITLE, [Part(Path(folder), text)])
             publish(Path(folder), options.output)
-        say_where(options.output)
+        say_where(options.output, {})
 
 
 def _measure_layer(layer: Layer, sizes: list[int], device: torch.device, parent: str) -> None:

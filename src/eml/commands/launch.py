@@ -55,6 +55,7 @@ def launch(
             resume=launching.resume,
             check=options.checks_gradients,
             output=launching.output,
+            system_metrics=launching.system_metrics,
         )
         train(task)
     else:
@@ -95,15 +96,13 @@ def _sweep(
         fetch_data(configs)
         with resume.run(
             digest,
-            recipe.name,
+            _sweep_name(recipe, configs),
             recipe.about,
             {"recipe": recipe.name, PLAN_DIGEST: digest},
             resume=launching.resume,
         ) as run:
             print(f"{recipe.name}: {where()}", flush=True)
-            trainings = Trainings(
-                recipe, run.run_id, launcher, launching.resume, options.checks_gradients
-            )
+            trainings = Trainings(recipe, run.run_id, launcher, launching, options.checks_gradients)
             if recipe.searches:
                 search = cast(optimizers.Options, options)
                 compare_optimizers(recipe, configs, search, trainings, launching.output)
@@ -115,6 +114,17 @@ def _sweep(
                 reasons = "; ".join(f"{c.run_name}: {reason}" for c, reason in failed.items())
                 total = len(failed) + len(trainings.run_ids)
                 raise LaunchError(f"{len(failed)} of {total} trainings failed: {reasons}")
+
+
+def _sweep_name(recipe: Recipe, configs: Sequence[Config]) -> str:
+    """The name of the parent run, with what tells two sweeps of a recipe apart most often."""
+    name = recipe.name
+    for field in ("epochs", "subset"):
+        values = {getattr(config, field): None for config in configs}
+        if any(values):
+            name += f" {field}={','.join(map(str, values))}"
+    seeds = {config.seed for config in configs}
+    return f"{name} seeds={len(seeds)}" if len(seeds) > 1 else name
 
 
 def _refuse_if_in_jobs(digest: str) -> None:

@@ -1,7 +1,7 @@
 """The `plan` command: shows the status of a recipe's trainings, and the time still needed."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 from eml.commands.launch import fetch_data, launcher_of
 from eml.config import Config
@@ -18,11 +18,11 @@ from eml.tracking.store import is_there
 
 def plan(
     recipe: Recipe, configs: Sequence[Config], options: RecipeOptions, launching: LaunchOptions
-) -> float:
+) -> dict[str, Any]:
     """Print the status of a recipe's trainings, and the time still needed, measured by probes.
 
-    Arguments as for launch(). Finishes no training and logs nothing. Returns the seconds; 0 where
-    they cannot be measured.
+    Arguments as for launch(). Finishes no training and logs nothing. Returns the same for JSON;
+    `seconds` is 0 where they cannot be measured.
     """
     launcher = launcher_of(launching)
     configs = options.placed(configs, launcher.device)
@@ -30,27 +30,23 @@ def plan(
         begin()
     status = status_of(recipe, configs, options, launching.resume)
     print(status, flush=True)
+    found = {"recipe": recipe.name, "trainings": status.listed(), "seconds": 0.0}
     if status.all_done and not recipe.searches:
         print("all trainings are done")
-        return 0.0
+        return found
     if why := launcher.why_not_probed(status.begun):
         print(f"{status.done} of {len(configs)} trainings have all their epochs; {why}")
-        return 0.0
+        return found
     launcher.check(configs)
     with launcher:
         fetch_data(configs)
         costs = probe_costs(configs, launcher)
     if recipe.searches:
-        planned, left_out = search_plan(
-            configs,
-            cast(optimizers.Options, options),
-            launcher,
-            costs,
-            status.states,
-            launching.resume,
-        )
+        search = cast(optimizers.Options, options)
+        arguments = (launcher, costs, status.states, launching.resume)
+        planned, left_out = search_plan(configs, search, *arguments)
         print("\n".join([str(planned), *left_out]))
-        return planned.left
+        return found | {"seconds": planned.left, "left_out": left_out}
     rest = Plan(configs, launcher, costs, status.states)
     print(rest)
-    return rest.left
+    return found | {"seconds": rest.left}

@@ -88,7 +88,7 @@ def _say_plan(name: str, work: Sequence[Work], launching: LaunchOptions) -> None
     seconds = 0.0
     for each in work:
         print(f"\n{each.trainings.recipe}", flush=True)
-        seconds += plan(each.trainings.of, each.configs, each.options, launching)
+        seconds += plan(each.trainings.of, each.configs, each.options, launching)["seconds"]
     if work:
         print(f"\n{name}: about {duration(seconds)} in all", flush=True)
     else:

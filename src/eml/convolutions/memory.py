@@ -3,12 +3,11 @@
 import ctypes
 import platform
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-PROCESS = Path("/proc/self")
+from eml.hardware import memory, reset_peak
 
 
 def extra_bytes(call: Callable[[], Tensor], device: torch.device) -> float:
@@ -36,17 +35,9 @@ def _resident(call: Callable[[], Tensor], device: torch.device) -> tuple[float, 
         if platform.libc_ver()[0] != "glibc":
             raise OSError("malloc_trim is glibc's")
         ctypes.CDLL(None).malloc_trim(0)  # freed memory that glibc keeps would hide new buffers
-        (PROCESS / "clear_refs").write_text("5")  # reset the peak, VmHWM
-        before = _status("VmRSS")
+        reset_peak()
+        before = memory("VmRSS")
         result = call()
-        return _status("VmHWM") - before, result
+        return memory("VmHWM") - before, result
     except OSError:
         return float("nan"), call()
-
-
-def _status(name: str) -> int:
-    """A value of /proc/self/status in bytes. Raises OSError if there is none."""
-    for line in (PROCESS / "status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"no {name}")

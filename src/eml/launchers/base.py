@@ -21,6 +21,7 @@ class Task:
     check: bool = False  # compare the hand-written gradients with numerical ones first
     output: str = ""  # folder for a copy of the figures, if the training has no parent
     at_once: int = 1  # number of trainings that share the machine
+    system_metrics: bool = False  # log MLflow's system metrics
 
 
 @dataclass(frozen=True, kw_only=True)

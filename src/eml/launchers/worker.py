@@ -12,7 +12,7 @@ from eml.launchers.base import Ended, Prepared, Probe, Task, WorkItem
 from eml.models.gradient_check import TOLERANCE, check_gradients
 from eml.recipes import RECIPES
 from eml.text import printable, redacted
-from eml.tracking import log, models, resume, runs, tags
+from eml.tracking import log, models, resume, runs, tags, telemetry
 from eml.tracking.calls import StoreAwayError
 from eml.tracking.delivery import Delivery, kept
 from eml.tracking.digests import training_digest
@@ -63,6 +63,7 @@ def _run_of(task: Task) -> AbstractContextManager[resume.Resumed | None]:
         "recipe": config.recipe,
         tags.TRAINING_DIGEST: digest,
         "trainings_at_once": str(task.at_once),
+        tags.SYSTEM_METRICS: str(task.system_metrics).lower(),
     }
     if task.run_id:
         return resume.go_on(task.run_id, digest, *described, run_tags)
@@ -79,6 +80,7 @@ def _train(task: Task, run: resume.Resumed, progress: MakeProgress) -> None:
     if _at_pause(task, records) and not run.new:
         raise runs.Paused(records[-1].epoch)
     dataset = load_for(config)
+    telemetry.reset_peaks()
     if task.check and not records:
         _check(config, dataset)
     training = Training(config, dataset, *((records[-1], run.checkpoint.state) if records else ()))
@@ -87,7 +89,10 @@ def _train(task: Task, run: resume.Resumed, progress: MakeProgress) -> None:
     if _at_pause(task, records):
         raise runs.Paused(records[-1].epoch)
     best = run.checkpoint.best
-    with progress(training, runs.where()) as shown:
+    with (
+        telemetry.system_metrics(run.run_id, task.system_metrics),
+        progress(training, runs.where()) as shown,
+    ):
         for record in training:
             records.append(record)
             timestamps.append(time.time_ns() // 1_000_000)
@@ -105,6 +110,7 @@ def _train(task: Task, run: resume.Resumed, progress: MakeProgress) -> None:
         if _at_pause(task, records):
             raise runs.Paused(records[-1].epoch)
         log.log_result(records)
+        log.log_metrics(telemetry.peaks())
         if not records[-1].diverged:
             epochs = list(zip(records, timestamps, strict=True))
             models.log_models(config, dataset, epochs, training.learner.state(), best)

@@ -32,7 +32,7 @@ class Options:
     layers: Annotated[str, "cnn: those of sheet 3's CNN; deepbench: five published ones"] = "cnn"
     batch_sizes: Annotated[str, "images, separated by commas"] = "1,2,4,8,16,32,64,128,256"
     device: Annotated[str, f"one of {', '.join(DEVICES)}"] = AUTO
-    output: Annotated[str, "new folder for a copy of the files; absolute for `mlflow run`"] = ""
+    output: Annotated[str, "new folder for a copy, with PDFs; absolute for `mlflow run`"] = ""
 
     def __post_init__(self):
         one_of("layers", self.layers, LAYERS)

@@ -26,4 +26,4 @@ class Recipe:
 
     def subject(self, criterion: str = CRITERIA[0]) -> Subject:
         """What the figures and tables of its runs are about."""
-        return Subject(self.exercise, self.varies, criterion)
+        return Subject(self.exercise, self.varies, criterion, self.about)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from eml.config import Config
+from eml.launch_options import LaunchOptions
 from eml.launchers.base import Launcher, Task
 from eml.recipes.recipe import Recipe
 from eml.tracking import find, log
@@ -16,10 +17,16 @@ class Trainings:
     """Carries out trainings nested in a parent run, and keeps the run id of each Config."""
 
     def __init__(
-        self, recipe: Recipe, parent: str, launcher: Launcher, resume: bool, check: bool = False
+        self,
+        recipe: Recipe,
+        parent: str,
+        launcher: Launcher,
+        launching: LaunchOptions,
+        check: bool = False,
     ):
-        self.parent, self.launcher, self.resume, self.check = parent, launcher, resume, check
-        self.reusing = recipe.reuses and resume
+        self.parent, self.launcher, self.check = parent, launcher, check
+        self.resume, self.system_metrics = launching.resume, launching.system_metrics
+        self.reusing = recipe.reuses and self.resume
         self.run_ids: dict[Config, str] = {}
         self.reused: list[str] = []
         self.failed: dict[Config, str] = {}
@@ -49,6 +56,7 @@ class Trainings:
                 until=until,
                 check=self.check,
                 at_once=self.launcher.at_once,
+                system_metrics=self.system_metrics,
             )
             for config in missing
         ]

@@ -16,6 +16,7 @@ def probe_costs(configs: Iterable[Config], launcher: Launcher) -> Costs:
 
     Raises UserError if a probe fails.
     """
+    print("timing a few batches of each kind of training, without logging them", flush=True)
     kinds = {kind_of(config): config for config in configs}
     probes = [Probe(config=config) for config in kinds.values()]
     # Add probes to keep all workers busy: a probe alone on the machine would be too fast.

@@ -40,10 +40,22 @@ class Status(NamedTuple):
     def all_done(self) -> bool:
         return self.done == len(self.states)
 
+    @property
+    def named(self) -> dict[str, TrainingStatus]:
+        """All trainings by name."""
+        return {config.run_name: state for config, state in self.states.items()} | dict(self.others)
+
+    def listed(self) -> list[dict[str, str | int]]:
+        """All trainings, for JSON."""
+        return [
+            {"name": name, "status": state.words, "epochs_done": state.epochs}
+            for name, state in self.named.items()
+        ]
+
     def __str__(self) -> str:
-        named = {config.run_name: state for config, state in self.states.items()}
-        named |= self.others
-        return "\n".join(printable(f"  {name}: {state.words}") for name, state in named.items())
+        return "\n".join(
+            printable(f"  {name}: {state.words}") for name, state in self.named.items()
+        )
 
 
 def status_of(

@@ -1,8 +1,8 @@
 """The gate for every call to the tracking store: waits for a server, protects SQLite writes."""
 
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from pathlib import Path
 
@@ -162,6 +162,17 @@ def _is_away(error: Exception) -> bool:
         return False
     # MLflow raises one exception for every failed request; its context is the cause.
     return error.error_code in PASSING or isinstance(error.__context__, requests.RequestException)
+
+
+@contextmanager
+def writing_artifacts(where: str) -> Iterator[None]:
+    """A context, inside a store_call, that raises StoreError if artifacts cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, requests.RequestException):
+            raise  # a failed request, which store_call handles
+        raise StoreError(printable(f"artifacts cannot be written to {where}: {error}")) from error
 
 
 def store_name() -> str:

@@ -4,11 +4,13 @@ from datetime import UTC, datetime
 
 import mlflow
 from mlflow.entities import RunStatus, RunTag
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from eml.interrupts import Stopped
 from eml.text import printable
 from eml.tracking.calls import SECONDS_TO_CLOSE, store_call
 from eml.tracking.find import stored_run
+from eml.tracking.mlflow_run import GENERATED_NAME
 from eml.tracking.tags import CANCELLED, PRUNED_AFTER, SLURM_JOB, SLURM_LOG
 
 
@@ -21,9 +23,19 @@ def now() -> str:
 
 
 @store_call(once=SECONDS_TO_CLOSE)
-def refuse(run_id: str, message: str) -> None:
-    """Tag the run that `mlflow run` made with the reason why it is about to fail."""
-    mlflow.MlflowClient().set_tag(run_id, "error", message)
+def refuse(run_id: str, message: str, command: str) -> None:
+    """Tag the run that `mlflow run` made with the reason why it is about to fail.
+
+    command: the one that was refused, "" if it is none of eml's. It becomes the tag `recipe` of a
+    run that had not begun, and its name unless its user has named it.
+    """
+    client = mlflow.MlflowClient()
+    client.set_tag(run_id, "error", message)
+    run = client.get_run(run_id)
+    if command and "recipe" not in run.data.tags:
+        client.set_tag(run_id, "recipe", command)
+        if GENERATED_NAME.fullmatch(run.info.run_name):
+            client.set_tag(run_id, MLFLOW_RUN_NAME, f"{command}, refused")
 
 
 @store_call(once=SECONDS_TO_CLOSE)

@@ -12,6 +12,7 @@ from eml.tracking.readers import ClientReader, reader
 from eml.tracking.selection import Selection, SelectionError, comparable, select
 from eml.tracking.store import open_store
 from eml.tracking.stored_run import StoredRun
+from eml.tracking.tags import SYSTEM_METRICS
 from eml.training.loop import EpochRecord
 
 METRICS = [field.name for field in fields(EpochRecord) if field.name != "epoch"]
@@ -22,10 +23,10 @@ def load_history(selection: Selection) -> tuple[pd.DataFrame, list[str]]:
     """The histories of the selected runs, and a line for each run that was left out.
 
     The frame has a row for each run and epoch, with the columns run_id, run_name, status,
-    start_time, the parameters (numbers as numbers), the tags except MLflow's own, epoch, and
-    METRICS. Of several runs with the same Config (seed included) the frame holds one: the newest
-    finished run, else the newest. Unfinished and diverged runs are included; summary.summary tells
-    them apart. If an epoch was logged twice, the last point counts.
+    start_time, experiment_id, the parameters (numbers as numbers), the tags except MLflow's own,
+    epoch, and METRICS. Of several runs with the same Config (seed included) the frame holds one:
+    the newest finished run, else the newest. Unfinished and diverged runs are included;
+    summary.summary tells them apart. If an epoch was logged twice, the last point counts.
 
     Raises SelectionError if nothing is selected or nothing has an epoch, StoreError if the store
     cannot be read.
@@ -105,7 +106,8 @@ def described(run: StoredRun) -> dict[str, int | float | str]:
     # Anyone may set a tag, so a parameter with the same name takes precedence.
     tags = {k: shown(value) for k, value in run.tags.items() if not k.startswith("mlflow.")}
     params = {key: parameter_value(key, value) for key, value in run.params.items()}
-    values = tags | params | config_values(run)
+    # Runs of older versions lack the tag.
+    values = {SYSTEM_METRICS: "false"} | tags | params | config_values(run)
     for key in ("epoch", *METRICS):
         values.pop(key, None)
     if not is_number(values.get("parameters", ""), "parameters", int):
@@ -115,4 +117,5 @@ def described(run: StoredRun) -> dict[str, int | float | str]:
         "run_name": shown(run.name),
         "status": run.status,
         "start_time": run.start_time,
+        "experiment_id": run.experiment_id,
     }

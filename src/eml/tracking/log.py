@@ -2,13 +2,11 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import mlflow
-import requests
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric
@@ -17,8 +15,7 @@ from mlflow.exceptions import MlflowException
 from eml.config import Config
 from eml.data.datasets import Dataset
 from eml.models.learner import Learner
-from eml.text import printable
-from eml.tracking.calls import StoreError, store_call
+from eml.tracking.calls import store_call, writing_artifacts
 from eml.tracking.find import TrackingError
 from eml.tracking.runs import active_run
 from eml.tracking.tags import REUSED, of_all_machines
@@ -118,7 +115,7 @@ def best_of(records: Sequence[EpochRecord]) -> EpochRecord | None:
 
 
 @store_call
-def log_result(records: list[EpochRecord]) -> None:
+def log_result(records: Sequence[EpochRecord]) -> None:
     """Log final and best accuracy, or the tag `diverged` with the epoch."""
     if records[-1].diverged:
         mlflow.set_tag("diverged", f"epoch {records[-1].epoch}")
@@ -162,17 +159,5 @@ def log_sources(run_ids: Sequence[str]) -> None:
 @store_call
 def log_files(folder: Path, below: str | None = None) -> None:
     """Log all files in `folder` as artifacts of the active run, in the artifact folder `below`."""
-    with writing_artifacts():
+    with writing_artifacts(active_run().info.artifact_uri):
         mlflow.log_artifacts(str(folder), below)
-
-
-@contextmanager
-def writing_artifacts() -> Iterator[None]:
-    """A context that raises StoreError if artifacts cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, requests.RequestException):
-            raise  # a failed request, which store_call handles
-        where = active_run().info.artifact_uri
-        raise StoreError(printable(f"artifacts cannot be written to {where}: {error}")) from error

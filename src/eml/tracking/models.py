@@ -19,9 +19,9 @@ from eml.config import Config
 from eml.data.datasets import Dataset
 from eml.errors import UserError
 from eml.text import printable
-from eml.tracking.calls import store_call, uri
+from eml.tracking.calls import store_call, uri, writing_artifacts
 from eml.tracking.find import TrackingError, stored_run
-from eml.tracking.log import Timed, best_of, log_files, metrics_of, writing_artifacts
+from eml.tracking.log import Timed, best_of, log_files, metrics_of
 from eml.tracking.runs import active_run
 
 MODEL_FOLDER = "model"  # artifact folder of a run; in eml 0.2 and older it has the weights too
@@ -93,7 +93,7 @@ def _log_model(
         model_type=config.model,
     )
     if model.status != LoggedModelStatus.READY:
-        with tempfile.TemporaryDirectory() as folder, writing_artifacts():
+        with tempfile.TemporaryDirectory() as folder, writing_artifacts(model.artifact_location):
             _write_config(config, Path(folder))
             # safetensors ignores strides, so arrays must be contiguous.
             arrays = {name: np.ascontiguousarray(array) for name, array in weights.items()}

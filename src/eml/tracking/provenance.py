@@ -1,9 +1,22 @@
-"""The origin of a result: the commit of the code, and the package versions."""
+"""The origin of a result: the command, the commit of the code, and the package versions."""
 
 import platform
+import shlex
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
+
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_GIT_BRANCH,
+    MLFLOW_GIT_COMMIT,
+    MLFLOW_GIT_DIRTY,
+    MLFLOW_GIT_REPO_URL,
+)
+
+from eml.text import printable, redacted
+
+PROGRAM = ("eml", "__main__.py")  # the file names of eml's command line
 
 
 def versions() -> dict[str, str]:
@@ -12,21 +25,57 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
-def git_state() -> dict[str, str]:
+def command() -> str:
+    """The command line of this process, to be given again; "" if it is none of eml's."""
+    name, *arguments = sys.argv
+    return printable(shlex.join(["eml", *arguments])) if Path(name).name in PROGRAM else ""
+
+
+def git_tags() -> dict[str, str]:
     """The commit of this package's own checkout, and whether a tracked file differs from it.
 
-    Both are "unknown" where the package is not a git checkout (installed from a wheel, say).
+    As git_commit and git_dirty, which are "unknown" where the package is not a git checkout
+    (installed from a wheel, say); and in MLflow's own tags, with the branch and the repository.
     """
-    here = Path(__file__)
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(here.parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        # Without this check a wheel inside another project's checkout would report its commit.
-        git("ls-files", "--error-unmatch", here.name)
-        dirty = bool(git("status", "--porcelain", "--untracked-files=no"))
-        return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": str(dirty).lower()}
-    except (OSError, subprocess.CalledProcessError):
+    if not _is_checkout():
         return {"git_commit": "unknown", "git_dirty": "unknown"}
+    commit = _git("rev-parse", "HEAD")
+    dirty = str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower()
+    mlflows = {
+        MLFLOW_GIT_COMMIT: commit,
+        MLFLOW_GIT_DIRTY: dirty,
+        MLFLOW_GIT_BRANCH: _git("rev-parse", "--abbrev-ref", "HEAD"),
+        MLFLOW_GIT_REPO_URL: redacted(
+            _git("config", "--default", "", "--get", "remote.origin.url")
+        ),
+    }
+    known = {name: value for name, value in mlflows.items() if value}
+    return {"git_commit": commit, "git_dirty": dirty} | known
+
+
+def uncommitted() -> bytes:
+    """What differs from the commit in tracked files, as `git apply` takes it; b"" if nothing."""
+    options = ("--binary", "--no-color", "--no-ext-diff", "--no-relative")
+    return _output("diff", *options, "HEAD") if _is_checkout() else b""
+
+
+def _is_checkout() -> bool:
+    """Whether this file is under version control.
+
+    A wheel inside another project's checkout is not, and must not report that project's commit.
+    """
+    try:
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        _git("rev-parse", "--verify", "HEAD")
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
+
+
+def _git(*arguments: str) -> str:
+    return _output(*arguments).decode(errors="replace").strip()
+
+
+def _output(*arguments: str) -> bytes:
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    return subprocess.run(command, capture_output=True, check=True).stdout

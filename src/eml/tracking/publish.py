@@ -2,18 +2,19 @@
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from eml.analysis.options import FigureName, Subject
+from eml.analysis.options import PAGE, FigureName, Subject
 from eml.analysis.summary import Outcomes, tried
 from eml.errors import UserError
-from eml.tracking import log
+from eml.tracking import log, ui
 from eml.tracking.calls import is_server, uri
 from eml.tracking.history import history_of
 from eml.tracking.mlflow_run import given_run_id
-from eml.tracking.runs import active_run, charts, page
+from eml.tracking.notes import best_score, charts_of, describe, results
+from eml.tracking.runs import active_run
 
 
 def report_grid(
@@ -30,24 +31,34 @@ def report_grid(
     table = tried(history, outcomes, subject.criterion)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "grid").mkdir()
-        print(write_grid(history, table, remarks, Path(folder, "grid"), subject))
+        print(write_grid(history, table, remarks, Path(folder, "grid"), subject, bool(output)))
         publish(Path(folder), output)
 
 
 def report(
     figures: Sequence[FigureName], run_ids: Sequence[str], subject: Subject, output: str = ""
 ) -> None:
-    """Print the summary of these runs, publish it with the figures, and say where they are."""
+    """Print the summary of these runs, publish it with the figures, and say where they are.
+
+    The active run's note lists the runs, and a parent run gets the highest of their accuracies.
+    """
     # Importing matplotlib takes half a second, which must not delay the first batch.
     from eml.analysis.figures import FIGURES, Draw
+    from eml.analysis.page import Part, write_page
     from eml.analysis.report import write_report
 
     history = history_of(run_ids)
     with tempfile.TemporaryDirectory() as folder:
         drawn: dict[str, Draw] = {name: FIGURES[name] for name in figures}
-        print(write_report(drawn, history, Path(folder), subject=subject))
+        text = write_report(drawn, history, Path(folder), subject=subject, pdf=bool(output))
+        print(text)
+        title = subject.exercise or history["recipe"].iloc[0]
+        write_page(Path(folder, PAGE), title, [Part(Path(folder), text)])
         publish(Path(folder), output)
-    say_where(output)
+    describe(results(history), subject.about)
+    if active_run().info.run_id not in run_ids and (best := best_score(history)):
+        log.log_metrics(best)
+    say_where(output, {"charts of these runs": charts_of(history)})
 
 
 def publish(folder: Path, output: str) -> None:
@@ -57,14 +68,22 @@ def publish(folder: Path, output: str) -> None:
         shutil.copytree(folder, output, dirs_exist_ok=True)
 
 
-def say_where(output: str) -> None:
-    """Print where the artifacts of the active run are, on disk and in the UI."""
-    server = uri() if is_server() else "http://127.0.0.1:5000"
+def say_where(output: str, charts: Mapping[str, str]) -> None:
+    """Print where the artifacts of the active run are, on disk and in the UI.
+
+    charts: addresses below that of the UI, by what they show.
+    """
+    info = active_run().info
     if not is_server():
-        print(f"figures and tables: {unquote(urlsplit(active_run().info.artifact_uri).path)}")
+        print(f"figures and tables: {unquote(urlsplit(info.artifact_uri).path)}")
         print(f"in the UI, after `mlflow ui --backend-store-uri {uri()}`:")
-    print(f"  figures and tables: {server}/{page('/artifacts')}")
-    print(f"  charts of all runs: {server}/{charts()}")
+    pages = {
+        "figures and tables": ui.page(info.experiment_id, info.run_id, f"/artifacts/{PAGE}"),
+        **charts,
+        "charts of all runs": ui.charts(info.experiment_id),
+    }
+    for what, address in pages.items():
+        print(f"  {what}: {ui.site()}/{address}")
     if output:
         print(f"copied to {Path(output).resolve()}", flush=True)
 

@@ -1,9 +1,10 @@
 """The run of this process: begins it, continues it, and ends it with the right status."""
 
-import re
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import mlflow
 from mlflow.entities import Run, RunStatus, RunTag
@@ -12,6 +13,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFL
 
 from eml.interrupts import Deferred, Stopped
 from eml.text import printable
+from eml.tracking import ui
 from eml.tracking.calls import (
     SECONDS_TO_CLOSE,
     StoreError,
@@ -19,18 +21,23 @@ from eml.tracking.calls import (
     store_call,
     undisturbed,
     uri,
+    writing_artifacts,
 )
 from eml.tracking.end import when
 from eml.tracking.find import experiment_of, nested_runs, search
-from eml.tracking.mlflow_run import given_run_id
-from eml.tracking.provenance import git_state, versions
+from eml.tracking.mlflow_run import GENERATED_NAME, given_run_id
+from eml.tracking.provenance import command, git_tags, uncommitted, versions
 from eml.tracking.store import make_store
-from eml.tracking.tags import CONTINUED_IN, CREATION, ENDINGS, PAUSED_AFTER, of_all_machines
+from eml.tracking.tags import (
+    COMMAND,
+    CONTINUED_IN,
+    CREATION,
+    ENDINGS,
+    PAUSED_AFTER,
+    of_all_machines,
+)
 
-LONGEST_NOTE = 5000  # characters of a tag that every store of MLflow accepts
-# Without it MLflow's UI opens in its mode for language models, where runs are "evaluation runs".
-TRAINING_MODE = "workflowType=machine_learning"
-GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # MLflow's own run names, as "calm-fox-12"
+CHANGES = "uncommitted.diff"  # artifact: what the code differs in from its commit
 
 
 class Paused(Exception):  # noqa: N818, not an error
@@ -137,8 +144,17 @@ def _describe(
         _take_over(take_over, active.info.run_id)
     if own_name or GENERATED_NAME.fullmatch(active.info.run_name):
         mlflow.set_tag(MLFLOW_RUN_NAME, name)
-    note = description[:LONGEST_NOTE]
-    mlflow.set_tags({**versions(), **git_state(), MLFLOW_RUN_NOTE: note})
+    if not own_name and (typed := command()):
+        mlflow.set_tag(COMMAND, typed)
+    mlflow.set_tags({**versions(), **git_tags(), MLFLOW_RUN_NOTE: description[: ui.LONGEST_TAG]})
+    ui.introduce(active.info.experiment_id)
+    if changes := uncommitted():
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            writing_artifacts(active.info.artifact_uri),
+        ):
+            Path(folder, CHANGES).write_bytes(changes)
+            mlflow.log_artifacts(folder)
 
 
 def _take_over(old: str, new: str) -> None:
@@ -193,17 +209,6 @@ def active_run() -> Run:
 def where() -> str:
     """Where to look at the active run: its page on a server, else its id and store."""
     if is_server():
-        return f"{uri()}/{page()}"
+        info = active_run().info
+        return f"{uri()}/{ui.page(info.experiment_id, info.run_id)}"
     return f"run {active_run().info.run_id} in {uri()}"
-
-
-def page(part: str = "") -> str:
-    """The active run's page, or a part of it, below the address of MLflow's UI."""
-    info = active_run().info
-    return f"#/experiments/{info.experiment_id}/runs/{info.run_id}{part}?{TRAINING_MODE}"
-
-
-def charts() -> str:
-    """The charts of the active run's experiment, below the address of MLflow's UI."""
-    experiment = active_run().info.experiment_id
-    return f"#/experiments/{experiment}/runs?compareRunsMode=CHART&{TRAINING_MODE}"

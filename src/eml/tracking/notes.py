@@ -1,0 +1,81 @@
+"""What a run has found, in MLflow's UI: the note with links, the charts, a score to sort by."""
+
+from collections.abc import Sequence
+
+import mlflow
+import pandas as pd
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+
+from eml.analysis.curves import differing, diverged_epoch, evaluated, score, unfinished
+from eml.analysis.options import CRITERIA
+from eml.tracking import ui
+from eml.tracking.calls import store_call
+from eml.tracking.runs import active_run
+from eml.tracking.tags import COMMAND
+
+
+def results(history: pd.DataFrame) -> list[str]:
+    """A line of Markdown for each run, with a link, accuracy and time; the best first."""
+    runs = [run for _, run in history.groupby("run_id", sort=False)]
+    last = CRITERIA[0]
+    # Unfinished runs have no score.
+    runs.sort(key=lambda run: -1.0 if unfinished(run) else score(run, last), reverse=True)
+    return [_result(run) for run in runs]
+
+
+def _result(run: pd.DataFrame) -> str:
+    first, end = run.iloc[0], run.iloc[-1]
+    name = first["run_name"].replace("[", "(").replace("]", ")")
+    where = ui.page(first["experiment_id"], first["run_id"])
+    seconds = (
+        f"{end['train_seconds']:{',.0f' if end['train_seconds'] >= 100 else '.3g'}} s of training"
+    )
+    if (epoch := diverged_epoch(run)) is not None:
+        found = f"diverged in epoch {epoch}"
+    else:
+        found = f"{end[f'{evaluated(run)}_accuracy']:.2%} after epoch {end['epoch']}"
+        found += f" of {first['epochs']}" if unfinished(run) else ""
+    return f"- [{name}]({where}): {found}, {seconds}"
+
+
+@store_call
+def describe(lines: Sequence[str], about: str) -> None:
+    """Set the note of the active run: the lines, the command, and what it is about.
+
+    The lines come first because the UI shows the beginning alone. Lines that MLflow has no room for
+    are counted.
+    """
+    run = mlflow.get_run(active_run().info.run_id)
+    command = run.data.tags.get(COMMAND, "")
+    rest = [f"Command: `{command}`"] if command else []
+    rest += [about] if about else []
+    room = ui.LONGEST_TAG - len("\n\n".join(rest)) - 100
+    shown: list[str] = []
+    for line in lines:
+        room -= len(line) + 1
+        if room < 0:
+            shown.append(f"- and {len(lines) - len(shown)} more: summary.csv among the artifacts")
+            break
+        shown.append(line)
+    note = "\n\n".join(["\n".join(shown), *rest])
+    mlflow.set_tag(MLFLOW_RUN_NOTE, note[: ui.LONGEST_TAG])
+
+
+@store_call
+def charts_of(history: pd.DataFrame) -> str:
+    """The charts of these runs, below the address of the UI."""
+    title = mlflow.get_run(active_run().info.run_id).info.run_name
+    return ui.charts_of(
+        history["experiment_id"].iloc[0],
+        title,
+        list(history["run_id"].unique()),
+        differing(history),
+        evaluated(history),
+    )
+
+
+def best_score(history: pd.DataFrame) -> dict[str, float]:
+    """The highest accuracy after the last epoch of any run, as that run has logged it."""
+    scores = [score(run, CRITERIA[0]) for _, run in history.groupby("run_id", sort=False)]
+    finished = [each for each in scores if each == each]
+    return {f"final_{evaluated(history)}_accuracy": max(finished)} if finished else {}

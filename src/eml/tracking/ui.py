@@ -1,0 +1,149 @@
+"""MLflow's UI: addresses of its pages, saved views of its charts, and notes that link to both."""
+
+import base64
+import hashlib
+import json
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import mlflow
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+
+from eml.text import printable
+from eml.tracking.calls import is_server, store_call, uri
+
+# Without it the UI opens in its mode for language models, where runs are "evaluation runs".
+TRAINING_MODE = "workflowType=machine_learning"
+# Tag of an experiment: a view that MLflow's menu "Views" lists. The UI reads and writes these tags.
+VIEW = "mlflow.sharedViewState."
+ALL_TRAININGS = "eml"  # the view of all trainings of an experiment
+LONGEST_TAG = 5000  # characters that every store of MLflow accepts
+# Metric, and what it is drawn over. Without a view the charts are in the order of the alphabet.
+CHARTS = (
+    ("{split}_accuracy", "step"),
+    ("{split}_accuracy", "train_seconds"),
+    ("{split}_loss", "step"),
+    ("train_loss", "step"),
+)
+WHAT_IS_HERE = """\
+Trainings of eml; the curves of all: [charts]({charts}). The description of a run with nested runs
+lists them, the best first. Each sweep and comparison has a view of its own in the menu Views.
+"""
+
+
+def site() -> str:
+    """The address of the UI: the server's, or that of an `mlflow ui` on this machine."""
+    return uri() if is_server() else "http://127.0.0.1:5000"
+
+
+def page(experiment: str, run_id: str, part: str = "") -> str:
+    """A run's page, or a part of it ("/artifacts"), below the address of the UI."""
+    return f"#/experiments/{experiment}/runs/{run_id}{part}?{TRAINING_MODE}"
+
+
+def charts(experiment: str, view: str = ALL_TRAININGS) -> str:
+    """The charts of an experiment in a saved view, below the address of the UI."""
+    return (
+        f"#/experiments/{experiment}/runs?compareRunsMode=CHART&{TRAINING_MODE}"
+        f"&viewStateShareKey={view}"
+    )
+
+
+@store_call
+def introduce(experiment_id: str) -> None:
+    """Give an experiment a view of all trainings, and a note with a link, unless it has them."""
+    client = mlflow.MlflowClient()
+    present = client.get_experiment(experiment_id).tags
+    if VIEW + ALL_TRAININGS not in present:
+        state = _state(CHARTS, "test")
+        client.set_experiment_tag(
+            experiment_id, VIEW + ALL_TRAININGS, _view("Accuracy and loss", state)
+        )
+    if MLFLOW_RUN_NOTE not in present:
+        note = WHAT_IS_HERE.format(charts=charts(experiment_id))
+        client.set_experiment_tag(experiment_id, MLFLOW_RUN_NOTE, note)
+
+
+@store_call
+def charts_of(
+    experiment_id: str, title: str, run_ids: Sequence[str], by: Sequence[str], split: str
+) -> str:
+    """Save a view of these runs under a title; its charts, below the address of the UI.
+
+    by: the parameters that tell curves apart; the UI draws the mean and the range of runs that have
+    them in common. split: "test" or "validation". A single run has charts on its own page.
+    """
+    if len(run_ids) == 1:
+        return page(experiment_id, run_ids[0], "/model-metrics")
+    client = mlflow.MlflowClient()
+    # The UI does not average over runs that have different values on the x-axis.
+    over_epochs = [chart for chart in CHARTS if chart[1] == "step"]
+    keys = [{"mode": "param", "groupByData": name} for name in by or ["optimizer"]]
+    chosen = ",".join(f"'{run_id}'" for run_id in sorted(run_ids))
+    state = _state(over_epochs, split) | {
+        "searchFilter": f"attributes.run_id IN ({chosen})",
+        "groupBy": {"aggregateFunction": "average", "groupByKeys": keys},
+        "useGroupedValuesInCharts": True,
+    }
+    key = hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]
+    view = _view(title, state)
+    if len(view) > LONGEST_TAG:  # of more than about 100 runs
+        return charts(experiment_id)
+    if VIEW + key not in client.get_experiment(experiment_id).tags:  # else it has its title
+        client.set_experiment_tag(experiment_id, VIEW + key, view)
+    return charts(experiment_id, key)
+
+
+def _state(drawn: Sequence[tuple[str, str]], split: str) -> dict[str, Any]:
+    """The state of the UI, as MLflow 3.17 saves it."""
+    section = "eml"
+    shown: list[dict[str, Any]] = [
+        {
+            "uuid": f"{section}{number}",
+            "type": "LINE",
+            "runsCountToCompare": 20,
+            "metricSectionId": section,
+            "metricKey": metric.format(split=split),
+            "selectedMetricKeys": [metric.format(split=split)],
+            "xAxisKey": "step" if x == "step" else "metric",
+            "selectedXAxisMetricKey": "" if x == "step" else x,
+            "xAxisScaleType": "linear",
+            "scaleType": "linear",
+            "range": {},
+            "lineSmoothness": 0,
+            "yAxisKey": "metric",
+            "yAxisExpressions": [],
+            "ignoreOutliers": False,
+            "useGlobalXaxisKey": False,
+            "useGlobalLineSmoothing": True,
+            "deleted": False,
+            "isGenerated": False,
+        }
+        for number, (metric, x) in enumerate(drawn)
+    ]
+    return {
+        "compareRunCharts": shown,
+        "compareRunSections": [
+            {
+                "uuid": section,
+                "name": "Accuracy and loss",
+                "display": True,
+                "isReordered": False,
+                "deleted": False,
+                "isGenerated": False,
+            }
+        ],
+        "runsHiddenMode": "FIRST_20_RUNS",
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": False,
+    }
+
+
+def _view(title: str, state: Mapping[str, Any]) -> str:
+    """The content of a tag VIEW."""
+    packed = base64.b64encode(zlib.compress(json.dumps(state).encode(), 9)).decode()
+    now = time.time_ns() // 1_000_000
+    view = {"name": printable(title, 100), "createdAt": now, "updatedAt": now}
+    return json.dumps(view | {"state": f"deflate;{packed}"})

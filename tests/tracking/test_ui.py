@@ -1,0 +1,109 @@
+"""What MLflow's UI shows of a run: names, notes with links, saved views, scores to sort by.
+
+tests/test_browser.py looks at the pages themselves.
+"""
+
+import mlflow
+import pytest
+
+from eml.analysis.options import CompareOptions
+from eml.commands.compare import compare
+from eml.tracking import end, notes, ui
+from support.commands import run_here, stored_runs, train
+from support.histories import NAN, run, together
+
+NOTE = "mlflow.note.content"
+
+
+def test_a_result_is_a_line_with_a_link_the_best_first():
+    history = together(
+        run("a", [0.1, 0.5], lr=0.1),
+        run("b", [0.1, 0.9], lr=0.2, seconds=1234.5),
+        run("c", [0.1, NAN], lr=0.3),
+        run("d", [0.1, 0.95], lr=0.4, epochs=3),
+    )
+    history["run_name"] = history["run_id"].map("the [run] {}".format)
+    link = "- [the (run) {0}](#/experiments/1/runs/{0}?workflowType=machine_learning)".format
+    assert notes.results(history) == [
+        f"{link('b')}: 90.00% after epoch 1, 1,234 s of training",
+        f"{link('a')}: 50.00% after epoch 1, 2 s of training",
+        f"{link('c')}: diverged in epoch 1, 2 s of training",
+        f"{link('d')}: 95.00% after epoch 1 of 3, 2 s of training",
+    ]
+
+
+def test_a_sweep_lists_its_trainings_and_has_the_best_score(small_data, store):
+    assert run_here("lr_sweep", "--epochs", "1", "--lrs", "0.1,0.001,1,0.5,0.01").returncode == 0
+    parent, *children = stored_runs(store)
+    assert parent.info.run_name == "lr_sweep epochs=1"
+    note = parent.data.tags[NOTE]
+    listed = note.splitlines()[:5]
+    assert all(any(child.info.run_id in line for line in listed) for child in children)
+    assert "Command: `eml lr_sweep --epochs 1 --lrs 0.1,0.001,1,0.5,0.01`" in note
+    assert "Question: how does the learning rate" in note
+    best = max(child.data.metrics["final_test_accuracy"] for child in children)
+    assert parent.data.metrics == {"final_test_accuracy": best}
+    assert f"{best:.2%}" in listed[0]
+
+
+def test_a_comparison_is_named_by_what_it_compares_and_lists_it(small_data, store):
+    train("mlp_numpy", epochs=1)
+    train("mlp_numpy", epochs=1, seed=2)
+    compare(CompareOptions(recipe="mlp_numpy"))
+    first, second, made = stored_runs(store)
+    assert made.info.run_name == "compare 2 runs of mlp_numpy"
+    note = made.data.tags[NOTE]
+    assert first.info.run_id in note
+    assert second.info.run_id in note
+    assert "|" not in note  # a table, which MLflow's notes do not render
+
+
+def test_a_note_has_room_for_some_of_many_results(store):
+    lines = [f"- result {n} " + "x" * 90 for n in range(100)]
+    with mlflow.start_run() as active:
+        notes.describe(lines, "about " * 100)
+    note = store.get_run(active.info.run_id).data.tags[NOTE]
+    assert len(note) <= ui.LONGEST_TAG
+    shown = [line for line in note.splitlines() if line.startswith("- result")]
+    assert f"- and {100 - len(shown)} more: summary.csv among the artifacts" in note
+    assert note.endswith("about ")
+
+
+def test_an_experiment_gets_a_note_and_a_view_once(small_data, store):
+    train("mlp_numpy", epochs=1)
+    experiment = store.get_experiment_by_name("test")
+    assert ui.charts(experiment.experiment_id) in experiment.tags[NOTE]
+    assert ui.VIEW + ui.ALL_TRAININGS in experiment.tags
+    store.set_experiment_tag(experiment.experiment_id, NOTE, "my own")
+    train("mlp_numpy", epochs=1, seed=2)
+    assert store.get_experiment_by_name("test").tags[NOTE] == "my own"
+
+
+def test_the_same_runs_have_one_view(store):
+    experiment = store.get_experiment_by_name("test").experiment_id
+    ids = ["a" * 32, "b" * 32]
+    first = ui.charts_of(experiment, "a sweep", ids, ["optimizer"], "test")
+    assert ui.charts_of(experiment, "a comparison", ids[::-1], ["optimizer"], "test") == first
+    others = ui.charts_of(experiment, "another", [*ids, "c" * 32], ["optimizer"], "test")
+    assert others != first
+    views = [tag for tag in store.get_experiment(experiment).tags if tag.startswith(ui.VIEW)]
+    assert len(views) == 2
+
+
+def test_more_runs_than_a_view_can_name_are_in_the_view_of_all(store):
+    experiment = store.get_experiment_by_name("test").experiment_id
+    ids = [f"{n * 7919**8 % 16**32:032x}" for n in range(1, 400)]
+    assert ui.charts_of(experiment, "many", ids, ["optimizer"], "test") == ui.charts(experiment)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"), [("sassy-frog-431", "cifar_cnn, refused"), ("mine", "mine")]
+)
+def test_a_refused_run_is_named_by_its_command(given, named, store):
+    with mlflow.start_run(run_name=given) as active:
+        pass
+    end.refuse(active.info.run_id, "no such thing", "cifar_cnn")
+    refused = store.get_run(active.info.run_id)
+    assert refused.info.run_name == named
+    assert refused.data.tags["recipe"] == "cifar_cnn"
+    assert refused.data.tags["error"] == "no such thing"
