@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import shutil
 import sys
 import tempfile
 import uuid
@@ -129,6 +130,22 @@ def slurm():
         yield
 
 
+@pytest.fixture(scope="session")
+def browser():
+    """Debian's Chromium without a window, driven by Playwright."""
+    program = shutil.which("chromium")
+    if not program:
+        _or_skip(servers.NotInstalled("there is no chromium here"))
+    from playwright.sync_api import sync_playwright
+
+    quiet = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync"
+    quiet += " --disable-background-networking --disable-component-update"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=quiet.split())
+        yield chromium
+        chromium.close()
+
+
 @pytest.fixture
 def on_path(monkeypatch):
     """`mlflow run --env-manager local` takes the python that is first on the PATH: this one."""
@@ -173,5 +190,5 @@ def pytest_terminal_summary(terminalreporter, config):
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     for item in items:
-        if {"slurm", "postgres"} & set(item.fixturenames):
+        if {"slurm", "postgres", "browser"} & set(item.fixturenames):
             item.add_marker("services")
