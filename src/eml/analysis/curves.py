@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from eml.config import Config
@@ -115,21 +116,22 @@ def over_seeds(curve: Curve, x: str, metric: str) -> pd.DataFrame:
     Every seed counts as far as its run goes. The accuracy of a diverged run is CHANCE for as long
     as another seed goes on, so the mean is that of the summary.
     """
-    values = {}
-    # To the last epoch that any seed has reached without diverging.
-    last = curve.rows.loc[curve.rows[metric].notna(), "epoch"].max()
-    epochs = curve.rows["epoch"].drop_duplicates()
-    for run in curve.runs:
-        by_epoch = run.set_index("epoch")[metric]
+    epochs = np.unique(np.concatenate([run["epoch"].to_numpy() for run in curve.runs]))
+    values, xs = np.full((2, len(curve.runs), len(epochs)), np.nan)  # each (seeds, epochs)
+    for row, run in enumerate(curve.runs):
+        there = np.searchsorted(epochs, run["epoch"].to_numpy())
+        values[row, there], xs[row, there] = run[metric], run[x]
+    reached = np.flatnonzero(~np.isnan(values).all(axis=0))
+    for row, run in enumerate(curve.runs):
         if metric.endswith("accuracy") and (epoch := diverged_epoch(run)) is not None:
-            later = pd.Series(CHANCE, index=epochs[epochs >= epoch])
-            by_epoch = pd.concat([by_epoch[by_epoch.index < epoch], later])
-        values[run["run_id"].iloc[0]] = by_epoch
-    table = pd.DataFrame(values).sort_index()
-    xs = curve.rows[x].groupby(curve.rows["epoch"]).mean()
+            values[row, epochs >= epoch] = CHANCE
+    # To the last epoch that any seed has reached without diverging.
+    end = reached[-1] + 1 if len(reached) else 0
+    values = values[:, :end]
+    table = pd.DataFrame(values.T, index=pd.Index(epochs[:end], name="epoch"))
     found = pd.DataFrame(
         {
-            "x": table.index if x == "epoch" else xs.reindex(table.index),
+            "x": table.index if x == "epoch" else pd.DataFrame(xs.T[:end]).mean(axis=1).to_numpy(),
             "mean": table.mean(axis=1),
             "lowest": table.min(axis=1),
             "highest": table.max(axis=1),
@@ -137,7 +139,7 @@ def over_seeds(curve: Curve, x: str, metric: str) -> pd.DataFrame:
         },
         index=table.index,
     )
-    return found.loc[:last].dropna(subset=["x", "mean"])
+    return found.dropna(subset=["x", "mean"])
 
 
 def evaluated(history: pd.DataFrame) -> str:
