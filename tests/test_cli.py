@@ -1,5 +1,6 @@
 """The command line as its users meet it: messages, exit codes, signals. Real processes."""
 
+import json
 import os
 import re
 import signal
@@ -89,6 +90,33 @@ def test_eml_trains_and_evaluate_reproduces_the_accuracy(store, eml):
     result = eml("evaluate", run.info.run_id)
     assert result.returncode == 0, result.stderr
     assert f"test accuracy {accuracy:.4f} on 60 images, logged {accuracy:.4f}" in result.stdout
+    (model, *_) = run.outputs.model_outputs
+    assert eml("evaluate", model.model_id).returncode == 0
+
+
+def test_a_program_reads_a_comparison_and_a_plan_as_json(store, eml):
+    assert eml("mlp_numpy", "--epochs", "1").returncode == 0
+    (run,) = stored_runs(store)
+    result = eml("compare", "--json", "true")
+    assert result.returncode == 0
+    assert "final test accuracy" in result.stderr  # the text
+    (comparison,) = json.loads(result.stdout)["comparisons"]
+    (curve,) = comparison["summary"]
+    assert curve["final_test_accuracy"] == run.data.metrics["final_test_accuracy"]
+    assert curve["run_ids"] == run.info.run_id
+    assert curve["final_low"] <= curve["final_high"]
+    assert comparison["verdicts"] == comparison["also_different"] == []
+    result = eml("plan", "mlp_numpy", "--epochs", "2", "--json", "true")
+    plan = json.loads(result.stdout)
+    assert plan["recipe"] == "mlp_numpy"
+    assert plan["trainings"] == [
+        {
+            "name": "sgd lr=0.1 seed=1 mlp_numpy epochs=2",
+            "status": "2 epochs to do",
+            "epochs_done": 0,
+        }
+    ]
+    assert plan["seconds"] > 0
 
 
 def test_evaluate_of_an_unknown_run(store, eml):
