@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from eml.config import Config
+from eml.data.datasets import Dataset
 from eml.errors import CheckError, UserError
 from eml.launchers.base import Ended, Prepared, Probe, Task, WorkItem
 from eml.models.gradient_check import TOLERANCE, check_gradients
@@ -111,9 +112,8 @@ def _train(task: Task, run: resume.Resumed, progress: MakeProgress) -> None:
             raise runs.Paused(records[-1].epoch)
         log.log_result(records)
         log.log_metrics(telemetry.peaks())
-        if not records[-1].diverged:
-            epochs = list(zip(records, timestamps, strict=True))
-            models.log_models(config, dataset, epochs, training.learner.state(), best)
+        epochs = list(zip(records, timestamps, strict=True))
+        models.log_models(config, dataset, epochs, training.learner.state(), best)
     except StoreAwayError as error:
         raise kept(error, len(records) - 1) from error
 
@@ -131,7 +131,7 @@ def _at_pause(task: Task, records: Sequence[EpochRecord]) -> bool:
     return task.until <= records[-1].epoch < task.config.epochs
 
 
-def _check(config: Config, dataset) -> None:
+def _check(config: Config, dataset: Dataset) -> None:
     error = check_gradients(config, dataset)
     log.log_metrics({"gradient_check_error": error})
     print(f"gradients against central differences: worst relative error {error:.1e}")

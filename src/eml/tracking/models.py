@@ -55,9 +55,11 @@ def log_models(
 ) -> None:
     """Log the weights after the last and after the best epoch as logged models of the active run.
 
-    They are one model if the last epoch is the best. epochs: all of the training. best: {} if the
-    weights of the best epoch are not known.
+    They are one model if the last epoch is the best. There is none if the training diverged.
+    epochs: all of the training. best: {} if the weights of the best epoch are not known.
     """
+    if epochs[-1][0].diverged:
+        return
     best_record = best_of([record for record, _ in epochs])
     (of_best,) = (epoch for epoch in epochs if epoch[0] is best_record)
     if of_best is epochs[-1]:
