@@ -36,7 +36,7 @@ UNKNOWN = {"git_commit": "unknown", "git_dirty": "unknown"}
 
 def test_a_file_that_is_not_under_version_control_has_no_commit(checkout):
     module, _, _ = checkout
-    assert module.git_tags() == UNKNOWN
+    assert module.git_tags(module.uncommitted()) == UNKNOWN
     assert module.uncommitted() == b""
 
 
@@ -44,11 +44,11 @@ def test_the_commit_and_what_differs_from_it(checkout):
     module, git, folder = checkout
     (folder / "other").write_bytes(b"one\n\xff\x00")
     git("add", "-A")
-    assert module.git_tags() == UNKNOWN  # no commit yet
+    assert module.git_tags(module.uncommitted()) == UNKNOWN  # no commit yet
     git("commit", "-q", "-m", "m")
     git("remote", "add", "origin", "https://me:secret@example.org/eml.git")
     commit = git("rev-parse", "HEAD").decode().strip()
-    assert module.git_tags() == {
+    assert module.git_tags(module.uncommitted()) == {
         "git_commit": commit,
         "git_dirty": "false",
         mlflow_tags.MLFLOW_GIT_COMMIT: commit,
@@ -59,7 +59,7 @@ def test_the_commit_and_what_differs_from_it(checkout):
     assert module.uncommitted() == b""
     changed = b"two\n\xfe\x00"
     (folder / "other").write_bytes(changed)
-    assert module.git_tags()["git_dirty"] == "true"
+    assert module.git_tags(module.uncommitted())["git_dirty"] == "true"
     difference = module.uncommitted()
     git("checkout", "-q", ".")
     (folder / "a.diff").write_bytes(difference)

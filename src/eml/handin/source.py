@@ -7,6 +7,8 @@ import tarfile
 from collections.abc import Collection
 from pathlib import Path
 
+from eml.tracking.provenance import changes_since
+
 PACKAGE = Path(__file__).parents[1]
 ROOT = PACKAGE.parents[1]  # of the checkout, if this is one
 CHANGES = "changes.diff"
@@ -30,7 +32,7 @@ def source_files(commits: Collection[str]) -> tuple[dict[str, bytes], list[str]]
         for member in tar:
             if member.isfile() and (content := tar.extractfile(member)):
                 files[member.name] = content.read()
-    changes = _git("diff", "--binary", "--no-color", "--no-ext-diff", commit)
+    changes = changes_since(commit)
     if changes:
         files[CHANGES] = changes
         remarks.append(f"the checkout differs from commit {commit[:9]}: {CHANGES} has the changes")

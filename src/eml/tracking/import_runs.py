@@ -29,7 +29,15 @@ from eml.errors import UserError
 from eml.text import printable
 from eml.tracking.calls import store_call
 from eml.tracking.readers import ClientReader, reader
-from eml.tracking.tags import CHECKPOINT, CONTINUED_IN, CREATION, IMPORTED_FROM, PARENT, REUSED
+from eml.tracking.tags import (
+    CHECKPOINT,
+    CONTINUED_IN,
+    CREATION,
+    IMPORTED_FROM,
+    PARENT,
+    REUSED,
+    epoch_in,
+)
 
 MOST_METRICS, MOST_PARAMETERS = 1000, 100  # of a request
 # Tags that hold ids of other runs, which have other ids here.
@@ -237,7 +245,7 @@ def _copy_model(source: _Source, model: LoggedModel, experiment: str, run_id: st
         )
         client.log_model_artifacts(copy.model_id, str(artifacts))
     client.finalize_logged_model(copy.model_id, LoggedModelStatus.READY)
-    epoch = int(tags.get("epoch", 0))
+    epoch = max(0, epoch_in(tags, "epoch"))  # of another program's model there may be none
     client.log_outputs(run_id, [LoggedModelOutput(copy.model_id, epoch)])
     metrics = [
         Metric(

@@ -24,7 +24,7 @@ from eml.tracking.find import TrackingError, stored_run
 from eml.tracking.log import Timed, best_of, log_files, metrics_of
 from eml.tracking.runs import active_run
 
-MODEL_FOLDER = "model"  # artifact folder of a run; in eml 0.2 and older it has the weights too
+MODEL_FOLDER = "model"  # artifact folder of a run; of eml 0.1 it has the weights too
 MODEL_ID = "m-"  # the beginning of a logged model's id
 Arrays = Mapping[str, np.ndarray]  # weights by name
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"

@@ -146,9 +146,11 @@ def _describe(
         mlflow.set_tag(MLFLOW_RUN_NAME, name)
     if not own_name and (typed := command()):
         mlflow.set_tag(COMMAND, typed)
-    mlflow.set_tags({**versions(), **git_tags(), MLFLOW_RUN_NOTE: description[: ui.LONGEST_TAG]})
+    changes = uncommitted()
+    note = description[: ui.LONGEST_TAG]
+    mlflow.set_tags({**versions(), **git_tags(changes), MLFLOW_RUN_NOTE: note})
     ui.introduce(active.info.experiment_id)
-    if changes := uncommitted():
+    if changes:
         with (
             tempfile.TemporaryDirectory() as folder,
             writing_artifacts(active.info.artifact_uri),

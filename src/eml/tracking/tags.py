@@ -20,12 +20,8 @@ IMPORTED_FROM = "imported_from"  # the id of the run in the store where it was m
 # Tags that are deleted when a run continues.
 ENDINGS = {"stopped", "error", PAUSED_AFTER, PRUNED_AFTER, SLURM_JOB, SLURM_LOG, CANCELLED}
 SYSTEM_METRICS = "system_metrics"  # whether they were logged during the training
-TIMED = {
-    "hardware",
-    "threads",
-    "trainings_at_once",
-    SYSTEM_METRICS,
-}  # tags that affect a run's times
+# Those that affect a run's times.
+TIMED = {"hardware", "threads", "trainings_at_once", SYSTEM_METRICS}
 NUMBER = re.compile("[0-9]{1,9}")  # an epoch in a tag or parameter, which may hold any text
 
 
