@@ -5,7 +5,8 @@ import math
 import pandas as pd
 import pytest
 
-from eml.analysis.curves import curves, diverged_epoch, in_common, unfinished, varying, words
+from eml.analysis.curves import curves, trainings_of
+from eml.analysis.labels import in_common, varying, words
 from eml.analysis.summary import Outcomes, by_rate, summary, tried
 from eml.analysis.tables import readable
 from support.histories import GRID, NAN, run, together
@@ -61,7 +62,7 @@ def test_curves_are_in_the_order_of_what_varies():
         "learning rate 1",
     ]
     (seeds,) = curves(together(run("a", [0.1], seed=1), run("b", [0.1], seed=2)))
-    assert len(seeds.runs) == 2
+    assert len(seeds.trainings) == 2
 
 
 def test_in_common():
@@ -93,18 +94,22 @@ def test_different_values_are_said_differently(name, value, said):
 
 
 def test_diverged_and_unfinished():
-    assert diverged_epoch(run("a", [0.1, NAN])) == 1
-    assert diverged_epoch(run("a", [0.1, 0.2])) is None
-    assert unfinished(run("a", [0.1, 0.2], epochs=5))
-    assert not unfinished(run("a", [0.1, NAN], epochs=5))
-    assert not unfinished(run("a", [0.1, 0.2], epochs=1))
+    def of(*arguments, **options):
+        (training,) = trainings_of(run("a", *arguments, **options))
+        return training.diverged, training.unfinished, training.complete
+
+    assert of([0.1, NAN]) == (1, False, False)
+    assert of([0.1, NAN], epochs=5) == (1, False, False)
+    assert of([0.1, 0.2], epochs=5) == (None, True, False)
+    assert of([0.1, 0.2], epochs=1) == (None, False, True)
 
 
 @pytest.mark.parametrize("metric", ["train_loss", "test_accuracy"])
 def test_one_score_that_is_not_finite_is_enough(metric):
     one = run("a", [0.1, 0.5])
     one.loc[1, metric] = NAN
-    assert diverged_epoch(one) == 1
+    (training,) = trainings_of(one)
+    assert training.diverged == 1
 
 
 def test_summary_of_seeds():
@@ -216,8 +221,8 @@ def test_runs_on_validation_images_are_summed_up_by_them():
     assert "final_test_accuracy" not in row
     (shown,) = readable(summary(history)).to_dict("records")
     assert shown["final validation accuracy"] == "60.00%"
-    diverged = run("b", [0.1, 0.7, NAN], optimizer="sgd", validation=5000)
-    assert diverged_epoch(diverged) == 2
+    (training,) = trainings_of(run("b", [0.1, 0.7, NAN], optimizer="sgd", validation=5000))
+    assert training.diverged == 2
 
 
 def test_what_a_search_tried():

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from eml.analysis.curves import trainings_of
 from eml.analysis.summary import summary
 from eml.analysis.verdicts import (
     _intervals,
@@ -123,8 +124,8 @@ def test_few_images_alone_do_not_decide():
 @pytest.mark.parametrize("odd", ["many", "1e400", -3, 0, 10**30, None])
 def test_an_odd_number_of_images_is_taken_for_all(odd):
     history = run("a", [0.1, 0.5])
-    assert evaluated_images(history.assign(test_images=odd)) == 10_000
-    assert evaluated_images(history.assign(test_images=100)) == 100
+    assert evaluated_images(trainings_of(history.assign(test_images=odd))) == 10_000
+    assert evaluated_images(trainings_of(history.assign(test_images=100))) == 100
 
 
 @pytest.mark.parametrize("accuracy", [0.0, 0.1, 0.64, 1.0])

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import threading
+import traceback
 
 import mlflow
 import psutil
@@ -224,6 +225,8 @@ def test_eight_processes_begin_at_once_on_a_fresh_store(small_data, tmp_path, fa
                         log_dataset(dataset)
                     os._exit(0)
                 except BaseException:
+                    traceback.print_exc()
+                    os.write(bell, b".")  # else the others would be waited for without an end
                     os._exit(1)
             children.append(child)
         os.close(bell)

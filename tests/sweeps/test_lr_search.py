@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import pandas as pd
 import pytest
 
+from eml.analysis.curves import Training
 from eml.config import Config, ConfigError
 from eml.sweeps.lr_search import Findings, Stage, halfway, search
 from support.commands import configs_of
@@ -20,17 +20,15 @@ def grid(**options) -> list[Config]:
     return configs_of("optimizers", **defaults | {"device": "cpu"} | options)
 
 
-def history(config: Config, curve: Curve, last: int) -> pd.DataFrame:
+def trained(config: Config, curve: Curve, last: int) -> Training:
     accuracies = [0.1] + [curve(config, epoch) for epoch in range(1, last + 1)]
     diverged = next((n for n, value in enumerate(accuracies) if math.isnan(value)), last)
     accuracies = accuracies[: diverged + 1]
-    return pd.DataFrame(
-        {
-            "epoch": range(len(accuracies)),
-            "validation": config.validation,
-            "validation_accuracy": accuracies,
-            "train_loss": accuracies,
-        }
+    points = {"validation_accuracy": accuracies, "train_loss": accuracies}
+    epochs = np.arange(len(accuracies))
+    return Training(
+        {"validation": config.validation},
+        {"epoch": epochs} | {name: np.array(values) for name, values in points.items()},
     )
 
 
@@ -46,15 +44,15 @@ def carry_out(
     """Do what the search asks for. ahead: every training is in the store, finished."""
     found, done = Findings(criterion), []
     stages = search(configs, prune, extend, found)
-    histories = None
+    stored = None
     while True:
         try:
-            stage = stages.send(histories)
+            stage = stages.send(stored)
         except StopIteration:
             return found, done
         done.append(stage)
-        histories = {
-            config: history(config, curve, config.epochs if ahead else stage.until or config.epochs)
+        stored = {
+            config: trained(config, curve, config.epochs if ahead else stage.until or config.epochs)
             for config in stage.configs
         }
 
@@ -247,7 +245,7 @@ def test_a_step_that_is_declined_is_left_out():
     curve = peak_at(adam=1e-5)
     stage = next(stages)
     while not stage.optional:
-        stage = stages.send({c: history(c, curve, stage.until or c.epochs) for c in stage.configs})
+        stage = stages.send({c: trained(c, curve, stage.until or c.epochs) for c in stage.configs})
     with pytest.raises(StopIteration):
         stages.send(None)
     assert rates(found.winners()) == [0.001]
@@ -284,7 +282,7 @@ def test_a_training_that_failed_has_no_history():
     stage = next(stages)
     curve = peak_at(sgd=0.1)
     with pytest.raises(StopIteration):
-        stages.send({c: history(c, curve, 16) for c in stage.configs[1:]})
+        stages.send({c: trained(c, curve, 16) for c in stage.configs[1:]})
     assert rates(found.winners()) == [0.03]
 
 

@@ -1,30 +1,73 @@
-"""Groups trainings into curves, and names what varies between them."""
+"""The trainings of a history, and the curves that they form."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from eml.config import Config
-from eml.data.specs import SPECS
+from eml.analysis.labels import differing, varying, words
 
-WORDS = {
-    "dataset": {name: spec.title for name, spec in SPECS.items()},
-    "device_type": {"cpu": "CPU", "cuda": "GPU"},
-    "framework": {"numpy": "NumPy", "torch": "PyTorch"},
-    "model": {"mlp": "MLP", "cnn": "CNN"},
-    "optimizer": {},
-    "precision": {"fp32": "FP32", "tf32": "TF32", "bf16": "BF16"},
-}
-# Not mentioned if all runs have this value.
-USUAL = {"precision": "fp32"}
 CHANCE = 0.1  # accuracy of guessing one of ten classes
-# In the order of a label. OF_THE_MODEL depend on the model.
-SUBJECTS = ["model", "framework", "dataset", "device_type", "optimizer", "learning_rate"]
-OF_THE_MODEL = ["activation", "init"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training of a history."""
+
+    values: Mapping[str, Any]  # its parameters and tags, by the columns of the history
+    points: Mapping[str, np.ndarray]  # "epoch" and the metrics: a value for each epoch, ascending
+
+    @property
+    def run_id(self) -> str:
+        return str(self.values["run_id"])
+
+    @property
+    def split(self) -> str:
+        """The split that it was evaluated on: "validation" or "test"."""
+        return "validation" if self.values["validation"] > 0 else "test"
+
+    @property
+    def losses(self) -> np.ndarray:
+        return self.points["train_loss"]
+
+    @property
+    def accuracies(self) -> np.ndarray:
+        """On `split`, as fractions."""
+        return self.points[f"{self.split}_accuracy"]
+
+    @property
+    def last_epoch(self) -> int:
+        return int(self.points["epoch"][-1])
+
+    @cached_property
+    def diverged(self) -> int | None:
+        """The epoch in which the loss was not finite; None if there is none."""
+        missing = np.isnan(self.losses[-1]) or np.isnan(self.accuracies[-1])
+        return self.last_epoch if missing else None
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it has fewer epochs than planned and did not diverge."""
+        return self.last_epoch < self.values["epochs"] and self.diverged is None
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has all its epochs without divergence, so that it counts."""
+        return self.diverged is None and not self.unfinished
+
+    def score(self, criterion: str) -> float:
+        """The accuracy it is judged by: of its "last" epoch, or the "best" of any epoch.
+
+        CHANCE if it has diverged, because its model is of no more use. NaN if it is unfinished.
+        """
+        if self.unfinished:
+            return float("nan")
+        if self.diverged is not None:
+            return CHANCE
+        return float(self.accuracies[judged_at(self.accuracies, criterion)])
 
 
 @dataclass(frozen=True)
@@ -32,82 +75,60 @@ class Curve:
     """The trainings that differ in their seed alone."""
 
     label: str
-    runs: list[pd.DataFrame]  # the rows of each run, by epoch
+    trainings: Sequence[Training]
 
-    @cached_property
-    def rows(self) -> pd.DataFrame:
-        return pd.concat(self.runs)
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """Of its first training; those of Config are common to all, but for the seed."""
+        return self.trainings[0].values
 
+    @property
+    def split(self) -> str:
+        """The split that it was evaluated on: "validation" or "test"."""
+        return self.trainings[0].split
 
-def differing(history: pd.DataFrame) -> list[str]:
-    """The fields of Config, except recipe and seed, in which the runs differ."""
-    names = [f.name for f in fields(Config) if f.name not in ("recipe", "seed", *SUBJECTS)]
-    return [name for name in (*SUBJECTS, *names) if history[name].nunique(dropna=False) > 1]
-
-
-def varying(history: pd.DataFrame) -> list[str]:
-    """The fields in a label: those that differ, and the learning rate beside an optimizer."""
-    names = differing(history)
-    if "model" in names:
-        by_model = history.groupby("model")
-        names = [n for n in names if n not in OF_THE_MODEL or by_model[n].nunique().max() > 1]
-    if "optimizer" in names and "learning_rate" not in names:
-        names.insert(names.index("optimizer") + 1, "learning_rate")
-    return names
+    @property
+    def diverged(self) -> list[int]:
+        """The epochs in which trainings diverged."""
+        return [t.diverged for t in self.trainings if t.diverged is not None]
 
 
-def words(name: str, value: Any) -> str:
-    """A parameter and its value in the words of a figure: "learning rate 0.1", "MNIST"."""
-    if name == "subset":
-        return f"subset of {value} images" if value else "all images"
-    if name not in WORDS:
-        shown = f"{value:g}" if isinstance(value, float) else value
-        return f"{name.replace('_', ' ')} {shown}"
-    if value in WORDS[name]:
-        return WORDS[name][value]
-    # A store may also hold "", " adam" or "CPU", which must look different from other values.
-    alone = value[:1].isalnum() and value == value.strip() and value not in WORDS[name].values()
-    return value if alone else f'{name.replace("_", " ")} "{value}"'
-
-
-def in_common(history: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """The parameters among `names` that all runs have in common, in words."""
+def trainings_of(history: pd.DataFrame) -> list[Training]:
+    """The trainings of a history, in its order."""
+    numbers = {n: column.to_numpy() for n, column in history.select_dtypes("number").items()}
+    rows = history.groupby("run_id", sort=False).indices
     return [
-        words(name, history[name].iloc[0])
-        for name in names
-        if history[name].nunique(dropna=False) == 1 and history[name].iloc[0] != USUAL.get(name)
+        Training(values, {str(n): column[rows[values["run_id"]]] for n, column in numbers.items()})
+        for values in history.drop_duplicates("run_id").to_dict("records")
     ]
 
 
 def curves(history: pd.DataFrame) -> list[Curve]:
-    """The runs grouped by the fields that differ, in the order of their values."""
+    """The trainings grouped by the fields that differ, in the order of their values."""
     by, said = differing(history), varying(history)
-    groups = history.groupby(by, sort=True, dropna=False) if by else [((), history)]
+    found = trainings_of(history)
+    firsts = history.drop_duplicates("run_id").reset_index(drop=True)
+    groups = [rows for _, rows in firsts.groupby(by, dropna=False)] if by else [firsts]
     return [
         Curve(
             label=", ".join(filter(None, (words(name, rows[name].iloc[0]) for name in said))),
-            runs=[run for _, run in rows.groupby("run_id", sort=False)],
+            trainings=[found[number] for number in rows.index],
         )
-        for _, rows in groups
+        for rows in groups
     ]
 
 
-def score(run: pd.DataFrame, criterion: str) -> float:
-    """The accuracy that a run is judged by: of its "last" epoch, or the "best" of any epoch.
-
-    A diverged run scores as CHANCE, because its model is of no more use. NaN if it is unfinished.
-    """
-    if unfinished(run):
+def number_in(values: Mapping[str, Any], name: str) -> float:
+    """A value as a number; NaN where it is absent or no number."""
+    try:
+        return float(values.get(name, "nan"))
+    except (TypeError, ValueError):
         return float("nan")
-    if diverged_epoch(run) is not None:
-        return CHANCE
-    accuracies = run[f"{evaluated(run)}_accuracy"]
-    return float(accuracies[judged_at(accuracies, criterion)])
 
 
-def judged_at(accuracies: pd.Series, criterion: str) -> int:
-    """The label of the accuracy that a training is judged by: the "last", or the "best"."""
-    return accuracies.index[-1] if criterion == "last" else accuracies.idxmax()
+def judged_at(accuracies: np.ndarray, criterion: str) -> int:
+    """The place of the accuracy that a training is judged by: the "last", or the "best"."""
+    return len(accuracies) - 1 if criterion == "last" else int(np.nanargmax(accuracies))
 
 
 def over_seeds(curve: Curve, x: str, metric: str) -> pd.DataFrame:
@@ -116,50 +137,38 @@ def over_seeds(curve: Curve, x: str, metric: str) -> pd.DataFrame:
     Every seed counts as far as its run goes. The accuracy of a diverged run is CHANCE for as long
     as another seed goes on, so the mean is that of the summary.
     """
-    epochs = np.unique(np.concatenate([run["epoch"].to_numpy() for run in curve.runs]))
-    values, xs = np.full((2, len(curve.runs), len(epochs)), np.nan)  # each (seeds, epochs)
-    for row, run in enumerate(curve.runs):
-        there = np.searchsorted(epochs, run["epoch"].to_numpy())
-        values[row, there], xs[row, there] = run[metric], run[x]
+    seeds = curve.trainings
+    epochs = np.unique(np.concatenate([seed.points["epoch"] for seed in seeds]))
+    values, xs = np.full((2, len(seeds), len(epochs)), np.nan)  # each (seeds, epochs)
+    for row, seed in enumerate(seeds):
+        there = np.searchsorted(epochs, seed.points["epoch"])
+        values[row, there], xs[row, there] = seed.points[metric], seed.points[x]
     reached = np.flatnonzero(~np.isnan(values).all(axis=0))
-    for row, run in enumerate(curve.runs):
-        if metric.endswith("accuracy") and (epoch := diverged_epoch(run)) is not None:
-            values[row, epochs >= epoch] = CHANCE
+    for row, seed in enumerate(seeds):
+        if metric.endswith("accuracy") and seed.diverged is not None:
+            values[row, epochs >= seed.diverged] = CHANCE
     # To the last epoch that any seed has reached without diverging.
     end = reached[-1] + 1 if len(reached) else 0
-    values = values[:, :end]
-    table = pd.DataFrame(values.T, index=pd.Index(epochs[:end], name="epoch"))
-    found = pd.DataFrame(
-        {
-            "x": table.index if x == "epoch" else pd.DataFrame(xs.T[:end]).mean(axis=1).to_numpy(),
-            "mean": table.mean(axis=1),
-            "lowest": table.min(axis=1),
-            "highest": table.max(axis=1),
-            "n": table.count(axis=1),
-        },
-        index=table.index,
-    )
-    return found.dropna(subset=["x", "mean"])
+    values, epochs = values[:, :end], epochs[:end]
+    means, n = _mean(values)
+    found = {
+        "x": epochs if x == "epoch" else _mean(xs[:, :end])[0],
+        "mean": means,
+        "lowest": np.fmin.reduce(values, axis=0),
+        "highest": np.fmax.reduce(values, axis=0),
+        "n": n,
+    }
+    there = ~(np.isnan(found["x"]) | np.isnan(means))
+    index = pd.Index(epochs[there], name="epoch")
+    return pd.DataFrame({name: column[there] for name, column in found.items()}, index=index)
+
+
+def _mean(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean over the first axis without NaN, and of how many; NaN where there are none."""
+    n = (~np.isnan(values)).sum(axis=0)
+    return np.nansum(values, axis=0) / np.where(n, n, np.nan), n
 
 
 def evaluated(history: pd.DataFrame) -> str:
     """The split that the runs were evaluated on: "validation" if all were, else "test"."""
     return "validation" if (history["validation"] > 0).all() else "test"
-
-
-def diverged_epoch(run: pd.DataFrame) -> int | None:
-    """The epoch in which a run's loss was not finite; None if there is none."""
-    # Column by column, because taking a row out of a frame is slow.
-    accuracy = "validation_accuracy" if run["validation"].iloc[-1] > 0 else "test_accuracy"
-    missing = pd.isna(run["train_loss"].iloc[-1]) or pd.isna(run[accuracy].iloc[-1])
-    return int(run["epoch"].iloc[-1]) if missing else None
-
-
-def unfinished(run: pd.DataFrame) -> bool:
-    """Whether a run has fewer epochs than planned and did not diverge."""
-    return bool(run["epoch"].iloc[-1] < run["epochs"].iloc[0]) and diverged_epoch(run) is None
-
-
-def ended(run: pd.DataFrame) -> bool:
-    """Whether a run has all its epochs without divergence, so that it counts."""
-    return diverged_epoch(run) is None and not unfinished(run)

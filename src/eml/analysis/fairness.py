@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from dataclasses import fields
 from itertools import combinations
 
+import numpy as np
 import pandas as pd
 
-from eml.analysis.curves import Curve, curves, differing, ended, evaluated
+from eml.analysis.curves import Curve, Training, curves, number_in, trainings_of
+from eml.analysis.labels import differing
 from eml.analysis.seconds import seconds_of_epochs
 from eml.analysis.verdicts import above_chance, evaluated_images
 from eml.config import Config
@@ -52,7 +54,7 @@ ROUNDING = {0: 1e-4, 1: 5e-3}
 
 def differences(history: pd.DataFrame) -> list[str]:
     """A line for each difference between the runs that is not the subject of the comparison."""
-    drawn = curves(history)
+    drawn, firsts = curves(history), history.drop_duplicates("run_id")
     compared = differing(history)
     subject = compared[:1]
     aside = {*subject, *(other for name in subject for other in GOES_WITH.get(name, ()))}
@@ -60,18 +62,17 @@ def differences(history: pd.DataFrame) -> list[str]:
     lines = [
         _line(name.replace("_", " "), _by_value(drawn, name, SHORT.get(name)))
         for name in names
-        if name in history and history[name].nunique(dropna=False) > 1
+        if name in firsts and firsts[name].nunique(dropna=False) > 1
     ]
     seeds: dict[str, list[str]] = {}
     for curve in drawn:
-        seeds.setdefault(", ".join(sorted(map(str, set(curve.rows["seed"])))), []).append(
-            curve.label
-        )
+        of_curve = {str(each.values["seed"]) for each in curve.trainings}
+        seeds.setdefault(", ".join(sorted(of_curve)), []).append(curve.label)
     if len(seeds) > 1:
         lines.append(_line("seeds", seeds))
     if "dataset_digest" in history:
         # A subset depends on the seed, so compare digests of equal dataset, subset and seed.
-        digests = history.groupby(["dataset", "subset", "seed"])["dataset_digest"].nunique()
+        digests = firsts.groupby(["dataset", "subset", "seed"])["dataset_digest"].nunique()
         if digests.max() > 1:
             lines.append(_line("data digest", _by_value(drawn, "dataset_digest", 9)))
     return lines
@@ -81,8 +82,8 @@ def _by_value(drawn: Sequence[Curve], name: str, length: int | None) -> dict[str
     """By value: the labels of the curves that have it."""
     by_value: dict[str, list[str]] = {}
     for curve in drawn:
-        for value in curve.rows[name].unique():
-            by_value.setdefault(str(value)[:length], []).append(curve.label)
+        for value in dict.fromkeys(str(each.values[name])[:length] for each in curve.trainings):
+            by_value.setdefault(value, []).append(curve.label)
     return by_value
 
 
@@ -97,19 +98,19 @@ def warnings(history: pd.DataFrame) -> list[str]:
     """Warnings about runs that look like mistakes, one line each."""
     drawn = curves(history)
     lines = []
-    if alone := [curve.label or "all runs" for curve in drawn if len(curve.runs) == 1]:
+    if alone := [curve.label or "all runs" for curve in drawn if len(curve.trainings) == 1]:
         which = "; ".join(alone) if len(alone) < len(drawn) else "all runs"
         lines.append(f"one seed, so no spread: {which}")
     if len(drawn) > 1 and "slurm_job" in history and history["slurm_job"].notna().any():
         lines.append("trained in jobs of Slurm, beside whatever else their nodes did: mind seconds")
-    runs = dict(list(history.groupby("run_id", sort=False)))
-    lines += _identical(runs)
-    lines += _unlike(history)
+    compared = trainings_of(history)
+    lines += _identical(compared)
+    lines += _unlike(compared)
     disturbed: dict[str, list[str]] = {}
-    for run_id, rows in runs.items():
-        name = f"{rows['run_name'].iloc[0]}, run {run_id}"
-        lines += [f"{line}: {name}" for line in _scores(rows)]
-        for sign, numbers in _disturbances(rows).items():
+    for each in compared:
+        name = f"{each.values['run_name']}, run {each.run_id}"
+        lines += [f"{line}: {name}" for line in _scores(each)]
+        for sign, numbers in _disturbances(each).items():
             disturbed.setdefault(sign, []).append(f"{numbers} in {name}")
     for sign, found in disturbed.items():
         more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
@@ -117,30 +118,32 @@ def warnings(history: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _scores(rows: pd.DataFrame) -> list[str]:
-    """Warnings about the accuracies of a run."""
+def _scores(training: Training) -> list[str]:
+    """Warnings about the accuracies of a training."""
     lines = []
-    accuracies = rows[f"{evaluated(rows)}_accuracy"]
-    last, planned = accuracies.iloc[-1], rows["epochs"].iloc[0] + 1
-    if rows["epoch"].iloc[-1] > 0 and last <= above_chance(evaluated_images(rows)):
+    last, planned = training.accuracies[-1], training.values["epochs"] + 1
+    if training.last_epoch > 0 and last <= above_chance(evaluated_images([training])):
         lines.append(f"at chance after the last epoch, {last:.1%}")
-    if accuracies.count() < planned and ended(rows):
-        lines.append(f"only {accuracies.count()} of {planned} epochs have an accuracy")
+    count = np.count_nonzero(~np.isnan(training.accuracies))
+    if count < planned and training.complete:
+        lines.append(f"only {count} of {planned} epochs have an accuracy")
     return lines
 
 
-def _disturbances(rows: pd.DataFrame) -> dict[str, str]:
-    """Signs that the machine did other things during a run, with the numbers that show it."""
+def _disturbances(training: Training) -> dict[str, str]:
+    """Signs that the machine did other things meanwhile, with the numbers that show it."""
     found = {}
-    seconds = seconds_of_epochs(rows)
-    mean = seconds.mean()
-    if mean >= SHORTEST and (seconds / mean).std() > LARGEST_SWING:
+    seconds = seconds_of_epochs(training)
+    mean = seconds.mean() if len(seconds) > 1 else 0.0
+    if mean >= SHORTEST and (seconds / mean).std(ddof=1) > LARGEST_SWING:
         found["the machine was probably disturbed"] = (
             f"{seconds.min():.3g} to {seconds.max():.3g} s an epoch"
         )
-    if rows["device_type"].iloc[0] == "cpu" and {"train_cpu_seconds", "threads"} <= set(rows):
-        computed, trained = rows["train_cpu_seconds"].iloc[-1], rows["train_seconds"].iloc[-1]
-        threads = pd.to_numeric(rows["threads"], errors="coerce").iloc[-1]
+    if training.values["device_type"] == "cpu" and "train_cpu_seconds" in training.points:
+        computed, trained = (
+            training.points[name][-1] for name in ("train_cpu_seconds", "train_seconds")
+        )
+        threads = number_in(training.values, "threads")
         share = computed / (threads * trained) if trained and threads else math.nan
         if share < LEAST_CPU:
             found["something else had the processor"] = (
@@ -149,38 +152,49 @@ def _disturbances(rows: pd.DataFrame) -> dict[str, str]:
     return found
 
 
-def _unlike(history: pd.DataFrame) -> list[str]:
+def _unlike(compared: Sequence[Training]) -> list[str]:
     """Runs of one Config on two devices, or in two frameworks, that began differently.
 
     Such runs see the same data in the same order from the same weights.
     """
     lines = []
-    for _, rows in history.groupby(DECIDING, dropna=False):
-        runs = [run for _, run in rows.groupby("run_id", sort=False)]
-        for one, other in combinations(runs, 2):
+    alike: dict[tuple, list[Training]] = {}
+    for each in compared:
+        alike.setdefault(_deciding(each), []).append(each)
+    for trained in alike.values():
+        for one, other in combinations(trained, 2):
             for epoch, largest in ROUNDING.items():
-                a, b = (run.set_index("epoch")["train_loss"].get(epoch) for run in (one, other))
-                if a is None or b is None or not abs(a - b) > largest * max(abs(a), abs(b)):
+                a, b = _loss_after(one, epoch), _loss_after(other, epoch)
+                if not abs(a - b) > largest * max(abs(a), abs(b)):  # so also if one is NaN
                     continue
                 lines.append(
                     f"one Config, but the train losses after epoch {epoch} differ by more than "
-                    f"rounding, {a:.4g} and {b:.4g}: runs {one['run_id'].iloc[0]} and "
-                    f"{other['run_id'].iloc[0]}"
+                    f"rounding, {a:.4g} and {b:.4g}: runs {one.run_id} and {other.run_id}"
                 )
                 break
     return lines
 
 
-def _identical(runs: dict[str, pd.DataFrame]) -> list[str]:
+def _deciding(training: Training) -> tuple:
+    return tuple(training.values[name] for name in DECIDING)
+
+
+def _loss_after(training: Training, epoch: int) -> float:
+    found = training.losses[training.points["epoch"] == epoch]
+    return float(found[0]) if len(found) else math.nan
+
+
+def _identical(compared: Sequence[Training]) -> list[str]:
     """Runs with identical losses although their parameters differ."""
     seen: dict[tuple, tuple[str, tuple]] = {}
     lines = []
-    for run_id, rows in runs.items():
-        if len(rows) < 2:
+    for each in compared:
+        if len(each.losses) < 2:
             continue
-        losses = tuple(rows["train_loss"])
-        config = tuple(rows[name].iloc[0] for name in DECIDING)
-        other, other_config = seen.setdefault(losses, (run_id, config))
+        config = _deciding(each)
+        other, other_config = seen.setdefault(tuple(each.losses), (each.run_id, config))
         if config != other_config:
-            lines.append(f"identical histories, different parameters: runs {other} and {run_id}")
+            lines.append(
+                f"identical histories, different parameters: runs {other} and {each.run_id}"
+            )
     return lines

@@ -10,16 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from eml.analysis.curves import (
-    Curve,
-    curves,
-    diverged_epoch,
-    ended,
-    evaluated,
-    over_seeds,
-    unfinished,
-    words,
-)
+from eml.analysis.curves import Curve, curves, evaluated, over_seeds
+from eml.analysis.labels import words
 from eml.analysis.options import CRITERIA, X_LABELS, FigureName
 from eml.analysis.style import (
     FEW,
@@ -63,7 +55,7 @@ def losses(history: pd.DataFrame, caption: Caption = PLAIN) -> Figure:
                 look = each[second]
             name = metric.replace("_", " ")
             label = ", ".join(filter(None, (drawn[i].label, name)))
-            _draw(axes, Curve(label, drawn[i].runs), tables[metric][i], look, metric)
+            _draw(axes, Curve(label, drawn[i].trainings), tables[metric][i], look, metric)
     axes.set_ylim(bottom=0)
     legend(figure, axes)
     return figure
@@ -232,10 +224,10 @@ def _zoom_in(axes: Axes, tables: list[pd.DataFrame], is_accuracy: bool) -> None:
 def _draw(axes: Axes, curve: Curve, table: pd.DataFrame, look: Look, metric: str) -> None:
     """Draw a curve, each seed as far as its run goes. table: curves.over_seeds of the curve."""
     xs, ys = table["x"], table["mean"]
-    seeds = len(curve.runs)
-    complete = sum(map(ended, curve.runs))
+    seeds, planned = len(curve.trainings), curve.values["epochs"]
     label = curve.label
-    at_the_end = complete and len(table) and table.index[-1] == curve.runs[0]["epochs"].iloc[0]
+    complete = any(each.complete for each in curve.trainings)
+    at_the_end = complete and len(table) and table.index[-1] == planned
     if metric.endswith("accuracy") and at_the_end:
         label = f"{label or metric.replace('_', ' ')}: {ys.iloc[-1]:.2%} at the end"
     if seeds > 1:
@@ -244,11 +236,9 @@ def _draw(axes: Axes, curve: Curve, table: pd.DataFrame, look: Look, metric: str
             text = f"n = {table['n'][epoch]}"
             note_at(axes, text, (xs[epoch], ys[epoch]), (2, -8), look.colour)
     of_them = f"{{}} of {seeds} " if seeds > 1 else ""
-    if stopped := [int(run["epoch"].iloc[-1]) for run in curve.runs if unfinished(run)]:
-        planned = curve.runs[0]["epochs"].iloc[0]
+    if stopped := [each.last_epoch for each in curve.trainings if each.unfinished]:
         label += f" ({of_them.format(len(stopped))}unfinished, epoch {min(stopped)} of {planned})"
-    ends = [epoch for run in curve.runs if (epoch := diverged_epoch(run)) is not None]
-    if ends:
+    if ends := curve.diverged:
         label += f" ({of_them.format(len(ends))}diverged in epoch {', '.join(map(str, ends))})"
     if table.empty and not (stopped or ends):
         label += " (nothing to draw)"

@@ -12,9 +12,10 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
-from eml.analysis.curves import CHANCE, evaluated, words
+from eml.analysis.curves import CHANCE, evaluated
 from eml.analysis.fairness import differences, warnings
 from eml.analysis.figures import Draw, accuracy_by, grid, sensitivity
+from eml.analysis.labels import words
 from eml.analysis.options import CRITERIA, UNKNOWN, Subject
 from eml.analysis.page import mark
 from eml.analysis.style import Caption

@@ -3,9 +3,9 @@
 import math
 from typing import NamedTuple
 
-import pandas as pd
+import numpy as np
 
-from eml.analysis.curves import Curve
+from eml.analysis.curves import Curve, Training
 
 
 class Seconds(NamedTuple):
@@ -20,18 +20,19 @@ class Seconds(NamedTuple):
         return self.lowest <= other.highest and other.lowest <= self.highest
 
 
-def seconds_of_epochs(run: pd.DataFrame) -> pd.Series:
-    """The training seconds of each epoch of a run, without epoch 0."""
-    return run["train_seconds"].diff().iloc[1:].dropna()
+def seconds_of_epochs(training: Training) -> np.ndarray:
+    """The training seconds of each epoch, without epoch 0."""
+    seconds = np.diff(training.points["train_seconds"])
+    return seconds[~np.isnan(seconds)]
 
 
 def epoch_seconds(curve: Curve) -> Seconds:
-    """Over all epochs of all runs of a curve."""
-    seconds = pd.concat([seconds_of_epochs(run) for run in curve.runs])
-    if seconds.empty:
+    """Over all epochs of all trainings of a curve."""
+    seconds = np.concatenate([seconds_of_epochs(each) for each in curve.trainings])
+    if not len(seconds):
         return Seconds(math.nan, math.nan, math.nan)
     return Seconds(
         float(seconds.mean()),
-        float(seconds.quantile(0.1, interpolation="lower")),
-        float(seconds.quantile(0.9, interpolation="higher")),
+        float(np.quantile(seconds, 0.1, method="lower")),
+        float(np.quantile(seconds, 0.9, method="higher")),
     )

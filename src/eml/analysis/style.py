@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from eml.analysis.curves import CHANCE, differing, in_common
+from eml.analysis.curves import CHANCE
+from eml.analysis.labels import differing, in_common
 
 # Okabe and Ito's colours work for the colour-blind, the line styles in grey print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

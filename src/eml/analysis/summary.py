@@ -7,18 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from eml.analysis.curves import (
-    Curve,
-    curves,
-    differing,
-    diverged_epoch,
-    ended,
-    evaluated,
-    judged_at,
-    score,
-    unfinished,
-    words,
-)
+from eml.analysis.curves import Curve, Training, curves, judged_at, trainings_of
+from eml.analysis.labels import differing, words
 from eml.analysis.options import CRITERIA, HELD
 from eml.analysis.seconds import epoch_seconds
 from eml.analysis.verdicts import Verdict, evaluated_images, interval, verdicts
@@ -45,7 +35,7 @@ def summary(
         for label in (verdict.curve, verdict.other):
             by_curve[label].append(verdict)
     seconds = [epoch_seconds(curve) for curve in drawn]
-    by, images = differing(history), evaluated_images(history)
+    by, images = differing(history), evaluated_images(trainings_of(history))
     rows = []
     for curve, own in zip(drawn, seconds, strict=True):
         alike = [
@@ -56,18 +46,18 @@ def summary(
         rows.append(
             {
                 "curve": curve.label or "all runs",
-                **{name: curve.runs[0][name].iloc[0] for name in by},
+                **{name: curve.values[name] for name in by},
                 **_accuracies(curve, images),
                 "not_separable_from": _not_separable(curve.label, by_curve[curve.label]),
-                "epochs": curve.runs[0]["epochs"].iloc[0],
+                "epochs": curve.values["epochs"],
                 "train_seconds_per_epoch": own.mean,
                 "seconds_lowest": own.lowest,
                 "seconds_highest": own.highest,
                 "seconds_not_separable_from": "; ".join(alike),
-                "parameters": _parameters(curve),
+                "parameters": curve.values.get("parameters", math.nan),
                 **{k: v for target in targets for k, v in _to_reach(target, curve).items()},
                 **_incomplete(curve),
-                "run_ids": " ".join(run["run_id"].iloc[0] for run in curve.runs),
+                "run_ids": " ".join(each.run_id for each in curve.trainings),
             }
         )
     return pd.DataFrame(rows)
@@ -75,72 +65,72 @@ def summary(
 
 def _accuracies(curve: Curve, images: int) -> dict[str, float | str]:
     """The columns from n to best_epoch; NaN where no seed is complete, so that no model is left."""
-    accuracy = f"{evaluated(curve.rows)}_accuracy"
-    complete = [run for run in curve.runs if ended(run)]
-    scored = [run for run in curve.runs if not unfinished(run)] if complete else []
-    finals = pd.Series([score(run, "last") for run in scored], dtype=float)
+    accuracy = f"{curve.split}_accuracy"
+    complete = [each for each in curve.trainings if each.complete]
+    scored = [each for each in curve.trainings if not each.unfinished] if complete else []
+    none = [math.nan]
+    finals = np.array([each.score("last") for each in scored] or none)
+    bests = np.array([each.score("best") for each in scored] or none)
+    best_epochs = [each.points["epoch"][np.nanargmax(each.accuracies)] for each in complete]
     low, high = interval(finals, images)
     return {
-        "n": len(curve.runs),
+        "n": len(curve.trainings),
         "complete": len(complete),
         f"final_{accuracy}": finals.mean(),
         "final_lowest": finals.min(),
         "final_highest": finals.max(),
         "final_low": low,
         "final_high": high,
-        f"best_{accuracy}": pd.Series([score(r, "best") for r in scored], dtype=float).mean(),
-        "best_epoch": ", ".join(str(run.loc[run[accuracy].idxmax(), "epoch"]) for run in complete),
+        f"best_{accuracy}": bests.mean(),
+        "best_epoch": ", ".join(map(str, best_epochs)),
     }
 
 
 def _incomplete(curve: Curve) -> dict[str, str]:
     """The columns that name the seeds without all epochs."""
     diverged = [
-        f"seed {run['seed'].iloc[0]} in epoch {epoch}"
-        for run in curve.runs
-        if (epoch := diverged_epoch(run)) is not None
+        f"seed {each.values['seed']} in epoch {each.diverged}"
+        for each in curve.trainings
+        if each.diverged is not None
     ]
     stopped = [
-        f"seed {run['seed'].iloc[0]} after epoch {run['epoch'].iloc[-1]}"
-        for run in curve.runs
-        if unfinished(run)
+        f"seed {each.values['seed']} after epoch {each.last_epoch}"
+        for each in curve.trainings
+        if each.unfinished
     ]
     return {"diverged": ", ".join(diverged), "unfinished": ", ".join(stopped)}
 
 
 def _to_reach(target: float, curve: Curve) -> dict[str, float]:
     """The columns of a target."""
-    accuracy = f"{evaluated(curve.rows)}_accuracy"
-    firsts = [_reached(run, accuracy, target) for run in curve.runs]
-    reached = [first for first in firsts if first is not None]
-    touched = curve.rows[curve.rows[accuracy] >= target]
+    reached = [(each, _reached(each, target)) for each in curve.trainings]
+    touched = [
+        each.points["epoch"][np.argmax(each.accuracies >= target)]
+        for each in curve.trainings
+        if (each.accuracies >= target).any()
+    ]
 
     def median(name: str) -> float:
-        values = [first[name] for first in reached]
-        return float(np.median([*values, *[math.inf] * (len(firsts) - len(values))]))
+        values = [math.inf if at is None else each.points[name][at] for each, at in reached]
+        return float(np.median(values))
 
     return {
         f"epochs_to_{target:g}": median("epoch"),
         f"seconds_to_{target:g}": median("train_seconds"),
-        f"reached_{target:g}": len(reached),
-        f"first_touch_{target:g}": touched["epoch"].min(),
+        f"reached_{target:g}": sum(at is not None for _, at in reached),
+        f"first_touch_{target:g}": min(touched, default=math.nan),
     }
 
 
-def _reached(run: pd.DataFrame, accuracy: str, target: float) -> pd.Series | None:
-    """The first of HELD epochs in a row whose accuracy is at least `target`; None if there is none.
+def _reached(training: Training, target: float) -> int | None:
+    """The place of the first of HELD epochs in a row with an accuracy of at least `target`.
 
-    A diverged run has not reached it.
+    None if there is none, or if the training has diverged.
     """
-    if diverged_epoch(run) is not None:
+    if training.diverged is not None:
         return None
-    held = (run[accuracy] >= target)[::-1].rolling(HELD).sum()[::-1] == HELD
-    return run[held].iloc[0] if held.any() else None
-
-
-def _parameters(curve: Curve) -> float | int:
-    first = curve.runs[0].iloc[0]
-    return first["parameters"] if "parameters" in first else float("nan")
+    held = np.convolve(training.accuracies >= target, np.ones(HELD), "valid") == HELD
+    return int(np.argmax(held)) if held.any() else None
 
 
 def _not_separable(label: str, own: Sequence[Verdict]) -> str:
@@ -159,12 +149,9 @@ def by_rate(history: pd.DataFrame, criterion: str = CRITERIA[0]) -> dict[str, pd
     """
     by = [name for name in differing(history) if name != "learning_rate"] or ["optimizer"]
     found = {}
-    for _, rows in history.groupby(by, sort=True, dropna=False):
-        scores = pd.Series(
-            [score(run, criterion) for _, run in rows.groupby("run_id", sort=False)],
-            index=rows.groupby("run_id", sort=False)["learning_rate"].first(),
-        )
-        means = scores.dropna().groupby(level=0).mean()
+    scores = {each.run_id: each.score(criterion) for each in trainings_of(history)}
+    for _, rows in history.drop_duplicates("run_id").groupby(by, dropna=False):
+        means = rows["run_id"].map(scores).groupby(rows["learning_rate"]).mean().dropna()
         if len(means) > 1:
             found[", ".join(words(name, rows[name].iloc[0]) for name in by)] = means
     return found
@@ -186,21 +173,22 @@ def tried(history: pd.DataFrame, outcomes: Outcomes, criterion: str = CRITERIA[0
     """
     chosen, tied, pruned = outcomes.chosen, outcomes.tied, outcomes.pruned
     rows = []
-    for run_id, run in history.groupby("run_id", sort=False):
+    for each in trainings_of(history):
+        run_id, accuracies, epochs = each.run_id, each.accuracies, each.points["epoch"]
+        there = ~np.isnan(accuracies)
         outcome = "chosen" if run_id in chosen else "tied" if run_id in tied else ""
         if run_id in pruned:
-            run = run[run["epoch"] <= pruned[run_id]]
+            there &= epochs <= pruned[run_id]
             outcome = f"pruned after epoch {pruned[run_id]}"
-        elif (epoch := diverged_epoch(run)) is not None:
-            outcome = f"diverged in epoch {epoch}"
-        accuracies = run.set_index("epoch")["validation_accuracy"].dropna()
-        epoch = judged_at(accuracies, criterion)
+        elif each.diverged is not None:
+            outcome = f"diverged in epoch {each.diverged}"
+        at = judged_at(accuracies[there], criterion)
         rows.append(
             {
-                "optimizer": run["optimizer"].iloc[0],
-                "learning_rate": run["learning_rate"].iloc[0],
-                "validation_accuracy": accuracies[epoch],
-                "in_epoch": epoch,
+                "optimizer": each.values["optimizer"],
+                "learning_rate": each.values["learning_rate"],
+                "validation_accuracy": accuracies[there][at],
+                "in_epoch": epochs[there][at],
                 "outcome": outcome,
                 "run_id": run_id,
             }

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri, stdtr, stdtrit
 
-from eml.analysis.curves import CHANCE, Curve, curves, evaluated, score
+from eml.analysis.curves import CHANCE, Training, curves, number_in, trainings_of
 
 ERROR = 0.05  # largest probability of a false verdict among all pairs of a comparison
 FEWEST_SEEDS = 3  # common seeds that a verdict needs
@@ -45,18 +45,23 @@ class Verdict:
 
 
 def verdicts(history: pd.DataFrame, criterion: str) -> list[Verdict]:
-    """A verdict for each pair of curves, by their scores (curves.score).
+    """A verdict for each pair of curves, by their scores (Training.score).
 
     The seeds are paired. The intervals are Student's, at the levels of Holm (1979), so that the
     probability of any false verdict is at most ERROR. Unfinished runs have no score yet.
     """
     drawn = curves(history)
-    by_seed = pd.DataFrame({i: _by_seed(curve, criterion) for i, curve in enumerate(drawn)})
+    by_seed = pd.DataFrame(
+        {
+            i: pd.Series({each.values["seed"]: each.score(criterion) for each in curve.trainings})
+            for i, curve in enumerate(drawn)
+        }
+    )
     scores = by_seed.to_numpy()  # (seeds, curves); NaN where there is no score
     pairs = list(combinations(range(len(drawn)), 2))
     differences = [scores[:, a] - scores[:, b] for a, b in pairs]
     differences = [each[~np.isnan(each)] for each in differences]
-    floor = _rounding(history)
+    floor = _rounding(trainings_of(history))
     enough = [i for i, each in enumerate(differences) if len(each) >= FEWEST_SEEDS]
     intervals = dict(zip(enough, _intervals([differences[i] for i in enough], floor), strict=True))
     found = []
@@ -69,7 +74,7 @@ def verdicts(history: pd.DataFrame, criterion: str) -> list[Verdict]:
     return found
 
 
-def interval(scores: pd.Series, images: int) -> tuple[float, float]:
+def interval(scores: np.ndarray, images: int) -> tuple[float, float]:
     """The 95 % interval of a curve's mean score, from the scores of its seeds.
 
     From FEWEST_SEEDS on, Student's over the seeds. Of one seed, Wilson's (1927) for its `images`
@@ -77,10 +82,10 @@ def interval(scores: pd.Series, images: int) -> tuple[float, float]:
     """
     n = len(scores)
     if n >= FEWEST_SEEDS:
-        half = stdtrit(n - 1, 0.975) * scores.std() / math.sqrt(n)
-        return max(scores.mean() - half, 0.0), min(scores.mean() + half, 1.0)
+        half = stdtrit(n - 1, 0.975) * scores.std(ddof=1) / math.sqrt(n)
+        return max(float(scores.mean() - half), 0.0), min(float(scores.mean() + half), 1.0)
     if n == 1:
-        return wilson(scores.iloc[0], images)
+        return wilson(float(scores[0]), images)
     return math.nan, math.nan
 
 
@@ -98,29 +103,21 @@ def above_chance(images: int) -> float:
     return wilson(CHANCE, images)[1]
 
 
-def evaluated_images(history: pd.DataFrame) -> int:
-    """The smallest number of images that an accuracy of these runs comes from.
+def evaluated_images(compared: Sequence[Training]) -> int:
+    """The smallest number of images that an accuracy of these trainings comes from.
 
     MOST_IMAGES where the store does not say it.
     """
-    name = f"{evaluated(history)}_images"
-    if name not in history:
-        return MOST_IMAGES
-    numbers = pd.to_numeric(history[name], errors="coerce")
-    possible = numbers[numbers.between(1, MOST_IMAGES)]
-    return int(possible.min()) if len(possible) else MOST_IMAGES
+    said = [number_in(each.values, f"{each.split}_images") for each in compared]
+    return int(min((n for n in said if 1 <= n <= MOST_IMAGES), default=MOST_IMAGES))
 
 
-def _by_seed(curve: Curve, criterion: str) -> pd.Series:
-    return pd.Series({run["seed"].iloc[0]: score(run, criterion) for run in curve.runs})
-
-
-def _rounding(history: pd.DataFrame) -> float:
+def _rounding(compared: Sequence[Training]) -> float:
     """Standard deviation that the rounding to whole images alone gives a difference of two scores.
 
     Without this least value, seeds that agree by chance on a few images would decide.
     """
-    return 1 / (math.sqrt(6) * evaluated_images(history))
+    return 1 / (math.sqrt(6) * evaluated_images(compared))
 
 
 def _intervals(differences: Sequence[np.ndarray], floor: float) -> list[tuple[float, float]]:

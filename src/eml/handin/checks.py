@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from eml.analysis.curves import curves, unfinished
+from eml.analysis.curves import trainings_of
 from eml.analysis.options import FigureName
 from eml.errors import UserError
 from eml.handin.evidence import Evidence
@@ -101,10 +101,10 @@ def _why_no_review(handin: Handin, exercise: Exercise) -> str:
 
 
 def _unfinished(evidence: Evidence) -> str:
-    runs = [run for curve in curves(evidence.history) for run in curve.runs if unfinished(run)]
     return ", ".join(
-        f"run {run['run_id'].iloc[0]} has {run['epoch'].iloc[-1]} of {run['epochs'].iloc[0]} epochs"
-        for run in runs
+        f"run {each.run_id} has {each.last_epoch} of {each.values['epochs']} epochs"
+        for each in trainings_of(evidence.history)
+        if each.unfinished
     )
 
 

@@ -9,15 +9,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from eml.analysis.curves import (
-    CHANCE,
-    Curve,
-    curves,
-    diverged_epoch,
-    evaluated,
-    over_seeds,
-    words,
-)
+from eml.analysis.curves import CHANCE, Curve, curves, over_seeds, trainings_of
+from eml.analysis.labels import words
 from eml.analysis.leads import leaders, leads_to_the_end
 from eml.analysis.seconds import epoch_seconds
 from eml.analysis.summary import summary
@@ -78,8 +71,8 @@ def per_cent(fraction: float) -> str:
 def titles_of(history: pd.DataFrame, varies: str) -> list[str]:
     """For each curve its name in sentences: "CNN", "learning rate 0.1"."""
     drawn = curves(history)
-    if varies and len({curve.runs[0][varies].iloc[0] for curve in drawn}) == len(drawn):
-        return [words(varies, curve.runs[0][varies].iloc[0]) for curve in drawn]
+    if varies and len({curve.values[varies] for curve in drawn}) == len(drawn):
+        return [words(varies, curve.values[varies]) for curve in drawn]
     return [curve.label or "the network" for curve in drawn]
 
 
@@ -92,7 +85,7 @@ def names_of(history: pd.DataFrame, varies: str) -> list[str]:
     if len(drawn) == 1 and not varies:
         return [""]
     if varies:
-        values = [curve.runs[0][varies].iloc[0] for curve in drawn]
+        values = [curve.values[varies] for curve in drawn]
         names = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
         if len(set(names)) == len(names):
             return names
@@ -145,12 +138,12 @@ def of_trainings(
 
 
 def _ids(curve: Curve) -> tuple[str, ...]:
-    return tuple(run["run_id"].iloc[0] for run in curve.runs)
+    return tuple(each.run_id for each in curve.trainings)
 
 
 def _of_curve(curve: Curve, row: dict) -> Iterator[tuple[str, Number]]:
     """The numbers of a curve, means over its seeds."""
-    ids, first = _ids(curve), curve.runs[0].iloc[0]
+    ids = _ids(curve)
     mean = "mean over the runs" if len(ids) > 1 else "of the run"
 
     def number(value: float, shown: str, metric: str) -> Number:
@@ -158,7 +151,7 @@ def _of_curve(curve: Curve, row: dict) -> Iterator[tuple[str, Number]]:
 
     yield "n", number(len(ids), str(len(ids)), "number of runs, one for each seed")
     for name in ("epochs", "batch_size", "learning_rate"):
-        yield name, number(first[name], f"{first[name]:g}", f"parameter {name}")
+        yield name, number(curve.values[name], f"{curve.values[name]:g}", f"parameter {name}")
     if not pd.isna(row["parameters"]):
         value = row["parameters"]
         yield "parameters", number(value, f"{value:,.0f}", "parameter parameters")
@@ -174,12 +167,9 @@ def _of_curve(curve: Curve, row: dict) -> Iterator[tuple[str, Number]]:
     }.items():
         if not pd.isna(row[key]):
             yield key, number(row[key], per_cent(row[key]), f"{accuracy} {what}")
-    diverged = [epoch for run in curve.runs if (epoch := diverged_epoch(run)) is not None]
-    if diverged:
-        yield (
-            "diverged_in_epoch",
-            number(diverged[0], str(diverged[0]), "first epoch without a loss"),
-        )
+    if curve.diverged:
+        first = curve.diverged[0]
+        yield "diverged_in_epoch", number(first, str(first), "first epoch without a loss")
     if row["best_epoch"]:
         value = float(row["best_epoch"].partition(",")[0])
         yield "best_epoch", number(value, row["best_epoch"], f"epoch of the best {accuracy}")
@@ -199,11 +189,9 @@ def _of_curve(curve: Curve, row: dict) -> Iterator[tuple[str, Number]]:
             )
         low = means.idxmin()
         yield f"lowest_{loss}_epoch", number(low, str(low), f"epoch of the lowest {loss}, {mean}")
-    seconds, total = (
-        epoch_seconds(curve).mean,
-        curve.rows.groupby("run_id")["train_seconds"].max().mean(),
-    )
+    seconds = epoch_seconds(curve).mean
     if math.isfinite(seconds):
+        total = sum(each.points["train_seconds"][-1] for each in curve.trainings) / len(ids)
         yield "seconds_per_epoch", number(seconds, f"{seconds:.3g}", f"train_seconds, {mean}")
         yield "train_seconds", number(total, f"{total:.3g}", f"train_seconds at the end, {mean}")
 
@@ -213,7 +201,7 @@ def _of_leads(names: list[str], drawn: list[Curve]) -> Iterator[tuple[str, Numbe
     if len(drawn) < 2:
         return
     every = tuple(id_ for curve in drawn for id_ in _ids(curve))
-    metric = f"{evaluated(drawn[0].rows)}_accuracy"
+    metric = f"{drawn[0].split}_accuracy"
     for x, unit in {"epoch": "epoch", "train_seconds": "seconds"}.items():
         leading = leaders(drawn, x, metric)
         if leading.empty:
@@ -228,11 +216,8 @@ def _of_leads(names: list[str], drawn: list[Curve]) -> Iterator[tuple[str, Numbe
 
 def _of_search(tried: pd.DataFrame) -> Iterator[tuple[str, Number]]:
     """The validation accuracy of each training of a search, by optimizer and learning rate."""
-    for run_id, run in tried.groupby("run_id", sort=False) if len(tried) else ():
-        optimizer, rate = run["optimizer"].iloc[0], run["learning_rate"].iloc[0]
-        last = run.dropna(subset=["validation_accuracy"])
-        value, epoch = CHANCE, run["epoch"].iloc[-1]
-        if len(last) and not run["train_loss"].isna().iloc[-1]:
-            value, epoch = last["validation_accuracy"].iloc[-1], last["epoch"].iloc[-1]
-        metric = f"validation_accuracy in epoch {epoch}"
-        yield f"{optimizer}.{rate:g}", Number(per_cent(value), float(value), metric, (run_id,))
+    for each in trainings_of(tried) if len(tried) else ():
+        optimizer, rate = each.values["optimizer"], each.values["learning_rate"]
+        value = float(each.accuracies[-1]) if each.diverged is None else CHANCE
+        metric = f"validation_accuracy in epoch {each.last_epoch}"
+        yield f"{optimizer}.{rate:g}", Number(per_cent(value), value, metric, (each.run_id,))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from eml.analysis.curves import Curve, curves, diverged_epoch, evaluated, over_seeds
+from eml.analysis.curves import Curve, curves, over_seeds
 from eml.analysis.leads import leaders
 from eml.analysis.options import FigureName
 from eml.analysis.report import alone_in
@@ -55,7 +55,7 @@ def observed(
 
 
 def _losses(drawn: Drawn) -> Iterator[str]:
-    split, of = evaluated(drawn.curve.rows), drawn.number
+    split, of = drawn.curve.split, drawn.number
     train, test = (
         over_seeds(drawn.curve, "epoch", f"{name}_loss")["mean"] for name in ("train", split)
     )
@@ -82,13 +82,13 @@ def _losses(drawn: Drawn) -> Iterator[str]:
 
 def _best(drawn: list[Drawn]) -> Iterator[str]:
     """Best and final accuracy of one curve, or the order of several."""
-    whole = [each for each in drawn if any(diverged_epoch(run) is None for run in each.curve.runs)]
+    whole = [each for each in drawn if len(each.curve.diverged) < len(each.curve.trainings)]
     if not whole:
         return
-    split = evaluated(whole[0].curve.rows)
+    split = whole[0].curve.split
     if len(drawn) == 1:
         (one,) = whole
-        several = len(one.curve.runs) > 1
+        several = len(one.curve.trainings) > 1
         spread = (
             f", the mean of {one.number('n')} runs that reach {one.number('final_lowest')} to "
             f"{one.number('final_highest')}"
@@ -108,7 +108,7 @@ def _best(drawn: list[Drawn]) -> Iterator[str]:
     of_each = ", ".join(f"{each.title} ({each.number(f'final_{key}')})" for each in ordered)
     yield f"After epoch {ordered[0].number('epochs')} the order by {split} accuracy is: {of_each}."
     top = max(whole, key=lambda each: over_seeds(each.curve, "epoch", key)["mean"].max())
-    epochs = "epochs" if len(top.curve.runs) > 1 else "epoch"
+    epochs = "epochs" if len(top.curve.trainings) > 1 else "epoch"
     yield (
         f"The highest {split} accuracy of any epoch is {top.number(f'best_{key}')}: of "
         f"{top.title}, in {epochs} {top.number('best_epoch')}."
@@ -122,7 +122,7 @@ def _final(drawn: Drawn, metric: str) -> float:
 def _lead(drawn: list[Drawn], x: str) -> Iterator[str]:
     if len(drawn) < 2:
         return
-    metric = f"{evaluated(drawn[0].curve.rows)}_accuracy"
+    metric = f"{drawn[0].curve.split}_accuracy"
     leading = leaders([each.curve for each in drawn], x, metric)
     if leading.empty:
         return
@@ -195,5 +195,5 @@ def _verdicts(drawn: list[Drawn], verdicts: list[Verdict]) -> Iterator[str]:
 
 def _diverged(drawn: list[Drawn]) -> Iterator[str]:
     for each in drawn:
-        if any(diverged_epoch(run) is not None for run in each.curve.runs):
+        if each.curve.diverged:
             yield f"{each.title} diverged in epoch {each.number('diverged_in_epoch')}."

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from eml.analysis.curves import words
+from eml.analysis.labels import words
 from eml.handin.sheet import Rule
 
 Broken = list[tuple[Rule, str]]

@@ -5,8 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from time import perf_counter
 
-import pandas as pd
-
+from eml.analysis.curves import Training
 from eml.analysis.summary import Outcomes
 from eml.config import Config
 from eml.recipes.optimizers import Options
@@ -46,16 +45,16 @@ def compare_optimizers(
 
     found = Findings(options.criterion, remarks=left_out)
     stages = search(grid, plan.prune, plan.extend, found)
-    histories: dict[Config, pd.DataFrame] | None = None
+    trained: dict[Config, Training] | None = None
     with suppress(StopIteration):
         while True:
-            stage = stages.send(histories)
-            histories = None
+            stage = stages.send(trained)
+            trained = None
             if stage.optional and not fits(plan.whole(stage.configs) + plan.finals()):
                 continue
             print(f"\n{stage.title}", flush=True)
             trainings.train(stage.configs, stage.until)
-            histories = trainings.histories(stage.configs)
+            trained = trainings.trained(stage.configs)
     pruned = {
         trainings.run_ids[trial.config]: trial.pruned
         for trial in found.every()

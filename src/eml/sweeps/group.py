@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-import pandas as pd
-
+from eml.analysis.curves import Training, trainings_of
 from eml.config import Config
 from eml.launch_options import LaunchOptions
 from eml.launchers.base import Launcher, Task
@@ -86,10 +85,9 @@ class Trainings:
         """The run ids of the Configs that have not failed."""
         return [self.run_ids[config] for config in configs if config in self.run_ids]
 
-    def histories(self, configs: Iterable[Config]) -> dict[Config, pd.DataFrame]:
-        """The histories of the Configs that have not failed."""
+    def trained(self, configs: Iterable[Config]) -> dict[Config, Training]:
+        """The trainings of the Configs that have not failed, from the store."""
         ids = {self.run_ids[config]: config for config in configs if config in self.run_ids}
         if not ids:
             return {}
-        history = history_of(list(ids))
-        return {ids[run_id]: rows for run_id, rows in history.groupby("run_id", sort=False)}
+        return {ids[each.run_id]: each for each in trainings_of(history_of(list(ids)))}

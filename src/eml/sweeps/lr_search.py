@@ -1,15 +1,15 @@
 """Searches each optimizer's learning rate: decides which trainings come next.
 
-This module trains nothing. A search is a generator that yields Stages and receives histories.
+This module trains nothing. A search is a generator that yields Stages and receives trainings.
 """
 
 import itertools
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-import pandas as pd
+import numpy as np
 
-from eml.analysis.curves import diverged_epoch, judged_at
+from eml.analysis.curves import Training, judged_at
 from eml.analysis.verdicts import above_chance, wilson
 from eml.config import Config
 
@@ -29,7 +29,7 @@ class Trial:
     """One training of the search."""
 
     config: Config
-    accuracies: pd.Series | None = None  # validation accuracy by epoch, as far as trained
+    accuracies: np.ndarray | None = None  # on validation, from epoch 1, as far as trained
     diverged: int | None = None  # the epoch in which the training diverged
     pruned: int | None = None  # the epoch after which the training was pruned
 
@@ -128,14 +128,14 @@ def survivors(trainings: int) -> int:
 
 def search(
     grid: Iterable[Config], prune: bool, extend: int, found: Findings
-) -> Generator[Stage, dict[Config, pd.DataFrame] | None, None]:
+) -> Generator[Stage, dict[Config, Training] | None, None]:
     """Search the grid, and further rates if the best rate is at the edge of the rates tried.
 
     prune: stop the worse half of each optimizer's trainings halfway. extend: largest number of
     further rates of an optimizer. found: filled by the search.
 
-    Yields Stages. The caller trains a stage and sends the history of each Config. A Config without
-    a history has failed and counts as diverged in epoch 0. The order of the Configs, and what the
+    Yields Stages. The caller trains a stage and sends the training of each Config. A Config without
+    one has failed and counts as diverged in epoch 0. The order of the Configs, and what the
     store has already, change nothing.
     """
     for config in grid:
@@ -193,11 +193,11 @@ def _train(new: dict[str, list[Trial]], prune: bool, criterion: str, title: str)
         # A training beyond the grid may be skipped only before it has begun.
         optional = title != "grid" and all(trial.accuracies is None for trial in alive)
         configs = [trial.config for trial in alive]
-        histories = yield Stage(f"{title}{till}", configs, until, optional)
-        if histories is None:
+        trained = yield Stage(f"{title}{till}", configs, until, optional)
+        if trained is None:
             return
         for trial in alive:
-            _take(trial, histories.get(trial.config), until)
+            _take(trial, trained.get(trial.config), until)
         if until:
             for trials in new.values():
                 _halve([trial for trial in trials if trial.alive], until, criterion)
@@ -212,16 +212,17 @@ def _halve(trials: Sequence[Trial], until: int, criterion: str) -> None:
             trial.pruned = until
 
 
-def _take(trial: Trial, history: pd.DataFrame | None, until: int | None) -> None:
-    if history is None:
+def _take(trial: Trial, training: Training | None, until: int | None) -> None:
+    if training is None:
         trial.diverged = 0
         return
-    trial.diverged = diverged_epoch(history)
+    trial.diverged = training.diverged
     # A finished training from the store may have more epochs than this stage needs.
     last = until or trial.config.epochs
     if trial.diverged is not None and trial.diverged > last:
         trial.diverged = None
-    trial.accuracies = history.set_index("epoch")["validation_accuracy"].loc[1:last]
+    epochs = training.points["epoch"]
+    trial.accuracies = training.accuracies[(epochs >= 1) & (epochs <= last)]
 
 
 def _rounded(rate: float) -> float:

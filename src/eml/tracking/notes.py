@@ -6,7 +6,8 @@ import mlflow
 import pandas as pd
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from eml.analysis.curves import differing, diverged_epoch, evaluated, score, unfinished
+from eml.analysis.curves import Training, evaluated, trainings_of
+from eml.analysis.labels import differing
 from eml.analysis.options import CRITERIA
 from eml.tracking import ui
 from eml.tracking.calls import store_call
@@ -16,26 +17,26 @@ from eml.tracking.tags import COMMAND
 
 def results(history: pd.DataFrame) -> list[str]:
     """A line of Markdown for each run, with a link, accuracy and time; the best first."""
-    runs = [run for _, run in history.groupby("run_id", sort=False)]
-    last = CRITERIA[0]
-    # Unfinished runs have no score.
-    runs.sort(key=lambda run: -1.0 if unfinished(run) else score(run, last), reverse=True)
-    return [_result(run) for run in runs]
+
+    def rank(each: Training) -> float:
+        return -1.0 if each.unfinished else each.score(CRITERIA[0])
+
+    return [_result(each) for each in sorted(trainings_of(history), key=rank, reverse=True)]
 
 
-def _result(run: pd.DataFrame) -> str:
-    first, end = run.iloc[0], run.iloc[-1]
-    name = first["run_name"].replace("[", "(").replace("]", ")")
-    where = ui.page(first["experiment_id"], first["run_id"])
-    seconds = (
-        f"{end['train_seconds']:{',.0f' if end['train_seconds'] >= 100 else '.3g'}} s of training"
-    )
-    if (epoch := diverged_epoch(run)) is not None:
-        found = f"diverged in epoch {epoch}"
+def _result(training: Training) -> str:
+    name = training.values["run_name"].replace("[", "(").replace("]", ")")
+    where = ui.page(training.values["experiment_id"], training.run_id)
+    seconds = training.points["train_seconds"][-1]
+    if training.diverged is not None:
+        found = f"diverged in epoch {training.diverged}"
     else:
-        found = f"{end[f'{evaluated(run)}_accuracy']:.2%} after epoch {end['epoch']}"
-        found += f" of {first['epochs']}" if unfinished(run) else ""
-    return f"- [{name}]({where}): {found}, {seconds}"
+        found = f"{training.accuracies[-1]:.2%} after epoch {training.last_epoch}"
+        found += f" of {training.values['epochs']}" if training.unfinished else ""
+    return (
+        f"- [{name}]({where}): {found}, "
+        f"{seconds:{',.0f' if seconds >= 100 else '.3g'}} s of training"
+    )
 
 
 @store_call
@@ -76,6 +77,6 @@ def charts_of(history: pd.DataFrame) -> str:
 
 def best_score(history: pd.DataFrame) -> dict[str, float]:
     """The highest accuracy after the last epoch of any run, as that run has logged it."""
-    scores = [score(run, CRITERIA[0]) for _, run in history.groupby("run_id", sort=False)]
+    scores = [each.score(CRITERIA[0]) for each in trainings_of(history)]
     finished = [each for each in scores if each == each]
     return {f"final_{evaluated(history)}_accuracy": max(finished)} if finished else {}

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mlflow
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from eml.text import printable
@@ -54,16 +55,22 @@ def charts(experiment: str, view: str = ALL_TRAININGS) -> str:
 @store_call
 def introduce(experiment_id: str) -> None:
     """Give an experiment a view of all trainings, and a note with a link, unless it has them."""
+    view = _view("Accuracy and loss", _state(CHARTS, "test"))
+    _give(experiment_id, VIEW + ALL_TRAININGS, view)
+    _give(experiment_id, MLFLOW_RUN_NOTE, WHAT_IS_HERE.format(charts=charts(experiment_id)))
+
+
+def _give(experiment_id: str, key: str, value: str) -> None:
+    """Set a tag of an experiment, unless it is there."""
     client = mlflow.MlflowClient()
-    present = client.get_experiment(experiment_id).tags
-    if VIEW + ALL_TRAININGS not in present:
-        state = _state(CHARTS, "test")
-        client.set_experiment_tag(
-            experiment_id, VIEW + ALL_TRAININGS, _view("Accuracy and loss", state)
-        )
-    if MLFLOW_RUN_NOTE not in present:
-        note = WHAT_IS_HERE.format(charts=charts(experiment_id))
-        client.set_experiment_tag(experiment_id, MLFLOW_RUN_NOTE, note)
+    if key in client.get_experiment(experiment_id).tags:
+        return
+    try:
+        client.set_experiment_tag(experiment_id, key, value)
+    except MlflowException:
+        # MLflow refuses the second of two processes that do this at once.
+        if key not in client.get_experiment(experiment_id).tags:
+            raise
 
 
 @store_call
@@ -77,7 +84,6 @@ def charts_of(
     """
     if len(run_ids) == 1:
         return page(experiment_id, run_ids[0], "/model-metrics")
-    client = mlflow.MlflowClient()
     # The UI does not average over runs that have different values on the x-axis.
     over_epochs = [chart for chart in CHARTS if chart[1] == "step"]
     keys = [{"mode": "param", "groupByData": name} for name in by or ["optimizer"]]
@@ -91,8 +97,7 @@ def charts_of(
     view = _view(title, state)
     if len(view) > LONGEST_TAG:  # of more than about 100 runs
         return charts(experiment_id)
-    if VIEW + key not in client.get_experiment(experiment_id).tags:  # else it has its title
-        client.set_experiment_tag(experiment_id, VIEW + key, view)
+    _give(experiment_id, VIEW + key, view)
     return charts(experiment_id, key)
 
 
