@@ -231,14 +231,14 @@ def test_cancelling_ends_jobs_and_runs(shared_store, launched):
     assert result.returncode == 2
     assert "eml: these trainings are in Slurm jobs: continue them with" in result.stderr
     result = call(eml_command("cancel", parent.info.run_id))
-    assert (result.returncode, result.stdout) == (0, "lr_sweep: 5 jobs ended\n")
+    assert (result.returncode, result.stdout) == (0, "lr_sweep epochs=200: 5 jobs ended\n")
     assert cluster.alive(run.data.tags["slurm_job"] for run in trained(shared_store).values()) == {}
     assert [run.info.status for run in stored_runs(shared_store)] == ["KILLED"] * 6
     result = call(eml_command("plan", *sweep(), *IN_JOBS_OF_ONE))
     stopped = r": stopped: (SIGTERM|cancelled) at .* UTC, \d+ of 200 epochs done; log /\S+\n"
     assert len(re.findall(stopped, result.stdout)) == 5
     result = call(eml_command("cancel", parent.info.run_id))
-    assert (result.returncode, result.stdout) == (0, "lr_sweep: no job is left\n")
+    assert (result.returncode, result.stdout) == (0, "lr_sweep epochs=200: no job is left\n")
     child = next(iter(trained(shared_store).values()))
     result = call(eml_command("cancel", child.info.run_id))
     assert (result.returncode, result.stdout) == (2, "")
@@ -251,7 +251,7 @@ def test_a_cancelled_search_submits_no_more(shared_store, launched):
     until(lambda: running(shared_store, 2))
     (parent,) = [r for r in stored_runs(shared_store) if r.data.tags["recipe"] == "optimizers"]
     result = call(eml_command("cancel", parent.info.run_id))
-    assert (result.returncode, result.stdout) == (0, "optimizers: 2 jobs ended\n")
+    assert (result.returncode, result.stdout) == (0, "optimizers epochs=2000 subset=100: 2 jobs ended\n")
     assert first.end() == (1, "eml: cancelled by `eml cancel`\n")
     # Without a word from `eml cancel`, rates that come to nothing would extend the grid.
     assert [run.info.status for run in stored_runs(shared_store)] == ["FAILED", "KILLED", "KILLED"]
