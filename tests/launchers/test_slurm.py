@@ -251,7 +251,8 @@ def test_a_cancelled_search_submits_no_more(shared_store, launched):
     until(lambda: running(shared_store, 2))
     (parent,) = [r for r in stored_runs(shared_store) if r.data.tags["recipe"] == "optimizers"]
     result = call(eml_command("cancel", parent.info.run_id))
-    assert (result.returncode, result.stdout) == (0, "optimizers epochs=2000 subset=100: 2 jobs ended\n")
+    said = "optimizers epochs=2000 subset=100: 2 jobs ended\n"
+    assert (result.returncode, result.stdout) == (0, said)
     assert first.end() == (1, "eml: cancelled by `eml cancel`\n")
     # Without a word from `eml cancel`, rates that come to nothing would extend the grid.
     assert [run.info.status for run in stored_runs(shared_store)] == ["FAILED", "KILLED", "KILLED"]
