@@ -106,15 +106,14 @@ def trainings_of(history: pd.DataFrame) -> list[Training]:
 def curves(history: pd.DataFrame) -> list[Curve]:
     """The trainings grouped by the fields that differ, in the order of their values."""
     by, said = differing(history), varying(history)
-    found = trainings_of(history)
-    firsts = history.drop_duplicates("run_id").reset_index(drop=True)
-    groups = [rows for _, rows in firsts.groupby(by, dropna=False)] if by else [firsts]
+    firsts = history.drop_duplicates("run_id")
+    places = firsts.groupby(by, dropna=False).ngroup() if by else [0] * len(firsts)
+    groups: dict[int, list[Training]] = {}
+    for place, training in zip(places, trainings_of(history), strict=True):
+        groups.setdefault(place, []).append(training)
     return [
-        Curve(
-            label=", ".join(filter(None, (words(name, rows[name].iloc[0]) for name in said))),
-            trainings=[found[number] for number in rows.index],
-        )
-        for rows in groups
+        Curve(", ".join(filter(None, (words(n, seeds[0].values[n]) for n in said))), seeds)
+        for _, seeds in sorted(groups.items())
     ]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -205,7 +206,7 @@ def _draw_in_grey(axes: Axes, tables: Sequence[pd.DataFrame], what: str) -> None
     if not tables:
         return
     grey: dict[str, Any] = {"color": "0.8", "linewidth": 0.6}
-    curves = [table[["x", "mean"]].to_numpy() for table in tables]
+    curves = [np.column_stack((table["x"], table["mean"])) for table in tables]
     axes.add_collection(LineCollection(curves, zorder=1, **grey))
     axes.plot([], [], label=f"{len(tables)} other {what}", **grey)
 
