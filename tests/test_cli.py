@@ -47,8 +47,8 @@ from support.commands import call, eml_command, mlflow_command, stored_runs
         (["evaluate"], "Missing argument 'ID'"),
         (["plan", "cifar_cnn", "--device", "tpu"], "device=tpu: give one of auto, cpu"),
         (
-            ["cifar_cnn", "--device", "cpu", "--precision", "bf16"],
-            "precision=bf16 needs a GPU and float32, here it is cpu and float32: give fp32",
+            ["cifar_cnn", "--device", "cpu", "--precision", "tf32"],
+            "precision=tf32 needs a GPU: give fp32",
         ),
     ],
 )

@@ -97,11 +97,10 @@ class Config:
                 f"momentum={self.momentum} has no effect with optimizer={self.optimizer}: "
                 "give optimizer=momentum"
             )
-        if self.precision != "fp32" and (self.device_type, self.dtype) != ("cuda", "float32"):
-            raise ConfigError(
-                f"precision={self.precision} needs a GPU and float32, here it is "
-                f"{self.device_type} and {self.dtype}: give fp32"
-            )
+        if self.precision != "fp32" and self.dtype != "float32":
+            raise ConfigError(f"precision={self.precision} needs dtype=float32: give fp32")
+        if self.precision == "tf32" and self.device_type != "cuda":
+            raise ConfigError("precision=tf32 needs a GPU: give fp32")
         if self.epochs < 1:
             raise ConfigError(f"epochs={self.epochs}: give 1 or more")
         if not 0 <= self.seed < 2**32:

@@ -18,6 +18,14 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def cpu_instructions() -> set[str]:
+    """The processor's sets of instructions in Linux's words ("avx2"); empty where it is silent."""
+    if platform.system() != "Linux":
+        return set()
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((set(line.split()[2:]) for line in lines if line.startswith("flags")), set())
+
+
 # Variables that numerical libraries read when they are loaded.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

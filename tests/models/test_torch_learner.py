@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from eml.config import OPTIMIZERS, PRECISIONS, Config
+from eml.config import OPTIMIZERS, Config, ConfigError
 from eml.data.datasets import Dataset, load
 from eml.models import torch_learner
 from eml.models.torch_learner import TorchLearner
@@ -227,16 +227,31 @@ def test_a_cuda_graph_trains_as_a_plain_loop_does(optimizer, small_data):
     assert_trains_as_a_plain_loop(optimizer, "cuda", tolerance=1e-6)
 
 
-@on_a_gpu
-@pytest.mark.parametrize("precision", PRECISIONS[1:])
-def test_less_precision_is_a_little_less_exact(precision, small_data):
+@pytest.mark.parametrize(
+    ("device", "precision"),
+    [
+        ("cpu", "bf16"),
+        pytest.param("cuda", "tf32", marks=on_a_gpu),
+        pytest.param("cuda", "bf16", marks=on_a_gpu),
+    ],
+)
+def test_less_precision_is_a_little_less_exact(device, precision, small_data, monkeypatch):
+    # Without the instructions PyTorch computes the same, slowly.
+    monkeypatch.setattr(torch_learner, "cpu_instructions", lambda: {"amx_bf16"})
     scores = []
     for chosen in ("fp32", precision):
-        config = config_of("cifar_cnn", precision=chosen, lr="0.01", device="cuda")
+        config = config_of("cifar_cnn", precision=chosen, lr="0.01", device=device)
         learner = TorchLearner(config, load("cifar10"))
         scores.append([learner.train_epoch(order_of(1, epoch, 300)).loss for epoch in (1, 2)])
     assert scores[0] != scores[1]
     assert scores[1] == pytest.approx(scores[0], rel=0.01)
+
+
+def test_bf16_is_refused_on_a_processor_without_it(small_data, monkeypatch):
+    monkeypatch.setattr(torch_learner, "cpu_instructions", lambda: {"avx2", "avx512f"})
+    config = config_of("cifar_cnn", precision="bf16", device="cpu")
+    with pytest.raises(ConfigError, match=r"precision=bf16: not on this .+, give fp32"):
+        TorchLearner(config, load("cifar10"))
 
 
 @on_a_gpu

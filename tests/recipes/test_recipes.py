@@ -171,13 +171,14 @@ def test_how_to_compute_is_refused_before_a_device_is_looked_for(options, messag
             RECIPES[recipe].options(**options)
 
 
-def test_less_precision_is_for_a_gpu():
+def test_less_precision_is_for_float32():
     config = config_of("cifar_cnn", device="cpu")
     on_gpu = {"device_type": "cuda", "precision": "bf16"}
     assert replace(config, **on_gpu).precision == "bf16"
-    with pytest.raises(ConfigError, match="needs a GPU and float32, here it is cpu and float32"):
+    assert replace(config, precision="bf16").device_type == "cpu"
+    with pytest.raises(ConfigError, match="precision=tf32 needs a GPU"):
         replace(config, precision="tf32")
-    with pytest.raises(ConfigError, match="needs a GPU and float32, here it is cuda and float64"):
+    with pytest.raises(ConfigError, match="precision=bf16 needs dtype=float32"):
         replace(config, dtype="float64", **on_gpu)
 
 

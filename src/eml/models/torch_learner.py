@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from eml.config import Config, ConfigError
 from eml.data.datasets import Dataset
-from eml.hardware import cpu_name
+from eml.hardware import cpu_instructions, cpu_name
 from eml.models.learner import Score
 from eml.models.torch_networks import make_model, make_optimizer
 
@@ -45,8 +45,9 @@ class TorchLearner:
 
     def __init__(self, config: Config, dataset: Dataset):
         self.device = torch.device(config.device_type)
-        if config.precision != "fp32" and torch.cuda.get_device_capability(self.device) < (8, 0):
-            name = torch.cuda.get_device_name(self.device)
+        self.hardware = hardware_of(self.device)
+        if config.precision != "fp32" and not _has_less_precision(self.device):
+            name = self.hardware["hardware"]
             raise ConfigError(f"precision={config.precision}: not on this {name}, give fp32")
         self.dtype = getattr(torch, config.dtype)
         self.precision = config.precision
@@ -60,7 +61,6 @@ class TorchLearner:
         model = make_model(config).to(self.device)
         self.model = model.to(memory_format=self.memory_format)
         self.optimizer = make_optimizer(config, self.model)
-        self.hardware = hardware_of(self.device)
         self._log_probabilities = {  # (images, 10), from the last time each image was seen
             split: torch.zeros(len(labels), 10, dtype=self.dtype, device=self.device)
             for split, labels in self.labels.items()
@@ -190,7 +190,11 @@ class TorchLearner:
 
 
 class CapturedStep:
-    """A step as a CUDA graph: one call launches it instead of dozens of kernels."""
+    """A step as a CUDA graph: one call launches it instead of dozens of kernels.
+
+    Untested: no GPU was at hand so far, so the tests of it (tests/models/test_torch_learner.py)
+    have never run.
+    """
 
     def __init__(self, step: Callable[[Tensor], None], index: Tensor):
         """step: called three times before the capture. index: (batch,), images for these calls."""
@@ -243,6 +247,13 @@ def _memory_format(config: Config) -> torch.memory_format:
     if config.model == "cnn" and (config.device_type == "cpu" or config.precision != "fp32"):
         return torch.channels_last
     return torch.contiguous_format
+
+
+def _has_less_precision(device: torch.device) -> bool:
+    """Whether the device has instructions for `precision`; without, PyTorch is slower with it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return bool(cpu_instructions() & {"avx512_bf16", "amx_bf16"})
 
 
 def hardware_of(device: torch.device) -> dict[str, str]:

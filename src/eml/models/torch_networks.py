@@ -5,13 +5,21 @@ import math
 from collections import OrderedDict
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from eml.config import OPTIMIZERS, Config
 from eml.data.specs import SPECS
 from eml.models.numpy_mlp import initial_weights, mlp_sizes
 
 ACTIVATION_LAYERS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU}
+
+
+class LogSoftmax(nn.LogSoftmax):
+    """Never in bfloat16, whose three digits are too few for a loss."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        # Autocast makes this conversion on a GPU, but not on a CPU.
+        return super().forward(inputs.float() if inputs.dtype == torch.bfloat16 else inputs)
 
 
 def mlp(inputs: int, activation: str) -> nn.Module:
@@ -25,7 +33,7 @@ def mlp(inputs: int, activation: str) -> nn.Module:
             linear2=nn.Linear(512, 128),
             activation2=layer(),
             linear3=nn.Linear(128, 10),
-            log_softmax=nn.LogSoftmax(dim=1),
+            log_softmax=LogSoftmax(dim=1),
         )
     )
 
@@ -44,7 +52,7 @@ def cnn() -> nn.Module:
             linear1=nn.Linear(18432, 128),
             relu4=nn.ReLU(inplace=True),
             linear2=nn.Linear(128, 10),
-            log_softmax=nn.LogSoftmax(dim=1),
+            log_softmax=LogSoftmax(dim=1),
         )
     )
 

@@ -71,7 +71,7 @@ class DeviceOptions(RecipeOptions):
     """Device and precision of trainings in PyTorch."""
 
     device: Annotated[str, f"one of {', '.join(DEVICES)}"] = AUTO
-    precision: Annotated[str, f"one of {', '.join(PRECISIONS)}, but on the CPU fp32 alone"] = (
+    precision: Annotated[str, f"{', '.join(PRECISIONS)}; on a CPU fp32, and bf16 if it has it"] = (
         Config.precision
     )
 
