@@ -25,7 +25,8 @@ MLFLOW_RUN = (
 )
 
 IMPORTS = "import mlflow, torch"
-START = "mlflow run, to the first batch"
+START = "eml mlp_torch, to the first batch"
+HANDFUL, ALL = "eml compare, 8 of 1,000 runs", "eml compare, 1,000 runs as 200 curves"
 
 
 def starts(folder: Path) -> dict[str, Way]:
@@ -38,8 +39,8 @@ def starts(folder: Path) -> dict[str, Way]:
     return {
         IMPORTS: partial(run, (*PYTHON, IMPORTS)),
         "import mlflow": partial(run, (*PYTHON, "import mlflow")),
-        START: partial(begin, MLFLOW_RUN),
-        "eml mlp_torch, to the first batch": partial(begin, (*EML, "mlp_torch", *small)),
+        "mlflow run, to the first batch": partial(begin, MLFLOW_RUN),
+        START: partial(begin, (*EML, "mlp_torch", *small)),
         "eml mlp_numpy, to the first batch": partial(begin, (*EML, "mlp_numpy", *small)),
         "eml gradients": partial(run, (*EML, "gradients")),
         "eml compare": partial(run, (*EML, "compare", "--recipe", "mlp_torch")),
@@ -120,17 +121,17 @@ def shares(recipe: str, folder: Path) -> tuple[float, float]:
 
 
 def comparisons(counts: Sequence[int], folder: Path) -> dict[str, Way]:
-    """Reading all of a store's runs, and comparing some of them, by the number of runs in it."""
+    """Reading all of a store's runs, by their number, and comparing some and all of 1,000."""
     found: dict[str, Way] = {}
     for count in counts:
         store = f"sqlite:///{folder}/runs_{count}.db"
         fill(store, count, artifacts=str(folder))
         found[f"read {count:,} runs"] = partial(read_all, store)
-        some = "params.optimizer = 'adam' and params.seed = '0'"
-        command = (*EML, "compare", "--filter", some)
-        found[f"eml compare, 25 of {count:,} runs"] = partial(
-            whole, command, folder=folder, store=store
-        )
+        if count == 1000:
+            one_rate = "params.learning_rate = '0.001' and params.seed = '0'"
+            compare = partial(whole, folder=folder, store=store)
+            found[HANDFUL] = partial(compare, (*EML, "compare", "--filter", one_rate))
+            found[ALL] = partial(compare, (*EML, "compare", "--recipe", "cifar_cnn"))
     return found
 
 

@@ -1,20 +1,42 @@
-"""What was measured, as rows: for people as Markdown and a bar chart, for programs as CSV."""
+"""What was measured, as rows: for people as Markdown and a bar chart, for programs as CSV.
+
+A folder of results holds those of several processors side by side: what is measured again on the
+same processor replaces what was there, the rest stays.
+"""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import median
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmarks.turns import ratio
+from benchmarks.turns import Ratio, ratio
 from eml.analysis.tables import markdown
 
 
 @dataclass(frozen=True)
+class Machine:
+    """What the seconds depend on besides the code."""
+
+    processor: str
+    threads: int
+    instructions: str  # the widest of the processor that matter here
+    blas: str  # of NumPy and of PyTorch
+    software: str
+    day: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.processor}, {self.threads} threads, {self.instructions}; {self.blas}; "
+            f"{self.software}; {self.day}"
+        )
+
+
+@dataclass(frozen=True)
 class Row:
-    """One way of doing something, in seconds, and how it compares with the reference's."""
+    """One way of doing something, in seconds, and how it compares with the group's reference."""
 
     group: str
     way: str
@@ -22,7 +44,9 @@ class Row:
     lowest: float
     highest: float
     times: int
-    to_reference: float  # the median over the turns of its time to the reference's
+    ratio: float  # the median over the turns of its time to the reference's
+    ratio_lowest: float
+    ratio_highest: float
 
 
 @dataclass(frozen=True)
@@ -31,14 +55,23 @@ class Target:
 
     what: str
     measured: float
+    lowest: float
+    highest: float
     bound: float
     at_least: bool  # else at most
 
     @property
-    def met(self) -> bool:
-        if self.at_least:
-            return self.measured >= self.bound
-        return self.measured <= self.bound
+    def verdict(self) -> str:
+        """Whether it is met, where the spread of the turns does not contain the bound."""
+        if self.lowest < self.bound < self.highest:
+            return "open: the spread contains it"
+        return "met" if (self.measured >= self.bound) == self.at_least else "not met"
+
+
+def target(what: str, measured: Ratio | float, bound: float, at_least: bool = False) -> Target:
+    """A target for a ratio, or for a number measured once."""
+    spread = measured if isinstance(measured, Ratio) else Ratio(*[measured] * 3)
+    return Target(what, *spread, bound, at_least)
 
 
 def rows(group: str, seconds: dict[str, list[float]], reference: str) -> list[Row]:
@@ -47,71 +80,104 @@ def rows(group: str, seconds: dict[str, list[float]], reference: str) -> list[Ro
         Row(
             group,
             way,
-            median(taken),
-            min(taken),
-            max(taken),
+            *(median(taken), min(taken), max(taken)),
             len(taken),
-            ratio(taken, seconds[reference]),
+            *ratio(taken, seconds[reference]),
         )
         for way, taken in seconds.items()
     ]
 
 
-def text(table: Sequence[Row], targets: Sequence[Target], facts: Sequence[str]) -> str:
-    """All of it in Markdown."""
+def write(folder: Path, machine: Machine, table: Sequence[Row], targets: Sequence[Target]) -> str:
+    """Write results.md, results.csv, targets.csv and results.png; return the Markdown."""
+    folder.mkdir(parents=True, exist_ok=True)
+    measured = pd.DataFrame(asdict(machine) | asdict(row) for row in table)
+    promised = pd.DataFrame(asdict(machine) | asdict(t) | {"verdict": t.verdict} for t in targets)
+    measured = _merge(folder / "results.csv", measured, ["group", "way"])
+    promised = _merge(folder / "targets.csv", promised, ["what"])
+    report = text(measured, promised)
+    (folder / "results.md").write_text(report, encoding="utf-8")
+    chart(measured).savefig(folder / "results.png", dpi=150)
+    return report
+
+
+def _merge(file: Path, new: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """The rows of a file and the new ones, which replace those of the same machine; written."""
+    if file.exists():
+        new = pd.concat([pd.read_csv(file), new])
+    if len(new):
+        new = new.drop_duplicates(["processor", "threads", *keys], keep="last")
+        new.to_csv(file, index=False)
+    return new
+
+
+def text(measured: pd.DataFrame, promised: pd.DataFrame) -> str:
+    """All of it in Markdown, the processors side by side."""
+    names = [field.name for field in fields(Machine)]
+    machines = measured.drop_duplicates(["processor", "threads"], keep="last")[names]
+    facts = [str(Machine(*row)) for row in machines.itertuples(index=False)]
+    facts.append(
+        f"Medians of {measured['times'].max()} measurements in turn, but of 30 epochs, which are "
+        "trained once. The ratio is to the first row of the group, in brackets its spread."
+    )
     shown = pd.DataFrame(
         {
-            "": row.group if index == 0 or table[index - 1].group != row.group else "",
-            "way": row.way,
-            "seconds": f"{row.median:.3g}",
-            "lowest to highest": f"{row.lowest:.3g} to {row.highest:.3g}",
-            "ratio": f"{row.to_reference:.2f}",
+            "": measured["group"],
+            "way": measured["way"],
+            "seconds": [f"{row.median:.3g}" for row in measured.itertuples()],
+            "ratio": [
+                f"{row.ratio:.2f} ({row.ratio_lowest:.2f} to {row.ratio_highest:.2f})"
+                for row in measured.itertuples()
+            ],
+            "on": measured["processor"],
         }
-        for index, row in enumerate(table)
     )
-    promised = pd.DataFrame(
-        {
-            "target": target.what,
-            "wanted": f"{'at least' if target.at_least else 'at most'} {target.bound:g}",
-            "measured": f"{target.measured:.3g}",
-            "": "met" if target.met else "not met",
-        }
-        for target in targets
-    )
-    parts = ["\n".join(facts) + "\n", markdown(shown)]
-    if targets:
-        parts.append(markdown(promised))
+    parts = ["\n\n".join(facts) + "\n", markdown(_side_by_side(shown, ["", "way"]))]
+    if len(promised):
+        lines = pd.DataFrame(
+            {
+                "target": promised["what"],
+                "wanted": [
+                    f"{'at least' if row.at_least else 'at most'} {row.bound:g}"
+                    for row in promised.itertuples()
+                ],
+                "measured": [
+                    f"{row.measured:.3g} ({row.lowest:.3g} to {row.highest:.3g}): {row.verdict}"
+                    for row in promised.itertuples()
+                ],
+                "on": promised["processor"],
+            }
+        )
+        parts.append(markdown(_side_by_side(lines, ["target", "wanted"])))
     return "\n".join(parts)
 
 
-def write(folder: Path, table: Sequence[Row], targets: Sequence[Target], report: str) -> None:
-    """results.md, results.csv, targets.csv and results.png."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.md").write_text(report, encoding="utf-8")
-    pd.DataFrame(asdict(row) for row in table).to_csv(folder / "results.csv", index=False)
-    promised = pd.DataFrame(asdict(target) | {"met": target.met} for target in targets)
-    promised.to_csv(folder / "targets.csv", index=False)
-    chart(table).savefig(folder / "results.png", dpi=150)
+def _side_by_side(shown: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """One row for each of the keys, and the other columns once for each processor."""
+    order = shown[keys].drop_duplicates()
+    table = order
+    for processor, part in shown.groupby("on", sort=False):
+        part = part.drop(columns="on").set_index(keys).add_suffix(f", {processor}")
+        table = table.join(part, on=keys)
+    table = table.fillna("")
+    table[keys[0]] = table[keys[0]].where(~table[keys[0]].duplicated(), "")
+    return table
 
 
-def chart(table: Sequence[Row]) -> Figure:
-    """A bar for each way, its spread as a line, in a panel for each group."""
-    groups: dict[str, list[Row]] = {}
-    for row in table:
-        groups.setdefault(row.group, []).append(row)
-    heights = [len(members) + 1.5 for members in groups.values()]
+def chart(measured: pd.DataFrame) -> Figure:
+    """A bar for each way and processor, its spread as a line, in a panel for each group."""
+    groups = list(measured.groupby("group", sort=False))
+    heights = [len(members) + 1.5 for _, members in groups]
     figure = Figure(figsize=(8, 0.3 * sum(heights)), layout="constrained")
     panels = figure.subplots(len(groups), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for axes, (group, members) in zip(panels, groups.items(), strict=True):
-        ordered = sorted(members, key=lambda row: -row.median)
-        middle = [row.median for row in ordered]
-        spread = [
-            [row.median - row.lowest for row in ordered],
-            [row.highest - row.median for row in ordered],
-        ]
-        colours = ["#D55E00" if row.way.startswith("eml") else "#0072B2" for row in ordered]
-        bars = axes.barh([row.way for row in ordered], middle, xerr=spread, color=colours)
-        labels = [f" {row.median:.3g} s" for row in ordered]
+    several = measured["processor"].nunique() > 1
+    for axes, (group, members) in zip(panels, groups, strict=True):
+        ordered = members.sort_values("median", ascending=False)
+        names = ordered["way"] + (", " + ordered["processor"] if several else "")
+        spread = [ordered["median"] - ordered["lowest"], ordered["highest"] - ordered["median"]]
+        colours = ["#D55E00" if way.startswith("eml") else "#0072B2" for way in ordered["way"]]
+        bars = axes.barh(names, ordered["median"], xerr=spread, color=colours)
+        labels = [f" {seconds:.3g} s" for seconds in ordered["median"]]
         axes.bar_label(bars, labels, fontsize="small", padding=2)
         axes.set_title(group, loc="left", fontsize="medium")
         axes.margins(x=0.15)

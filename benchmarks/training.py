@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 from torchvision.datasets import CIFAR10, MNIST
 
@@ -58,7 +59,11 @@ def ways(config: Config, made_up: bool) -> dict[str, Way]:
         for precision in ("tf32", "bf16"):
             less_exact = replace(config, precision=precision)
             found[f"eml, {precision}"] = partial(ours, less_exact, made_up)
+    else:
+        found[PRODUCTS] = partial(as_many_operations, config)
     found[COURSE] = partial(course_torch, config, made_up)
+    if importlib.util.find_spec("keras"):
+        found["Keras, images in memory"] = partial(keras, config, made_up)
     if importlib.util.find_spec("lightning"):
         found["Lightning, images in memory"] = partial(lightning, config, made_up)
     return found
@@ -207,6 +212,24 @@ def matrix_products(config: Config, turns: Turns) -> None:
                 np.matmul(inputs.T, gradient, out=to_weights)
                 if number:
                     np.matmul(gradient, weights.T, out=to_inputs)
+
+    turns.each(timed(config, epoch))
+
+
+def as_many_operations(config: Config, turns: Turns) -> None:
+    """PyTorch's products of square matrices, with as many operations as an epoch's steps have."""
+    model, images = network(config), config.subset or SPECS[config.dataset].train_size
+    inputs = torch.zeros(config.batch_size, *SPECS[config.dataset].image_shape)
+    with FlopCounterMode(display=False) as counter:
+        model(inputs).sum().backward()
+    operations = counter.get_total_flops() * (images // config.batch_size)
+    size = 1024
+    factor = torch.rand(size, size)
+    result = torch.empty(size, size)
+
+    def epoch() -> None:
+        for _ in range(round(operations / (2 * size**3))):
+            torch.matmul(factor, factor, out=result)
 
     turns.each(timed(config, epoch))
 
@@ -393,3 +416,42 @@ def lightning(config: Config, made_up: bool, turns: Turns) -> None:
     )
     turns.wait()
     trainer.fit(Module(), loader)
+
+
+def keras(config: Config, made_up: bool, turns: Turns) -> None:
+    """Keras' fit on PyTorch, on arrays in memory."""
+    os.environ["KERAS_BACKEND"] = "torch"
+    os.environ["CUDA_VISIBLE_DEVICES"] = "0" if config.device_type == "cuda" else ""
+    import keras
+    from keras import layers
+
+    batches = list(_arrays(config, dataset_of(config, made_up)))
+    images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    if config.model == "cnn":
+        images = images.reshape(-1, *SPECS[config.dataset].image_shape).transpose(0, 2, 3, 1)
+        inside = [
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.Conv2D(64, 3, strides=2, activation="relu"),
+            layers.Conv2D(128, 3, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(128, activation="relu"),
+        ]
+    else:
+        inside = [layers.Dense(n, activation=config.activation) for n in (512, 128)]
+    model = keras.Sequential([*inside, layers.Dense(10, activation="softmax")])
+    model.compile(keras.optimizers.SGD(config.learning_rate), "sparse_categorical_crossentropy")
+
+    class EpochByEpoch(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            synchronize(config)
+            self.start = perf_counter()
+
+        def on_epoch_end(self, epoch, logs=None):
+            synchronize(config)
+            turns.report(perf_counter() - self.start)
+            if not turns.wait():
+                raise SystemExit
+
+    turns.wait()
+    callbacks = [EpochByEpoch()]
+    model.fit(images, labels, config.batch_size, 10**6, verbose=0, callbacks=callbacks)

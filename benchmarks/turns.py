@@ -4,10 +4,13 @@ In turn, so that a machine that slows down does so for all; in processes of thei
 way's threads and memory settings are not another's.
 """
 
+import os
+import signal
 from collections.abc import Callable, Mapping
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from statistics import median
+from typing import NamedTuple
 
 
 class Turns:
@@ -64,9 +67,19 @@ def in_turn(ways: Mapping[str, Way], repeats: int) -> dict[str, list[float]]:
 
 
 def _serve(way: Way, connection: Connection) -> None:
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # without a traceback for each way
     way(Turns(connection))
 
 
-def ratio(of: list[float], to: list[float]) -> float:
-    """The median over the turns of one way's seconds to another's."""
-    return median(a / b for a, b in zip(of, to, strict=True))
+class Ratio(NamedTuple):
+    """One way's seconds to another's, turn by turn."""
+
+    median: float
+    lowest: float
+    highest: float
+
+
+def ratio(of: list[float], to: list[float]) -> Ratio:
+    """The ratio of two ways that were measured in turn."""
+    each = [a / b for a, b in zip(of, to, strict=True)]
+    return Ratio(median(each), min(each), max(each))
