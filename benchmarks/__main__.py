@@ -43,7 +43,7 @@ def numpy_mlp(repeats: int, made_up: bool) -> Measured:
 def torch_mlp(repeats: int, made_up: bool) -> Measured:
     """An epoch of mlp_torch on all of MNIST."""
     (config,) = mlp_torch.configs(mlp_torch.Options())
-    return _on_each("PyTorch MLP", "an epoch of MNIST", config, repeats, made_up, 0.4)
+    return _on_each("PyTorch MLP", "an epoch of MNIST", config, repeats, made_up, 0.3)
 
 
 def cnn(repeats: int, made_up: bool) -> Measured:

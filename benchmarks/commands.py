@@ -19,12 +19,15 @@ from eml.tracking.selection import Selection
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = (sys.executable, "-c")
 EML = (sys.executable, "-m", "eml")
+RUN, LOCAL = (sys.executable, "-m", "mlflow", "run"), ("--env-manager", "local")
 MLFLOW_RUN = (
-    *(sys.executable, "-m", "mlflow", "run", str(ROOT), "--env-manager", "local"),
+    *(*RUN, str(ROOT), *LOCAL),
     *("-e", "mlp_torch", "-P", "epochs=1", "-P", "subset=640", "-P", "resume=false"),
 )
 
 IMPORTS = "import mlflow, torch"
+# Any optimizer of PyTorch imports torch._dynamo.
+OPTIMIZER = "import torch; torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)"
 START = "eml mlp_torch, to the first batch"
 HANDFUL, ALL = "eml compare, 8 of 1,000 runs", "eml compare, 1,000 runs as 200 curves"
 
@@ -39,6 +42,9 @@ def starts(folder: Path) -> dict[str, Way]:
     return {
         IMPORTS: partial(run, (*PYTHON, IMPORTS)),
         "import mlflow": partial(run, (*PYTHON, "import mlflow")),
+        "import torch": partial(run, (*PYTHON, "import torch")),
+        "import torch, make an optimizer": partial(run, (*PYTHON, OPTIMIZER)),
+        "mlflow run, of nothing": partial(run, (*RUN, str(_nothing(folder)), *LOCAL)),
         "mlflow run, to the first batch": partial(begin, MLFLOW_RUN),
         START: partial(begin, (*EML, "mlp_torch", *small)),
         "eml mlp_numpy, to the first batch": partial(begin, (*EML, "mlp_numpy", *small)),
@@ -46,6 +52,14 @@ def starts(folder: Path) -> dict[str, Way]:
         "eml compare": partial(run, (*EML, "compare", "--recipe", "mlp_torch")),
         "eml --help": partial(run, (*EML, "--help")),
     }
+
+
+def _nothing(folder: Path) -> Path:
+    """A project whose command does nothing."""
+    project = folder / "nothing"
+    project.mkdir()
+    (project / "MLproject").write_text("name: nothing\nentry_points: {main: {command: ':'}}\n")
+    return project
 
 
 def whole(command: Sequence[str], turns: Turns, *, folder: Path, store: str) -> None:
