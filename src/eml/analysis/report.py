@@ -37,10 +37,19 @@ def _settings() -> Iterator[None]:
         yield
 
 
+def _fix_layout(figure: Figure) -> None:
+    """Lay a figure out once for all its files; a layout engine makes each file draw it twice."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+    figure.set_layout_engine(None)
+
+
 def svg(figure: Figure) -> bytes:
     """A figure as SVG; equal histories give equal bytes."""
     with _settings():
         file = io.BytesIO()
+        _fix_layout(figure)
         figure.savefig(file, format="svg", metadata={"Date": None})
         return file.getvalue()
 
@@ -52,8 +61,8 @@ def write_figures(figures: dict[str, Figure], folder: Path, pdf: bool) -> None:
     """
     with _settings():
         for name, figure in figures.items():
+            _fix_layout(figure)
             figure.savefig(folder / f"{name}.png", dpi=150)
-            figure.set_layout_engine("none")  # the PNG has fixed the layout
             about = {"Date": None, "Description": mark(figure)}
             figure.savefig(folder / f"{name}.svg", metadata=about)
             if pdf:
