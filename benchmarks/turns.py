@@ -4,7 +4,6 @@ In turn, so that a machine that slows down does so for all; in processes of thei
 way's threads and memory settings are not another's.
 """
 
-import os
 import signal
 from collections.abc import Callable, Mapping
 from multiprocessing import get_context
@@ -42,12 +41,15 @@ def in_turn(ways: Mapping[str, Way], repeats: int) -> dict[str, list[float]]:
     """The seconds of each way, `repeats` of them, after one turn more to warm up."""
     context = get_context("spawn")
     running = {}
+    # Ctrl-C is for this process alone, which then ends the others.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     for name, way in ways.items():
         here, there = context.Pipe()
         process = context.Process(target=_serve, args=(way, there))
         process.start()
         there.close()  # so that its end is noticed here
         running[name] = process, here
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     try:
         for repeat in range(repeats + 1):
@@ -59,6 +61,10 @@ def in_turn(ways: Mapping[str, Way], repeats: int) -> dict[str, list[float]]:
                     raise SystemExit(f"{name} failed") from None
                 if repeat:
                     seconds[name].append(taken)
+    except BaseException:
+        for process, _ in running.values():
+            process.terminate()
+        raise
     finally:
         for process, connection in running.values():
             connection.close()  # no turn comes any more
@@ -67,7 +73,6 @@ def in_turn(ways: Mapping[str, Way], repeats: int) -> dict[str, list[float]]:
 
 
 def _serve(way: Way, connection: Connection) -> None:
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # without a traceback for each way
     way(Turns(connection))
 
 
