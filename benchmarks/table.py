@@ -129,7 +129,7 @@ def text(measured: pd.DataFrame, promised: pd.DataFrame) -> str:
                 f"{row.ratio:.2f} ({row.ratio_lowest:.2f} to {row.ratio_highest:.2f})"
                 for row in measured.itertuples()
             ],
-            "on": measured["processor"],
+            "on": _machines(measured),
         }
     )
     parts = ["\n\n".join(facts) + "\n", markdown(_side_by_side(shown, ["", "way"]))]
@@ -145,19 +145,26 @@ def text(measured: pd.DataFrame, promised: pd.DataFrame) -> str:
                     f"{row.measured:.3g} ({row.lowest:.3g} to {row.highest:.3g}): {row.verdict}"
                     for row in promised.itertuples()
                 ],
-                "on": promised["processor"],
+                "on": _machines(promised),
             }
         )
         parts.append(markdown(_side_by_side(lines, ["target", "wanted"])))
     return "\n".join(parts)
 
 
+def _machines(frame: pd.DataFrame) -> pd.Series:
+    """The processor and the threads of each row."""
+    return frame["processor"] + ", " + frame["threads"].astype(str) + " threads"
+
+
 def _side_by_side(shown: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """One row for each of the keys, and the other columns once for each processor."""
-    order = shown[keys].drop_duplicates()
-    table = order
-    for processor, part in shown.groupby("on", sort=False):
-        part = part.drop(columns="on").set_index(keys).add_suffix(f", {processor}")
+    """One row for each of the keys, and the other columns once for each machine."""
+    table = shown[keys].drop_duplicates()
+    # One machine may lack what another has measured, so rows of a group may lie apart.
+    places = {group: place for place, group in enumerate(table[keys[0]].unique())}
+    table = table.sort_values(keys[0], key=lambda groups: groups.map(places), kind="stable")
+    for machine, part in shown.groupby("on", sort=False):
+        part = part.drop(columns="on").set_index(keys).add_suffix(f", {machine}")
         table = table.join(part, on=keys)
     table = table.fillna("")
     table[keys[0]] = table[keys[0]].where(~table[keys[0]].duplicated(), "")
@@ -166,14 +173,15 @@ def _side_by_side(shown: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 def chart(measured: pd.DataFrame) -> Figure:
     """A bar for each way and processor, its spread as a line, in a panel for each group."""
+    measured = measured.assign(on=_machines(measured))
     groups = list(measured.groupby("group", sort=False))
     heights = [len(members) + 1.5 for _, members in groups]
     figure = Figure(figsize=(8, 0.3 * sum(heights)), layout="constrained")
     panels = figure.subplots(len(groups), 1, squeeze=False, height_ratios=heights)[:, 0]
-    several = measured["processor"].nunique() > 1
+    several = measured["on"].nunique() > 1
     for axes, (group, members) in zip(panels, groups, strict=True):
         ordered = members.sort_values("median", ascending=False)
-        names = ordered["way"] + (", " + ordered["processor"] if several else "")
+        names = ordered["way"] + (", " + ordered["on"] if several else "")
         spread = [ordered["median"] - ordered["lowest"], ordered["highest"] - ordered["median"]]
         colours = ["#D55E00" if way.startswith("eml") else "#0072B2" for way in ordered["way"]]
         bars = axes.barh(names, ordered["median"], xerr=spread, color=colours)

@@ -190,6 +190,13 @@ def _arrays(config: Config, dataset: Dataset) -> Iterator[tuple[np.ndarray, np.n
         yield scaled, labels[index]
 
 
+def _whole(config: Config, made_up: bool) -> tuple[np.ndarray, np.ndarray]:
+    """All training images as (images, inputs) in float32, scaled, and their labels."""
+    batches = list(_arrays(config, dataset_of(config, made_up)))
+    images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    return images, labels
+
+
 def matrix_products(config: Config, turns: Turns) -> None:
     """NumPy's products of an epoch's steps and nothing else, each on arrays of its shape."""
     rng = np.random.default_rng(0)
@@ -351,8 +358,7 @@ def scikit_learn(config: Config, made_up: bool, turns: Turns) -> None:
     """MLPClassifier, an epoch of it by partial_fit, on scaled images in memory."""
     from sklearn.neural_network import MLPClassifier
 
-    batches = list(_arrays(config, dataset_of(config, made_up)))
-    images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    images, labels = _whole(config, made_up)
     _, *hidden, _ = SIZES
     classifier = MLPClassifier(
         hidden_layer_sizes=hidden,
@@ -376,8 +382,7 @@ def lightning(config: Config, made_up: bool, turns: Turns) -> None:
     import lightning as pl
 
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    batches = list(_arrays(config, dataset_of(config, made_up)))
-    images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    images, labels = _whole(config, made_up)
     images = torch.from_numpy(images).view(-1, *SPECS[config.dataset].image_shape)
     loader = DataLoader(
         TensorDataset(images, torch.from_numpy(labels)), config.batch_size, shuffle=True
@@ -425,8 +430,7 @@ def keras(config: Config, made_up: bool, turns: Turns) -> None:
     import keras
     from keras import layers
 
-    batches = list(_arrays(config, dataset_of(config, made_up)))
-    images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    images, labels = _whole(config, made_up)
     if config.model == "cnn":
         images = images.reshape(-1, *SPECS[config.dataset].image_shape).transpose(0, 2, 3, 1)
         inside = [

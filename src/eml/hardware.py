@@ -8,10 +8,8 @@ from pathlib import Path
 
 def cpu_name() -> str:
     """The maker's name of the processor, or at least its architecture."""
-    if platform.system() == "Linux":
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+    if found := _cpuinfo("model name"):
+        return found
     if platform.system() == "Darwin":
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
         return subprocess.run(command, capture_output=True, text=True).stdout.strip()
@@ -20,10 +18,16 @@ def cpu_name() -> str:
 
 def cpu_instructions() -> set[str]:
     """The processor's sets of instructions in Linux's words ("avx2"); empty where it is silent."""
-    if platform.system() != "Linux":
-        return set()
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((set(line.split()[2:]) for line in lines if line.startswith("flags")), set())
+    return set(_cpuinfo("flags").split())
+
+
+def _cpuinfo(name: str) -> str:
+    """A value of Linux's description of the first processor; "" where there is none."""
+    if platform.system() == "Linux":
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(name):
+                return line.partition(":")[2].strip()
+    return ""
 
 
 # Variables that numerical libraries read when they are loaded.

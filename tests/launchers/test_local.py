@@ -27,7 +27,7 @@ from support.commands import config_of, eml_command, stored_runs, train
 
 LRS = "1,0.5,0.1,0.05,0.01"
 
-STORES = 5
+STORES = 20
 
 
 def task(parent: str, **options) -> Task:

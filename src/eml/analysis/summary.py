@@ -35,7 +35,8 @@ def summary(
         for label in (verdict.curve, verdict.other):
             by_curve[label].append(verdict)
     seconds = [epoch_seconds(curve) for curve in drawn]
-    by, images = differing(history), evaluated_images(trainings_of(history))
+    by = differing(history)
+    images = evaluated_images([each for curve in drawn for each in curve.trainings])
     rows = []
     for curve, own in zip(drawn, seconds, strict=True):
         alike = [

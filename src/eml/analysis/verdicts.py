@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri, stdtr, stdtrit
 
-from eml.analysis.curves import CHANCE, Training, curves, number_in, trainings_of
+from eml.analysis.curves import CHANCE, Training, curves, number_in
 
 ERROR = 0.05  # largest probability of a false verdict among all pairs of a comparison
 FEWEST_SEEDS = 3  # common seeds that a verdict needs
@@ -61,7 +61,7 @@ def verdicts(history: pd.DataFrame, criterion: str) -> list[Verdict]:
     pairs = list(combinations(range(len(drawn)), 2))
     differences = [scores[:, a] - scores[:, b] for a, b in pairs]
     differences = [each[~np.isnan(each)] for each in differences]
-    floor = _rounding(trainings_of(history))
+    floor = _rounding([each for curve in drawn for each in curve.trainings])
     enough = [i for i, each in enumerate(differences) if len(each) >= FEWEST_SEEDS]
     intervals = dict(zip(enough, _intervals([differences[i] for i in enough], floor), strict=True))
     found = []

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from eml.analysis.curves import CHANCE, Curve, curves, over_seeds, trainings_of
@@ -191,7 +192,7 @@ def _of_curve(curve: Curve, row: dict) -> Iterator[tuple[str, Number]]:
         yield f"lowest_{loss}_epoch", number(low, str(low), f"epoch of the lowest {loss}, {mean}")
     seconds = epoch_seconds(curve).mean
     if math.isfinite(seconds):
-        total = sum(each.points["train_seconds"][-1] for each in curve.trainings) / len(ids)
+        total = np.mean([np.nanmax(each.points["train_seconds"]) for each in curve.trainings])
         yield "seconds_per_epoch", number(seconds, f"{seconds:.3g}", f"train_seconds, {mean}")
         yield "train_seconds", number(total, f"{total:.3g}", f"train_seconds at the end, {mean}")
 
