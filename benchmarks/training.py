@@ -28,7 +28,7 @@ from eml.data.datasets import Dataset
 from eml.data.specs import SPECS
 from eml.models.learner import Learner, Score
 from eml.models.numpy_mlp import MLP, NumpyLearner, initial_weights, mlp_sizes
-from eml.models.torch_learner import TorchLearner
+from eml.models.torch_learner import TorchLearner, has_less_precision
 from eml.models.torch_networks import cnn, mlp
 from eml.seeds import order_of
 from eml.training.loop import load_for, make_learner
@@ -54,13 +54,15 @@ def ways(config: Config, made_up: bool) -> dict[str, Way]:
         if importlib.util.find_spec("sklearn"):
             found["scikit-learn"] = partial(scikit_learn, config, made_up)
         return found
-    if config.device_type == "cuda":
+    on_gpu = config.device_type == "cuda"
+    if on_gpu:
         found[KERNELS] = partial(kernels, config, made_up)
-        for precision in ("tf32", "bf16"):
-            less_exact = replace(config, precision=precision)
-            found[f"eml, {precision}"] = partial(ours, less_exact, made_up)
     else:
         found[PRODUCTS] = partial(as_many_operations, config)
+    if has_less_precision(torch.device(config.device_type)):
+        for precision in ("tf32", "bf16") if on_gpu else ("bf16",):
+            less_exact = replace(config, precision=precision)
+            found[f"eml, {precision}"] = partial(ours, less_exact, made_up)
     found[COURSE] = partial(course_torch, config, made_up)
     if importlib.util.find_spec("keras"):
         found["Keras, images in memory"] = partial(keras, config, made_up)

@@ -46,7 +46,7 @@ class TorchLearner:
     def __init__(self, config: Config, dataset: Dataset):
         self.device = torch.device(config.device_type)
         self.hardware = hardware_of(self.device)
-        if config.precision != "fp32" and not _has_less_precision(self.device):
+        if config.precision != "fp32" and not has_less_precision(self.device):
             name = self.hardware["hardware"]
             raise ConfigError(f"precision={config.precision}: not on this {name}, give fp32")
         self.dtype = getattr(torch, config.dtype)
@@ -249,7 +249,7 @@ def _memory_format(config: Config) -> torch.memory_format:
     return torch.contiguous_format
 
 
-def _has_less_precision(device: torch.device) -> bool:
+def has_less_precision(device: torch.device) -> bool:
     """Whether the device has instructions for `precision`; without, PyTorch is slower with it."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
