@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -58,20 +57,22 @@ def verdicts(history: pd.DataFrame, criterion: str) -> list[Verdict]:
         }
     )
     scores = by_seed.to_numpy()  # (seeds, curves); NaN where there is no score
-    pairs = list(combinations(range(len(drawn)), 2))
-    differences = [scores[:, a] - scores[:, b] for a, b in pairs]
-    differences = [each[~np.isnan(each)] for each in differences]
+    first, second = np.triu_indices(len(drawn), 1)  # (pairs,)
+    differences = scores[:, first] - scores[:, second]  # (seeds, pairs)
+    n = (~np.isnan(differences)).sum(axis=0)
+    means = np.nansum(differences, axis=0) / np.where(n, n, np.nan)
+    enough = n >= FEWEST_SEEDS
+    lows, highs = np.full((2, len(n)), np.nan)
     floor = _rounding([each for curve in drawn for each in curve.trainings])
-    enough = [i for i, each in enumerate(differences) if len(each) >= FEWEST_SEEDS]
-    intervals = dict(zip(enough, _intervals([differences[i] for i in enough], floor), strict=True))
-    found = []
-    for i, ((a, b), each) in enumerate(zip(pairs, differences, strict=True)):
-        low, high = intervals.get(i, (math.nan, math.nan))
-        mean = each.mean() if len(each) else math.nan
-        # Without an interval both comparisons are False.
-        separable = bool(low > 0 or high < 0)
-        found.append(Verdict(drawn[a].label, drawn[b].label, len(each), mean, low, high, separable))
-    return found
+    lows[enough], highs[enough] = _intervals(differences[:, enough], floor)
+    # Without an interval both comparisons are False.
+    separable = (lows > 0) | (highs < 0)
+    labels = [curve.label for curve in drawn]
+    numbers = zip(*(each.tolist() for each in (n, means, lows, highs, separable)), strict=True)
+    return [
+        Verdict(labels[a], labels[b], *of_pair)
+        for a, b, of_pair in zip(first, second, numbers, strict=True)
+    ]
 
 
 def interval(scores: np.ndarray, images: int) -> tuple[float, float]:
@@ -120,17 +121,20 @@ def _rounding(compared: Sequence[Training]) -> float:
     return 1 / (math.sqrt(6) * evaluated_images(compared))
 
 
-def _intervals(differences: Sequence[np.ndarray], floor: float) -> list[tuple[float, float]]:
-    """For each pair its interval, at the level that Holm's procedure tests the pair at."""
-    n = np.array([len(each) for each in differences])
-    means = np.array([each.mean() for each in differences])
-    errors = np.array([max(each.std(ddof=1), floor) for each in differences]) / np.sqrt(n)
+def _intervals(differences: np.ndarray, floor: float) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of each pair's interval, at the level that Holm's procedure tests the pair at.
+
+    differences: (seeds, pairs), with NaN where a pair lacks a seed.
+    """
+    n = (~np.isnan(differences)).sum(axis=0)
+    means = np.nanmean(differences, axis=0)
+    errors = np.maximum(np.nanstd(differences, axis=0, ddof=1), floor) / np.sqrt(n)
     p = 2 * stdtr(n - 1, -np.abs(means) / errors)
-    levels = np.empty(len(differences))
+    levels = np.empty(len(n))
     stopped = None
     for rank, i in enumerate(np.argsort(p, kind="stable")):
-        levels[i] = stopped or ERROR / (len(differences) - rank)
+        levels[i] = stopped or ERROR / (len(n) - rank)
         if p[i] > levels[i]:
             stopped = levels[i]  # all pairs with a larger p are undecided at the same level
     half = stdtrit(n - 1, 1 - levels / 2) * errors
-    return [(float(m - h), float(m + h)) for m, h in zip(means, half, strict=True)]
+    return means - half, means + half
