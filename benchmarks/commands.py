@@ -29,7 +29,23 @@ IMPORTS = "import mlflow, torch"
 # Any optimizer of PyTorch imports torch._dynamo.
 OPTIMIZER = "import torch; torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)"
 START = "eml mlp_torch, to the first batch"
+# What a comparison cannot do without: the imports, the store, and figures with as many lines.
+PLAIN = """
+import io, sys
+import mlflow, numpy, pandas
+from matplotlib.figure import Figure
+mlflow.MlflowClient().search_runs(["0"], max_results=1)
+for _ in range(6):
+    figure = Figure(layout="constrained")
+    axes = figure.add_subplot()
+    for line in range(int(sys.argv[1])):
+        axes.plot(numpy.arange(31), numpy.arange(31) * line, label=f"curve {line}")
+    figure.legend(handles=axes.lines[:20], loc="outside lower left")
+    for form in ("png", "svg"):
+        figure.savefig(io.BytesIO(), format=form, dpi=150)
+"""
 HANDFUL, ALL = "eml compare, 8 of 1,000 runs", "eml compare, 1,000 runs as 200 curves"
+PLAIN_HANDFUL, PLAIN_ALL = (f"imports, store, six plain figures of {n} lines" for n in (8, 200))
 
 
 def starts(folder: Path) -> dict[str, Way]:
@@ -143,9 +159,11 @@ def comparisons(counts: Sequence[int], folder: Path) -> dict[str, Way]:
         found[f"read {count:,} runs"] = partial(read_all, store)
         if count == 1000:
             one_rate = "params.learning_rate = '0.001' and params.seed = '0'"
-            compare = partial(whole, folder=folder, store=store)
-            found[HANDFUL] = partial(compare, (*EML, "compare", "--filter", one_rate))
-            found[ALL] = partial(compare, (*EML, "compare", "--recipe", "cifar_cnn"))
+            run = partial(whole, folder=folder, store=store)
+            found[PLAIN_HANDFUL] = partial(run, (*PYTHON, PLAIN, "8"))
+            found[HANDFUL] = partial(run, (*EML, "compare", "--filter", one_rate))
+            found[PLAIN_ALL] = partial(run, (*PYTHON, PLAIN, "200"))
+            found[ALL] = partial(run, (*EML, "compare", "--recipe", "cifar_cnn"))
     return found
 
 
