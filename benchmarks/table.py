@@ -172,24 +172,29 @@ def _side_by_side(shown: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
 
 def chart(measured: pd.DataFrame) -> Figure:
-    """A bar for each way and processor, its spread as a line, in a panel for each group."""
+    """A bar for each way, its spread as a line: groups below, processors beside each other."""
     measured = measured.assign(on=_machines(measured))
+    machines = list(measured["on"].unique())
     groups = list(measured.groupby("group", sort=False))
-    heights = [len(members) + 1.5 for _, members in groups]
-    figure = Figure(figsize=(8, 0.3 * sum(heights)), layout="constrained")
-    panels = figure.subplots(len(groups), 1, squeeze=False, height_ratios=heights)[:, 0]
-    several = measured["on"].nunique() > 1
-    for axes, (group, members) in zip(panels, groups, strict=True):
-        ordered = members.sort_values("median", ascending=False)
-        names = ordered["way"] + (", " + ordered["on"] if several else "")
-        spread = [ordered["median"] - ordered["lowest"], ordered["highest"] - ordered["median"]]
-        colours = ["#D55E00" if way.startswith("eml") else "#0072B2" for way in ordered["way"]]
-        bars = axes.barh(names, ordered["median"], xerr=spread, color=colours)
-        labels = [f" {seconds:.3g} s" for seconds in ordered["median"]]
-        axes.bar_label(bars, labels, fontsize="small", padding=2)
-        axes.set_title(group, loc="left", fontsize="medium")
-        axes.margins(x=0.15)
-        axes.set_xlim(left=0)
-        axes.set_xticks([])
-        axes.spines[["top", "right", "bottom"]].set_visible(False)
+    heights = [members["way"].nunique() + 2.5 for _, members in groups]
+    size = (4 + 4 * len(machines), 0.3 * sum(heights))
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(
+        *(len(groups), len(machines)), squeeze=False, sharey="row", height_ratios=heights
+    )
+    for row, (group, members) in zip(panels, groups, strict=True):
+        names = list(members["way"].unique())[::-1]  # the first at the top
+        colours = ["#D55E00" if name.startswith("eml") else "#0072B2" for name in names]
+        for axes, machine in zip(row, machines, strict=True):
+            # NaN, and so no bar, where this machine has not measured a way.
+            here = members[members["on"] == machine].set_index("way").reindex(names)
+            spread = [here["median"] - here["lowest"], here["highest"] - here["median"]]
+            bars = axes.barh(names, here["median"], xerr=spread, color=colours)
+            labels = ["" if s != s else f" {s:.3g} s" for s in here["median"]]
+            axes.bar_label(bars, labels, fontsize="small", padding=2)
+            axes.set_title(f"{group}\n{machine}", loc="left", fontsize="medium")
+            axes.margins(x=0.2)
+            axes.set_xlim(left=0)
+            axes.set_xticks([])
+            axes.spines[["top", "right", "bottom"]].set_visible(False)
     return figure
