@@ -114,11 +114,13 @@ def _merge(file: Path, new: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 def text(measured: pd.DataFrame, promised: pd.DataFrame) -> str:
     """All of it in Markdown, the processors side by side."""
     names = [field.name for field in fields(Machine)]
-    machines = measured.drop_duplicates(["processor", "threads"], keep="last")[names]
-    facts = [str(Machine(*row)) for row in machines.itertuples(index=False)]
+    facts = [
+        f"{Machine(*each[names].iloc[-1])}; {each['times'].max()} turns"
+        for _, each in measured.groupby(["processor", "threads"], sort=False)
+    ]
     facts.append(
-        f"Medians of {measured['times'].max()} measurements in turn, but of 30 epochs, which are "
-        "trained once. The ratio is to the first row of the group, in brackets its spread."
+        "Medians of measurements in turn, but of 30 epochs, which are trained once. The ratio is "
+        "to the first row of the group, in brackets its spread over the turns."
     )
     shown = pd.DataFrame(
         {
