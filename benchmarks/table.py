@@ -179,11 +179,9 @@ def chart(measured: pd.DataFrame) -> Figure:
     machines = list(measured["on"].unique())
     groups = list(measured.groupby("group", sort=False))
     heights = [members["way"].nunique() + 2.5 for _, members in groups]
-    size = (4 + 4 * len(machines), 0.3 * sum(heights))
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(
-        *(len(groups), len(machines)), squeeze=False, sharey="row", height_ratios=heights
-    )
+    down, across = len(groups), len(machines)
+    figure = Figure(figsize=(4 + 4 * across, 0.3 * sum(heights)), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False, sharey="row", height_ratios=heights)
     for row, (group, members) in zip(panels, groups, strict=True):
         names = list(members["way"].unique())[::-1]  # the first at the top
         colours = ["#D55E00" if name.startswith("eml") else "#0072B2" for name in names]
@@ -192,7 +190,7 @@ def chart(measured: pd.DataFrame) -> Figure:
             here = members[members["on"] == machine].set_index("way").reindex(names)
             spread = [here["median"] - here["lowest"], here["highest"] - here["median"]]
             bars = axes.barh(names, here["median"], xerr=spread, color=colours)
-            labels = ["" if s != s else f" {s:.3g} s" for s in here["median"]]
+            labels = ["" if pd.isna(s) else f" {s:.3g} s" for s in here["median"]]
             axes.bar_label(bars, labels, fontsize="small", padding=2)
             axes.set_title(f"{group}\n{machine}", loc="left", fontsize="medium")
             axes.margins(x=0.2)

@@ -97,7 +97,7 @@ def trainings_of(history: pd.DataFrame) -> list[Training]:
     """The trainings of a history, in its order."""
     numbers = {str(n): column.to_numpy() for n, column in history.select_dtypes("number").items()}
     rows = history.groupby("run_id", sort=False).indices
-    # Four times as fast as DataFrame.to_dict("records"), for up to 15 times a report.
+    # Four times as fast as DataFrame.to_dict("records"); a report comes here up to 15 times.
     columns = {str(n): column.tolist() for n, column in history.drop_duplicates("run_id").items()}
     each = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
     return [
@@ -152,9 +152,9 @@ def over_seeds(curve: Curve, x: str, metric: str) -> pd.DataFrame:
     # To the last epoch that any seed has reached without diverging.
     end = reached[-1] + 1 if len(reached) else 0
     values, epochs = values[:, :end], epochs[:end]
-    means, n = _mean(values)
+    means, n = mean_of_seeds(values)
     found = {
-        "x": epochs if x == "epoch" else _mean(xs[:, :end])[0],
+        "x": epochs if x == "epoch" else mean_of_seeds(xs[:, :end])[0],
         "mean": means,
         "lowest": np.fmin.reduce(values, axis=0),
         "highest": np.fmax.reduce(values, axis=0),
@@ -165,7 +165,7 @@ def over_seeds(curve: Curve, x: str, metric: str) -> pd.DataFrame:
     return pd.DataFrame({name: column[there] for name, column in found.items()}, index=index)
 
 
-def _mean(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean_of_seeds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mean over the first axis without NaN, and of how many; NaN where there are none."""
     n = (~np.isnan(values)).sum(axis=0)
     return np.nansum(values, axis=0) / np.where(n, n, np.nan), n

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri, stdtr, stdtrit
 
-from eml.analysis.curves import CHANCE, Training, curves, number_in
+from eml.analysis.curves import CHANCE, Training, curves, mean_of_seeds, number_in
 
 ERROR = 0.05  # largest probability of a false verdict among all pairs of a comparison
 FEWEST_SEEDS = 3  # common seeds that a verdict needs
@@ -59,8 +59,7 @@ def verdicts(history: pd.DataFrame, criterion: str) -> list[Verdict]:
     scores = by_seed.to_numpy()  # (seeds, curves); NaN where there is no score
     first, second = np.triu_indices(len(drawn), 1)  # (pairs,)
     differences = scores[:, first] - scores[:, second]  # (seeds, pairs)
-    n = (~np.isnan(differences)).sum(axis=0)
-    means = np.nansum(differences, axis=0) / np.where(n, n, np.nan)
+    means, n = mean_of_seeds(differences)
     enough = n >= FEWEST_SEEDS
     lows, highs = np.full((2, len(n)), np.nan)
     floor = _rounding([each for curve in drawn for each in curve.trainings])
@@ -126,8 +125,7 @@ def _intervals(differences: np.ndarray, floor: float) -> tuple[np.ndarray, np.nd
 
     differences: (seeds, pairs), with NaN where a pair lacks a seed.
     """
-    n = (~np.isnan(differences)).sum(axis=0)
-    means = np.nanmean(differences, axis=0)
+    means, n = mean_of_seeds(differences)
     errors = np.maximum(np.nanstd(differences, axis=0, ddof=1), floor) / np.sqrt(n)
     p = 2 * stdtr(n - 1, -np.abs(means) / errors)
     levels = np.empty(len(n))
