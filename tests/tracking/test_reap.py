@@ -157,7 +157,7 @@ def test_two_users_share_a_folder_for_checkpoints(monkeypatch):
             except BaseException:
                 os._exit(1)
         assert os.waitpid(child, 0)[1] == 0
-        assert len(list(shared.glob("*/digest/*.safetensors"))) == 2
+        assert len(list(shared.glob("*/digest.*.safetensors"))) == 2
         assert {folder.stat().st_mode & 0o777 for folder in shared.iterdir()} == {0o700}
     finally:
         shutil.rmtree(shared)

@@ -20,7 +20,7 @@ from eml.tracking.digests import training_digest
 from eml.tracking.history import load_history
 from eml.tracking.selection import Selection
 from eml.training import checkpoints
-from eml.training.checkpoints import Checkpoint, Place
+from eml.training.checkpoints import Checkpoint, Place, new_place
 from eml.training.loop import Training, load_for
 from support.commands import call, config_of, mlflow_command, stored_runs, train
 from support.interrupted import (
@@ -90,6 +90,15 @@ def test_a_checkpoint_that_cannot_be_written_is_an_os_error(monkeypatch, tmp_pat
     shutil.rmtree(place.file.parent)
     with pytest.raises(OSError, match="No such file"):
         place.save(Checkpoint([], [], {}))
+
+
+def test_a_run_that_ends_takes_no_folder_from_others(monkeypatch, tmp_path):
+    """Others may be listing the folder, or making their own slots in it."""
+    monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path))
+    place = new_place("digest", Checkpoint([], [], {}))
+    assert [found.name for found in checkpoints.places("digest")] == [place.name]
+    place.remove()
+    assert list(place.file.parent.iterdir()) == []
 
 
 def test_a_damaged_checkpoint_is_said_and_its_run_taken_over(

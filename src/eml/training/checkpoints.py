@@ -43,7 +43,9 @@ class Place:
         name: unique name of the slot, which the run has as a tag.
         """
         self.name = name
-        self.file = directory() / digest / f"{name}.safetensors"
+        # All slots are in one folder, which stays: a folder for each digest would have to go with
+        # its last slot, while another process lists it or makes its own slot in it.
+        self.file = directory() / f"{digest}.{name}.safetensors"
         self.lock = FileLock(self.file.with_suffix(".lock"))
 
     def hold(self, wait: bool = False) -> bool:
@@ -51,7 +53,7 @@ class Place:
 
         Returns whether the slot was free. wait: wait until it is free.
         """
-        _make_folder(self.file.parent)
+        _make_directory()
         try:
             self.lock.acquire(blocking=wait)
         except Timeout:
@@ -113,8 +115,6 @@ class Place:
             self.file.with_suffix(suffix).unlink(missing_ok=True)
         self.release()
         self.file.with_suffix(".lock").unlink(missing_ok=True)
-        with suppress(OSError):  # the folder has another run's slot
-            self.file.parent.rmdir()
 
 
 def _to_disk(path: Path) -> None:
@@ -136,8 +136,8 @@ def directory() -> Path:
     return Path(chosen).expanduser() / f"user-{os.getuid()}"
 
 
-def _make_folder(folder: Path) -> None:
-    """Make a folder in directory(), which is private: it also holds pickles of Slurm jobs."""
+def _make_directory() -> None:
+    """Make directory(), which is private: it also holds pickles of Slurm jobs."""
     directory().parent.mkdir(parents=True, exist_ok=True)
     directory().mkdir(mode=0o700, exist_ok=True)
     found = directory().stat()
@@ -145,7 +145,6 @@ def _make_folder(folder: Path) -> None:
         raise PermissionError(errno.EACCES, "the folder belongs to another user")
     if found.st_mode & 0o077:
         directory().chmod(0o700)
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def private_folder(*names: str) -> Path:
@@ -155,7 +154,8 @@ def private_folder(*names: str) -> Path:
     """
     folder = directory().joinpath(*names)
     with _said_in_a_line():
-        _make_folder(folder)
+        _make_directory()
+        folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
@@ -166,7 +166,7 @@ def claiming() -> Iterator[None]:
     Raises UserError if the folder cannot be written.
     """
     with _said_in_a_line():
-        _make_folder(directory())
+        _make_directory()
         lock = FileLock(directory() / "claiming.lock")
         lock.acquire()
     try:
@@ -197,8 +197,7 @@ def _said_in_a_line() -> Iterator[None]:
 
 def places(digest: str) -> list[Place]:
     """All slots with this digest, newest first, held or not."""
-    files = sorted((directory() / digest).glob("*.safetensors"), key=_age)
-    return [Place(digest, file.stem) for file in files]
+    return [_place_of(file) for file in sorted(_files(digest), key=_age)]
 
 
 def free_places(digest: str) -> list[Place]:
@@ -209,11 +208,20 @@ def free_places(digest: str) -> list[Place]:
 
 
 def _tidy_up() -> None:
-    for file in directory().glob("*/*.safetensors"):
+    for file in _files("*"):
         if _age(file) > KEPT_SECONDS:
-            place = Place(file.parent.name, file.stem)
+            place = _place_of(file)
             if place.hold():
                 place.remove()
+
+
+def _files(digest: str) -> Iterator[Path]:
+    return directory().glob(f"{digest}.*.safetensors")
+
+
+def _place_of(file: Path) -> Place:
+    digest, _, name = file.stem.partition(".")
+    return Place(digest, name)
 
 
 def _age(file: Path) -> float:
