@@ -192,7 +192,8 @@ def chart(measured: pd.DataFrame) -> Figure:
             bars = axes.barh(names, here["median"], xerr=spread, color=colours)
             labels = ["" if pd.isna(s) else f" {s:.3g} s" for s in here["median"]]
             axes.bar_label(bars, labels, fontsize="small", padding=2)
-            axes.set_title(f"{group}\n{machine}", loc="left", fontsize="medium")
+            where = machine if here["median"].notna().any() else f"{machine}: not measured"
+            axes.set_title(f"{group}\n{where}", loc="left", fontsize="medium")
             axes.margins(x=0.2)
             axes.set_xlim(left=0)
             axes.set_xticks([])
