@@ -1,6 +1,6 @@
 """Everything that eml promises of its speed, measured beside the other ways of doing the same.
 
-    python -m benchmarks                      20 to 40 minutes on two CPU cores
+    python -m benchmarks                      30 to 60 minutes on two CPU cores
     python -m benchmarks --only cnn,start     two parts of it
 
 Writes results.md, results.csv, targets.csv and results.png after each part. A folder that has the
@@ -128,10 +128,37 @@ def compare(repeats: int, _made_up: bool) -> Measured:
     return rows("compare", seconds, "read 1,000 runs"), targets
 
 
+def busy(_repeats: int, made_up: bool) -> Measured:
+    """The same epoch beside busy processes, by the number of threads; three turns."""
+    from benchmarks.busy import ALL, AUTO, ONE, late_ways, ways
+    from benchmarks.busy import busy as beside
+
+    table, targets = [], []
+    for name, config in {
+        "NumPy MLP": mlp_numpy.configs(mlp_numpy.Options(subset=12_800))[0],
+        "PyTorch MLP": mlp_torch.configs(mlp_torch.Options(subset=12_800))[0],
+        "CNN": cifar_cnn.configs(cifar_cnn.Options(subset=640))[0],
+    }.items():
+        for count, bound in {0: 1.1, 1: 1.3, 2: 1.3, 6: 1.3}.items():
+            with beside(count):
+                seconds = in_turn(ways(config, made_up), 3)
+            best = [min(forced) for forced in zip(seconds[ONE], seconds[ALL], strict=True)]
+            what = f"{name} beside {count} busy processes"
+            table += rows(f"{what}, an epoch of {config.subset:,} images", seconds, ONE)
+            measured = ratio(seconds[AUTO], best)
+            targets.append(target(f"{what}: threads=auto / the faster number", measured, bound))
+        seconds = in_turn(late_ways(config, made_up), 3)
+        what = f"{name}, 4 busy processes from the third epoch on"
+        table += rows(f"{what}, an epoch from the fifth on", seconds, ONE)
+        measured = ratio(seconds[AUTO], seconds[ONE])
+        targets.append(target(f"{what}: threads=auto / one thread", measured, 1.5))
+    return table, targets
+
+
 PARTS: dict[str, Callable[[int, bool], Measured]] = {
-    part.__name__: part for part in (numpy_mlp, torch_mlp, cnn, start, tracking, compare)
+    part.__name__: part for part in (numpy_mlp, torch_mlp, cnn, busy, start, tracking, compare)
 }
-OF_TRAINING = ("numpy_mlp", "torch_mlp", "cnn")
+OF_TRAINING = ("numpy_mlp", "torch_mlp", "cnn", "busy")
 
 
 @click.command()

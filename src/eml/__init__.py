@@ -37,6 +37,8 @@ def load_history(
             counts everything, logging included
         train_cpu_seconds: of all threads; setup_seconds: in epoch 0 alone
         images_per_second: trained in this epoch
+        next_threads: number of threads of the next epoch
+        slowdown: seconds of this epoch over those on an idle machine, on a CPU
     A training is evaluated on test or on validation images, and the other columns are NaN. After a
     divergence all scores of its last epoch are NaN.
 

@@ -1,6 +1,5 @@
-"""The processor and the memory of this machine, and the thread settings of libraries."""
+"""The processor and the memory of this machine."""
 
-import os
 import platform
 import subprocess
 from pathlib import Path
@@ -30,10 +29,6 @@ def _cpuinfo(name: str) -> str:
     return ""
 
 
-# Variables that numerical libraries read when they are loaded.
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
-
 PROCESS = Path("/proc/self")
 
 
@@ -51,10 +46,3 @@ def memory(name: str) -> int:
 def reset_peak() -> None:
     """Measure the peak of the resident memory from here on. Raises OSError where Linux cannot."""
     (PROCESS / "clear_refs").write_text("5")
-
-
-def cores() -> int:
-    """Number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, get_origin, get_type_hints
 
-from eml.config import ConfigError, one_of
+from eml.config import AUTO, ConfigError, one_of
 
 PREFIX = "slurm_"
+MOST = 1024  # jobs, or threads of a training
 FILLED = 0.8  # share of a job's time to fill: estimates err, and a job needs time to start
 
 
@@ -111,11 +112,10 @@ class SlurmOptions:
         return SlurmSettings(**values)
 
 
-# The launchers, and the options that have an effect with each of them only.
-LAUNCHERS = {
-    "inline": (),
-    "local": ("jobs", "share_gpu"),
-    "slurm": tuple(field.name for field in dataclasses.fields(SlurmOptions)),
+# The options that have an effect with some launchers only, and these launchers.
+LAUNCHERS = (AUTO, "inline", "local", "slurm")
+NEEDS = {"jobs": (AUTO, "local"), "share_gpu": (AUTO, "local")} | {
+    field.name: ("slurm",) for field in dataclasses.fields(SlurmOptions)
 }
 TYPES: Mapping[str, type] = {
     name: get_origin(kind) or kind for name, kind in get_type_hints(SlurmSettings).items()
@@ -154,8 +154,13 @@ class LaunchOptions(SlurmOptions):
     """How a recipe's trainings are launched, and where results go. None changes a result."""
 
     resume: Annotated[bool, "go on where an interrupted run of the same ended"] = True
-    launcher: Annotated[str, f"where trainings run: {', '.join(LAUNCHERS)}"] = "inline"
-    jobs: Annotated[int, "trainings at once of launcher=local, which divide the cores"] = 1
+    launcher: Annotated[
+        str, f"{', '.join(LAUNCHERS)}; auto: in this process, or local where jobs is above 1"
+    ] = AUTO
+    jobs: Annotated[
+        str, "trainings at once, in worker processes; auto: one a core where seconds do not matter"
+    ] = AUTO
+    threads: Annotated[str, "of a training on the CPU; auto: one, or all cores if faster"] = AUTO
     output: Annotated[str, "new folder for a copy, with PDFs; absolute for `mlflow run`"] = ""
     system_metrics: Annotated[bool, "log MLflow's system metrics, which takes some of the CPU"] = (
         False
@@ -164,15 +169,21 @@ class LaunchOptions(SlurmOptions):
 
     def __post_init__(self):
         one_of("launcher", self.launcher, LAUNCHERS)
-        if self.jobs < 1:
-            raise ConfigError(f"jobs={self.jobs}: give 1 or more")
-        for launcher, names in LAUNCHERS.items():
-            for name in names:
-                value, default = getattr(self, name), getattr(LaunchOptions, name)
-                if launcher != self.launcher and value != default:
-                    shown = "true" if value is True else value
-                    raise ConfigError(
-                        f"{name}={shown} has no effect with launcher={self.launcher}: "
-                        f"give launcher={launcher}"
-                    )
+        for name in ("jobs", "threads"):
+            self.number(name)  # raises ConfigError for an invalid number
+        for name, launchers in NEEDS.items():
+            value, default = getattr(self, name), getattr(LaunchOptions, name)
+            if self.launcher not in launchers and value != default:
+                shown = "true" if value is True else value
+                raise ConfigError(
+                    f"{name}={shown} has no effect with launcher={self.launcher}: "
+                    f"give launcher={launchers[-1]}"
+                )
         self.slurm_settings()  # raises ConfigError for invalid settings
+
+    def number(self, name: str) -> int:
+        """The value of `jobs` or `threads`; 0 for "auto"."""
+        text = getattr(self, name)
+        if text != AUTO and not (text.isdecimal() and 1 <= int(text) <= MOST):
+            raise ConfigError(f"{name}={text}: give a number from 1 to {MOST}, or {AUTO}")
+        return 0 if text == AUTO else int(text)

@@ -15,9 +15,9 @@ import pytest
 from eml.commands.launch import LaunchError
 from eml.config import ConfigError
 from eml.data.datasets import load
-from eml.hardware import cores
 from eml.launchers.base import Ended, Probe, Task
 from eml.launchers.local import Workers
+from eml.threads import Asked
 from eml.tracking import log
 from eml.tracking.history import load_history
 from eml.tracking.log import log_dataset
@@ -32,15 +32,15 @@ STORES = 20
 
 def task(parent: str, **options) -> Task:
     config = config_of("mlp_numpy", **{"epochs": 1} | options)
-    return Task(config=config, parent=parent, at_once=2)
+    return Task(config=config, parent=parent, threads=Asked(at_once=2))
 
 
 def test_a_sweep_in_workers_gives_the_same(small_data, store, environment):
-    local = {"epochs": 2, "lrs": LRS, "launcher": "local", "jobs": 2}
+    local = {"epochs": 2, "lrs": LRS, "launcher": "local", "jobs": "2"}
     train("lr_sweep", **local)
     frame, _ = load_history(Selection())
     assert set(frame["trainings_at_once"]) == {"2"}
-    assert set(frame["threads"]) == {str(max(1, cores() // 2))}
+    assert set(frame["threads"]) == {"1"}
     train("lr_sweep", epochs=2, lrs=LRS, resume=False)
     inline, _ = load_history(Selection())
     assert set(inline["trainings_at_once"]) == {"1"}
@@ -176,9 +176,13 @@ def test_probes_are_timed(small_data, store, environment):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--launcher", "cloud"], "launcher=cloud: give one of inline, local, slurm"),
-        (["--jobs", "2"], "jobs=2 has no effect with launcher=inline: give launcher=local"),
-        (["--launcher", "local", "--jobs", "0"], "jobs=0: give 1 or more"),
+        (["--launcher", "cloud"], "launcher=cloud: give one of auto, inline, local, slurm"),
+        (
+            ["--launcher", "inline", "--jobs", "2"],
+            "jobs=2 has no effect with launcher=inline: give launcher=local",
+        ),
+        (["--jobs", "0"], "jobs=0: give a number from 1 to 1024, or auto"),
+        (["--threads", "-1"], "threads=-1: give a number from 1 to 1024, or auto"),
     ],
 )
 def test_bad_ways_to_launch(arguments, message, store, eml):

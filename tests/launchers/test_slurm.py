@@ -398,9 +398,9 @@ def test_bad_settings(text, message, tmp_path):
     ("options", "message"),
     [
         ({"launcher": "slurm", "slurm_time": "1:00"}, "slurm_time=1:00: give a whole number"),
-        ({"slurm_mem": "5GB"}, "slurm_mem=5GB has no effect with launcher=inline"),
+        ({"slurm_mem": "5GB"}, "slurm_mem=5GB has no effect with launcher=auto"),
         (
-            {"launcher": "slurm", "jobs": 2},
+            {"launcher": "slurm", "jobs": "2"},
             "jobs=2 has no effect with launcher=slurm: give launcher=local",
         ),
     ],

@@ -36,6 +36,7 @@ def config_of(recipe: str, **options) -> Config:
 
 def arguments(recipe: str, **options) -> tuple[Recipe, list[Config], object, LaunchOptions]:
     """What the command of a recipe calls launch() and plan() with."""
+    options = {"launcher": "inline"} | options  # in this process, so that tests can change it
     launching = LaunchOptions(**{k: v for k, v in options.items() if k in LAUNCHING})
     made = RECIPES[recipe].options(**{k: v for k, v in options.items() if k not in LAUNCHING})
     return RECIPES[recipe], RECIPES[recipe].configs(made), made, launching

@@ -258,7 +258,7 @@ def test_plan_shows_what_is_done_and_trains_nothing(store, eml, quick_probes):
 
 
 def test_a_plan_finds_a_mistake_before_any_training(small_data, store, monkeypatch):
-    def broken(config):
+    def broken(config, asked):
         raise ValueError("no such kernel")
 
     monkeypatch.setattr("eml.launchers.worker.probe", broken)
@@ -272,7 +272,7 @@ def planned(done=None, **changes) -> tuple[SearchPlan, list[str]]:
     chosen = RECIPES["optimizers"].options(**options(**changes))
     grid = RECIPES["optimizers"].configs(chosen)
     costs = {kind_of(config): Cost(0, 0.1, 0) for config in grid}
-    return search_plan(grid, chosen, Inline(), costs, done or {}, resume=True)
+    return search_plan(grid, chosen, Inline(), costs, (Inline(), costs), done or {}, resume=True)
 
 
 def test_the_budget_leaves_out_steps_then_seeds(small_data, store):

@@ -15,6 +15,7 @@ from eml.config import DTYPES, OPTIMIZERS
 from eml.interrupts import SIGNALS, Stopped, raise_on_signals
 from eml.launchers import worker
 from eml.launchers.base import Task
+from eml.threads import Asked
 from eml.tracking import find, log, runs
 from eml.tracking.digests import training_digest
 from eml.tracking.history import load_history
@@ -307,7 +308,7 @@ def test_what_the_times_depend_on_is_not_forgotten(small_data, store, monkeypatc
     interrupt(monkeypatch, after=2, options={"epochs": 2})
     monkeypatch.setattr("eml.models.numpy_mlp.cpu_name", lambda: "this CPU")
     config = config_of("mlp_numpy", epochs=2)
-    worker.train(Task(config=config, at_once=2))
+    worker.train(Task(config=config, threads=Asked(at_once=2)))
     (run,) = stored_runs(store)
     assert run.data.tags["hardware"] == "another CPU, this CPU"
     assert run.data.tags["trainings_at_once"] == "1, 2"

@@ -13,6 +13,7 @@ from eml.analysis.labels import differing
 from eml.analysis.seconds import seconds_of_epochs
 from eml.analysis.verdicts import above_chance, evaluated_images
 from eml.config import Config
+from eml.threads import DISTURBED
 
 # What differs for good reason where the key is compared.
 GOES_WITH = {
@@ -43,6 +44,8 @@ DECIDING = [
     if field.name not in ("recipe", "framework", "device_type")
 ]
 SHORT = {"git_commit": 9}  # characters that tell values apart
+OF_SECONDS = ("threads", "trainings_at_once")  # what decides nothing but seconds
+NOTHING = np.empty(0)
 LARGEST_SWING = 0.25  # standard deviation of the seconds of an epoch, as a share of their mean
 SHORTEST = 0.1  # seconds; shorter epochs always swing
 NAMED = 3  # runs that a warning about disturbances names
@@ -52,12 +55,16 @@ LEAST_CPU = 0.5  # share of threads times seconds that an undisturbed training c
 ROUNDING = {0: 1e-4, 1: 5e-3}
 
 
-def differences(history: pd.DataFrame) -> list[str]:
-    """A line for each difference between the runs that is not the subject of the comparison."""
+def differences(history: pd.DataFrame, seconds: bool = True) -> list[str]:
+    """A line for each difference between the runs that is not the subject of the comparison.
+
+    seconds: whether those count that affect the seconds alone.
+    """
     drawn, firsts = curves(history), history.drop_duplicates("run_id")
     compared = differing(history)
     subject = compared[:1]
     aside = {*subject, *(other for name in subject for other in GOES_WITH.get(name, ()))}
+    aside |= set(() if seconds else OF_SECONDS)
     names = [name for name in (*compared, *LOGGED) if name not in aside]
     lines = [
         _line(name.replace("_", " "), _by_value(drawn, name, SHORT.get(name)))
@@ -139,7 +146,16 @@ def _disturbances(training: Training) -> dict[str, str]:
         found["the machine was probably disturbed"] = (
             f"{seconds.min():.3g} to {seconds.max():.3g} s an epoch"
         )
-    if training.values["device_type"] == "cpu" and "train_cpu_seconds" in training.points:
+    slowdowns, epochs = training.points.get("slowdown", NOTHING), training.points["epoch"]
+    slow = slowdowns[slowdowns >= DISTURBED]
+    numbers = training.points.get("next_threads", NOTHING)[:-1]
+    changes = np.flatnonzero(np.abs(np.diff(numbers)) > 0) + 1  # no change where one is NaN
+    if len(slow) or len(changes):
+        signs = [f"{numbers[n]:.0f} threads from epoch {epochs[n] + 1:.0f}" for n in changes]
+        if len(slow):
+            signs.insert(0, f"{len(slow)} epochs up to {slow.max():.1f} times as long as alone")
+        found["something else had the processor"] = ", ".join(signs)
+    elif training.values["device_type"] == "cpu" and "train_cpu_seconds" in training.points:
         computed, trained = (
             training.points[name][-1] for name in ("train_cpu_seconds", "train_seconds")
         )

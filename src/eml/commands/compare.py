@@ -41,7 +41,8 @@ class Section(NamedTuple):
 
     name: str  # of the recipe; "" where none was named
     run_ids: list[str]
-    differences: list[str]  # what else differs, as strict refuses it
+    differences: list[str]  # what else differs
+    refused: list[str]  # what of it strict refuses
     write: Callable[[Path], str]  # writes its files into a folder, and returns its text
     history: pd.DataFrame | None = None  # of trainings
 
@@ -74,7 +75,7 @@ def compare(options: CompareOptions) -> dict[str, Any]:
         print("".join(f"{line}\n" for line in absent), end="")
     else:
         raise SelectionError("no exercise of the sheets has a finished run here: train one first")
-    if options.strict and (found := [line for each in sections for line in each.differences]):
+    if options.strict and (found := [line for each in sections for line in each.refused]):
         raise UserError(
             f"strict: these runs differ in more than what is compared: {'; '.join(found)}"
         )
@@ -145,6 +146,7 @@ def _of_trainings(
         name,
         list(history["run_id"].unique()),
         differences(history),
+        differences(history, seconds=any("seconds" in figure for figure in figures)),
         lambda folder: write_report(
             figures, history, folder, targets, subject, bool(options.output)
         ),
@@ -160,10 +162,12 @@ def _of_measurements(options: CompareOptions) -> Section:
         )
     frame = load_measurements(ids_in(options.runs) + ids_in(options.parent), options.experiment)
     machines = list(frame["hardware"].unique())
+    different = [f"hardware: {', '.join(machines)}"] if len(machines) > 1 else []
     return Section(
         CONVOLUTIONS,
         list(frame["run_id"].unique()),
-        [f"hardware: {', '.join(machines)}"] if len(machines) > 1 else [],
+        different,
+        different,
         lambda folder: write_convolutions(frame, folder, bool(options.output)),
     )
 

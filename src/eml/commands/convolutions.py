@@ -15,7 +15,7 @@ from eml.convolutions.layer import DEEPBENCH, Layer, layers_of_the_cnn
 from eml.convolutions.measure import measure
 from eml.convolutions.measurement import LeftOut, Measurement
 from eml.convolutions.table import ALGORITHMS
-from eml.models.torch_learner import allow_tf32, hardware_of, keep_freed_memory
+from eml.models.torch_learner import allow_tf32, hardware_name, keep_freed_memory
 from eml.recipes.convolutions import ABOUT, NAME, Options
 from eml.tracking import runs
 from eml.tracking.measurements import load_measurements, log_measurements
@@ -68,4 +68,8 @@ def _measure_layer(layer: Layer, sizes: list[int], device: torch.device, parent:
         with runs.run(name, f"Measurements of {name}.", {"recipe": NAME}, parent=parent):
             shape = {k: v for k, v in asdict(layer).items() if k != "name"}
             parameters = {"layer": layer.name, "algorithm": algorithm, "device_type": device.type}
-            log_measurements(parameters | shape, hardware_of(device), measurements)
+            hardware = {
+                "hardware": hardware_name(device),
+                "threads": str(torch.get_num_threads()),
+            }
+            log_measurements(parameters | shape, hardware, measurements)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import cast
 
-from eml.config import Config
+from eml.config import AUTO, Config, resolve_device
 from eml.data.cache import fetch
 from eml.errors import UserError
 from eml.launch_options import LaunchOptions
@@ -17,6 +17,7 @@ from eml.recipes.recipe import Recipe
 from eml.sweeps.compare_optimizers import compare_optimizers
 from eml.sweeps.group import Trainings
 from eml.sweeps.status import jobs_of
+from eml.threads import Asked, worker_count
 from eml.tracking import find, resume
 from eml.tracking.digests import plan_digest
 from eml.tracking.publish import make_output, report
@@ -44,7 +45,7 @@ def launch(
 
     Raises LaunchError if a training failed, after all trainings have ended.
     """
-    launcher = launcher_of(launching)
+    launcher = launcher_of(launching, count_at_once(launching, recipe, configs, options))
     configs = options.placed(configs, launcher.device)
     launcher.check(configs)
     make_output(launching.output)
@@ -52,6 +53,7 @@ def launch(
     if launcher.in_this_run and [config.recipe for config in configs] == [recipe.name]:
         task = Task(
             config=configs[0],
+            threads=Asked(launching.number("threads")),
             resume=launching.resume,
             check=options.checks_gradients,
             output=launching.output,
@@ -62,18 +64,38 @@ def launch(
         _sweep(recipe, configs, options, launching, launcher)
 
 
-def launcher_of(launching: LaunchOptions) -> Launcher:
-    """The launcher that the options name."""
+def launcher_of(launching: LaunchOptions, jobs: int = 1) -> Launcher:
+    """The launcher that the options name, for this number of trainings at once."""
     # Import a launcher only if it is used: its libraries take time to load.
     if launching.launcher == "slurm":
         from eml.launchers.slurm.launcher import Slurm
 
         return Slurm(launching.slurm_settings())
-    if launching.launcher == "local":
+    if launching.launcher == "local" or (launching.launcher == AUTO and jobs > 1):
         from eml.launchers.local import Workers
 
-        return Workers(launching.jobs, launching.share_gpu)
+        return Workers(jobs, launching.share_gpu)
     return Inline()
+
+
+def finals_launcher(launching: LaunchOptions, launcher: Launcher) -> Launcher:
+    """The launcher of the trainings that a search ends with, whose seconds are compared."""
+    chosen = launching.launcher != AUTO or launching.number("jobs")
+    return launcher if chosen else Inline()
+
+
+def count_at_once(
+    launching: LaunchOptions, recipe: Recipe, configs: Sequence[Config], options: RecipeOptions
+) -> int:
+    """The trainings at once: as asked for, or one a core where accuracies alone are compared."""
+    if given := launching.number("jobs"):
+        return given
+    if launching.launcher not in (AUTO, "local") or not recipe.reuses:
+        return 1
+    placed = options.placed(configs, resolve_device)
+    if any(config.device_type == "cuda" for config in placed):
+        return 1
+    return worker_count(len(configs))
 
 
 def fetch_data(configs: Sequence[Config]) -> None:
@@ -105,7 +127,8 @@ def _sweep(
             trainings = Trainings(recipe, run.run_id, launcher, launching, options.checks_gradients)
             if recipe.searches:
                 search = cast(optimizers.Options, options)
-                compare_optimizers(recipe, configs, search, trainings, launching.output)
+                one_by_one = finals_launcher(launching, launcher)
+                compare_optimizers(recipe, configs, search, trainings, one_by_one, launching.output)
             else:
                 trainings.train(configs)
                 if made := trainings.made_of(configs):

@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
-from eml.commands.launch import fetch_data, launcher_of
+from eml.commands.launch import count_at_once, fetch_data, finals_launcher, launcher_of
 from eml.config import Config
 from eml.launch_options import LaunchOptions
 from eml.recipes import optimizers
 from eml.recipes.options import RecipeOptions
 from eml.recipes.recipe import Recipe
 from eml.sweeps.plan import Plan, probe_costs
-from eml.sweeps.search_plan import search_plan
+from eml.sweeps.search_plan import probe_search, search_plan
 from eml.sweeps.status import status_of
+from eml.threads import Asked
 from eml.tracking.reap import begin
 from eml.tracking.store import is_there
 
@@ -24,7 +25,7 @@ def plan(
     Arguments as for launch(). Finishes no training and logs nothing. Returns the same for JSON;
     `seconds` is 0 where they cannot be measured.
     """
-    launcher = launcher_of(launching)
+    launcher = launcher_of(launching, count_at_once(launching, recipe, configs, options))
     configs = options.placed(configs, launcher.device)
     if is_there():  # without a store nothing is done yet, and a plan must not create one
         begin()
@@ -38,12 +39,17 @@ def plan(
         print(f"{status.done} of {len(configs)} trainings have all their epochs; {why}")
         return found
     launcher.check(configs)
+    threads = launching.number("threads")
+    finals = finals_launcher(launching, launcher)
     with launcher:
         fetch_data(configs)
-        costs = probe_costs(configs, launcher)
+        if recipe.searches:
+            costs, of_finals = probe_search(configs, launcher, finals, threads)
+        else:
+            costs = probe_costs(configs, launcher, Asked(threads, launcher.at_once))
     if recipe.searches:
         search = cast(optimizers.Options, options)
-        arguments = (launcher, costs, status.states, launching.resume)
+        arguments = (launcher, costs, (finals, of_finals), status.states, launching.resume)
         planned, left_out = search_plan(configs, search, *arguments)
         print("\n".join([str(planned), *left_out]))
         return found | {"seconds": planned.left, "left_out": left_out}

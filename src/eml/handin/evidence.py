@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from datetime import datetime
 
 import numpy as np
@@ -22,6 +22,7 @@ from eml.tracking.parameters import CONFIG, is_number, lacks
 from eml.tracking.selection import Group, Selection, finished_groups, members
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import PRUNED_AFTER, SLURM_JOB
+from eml.training.loop import EpochRecord
 
 NUMBERS = [
     *(field.name for field in fields(Config) if CONFIG.get(field.name, str) is not str),
@@ -69,7 +70,12 @@ def of_csv(csv: bytes, where: str) -> Evidence:
     try:
         # Numbers as text first: pandas' own parser is not exact to the last digit.
         frame = pd.read_csv(io.BytesIO(csv), dtype=str, keep_default_na=False, na_values=[""])
-        frame = frame[[*TEXTS, *NUMBERS]]
+        required = [f.name for f in (*fields(Config), *fields(EpochRecord)) if f.default is MISSING]
+        frame[["run_id", *required]]  # raises KeyError; other columns may be younger than the file
+        for field in fields(Config):
+            if field.name not in frame:
+                frame[field.name] = str(field.default)
+        frame = frame.reindex(columns=[*TEXTS, *NUMBERS])
         for name in NUMBERS:
             frame[name] = frame[name].astype(object).map(float)
         for name, kind in CONFIG.items():

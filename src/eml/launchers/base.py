@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Self, TypeVar
 
 from eml.config import Config, resolve_device
+from eml.threads import CHOOSE, Asked
 from eml.training.cost import Cost, makespan
 
 
@@ -20,7 +21,7 @@ class Task:
     until: int | None = None  # epoch after which to pause; None trains to the end
     check: bool = False  # compare the hand-written gradients with numerical ones first
     output: str = ""  # folder for a copy of the figures, if the training has no parent
-    at_once: int = 1  # number of trainings that share the machine
+    threads: Asked = CHOOSE
     system_metrics: bool = False  # log MLflow's system metrics
 
 
@@ -30,6 +31,7 @@ class Probe:
 
     config: Config
     number: int = 0  # distinguishes probes of the same Config
+    threads: Asked = CHOOSE
 
 
 WorkItem = Task | Probe

@@ -15,10 +15,10 @@ from rich.table import Table
 
 from eml.config import Config, ConfigError
 from eml.environment import environment
-from eml.hardware import THREADS, cores
 from eml.interrupts import Stopped, raise_on_signals, stop_with_parent
 from eml.launchers.base import Ended, Item, Launcher, Probe, Task, WorkItem
 from eml.launchers.worker import perform
+from eml.threads import VARIABLES, usable_cores
 from eml.tracking import end, runs
 from eml.tracking.calls import StoreAwayError, StoreError
 from eml.training.loop import EpochRecord, Training
@@ -111,7 +111,8 @@ class _Worker:
         self.item: WorkItem | None = None
         self.run_id = ""
         self.dead = False
-        changes = dict.fromkeys(THREADS, str(max(1, cores() // count)))
+        # Libraries then start no threads that would never be used.
+        changes = {} if usable_cores() // count > 1 else dict.fromkeys(VARIABLES, "1")
         if gpus:
             visible = os.environ.get(VISIBLE_GPUS) or ",".join(map(str, range(gpus)))
             changes[VISIBLE_GPUS] = visible.split(",")[number % gpus]

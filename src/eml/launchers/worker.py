@@ -13,7 +13,8 @@ from eml.launchers.base import Ended, Prepared, Probe, Task, WorkItem
 from eml.models.gradient_check import TOLERANCE, check_gradients
 from eml.recipes import RECIPES
 from eml.text import printable, redacted
-from eml.tracking import log, models, resume, runs, tags, telemetry
+from eml.threads import Asked, from_environment
+from eml.tracking import find, log, models, resume, runs, tags, telemetry
 from eml.tracking.calls import StoreAwayError
 from eml.tracking.delivery import Delivery, kept
 from eml.tracking.digests import training_digest
@@ -63,7 +64,7 @@ def _run_of(task: Task) -> AbstractContextManager[resume.Resumed | None]:
     run_tags = {
         "recipe": config.recipe,
         tags.TRAINING_DIGEST: digest,
-        "trainings_at_once": str(task.at_once),
+        "trainings_at_once": str(task.threads.at_once),
         tags.SYSTEM_METRICS: str(task.system_metrics).lower(),
     }
     if task.run_id:
@@ -84,8 +85,12 @@ def _train(task: Task, run: resume.Resumed, progress: MakeProgress) -> None:
     telemetry.reset_peaks()
     if task.check and not records:
         _check(config, dataset)
-    training = Training(config, dataset, *((records[-1], run.checkpoint.state) if records else ()))
-    log.log_setup(config, dataset, training.learner)
+    last, state = (records[-1], run.checkpoint.state) if records else (None, None)
+    training = Training(config, dataset, last, state, _threads_of(task))
+    threads = training.threads.number
+    if last and threads == last.next_threads:
+        threads = records[0].next_threads or threads  # the tag has the number it began with
+    log.log_setup(config, dataset, training.learner, threads)
     models.log_config(config)
     if _at_pause(task, records):
         raise runs.Paused(records[-1].epoch)
@@ -104,6 +109,8 @@ def _train(task: Task, run: resume.Resumed, progress: MakeProgress) -> None:
             _keep(run, Checkpoint(records, timestamps, training.learner.training_state(), best))
             delivery.offer(record, timestamps[-1])
             shown.show(record)
+            if training.threads.remark:
+                print(training.threads.remark, flush=True)
             if _at_pause(task, records):
                 break
     try:
@@ -116,6 +123,15 @@ def _train(task: Task, run: resume.Resumed, progress: MakeProgress) -> None:
         models.log_models(config, dataset, epochs, training.learner.state(), best)
     except StoreAwayError as error:
         raise kept(error, len(records) - 1) from error
+
+
+def _threads_of(task: Task) -> Asked:
+    """The threads of a task; where seconds are compared, those of the first training there."""
+    asked = task.threads
+    chosen = asked.number or from_environment() or asked.at_once > 1
+    if chosen or not asked.stay or task.config.device_type != "cpu":
+        return asked
+    return asked._replace(number=find.threads_beside(task.parent, task.config.validation))
 
 
 def _keep(run: resume.Resumed, checkpoint: Checkpoint) -> None:
@@ -146,7 +162,7 @@ def perform(item: WorkItem, progress: MakeProgress = Display) -> Ended:
     """
     try:
         if isinstance(item, Probe):
-            return Ended(cost=probe(item.config))
+            return Ended(cost=probe(item.config, item.threads))
         train(item, progress)
         return Ended()
     except StoreAwayError:

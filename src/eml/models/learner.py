@@ -24,7 +24,13 @@ class Score(NamedTuple):
 class Learner(Protocol):
     """Trains a model: holds the model, its optimizer and its data on one device."""
 
-    hardware: dict[str, str]  # tags: "hardware" (name of the processor), "threads"
+    hardware: dict[str, str]  # the tag "hardware", the name of the processor
+
+    def use_threads(self, number: int) -> None:
+        """Compute with so many threads on the CPU from now on."""
+
+    def practise(self) -> None:
+        """A step with learning rate 0, to be timed; it changes the optimizer's state alone."""
 
     def train_epoch(self, order: np.ndarray) -> Score:
         """One pass over the training images in `order` (indices, shape (images,)).

@@ -9,7 +9,7 @@ import math
 from itertools import pairwise
 
 import numpy as np
-from threadpoolctl import threadpool_info
+from threadpoolctl import ThreadpoolController
 
 from eml.config import Config
 from eml.data.datasets import Dataset
@@ -198,8 +198,19 @@ class NumpyLearner:
         self.model = MLP({name: w.astype(dtype) for name, w in weights.items()}, rows)
         self._bytes = np.empty((rows, inputs), np.uint8)  # (rows, 784)
         self._inputs = np.empty((rows, inputs), dtype)  # (rows, 784)
-        self.hardware = {"hardware": cpu_name(), "threads": str(_blas_threads())}
-        self._warm_up()
+        self.hardware = {"hardware": cpu_name()}
+        self._libraries = ThreadpoolController()
+        self.practise()  # starts the BLAS threads
+
+    def use_threads(self, number: int) -> None:
+        self._libraries.limit(limits=number, user_api="blas")
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def practise(self) -> None:
+        self._reset_sums()
+        self._forward("train", np.arange(self.batch_size))
+        self.model.step(0.0)
+        self._reset_sums()
 
     # The loss reports a diverged training; NumPy's warnings in every step are not needed.
     @np.errstate(over="ignore", invalid="ignore")
@@ -253,16 +264,3 @@ class NumpyLearner:
 
     def _reset_sums(self) -> None:
         self._loss_sum, self._hits, self._examples = 0.0, 0, 0
-
-    def _warm_up(self) -> None:
-        """Forward and backward pass without a step: starts the BLAS threads, changes no weight."""
-        self._reset_sums()
-        self._forward("train", np.arange(self.batch_size))
-        self.model.backward()
-        self._reset_sums()
-
-
-def _blas_threads() -> int:
-    return max(
-        (lib["num_threads"] for lib in threadpool_info() if lib["user_api"] == "blas"), default=1
-    )

@@ -45,7 +45,7 @@ class TorchLearner:
 
     def __init__(self, config: Config, dataset: Dataset):
         self.device = torch.device(config.device_type)
-        self.hardware = hardware_of(self.device)
+        self.hardware = {"hardware": hardware_name(self.device)}
         if config.precision != "fp32" and not has_less_precision(self.device):
             name = self.hardware["hardware"]
             raise ConfigError(f"precision={config.precision}: not on this {name}, give fp32")
@@ -69,6 +69,18 @@ class TorchLearner:
         if self.device.type == "cpu":
             keep_freed_memory()
         self._captured = self._warm_up()
+
+    def use_threads(self, number: int) -> None:
+        torch.set_num_threads(number)
+
+    def practise(self) -> None:
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.0
+        self.model.train()
+        self._plain_step(torch.arange(self.batch_size))
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
 
     def train_epoch(self, order: np.ndarray) -> Score:
         allow_tf32(self.precision == "tf32")
@@ -256,7 +268,6 @@ def has_less_precision(device: torch.device) -> bool:
     return bool(cpu_instructions() & {"avx512_bf16", "amx_bf16"})
 
 
-def hardware_of(device: torch.device) -> dict[str, str]:
-    """The tags `hardware` and `threads` of a run on this device."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
-    return {"hardware": name, "threads": str(torch.get_num_threads())}
+def hardware_name(device: torch.device) -> str:
+    """The maker's name of a device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()

@@ -24,6 +24,11 @@ class Recipe:
     exercise: str = ""  # of the sheets, in the figures' titles; "" for the first look
     varies: str = ""  # the field of Config that is compared
 
+    @property
+    def compares_seconds(self) -> bool:
+        """Whether its figures compare the training seconds of several trainings."""
+        return any("seconds" in figure for figure in self.figures)
+
     def subject(self, criterion: str = CRITERIA[0]) -> Subject:
         """What the figures and tables of its runs are about."""
         return Subject(self.exercise, self.varies, criterion, self.about)

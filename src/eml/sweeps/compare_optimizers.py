@@ -8,12 +8,12 @@ from time import perf_counter
 from eml.analysis.curves import Training
 from eml.analysis.summary import Outcomes
 from eml.config import Config
+from eml.launchers.base import Launcher
 from eml.recipes.optimizers import Options
 from eml.recipes.recipe import Recipe
 from eml.sweeps.group import Trainings
 from eml.sweeps.lr_search import Findings, search
-from eml.sweeps.plan import probe_costs
-from eml.sweeps.search_plan import search_plan
+from eml.sweeps.search_plan import probe_search, search_plan
 from eml.sweeps.status import status_of
 from eml.text import duration
 from eml.tracking import end, log
@@ -21,18 +21,26 @@ from eml.tracking.publish import report, report_grid
 
 
 def compare_optimizers(
-    recipe: Recipe, grid: Sequence[Config], options: Options, trainings: Trainings, output: str
+    recipe: Recipe,
+    grid: Sequence[Config],
+    options: Options,
+    trainings: Trainings,
+    finals_launcher: Launcher,
+    output: str,
 ) -> None:
     """Search for each optimizer's learning rate, train the winners with all seeds, report both.
 
+    finals_launcher: trains the winners, whose seconds are compared.
     output: folder for a copy of the figures and tables; "" for none.
     """
     started = perf_counter()
     status = status_of(recipe, grid, options, trainings.resume)
     print(status, flush=True)
     launcher = trainings.launcher
-    costs = probe_costs(grid, launcher)
-    plan, left_out = search_plan(grid, options, launcher, costs, status.states, trainings.resume)
+    costs, of_finals = probe_search(grid, launcher, finals_launcher, trainings.threads)
+    finals_by = finals_launcher, of_finals
+    done = status.states, trainings.resume
+    plan, left_out = search_plan(grid, options, launcher, costs, finals_by, *done)
     expected = plan.left
     print(plan)
     for line in left_out:
@@ -64,10 +72,13 @@ def compare_optimizers(
         end.prune(run_id, epoch)
     winners = found.winners()
     seeds = list(plan.seeds)
-    while len(seeds) > 1 and not fits(plan.whole(_missing(trainings, _finals(winners, seeds)))):
+    while len(seeds) > 1 and not fits(
+        plan.whole_finals(_missing(trainings, _finals(winners, seeds)))
+    ):
         found.remarks.append(f"seed {seeds.pop()} is left out, because the budget is used up")
     finals = _finals(winners, seeds)
     print("\nwinners on all training images", flush=True)
+    trainings.launcher, trainings.same_threads = finals_launcher, True
     trainings.train(finals)
     subject = recipe.subject(options.criterion)
     if on_grid := trainings.made_of(trial.config for trial in found.every()):

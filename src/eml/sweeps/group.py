@@ -7,6 +7,7 @@ from eml.config import Config
 from eml.launch_options import LaunchOptions
 from eml.launchers.base import Launcher, Task
 from eml.recipes.recipe import Recipe
+from eml.threads import Asked
 from eml.tracking import find, log
 from eml.tracking.digests import training_digest
 from eml.tracking.history import history_of
@@ -24,6 +25,9 @@ class Trainings:
         check: bool = False,
     ):
         self.parent, self.launcher, self.check = parent, launcher, check
+        self.threads = launching.number("threads")
+        # Whether all trainings have the number of threads of the first.
+        self.same_threads = recipe.compares_seconds and not recipe.searches
         self.resume, self.system_metrics = launching.resume, launching.system_metrics
         self.reusing = recipe.reuses and self.resume
         self.run_ids: dict[Config, str] = {}
@@ -54,7 +58,7 @@ class Trainings:
                 borrow=self.reusing,
                 until=until,
                 check=self.check,
-                at_once=self.launcher.at_once,
+                threads=Asked(self.threads, self.launcher.at_once, self.same_threads),
                 system_metrics=self.system_metrics,
             )
             for config in missing

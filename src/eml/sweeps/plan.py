@@ -8,17 +8,18 @@ from eml.errors import UserError
 from eml.launchers.base import Launcher, Probe
 from eml.sweeps.status import TrainingStatus
 from eml.text import duration
+from eml.threads import Asked
 from eml.training.cost import Costs, kind_of, seconds_of
 
 
-def probe_costs(configs: Iterable[Config], launcher: Launcher) -> Costs:
+def probe_costs(configs: Iterable[Config], launcher: Launcher, threads: Asked) -> Costs:
     """Probe each kind of training, with as many probes at once as there will be trainings.
 
     Raises UserError if a probe fails.
     """
     print("timing a few batches of each kind of training, without logging them", flush=True)
     kinds = {kind_of(config): config for config in configs}
-    probes = [Probe(config=config) for config in kinds.values()]
+    probes = [Probe(config=config, threads=threads) for config in kinds.values()]
     # Add probes to keep all workers busy: a probe alone on the machine would be too fast.
     for number in range(-len(probes) % launcher.at_once):
         probes.append(replace(probes[number % len(kinds)], number=number + 1))
@@ -70,4 +71,6 @@ class Plan:
 
     def __str__(self) -> str:
         at_once = f", {self.launcher.at_once} at once" if self.launcher.at_once > 1 else ""
-        return f"{self.counted}{at_once}: about {duration(self.left)}{self.launcher.waits}"
+        beside = ", beside other work" if any(c.disturbed for c in self.costs.values()) else ""
+        about = f"about {duration(self.left)}{beside}{self.launcher.waits}"
+        return f"{self.counted}{at_once}: {about}"

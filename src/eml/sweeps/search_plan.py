@@ -8,9 +8,10 @@ from eml.errors import UserError
 from eml.launchers.base import Launcher
 from eml.recipes.optimizers import Options
 from eml.sweeps.lr_search import halfway, survivors
-from eml.sweeps.plan import Plan
+from eml.sweeps.plan import Plan, probe_costs
 from eml.sweeps.status import TrainingStatus
 from eml.text import duration
+from eml.threads import Asked
 from eml.tracking import find
 from eml.training.cost import Costs, seconds_of
 
@@ -25,6 +26,8 @@ class SearchPlan(Plan):
     seeds: Sequence[int]  # of the winners
     extend: int  # largest number of further rates of an optimizer
     winners_done: int  # finished trainings of winners in the store
+    finals_launcher: Launcher
+    finals_costs: Costs
 
     @property
     def expected(self) -> float:
@@ -47,7 +50,12 @@ class SearchPlan(Plan):
     def finals(self) -> float:
         """Expected seconds of the winners with all seeds."""
         configs = [replace(config, validation=0) for config in self._each().values()]
-        return self.whole(config for config in configs for _ in self.seeds)
+        return self.whole_finals([config for config in configs for _ in self.seeds])
+
+    def whole_finals(self, configs: Sequence[Config]) -> float:
+        """Expected seconds of these trainings of winners from beginning to end."""
+        durations = [seconds_of(config, self.finals_costs, config.epochs) for config in configs]
+        return self.finals_launcher.elapsed(durations)
 
     def _each(self) -> dict[str, Config]:
         """One Config of each optimizer."""
@@ -84,11 +92,22 @@ class SearchPlan(Plan):
         )
 
 
+def probe_search(
+    grid: Sequence[Config], launcher: Launcher, finals: Launcher, threads: int
+) -> tuple[Costs, Costs]:
+    """The costs of the grid's trainings, and of the finals. threads: the user's, 0 for none."""
+    costs = probe_costs(grid, launcher, Asked(threads, launcher.at_once))
+    if finals is launcher:
+        return costs, costs
+    return costs, probe_costs(grid, finals, Asked(threads, finals.at_once))
+
+
 def search_plan(
     grid: Sequence[Config],
     options: Options,
     launcher: Launcher,
     costs: Costs,
+    finals: tuple[Launcher, Costs],
     done: Mapping[Config, TrainingStatus],
     resume: bool,
 ) -> tuple[SearchPlan, list[str]]:
@@ -105,6 +124,8 @@ def search_plan(
         seeds=options.winners_seeds,
         extend=options.extend,
         winners_done=_winners_done(grid, options.winners_seeds) if resume else 0,
+        finals_launcher=finals[0],
+        finals_costs=finals[1],
     )
     budget = 60 * options.budget_minutes
     left_out = []

@@ -17,6 +17,7 @@ from eml.tracking.store import full_run_id, is_there
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import (
     CHECKPOINT,
+    NUMBER,
     PLAN_DIGEST,
     PRUNED_AFTER,
     TRAINING_DIGEST,
@@ -77,6 +78,20 @@ def nested_runs(parent: str) -> list[Run]:
         found += page
         token = page.token or ""
     return found
+
+
+@store_call
+def threads_beside(parent: str, validation: int) -> int:
+    """The threads of the oldest training on the CPU in a parent run; 0 if there is none.
+
+    validation: the number of validation images that it has.
+    """
+    for run in nested_runs(parent)[::-1]:
+        params, threads = run.data.params, run.data.tags.get("threads", "")
+        same = params.get("device_type") == "cpu" and params.get("validation") == str(validation)
+        if same and NUMBER.fullmatch(threads):
+            return int(threads)
+    return 0
 
 
 @store_call

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 
 import mlflow
@@ -28,8 +29,8 @@ EPOCHS_IN_A_REQUEST = 50  # MLflow takes 1,000 metrics, and an epoch has fewer t
 
 
 @store_call
-def log_setup(config: Config, dataset: Dataset, learner: Learner) -> None:
-    """Log the Config, the dataset and the hardware of the training in the active run."""
+def log_setup(config: Config, dataset: Dataset, learner: Learner, threads: int) -> None:
+    """Log the Config, the dataset, the hardware and its threads in the active run."""
     values = asdict(config) | {
         "scaling_mean": dataset.scaling.mean,
         "scaling_std": dataset.scaling.std,
@@ -50,7 +51,9 @@ def log_setup(config: Config, dataset: Dataset, learner: Learner) -> None:
         log_dataset(dataset)
     mlflow.set_tags(
         {
-            **of_all_machines(active_run().data.tags, learner.hardware),
+            **of_all_machines(
+                active_run().data.tags, {**learner.hardware, "threads": str(threads)}
+            ),
             "dataset_digest": dataset.digest,
         }
     )
@@ -116,7 +119,11 @@ def best_of(records: Sequence[EpochRecord]) -> EpochRecord | None:
 
 @store_call
 def log_result(records: Sequence[EpochRecord]) -> None:
-    """Log final and best accuracy, or the tag `diverged` with the epoch."""
+    """Log final and best accuracy, or the tag `diverged`, and whether the threads changed."""
+    for before, record in pairwise(records[:-1]):
+        if record.next_threads != before.next_threads:
+            changed = f"{record.next_threads} from epoch {record.epoch + 1}"
+            mlflow.set_tag("threads_changed", changed)
     if records[-1].diverged:
         mlflow.set_tag("diverged", f"epoch {records[-1].epoch}")
     best = best_of(records)

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, process_time
 
 from eml.config import Config
 from eml.data.specs import SPECS
 from eml.seeds import order_of
+from eml.threads import CHOOSE, DISTURBED, Asked, Threads
 from eml.training.loop import load_for, make_learner
 
 PROBE_SECONDS = 3.0  # of training
@@ -22,6 +23,7 @@ class Cost:
     setup: float
     train_image: float
     evaluate_image: float
+    disturbed: bool = False  # whether something else had the processor meanwhile
 
     def seconds(self, train_images: int, evaluated_images: int, epochs: float) -> float:
         """Seconds of a training with these numbers of images and epochs."""
@@ -30,16 +32,17 @@ class Cost:
         return SECONDS_A_TRAINING + before + epochs * (epoch + SECONDS_AN_EPOCH)
 
 
-def probe(config: Config) -> Cost:
+def probe(config: Config, asked: Asked = CHOOSE) -> Cost:
     """Time some training batches and one evaluation of a Config. Logs nothing."""
     make_learner(config, load_for(config))  # so that imports do not count
     start = perf_counter()
     dataset = load_for(config)
     learner = make_learner(config, dataset)
+    threads = Threads(learner, config, asked)
     learner.synchronize()
     setup = perf_counter() - start
     order = order_of(config.seed, 1, len(dataset.labels["train"]))
-    images, seconds = 0, 0.0
+    images, seconds, cpu_start = 0, 0.0, process_time()
     while seconds < PROBE_SECONDS:
         # Larger and larger chunks, so that the clock is read seldom.
         size = max(config.batch_size, images)
@@ -48,11 +51,13 @@ def probe(config: Config) -> Cost:
         learner.synchronize()
         seconds += perf_counter() - start
         images += min(size, len(order))
+    threads.after_epoch(1, images, seconds, process_time() - cpu_start)
     start = perf_counter()
     learner.evaluate(config.evaluated)
     learner.synchronize()
     evaluation = (perf_counter() - start) / len(dataset.labels[config.evaluated])
-    return Cost(setup, seconds / images, evaluation)
+    disturbed = (threads.slowdown or 0) >= DISTURBED
+    return Cost(setup, seconds / images, evaluation, disturbed)
 
 
 def makespan(durations: Sequence[float], at_once: int) -> float:

@@ -12,6 +12,7 @@ from eml.data.datasets import Dataset, load
 from eml.models.learner import Learner, Score
 from eml.models.numpy_mlp import NumpyLearner
 from eml.seeds import order_of
+from eml.threads import CHOOSE, Asked, Threads
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class EpochRecord:
     validation_accuracy: float | None = None
     # A field that was added later has a default: checkpoints and stores outlive versions.
     train_cpu_seconds: float | None = None
+    next_threads: int | None = None  # number of threads that the training goes on with
+    # Seconds of this epoch over those that it takes on an idle machine; CPU alone (threads.py).
+    slowdown: float | None = None
 
     @property
     def diverged(self) -> bool:
@@ -88,6 +92,7 @@ class Training:
         dataset: Dataset,
         last: EpochRecord | None = None,
         state: dict[str, np.ndarray] | None = None,
+        asked: Asked = CHOOSE,
     ):
         """last, state: continue after this record, with the result of Learner.training_state.
 
@@ -101,6 +106,7 @@ class Training:
         self.learner = make_learner(config, dataset)
         if state is not None:
             self.learner.load_training_state(state)
+        self.threads = Threads(self.learner, config, asked, last.next_threads if last else None)
         self.images = {split: len(labels) for split, labels in dataset.labels.items()}
         self.learner.synchronize()
         self._setup_seconds = last.setup_seconds if last else perf_counter() - self._started
@@ -123,8 +129,10 @@ class Training:
             train = self.learner.train_epoch(order)
             self.learner.synchronize()
             seconds = perf_counter() - start
-            self._cpu_seconds += process_time() - cpu_start
+            cpu_seconds = process_time() - cpu_start
+            self._cpu_seconds += cpu_seconds
             self._train_seconds += seconds
+            self.threads.after_epoch(epoch, train.examples, seconds, cpu_seconds)
             record = self._record(train, images_per_second=train.examples / seconds)
             yield record
             if record.diverged:
@@ -160,4 +168,6 @@ class Training:
             wall_seconds=perf_counter() - self._started,
             setup_seconds=self._setup_seconds,
             images_per_second=images_per_second,
+            next_threads=self.threads.number,
+            slowdown=self.threads.slowdown,
         )

@@ -60,14 +60,13 @@ class Display:
         self.seconds_per_epoch: float | None = None
 
     def __enter__(self) -> "Display":
-        config, hardware = self.training.config, self.training.learner.hardware
+        config, threads = self.training.config, self.training.threads.number
         print(f"{config.run_name}: {self.where}")
         if self.training.last:
             print(f"goes on after epoch {self.training.last.epoch}")
-        print(
-            f"{config.device_type}: {hardware['hardware']}, {hardware['threads']} threads",
-            flush=True,
-        )
+        hardware = self.training.learner.hardware["hardware"]
+        counted = f"{threads} thread{'s' if threads > 1 else ''}"
+        print(f"{config.device_type}: {hardware}, {counted}", flush=True)
         if self.console.is_terminal:
             self.live.start()
         return self

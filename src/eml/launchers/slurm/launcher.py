@@ -13,7 +13,6 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError, Uncomplet
 from eml.config import AUTO, Config
 from eml.environment import environment
 from eml.errors import UserError
-from eml.hardware import THREADS
 from eml.interrupts import Deferred, Stopped
 from eml.launch_options import SlurmSettings
 from eml.launchers.base import Ended, Launcher, Probe, Task
@@ -22,6 +21,7 @@ from eml.launchers.slurm.cancel import refuse_if_cancelled
 from eml.launchers.slurm.cluster import ClusterError
 from eml.launchers.slurm.job import Pack
 from eml.launchers.slurm.watch import Submitted
+from eml.threads import VARIABLES
 from eml.tracking.calls import for_other_processes
 from eml.tracking.store import refuse_if_local
 from eml.training.checkpoints import private_folder
@@ -102,7 +102,7 @@ class Slurm(Launcher):
             additional_parameters=settings.flags | {"export": "ALL"},
         )
         inherited = (
-            dict.fromkeys(THREADS, str(settings.cpus))
+            dict.fromkeys(VARIABLES, str(settings.cpus))
             | for_other_processes()
             | {
                 # Jobs run this code, even if another eml is installed.
@@ -126,9 +126,10 @@ class Slurm(Launcher):
 
     def costs_of(self, tasks: Iterable[Task]) -> Costs:
         """Costs of each kind of training among the tasks, without kinds whose probe failed."""
-        kinds = {kind_of(task.config): task.config for task in tasks}
-        if unknown := [Probe(config=c) for key, c in kinds.items() if key not in self.costs]:
-            self.probe(unknown)
+        kinds = {kind_of(task.config): task for task in tasks}
+        unknown = [task for kind, task in kinds.items() if kind not in self.costs]
+        if unknown:
+            self.probe([Probe(config=task.config, threads=task.threads) for task in unknown])
         return self.costs
 
     def probe(self, probes: Sequence[Probe]) -> dict[Probe, Ended]:

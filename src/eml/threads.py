@@ -1,0 +1,175 @@
+"""The number of threads that a training on the CPU computes with, and the cores there are.
+
+Several threads are up to twice as fast as one on an idle machine, and several times slower beside
+other processes: at the end of each small product they wait for a thread that has no core.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from time import perf_counter, process_time
+from typing import NamedTuple
+
+import psutil
+
+from eml.config import Config
+from eml.models.learner import Learner
+
+VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # read by libraries
+TURNS = 4  # of a measurement
+TURN_SECONDS = 0.1
+SLOW = 1.25  # an epoch this many times as long as with one thread: one is faster
+DISTURBED = 1.5  # slowdown of an epoch that is worth a warning
+WORKER_BYTES = 1.5e9  # memory of a worker process; the CNN on CIFAR-10 takes 1.2e9
+
+
+class Asked(NamedTuple):
+    """How many threads a training is to compute with."""
+
+    number: int = 0  # 0: that of the environment; else the faster of one and all cores
+    at_once: int = 1  # number of trainings that share the cores
+    stay: bool = False  # whether the number stays, because seconds are compared
+
+
+CHOOSE = Asked()
+
+
+class Threads:
+    """Chooses the number of threads of a training, and chooses again when an epoch is slow."""
+
+    def __init__(self, learner: Learner, config: Config, asked: Asked, before: int | None = None):
+        """before: the number that an interrupted training goes on with, if there are the cores."""
+        self.learner, self.config = learner, config
+        given = asked.number or from_environment()
+        self.stays = asked.stay or given > 0
+        most = max(1, usable_cores() // asked.at_once)
+        self.number = given or min(before or most, most)
+        self.slowdown: float | None = None  # of the last epoch, see after_epoch()
+        self.remark = ""  # what the user should know after the last epoch
+        self._warned = False
+        self._alone = math.inf  # seconds an image on an idle machine
+        if config.device_type == "cpu" and self.number > 1:
+            self._measure()
+            # Trainings at once, whose seconds are compared, cannot wait for the first to choose.
+            fixed = given or before or (asked.stay and asked.at_once > 1)
+            if self._best_all > self._best_one and not fixed:
+                self.number = 1
+        learner.use_threads(self.number)
+
+    def after_epoch(self, epoch: int, images: int, seconds: float, cpu_seconds: float) -> None:
+        """Judge an epoch: set `slowdown` and `remark`, and go on with one thread if it is faster.
+
+        slowdown: `seconds` of the epoch over those that it takes on an idle machine; on a GPU None.
+        """
+        if self.config.device_type != "cpu":
+            return
+        alone = cpu_seconds if self.number == 1 else self._alone * images
+        self.slowdown, self.remark = seconds / alone if alone else None, ""
+        remedy = ""
+        if self.number > 1 and seconds > SLOW * self._one * images:
+            remedy = "threads=1 is probably faster"
+            if not self.stays:
+                self._measure()  # one thread is slower, too, where the processor itself is
+                if seconds > SLOW * self._one * images:
+                    self.number, remedy = 1, "one thread from now on"
+                self.learner.use_threads(self.number)
+        changed = remedy and self.number == 1
+        if changed or (self.slowdown and self.slowdown >= DISTURBED and not self._warned):
+            self._warned = True
+            self.remark = (
+                f"something else has the processor: epoch {epoch} took {self.slowdown:.1f} times "
+                "as long as on an idle machine" + (f"; {remedy}" if remedy else "")
+            )
+
+    def _measure(self) -> None:
+        """Time steps with one thread and with `number` in turn, in seconds an image."""
+        # Copies, because the learner may return its own arrays.
+        state = {name: value.copy() for name, value in self.learner.training_state().items()}
+        turns: dict[int, list[tuple[float, float]]] = {1: [], self.number: []}
+        for _ in range(TURNS):
+            for number, taken in turns.items():
+                self.learner.use_threads(number)
+                taken.append(self._turn())
+        self.learner.load_training_state(state)
+        one, cpu = zip(*turns[1], strict=True)
+        several, _ = zip(*turns[self.number], strict=True)
+        self._one = median(one)
+        # The best of some turns: a wrong "several" shows after an epoch, a wrong "one" never.
+        self._best_one, self._best_all = min(one), min(several)
+        # The CPU time of one thread hardly depends on what else the machine does.
+        self._alone = min(self._alone, median(several), median(cpu))
+
+    def _turn(self) -> tuple[float, float]:
+        """The seconds and the CPU seconds of an image."""
+        self.learner.practise()  # starts the threads
+        cpu_start, start = process_time(), perf_counter()
+        steps, seconds = 0, 0.0
+        while seconds < TURN_SECONDS:
+            self.learner.practise()
+            steps += 1
+            seconds = perf_counter() - start
+        images = steps * self.config.batch_size
+        return seconds / images, (process_time() - cpu_start) / images
+
+
+def from_environment() -> int:
+    """The number of threads that the user's environment variables ask for; 0 if none does."""
+    for name in VARIABLES:
+        number = os.environ.get(name, "").partition(",")[0]
+        if number.isdecimal() and int(number) > 0:
+            return int(number)
+    return 0
+
+
+def usable_cores(system: Path = Path("/")) -> int:
+    """The cores that this process may use: the smaller of its affinity and its CPU quota.
+
+    The hyper-threads of a core count once. system: the root of Linux's /proc and /sys.
+    """
+    if not hasattr(os, "sched_getaffinity"):  # not Linux
+        return psutil.cpu_count(logical=False) or 1
+    topology = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    cores = {_read(system / topology.format(n)) or n for n in os.sched_getaffinity(0)}
+    quotas = [
+        int(quota) / int(period)
+        for quota, period in _limits(system, "cpu", "cpu.max", "cpu.cfs_quota_us")
+        if quota.isdecimal() and period.isdecimal()  # not "max" or -1
+    ]
+    return max(1, math.floor(min([len(cores), *quotas])))
+
+
+def worker_count(trainings: int) -> int:
+    """Number of trainings to carry out at once with one thread each, for want of memory fewer."""
+    free = [psutil.virtual_memory().available]
+    for limit, *_ in _limits(Path("/"), "memory", "memory.max", "memory.limit_in_bytes"):
+        if limit.isdecimal():
+            free.append(int(limit))
+    return max(1, min(trainings, usable_cores(), int(min(free) / WORKER_BYTES)))
+
+
+def _limits(system: Path, controller: str, new: str, old: str) -> Iterator[list[str]]:
+    """The limits of the control groups of this process and of all above them, as they stand there.
+
+    new: the file of cgroups version 2; old: that of version 1, beside which a period may stand.
+    """
+    for line in _read(system / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        root = system / "sys/fs/cgroup" / (controller if controllers else "")
+        group = root / path.lstrip("/")  # in a container it may be missing: then its root counts
+        for folder in (group, *group.parents):
+            period = _read(folder / old.replace("quota", "period")) if "quota" in old else ""
+            if limit := f"{_read(folder / new)} {_read(folder / old)} {period}".split():
+                yield limit
+            if folder == root:
+                break
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return ""
