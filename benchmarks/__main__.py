@@ -135,9 +135,9 @@ def busy(_repeats: int, made_up: bool) -> Measured:
 
     table, targets = [], []
     for name, config in {
-        "NumPy MLP": mlp_numpy.configs(mlp_numpy.Options(subset=12_800))[0],
-        "PyTorch MLP": mlp_torch.configs(mlp_torch.Options(subset=12_800))[0],
-        "CNN": cifar_cnn.configs(cifar_cnn.Options(subset=640))[0],
+        "NumPy MLP": mlp_numpy.configs(mlp_numpy.Options(subset=3_200))[0],
+        "PyTorch MLP": mlp_torch.configs(mlp_torch.Options(subset=3_200))[0],
+        "CNN": cifar_cnn.configs(cifar_cnn.Options(subset=320))[0],
     }.items():
         for count, bound in {0: 1.1, 1: 1.3, 2: 1.3, 6: 1.3}.items():
             with beside(count):

@@ -3,7 +3,7 @@
 import pytest
 
 from eml.analysis.fairness import differences, warnings
-from support.histories import run, together
+from support.histories import NAN, run, together
 
 FAIR = together(
     *(
@@ -141,6 +141,27 @@ def test_a_training_that_did_not_get_the_processor_is_warned_of(cpu_seconds, war
     assert bool(found) == warned
     gpu = disturbed.assign(device_type="cuda")  # a GPU computes while the CPU waits
     assert not any("CPU seconds" in line for line in warnings(gpu))
+
+
+def test_epochs_that_were_slow_and_threads_that_changed_are_warned_of():
+    disturbed = run("a", [0.1, 0.4, 0.5, 0.6], tags={"threads": "2"})
+    disturbed["next_threads"] = [2, 2, 1, 1]
+    disturbed["slowdown"] = [NAN, 1.1, 3.04, 1.0]
+    (line,) = [line for line in warnings(disturbed) if "processor" in line]
+    assert line == (
+        "something else had the processor: up to 3.0 times as long as on an idle machine in 1 of 3 "
+        "epochs, threads: 1 from epoch 3 in sgd lr=0.1 seed=1 mlp_numpy epochs=3, run a"
+    )
+    quiet = disturbed.assign(next_threads=2, slowdown=1.2)
+    assert not any("processor" in line for line in warnings(quiet))
+
+
+@pytest.mark.parametrize("name", ["threads", "trainings_at_once"])
+def test_what_affects_the_seconds_alone_differs_only_where_these_count(name):
+    runs = [run(n, [0.1, 0.5], lr=rate, tags={name: n}) for n, rate in (("1", 0.1), ("2", 0.2))]
+    (line,) = differences(together(*runs))
+    assert line.startswith(name.replace("_", " "))
+    assert differences(together(*runs), seconds=False) == []
 
 
 def test_accuracy_at_chance():

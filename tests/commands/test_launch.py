@@ -14,7 +14,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from eml.commands.launch import launch
+from eml import threads
+from eml.commands.launch import count_at_once, finals_launcher, launch, launcher_of
 from eml.data import specs
 from eml.errors import CheckError
 from eml.interrupts import Stopped
@@ -115,6 +116,50 @@ def test_the_first_look_leaves_figures(small_data, store, tmp_path):
     train("main", epochs=1, subset=100, output=str(tmp_path / "figures"))
     names = {file.name for file in (tmp_path / "figures").iterdir()}
     assert "test_accuracy_over_epochs.png" in names
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "at_once"),
+    [
+        ("lr_sweep", {}, 3),
+        ("lr_sweep", {"jobs": "2"}, 2),
+        ("lr_sweep", {"launcher": "inline"}, 1),
+        ("optimizers", {"device": "cpu"}, 3),
+        ("mlp_vs_cnn", {"device": "cpu"}, 1),  # seconds are compared
+        ("mlp_vs_cnn", {"device": "cpu", "jobs": "2"}, 2),
+        ("mlp_numpy", {}, 1),
+    ],
+)
+def test_cores_are_used_by_workers_where_accuracies_alone_are_compared(
+    recipe, options, at_once, monkeypatch
+):
+    monkeypatch.setattr("eml.threads.usable_cores", lambda: 3)
+    recipe, configs, made, launching = arguments(recipe, **{"launcher": "auto"} | options)
+    launcher = launcher_of(launching, count_at_once(launching, recipe, configs, made))
+    assert launcher.at_once == at_once
+    assert launcher.in_this_run == (at_once == 1)
+    finals = finals_launcher(launching, launcher)
+    assert finals.at_once == (1 if launching.jobs == "auto" else at_once)
+
+
+def test_where_seconds_are_compared_all_have_the_threads_of_the_first(
+    small_data, store, monkeypatch
+):
+    for name in threads.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(threads, "usable_cores", lambda: 2)
+    monkeypatch.setattr(threads, "TURN_SECONDS", 1e-4)
+    take_up = find.threads_beside
+    asked = []
+
+    def first_chooses_two(parent, validation):
+        asked.append(take_up(parent, validation))
+        return asked[-1] or 2
+
+    monkeypatch.setattr(find, "threads_beside", first_chooses_two)
+    train("mlp_vs_cnn", epochs=1, subset=100, device="cpu")
+    assert asked == [0, 2]
+    assert {run.data.tags.get("threads") for run in stored_runs(store)} == {"2", None}
 
 
 def test_check_logs_the_worst_error_before_training(small_data, store):

@@ -151,9 +151,10 @@ def _disturbances(training: Training) -> dict[str, str]:
     numbers = training.points.get("next_threads", NOTHING)[:-1]
     changes = np.flatnonzero(np.abs(np.diff(numbers)) > 0) + 1  # no change where one is NaN
     if len(slow) or len(changes):
-        signs = [f"{numbers[n]:.0f} threads from epoch {epochs[n] + 1:.0f}" for n in changes]
+        signs = [f"threads: {numbers[n]:.0f} from epoch {epochs[n] + 1:.0f}" for n in changes]
         if len(slow):
-            signs.insert(0, f"{len(slow)} epochs up to {slow.max():.1f} times as long as alone")
+            longest = f"up to {slow.max():.1f} times as long as on an idle machine"
+            signs.insert(0, f"{longest} in {len(slow)} of {training.last_epoch} epochs")
         found["something else had the processor"] = ", ".join(signs)
     elif training.values["device_type"] == "cpu" and "train_cpu_seconds" in training.points:
         computed, trained = (
