@@ -19,6 +19,7 @@ CLOCKS = (
     "wall_seconds",
     "setup_seconds",
     "images_per_second",
+    "slowdown",
 )
 
 

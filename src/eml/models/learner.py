@@ -1,6 +1,7 @@
 """The interface between the training loop and the learners of all frameworks."""
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -47,7 +48,7 @@ class Learner(Protocol):
     def state(self) -> dict[str, np.ndarray]:
         """The weights, by name, as arrays in main memory."""
 
-    def load_state(self, state: dict[str, np.ndarray]) -> None:
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Load the weights that state() returned."""
 
     def training_state(self) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ rows. A layer returns such a buffer: the next call of the layer overwrites it.
 """
 
 import math
+from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -235,7 +236,7 @@ class NumpyLearner:
     def state(self) -> dict[str, np.ndarray]:
         return {name: weight.copy() for name, weight in self.model.weights().items()}
 
-    def load_state(self, state: dict[str, np.ndarray]) -> None:
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         for name, weight in self.model.weights().items():
             weight[...] = state[name]
 

@@ -3,7 +3,7 @@
 import contextlib
 import ctypes
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -113,7 +113,7 @@ class TorchLearner:
             for name, value in self.model.state_dict().items()
         }
 
-    def load_state(self, state: dict[str, np.ndarray]) -> None:
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         self.model.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
 
     def training_state(self) -> dict[str, np.ndarray]:

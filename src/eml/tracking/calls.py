@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar, overload
 
 import mlflow
 import requests
@@ -29,6 +30,10 @@ PAUSES = 0.5, 10.0  # seconds between two tries: the first, the longest
 LOCKED_SECONDS = 2  # pause before the second try, if SQLite reports a lock at once
 # With any other code the server has understood the request and refuses it.
 PASSING = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class StoreError(UserError):
@@ -77,7 +82,17 @@ def undisturbed():
     return signals_held() if is_sqlite() else nullcontext()
 
 
-def store_call(function: Callable | None = None, *, once: int = 0, held: bool = True):
+@overload
+def store_call(function: Callable[P, R]) -> Callable[P, R]: ...
+
+
+@overload
+def store_call(
+    *, once: int = 0, held: bool = True
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
+def store_call(function=None, *, once=0, held=True):
     """Decorator of a function that reads from the store or writes to it.
 
     A request to a server has SECONDS_TO_ANSWER; MLflow does not repeat it. While the server does
@@ -90,18 +105,19 @@ def store_call(function: Callable | None = None, *, once: int = 0, held: bool = 
 
     Raises StoreAwayError if the store does not answer, StoreError if it refuses the call.
     """
-    if function is None:
-        return lambda function: store_call(function, once=once, held=held)
 
-    @wraps(function)
-    def call(*arguments, **options):
-        with undisturbed() if held else nullcontext():
-            return _until_it_answers(lambda: function(*arguments, **options), once)
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*arguments: P.args, **options: P.kwargs) -> R:
+            with undisturbed() if held else nullcontext():
+                return _until_it_answers(lambda: function(*arguments, **options), once)
 
-    return call
+        return call
+
+    return decorate(function) if function else decorate
 
 
-def _until_it_answers(call: Callable, once: int):
+def _until_it_answers(call: Callable[[], R], once: int) -> R:
     began, pause = time.monotonic(), PAUSES[0]
     waited = False
     while True:
@@ -122,7 +138,7 @@ def _until_it_answers(call: Callable, once: int):
             return answer
 
 
-def _one_try(call: Callable, once: int):
+def _one_try(call: Callable[[], R], once: int) -> R:
     limits = {MLFLOW_HTTP_REQUEST_MAX_RETRIES.name: "0"}
     if once or not MLFLOW_HTTP_REQUEST_TIMEOUT.is_set():
         limits[MLFLOW_HTTP_REQUEST_TIMEOUT.name] = str(once or SECONDS_TO_ANSWER)
@@ -138,7 +154,7 @@ def _one_try(call: Callable, once: int):
             raise StoreError(printable(f"{store_name()}: {reason}")) from error
 
 
-def _unless_locked(call: Callable):
+def _unless_locked(call: Callable[[], R]) -> R:
     """Make the call, and make it again if SQLite reports a lock at once.
 
     SQLite does so while it rolls back what a killed process had half written.

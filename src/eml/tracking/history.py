@@ -32,7 +32,7 @@ def load_history(selection: Selection) -> tuple[pd.DataFrame, list[str]]:
     cannot be read.
     """
     open_store(create=False)
-    return store_call(_load, held=False)(selection)
+    return store_call(held=False)(_load)(selection)
 
 
 def history_of(run_ids: Sequence[str]) -> pd.DataFrame:

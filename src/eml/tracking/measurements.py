@@ -55,7 +55,7 @@ def load_measurements(run_ids: Sequence[str], experiment: str = "") -> pd.DataFr
     means not measured. Raises SelectionError if there is none.
     """
     open_store(create=False)
-    return store_call(_load, held=False)(run_ids, experiment)
+    return store_call(held=False)(_load)(run_ids, experiment)
 
 
 def _load(run_ids: Sequence[str], experiment: str) -> pd.DataFrame:

@@ -191,11 +191,11 @@ def _end(run_id: str, status: str, tags: Mapping[str, str], in_order: bool) -> N
             mlflow.MlflowClient().set_terminated(run_id, status)
 
     try:
-        store_call(end, once=0 if in_order else SECONDS_TO_CLOSE)()
+        store_call(once=0 if in_order else SECONDS_TO_CLOSE)(end)()
     except BaseException as error:
         # MLflow marks every run FINISHED that is on its stack when the process ends.
         with suppress(StoreError):
-            store_call(end_alone, once=SECONDS_TO_CLOSE)()
+            store_call(once=SECONDS_TO_CLOSE)(end_alone)()
         if in_order or not isinstance(error, StoreError):
             raise
         print(f"run {run_id} is not closed: {error}", flush=True)

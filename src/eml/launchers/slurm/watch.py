@@ -70,9 +70,10 @@ class Submitted:
         alive = cluster.alive(jobs.values())
         prepared = {}
         for task in self.tasks:
-            if jobs.get(task) in alive and found[task].status != "FAILED":
+            run = found[task]
+            if run and jobs[task] in alive and run.status != "FAILED":
                 self.packs.setdefault(jobs[task], []).append(task)
-                self.run_ids[task] = found[task].run_id
+                self.run_ids[task] = run.run_id
                 continue
             one = self._prepare(task)
             if one.is_there:
