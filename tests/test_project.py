@@ -1,60 +1,23 @@
 """What holds between the files: MLproject and recipes, dependencies, imports, `mlflow run`."""
 
-import dataclasses
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
-import yaml
 
-from eml.analysis.options import CompareOptions
 from eml.config import OPTIMIZERS
-from eml.handin.options import FormOptions, SheetOptions
-from eml.recipes import RECIPES, convolutions, gradients
+from eml.recipes import RECIPES
 from support.commands import ROOT, call, eml_command, mlflow_command, stored_runs
 
-PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
-TYPED = {True: "true", False: "false"}  # MLflow knows no truth values
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
-def test_mlproject_has_the_recipes_with_their_options_and_defaults():
-    others = {"convolutions", "gradients", "compare", "handin", "sheet2", "sheet3"}
-    assert set(PROJECT["entry_points"]) == {*RECIPES, *others}
-    options_of = {name: recipe.options for name, recipe in RECIPES.items()} | {
-        "compare": CompareOptions,
-        "convolutions": convolutions.Options,
-        "gradients": gradients.Options,
-        "handin": FormOptions,
-        "sheet2": SheetOptions,
-        "sheet3": SheetOptions,
-    }
-    for name, options_class in options_of.items():
-        entry = PROJECT["entry_points"][name]
-        fields = dataclasses.fields(options_class)
-        assert {
-            f.name: TYPED[f.default] if f.type.__origin__ is bool else f.default for f in fields
-        } == {
-            key: Path(value["default"]) if value["type"] == "path" else value["default"]
-            for key, value in entry["parameters"].items()
-        }
-        kinds = {str: "string", int: "int", float: "float", bool: "string", Path: "path"}
-        for field in fields:
-            expected = kinds[field.type.__origin__]
-            assert entry["parameters"][field.name]["type"] == expected
-        start, *options = re.split(r" (?=--)", entry["command"])
-        command = {"handin": "handin build"}.get(name, name)
-        assert start == f"python src/eml/__main__.py {command}"
-        assert set(options) == {f"--{f.name} {{{f.name}}}" for f in fields}
-
-
-def test_conda_environment_has_the_dependencies_of_pyproject():
-    dependencies = yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"]
-    assert dependencies[-1]["pip"] == PYPROJECT["project"]["dependencies"]
+def test_mlproject_and_conda_yaml_are_generated():
+    result = call([sys.executable, str(ROOT / "scripts/generate"), "--check"])
+    assert result.returncode == 0, result.stderr
 
 
 def test_every_command_that_is_printed_works_without_conda():
