@@ -317,8 +317,7 @@ def evaluate(id: str, device: str) -> None:
 
 def main() -> None:
     """Run the command line. Show errors that the user can fix in one line."""
-    # Imports, runs and figures make many objects that stay. To look through them for garbage as
-    # often as Python does by default takes a tenth of the time to the first batch.
+    # Python's default garbage collection takes 10 % of the start-up: imports make many objects.
     gc.set_threshold(100_000)
     raise_on_signals()
     mlflow_run.keep_quiet()

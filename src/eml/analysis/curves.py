@@ -79,7 +79,7 @@ class Curve:
 
     @property
     def values(self) -> Mapping[str, Any]:
-        """Of its first training; those of Config are common to all, but for the seed."""
+        """Parameters of the first training; all trainings share them, except the seed."""
         return self.trainings[0].values
 
     @property

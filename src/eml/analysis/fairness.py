@@ -15,7 +15,7 @@ from eml.analysis.verdicts import above_chance, evaluated_images
 from eml.config import Config
 from eml.threads import DISTURBED
 
-# What differs for good reason where the key is compared.
+# Fields that change with the compared field.
 GOES_WITH = {
     "model": ("activation", "init", "learning_rate"),
     "dataset": ("scaling_mean", "scaling_std", "train_images", "test_images"),
@@ -109,7 +109,7 @@ def warnings(history: pd.DataFrame) -> list[str]:
         which = "; ".join(alone) if len(alone) < len(drawn) else "all runs"
         lines.append(f"one seed, so no spread: {which}")
     if len(drawn) > 1 and "slurm_job" in history and history["slurm_job"].notna().any():
-        lines.append("trained in jobs of Slurm, beside whatever else their nodes did: mind seconds")
+        lines.append("trained in Slurm jobs on shared nodes: do not compare seconds")
     compared = trainings_of(history)
     lines += _identical(compared)
     lines += _unlike(compared)

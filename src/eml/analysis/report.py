@@ -103,7 +103,7 @@ def write_report(
         f"Differences in {accuracy_by(criterion, split)}, with 95 % intervals over common seeds, "
         "corrected for the number of pairs": _verdicts(pairs),
         "Also different between these runs": other,
-        "Mind": [alone, *warnings(history), *edges(history, criterion)],
+        "Warnings": [alone, *warnings(history), *edges(history, criterion)],
     }
     for title, lines in notes.items():
         if shown := [line for line in lines if line]:

@@ -12,8 +12,8 @@ class Seconds(NamedTuple):
     """The training seconds of the epochs of a curve; all NaN without an epoch."""
 
     mean: float
-    lowest: float  # but for a tenth of the epochs, so that one odd epoch decides nothing
-    highest: float  # the same
+    lowest: float  # 10th percentile, so that one odd epoch decides nothing
+    highest: float  # 90th percentile
 
     def overlaps(self, other: "Seconds") -> bool:
         """Whether the two are too alike to call one of the curves faster."""

@@ -84,7 +84,7 @@ class Findings:
         return max(middle, key=lambda trial: trial.score(self.criterion), default=None)
 
     def choices(self) -> list[str]:
-        """A line for each optimizer whose choice is no matter of course."""
+        """One line for each optimizer with tied or failed rates."""
         lines = []
         for optimizer in self.trials:
             ties, winner = self.ties(optimizer), self.winner(optimizer)

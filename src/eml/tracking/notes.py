@@ -1,4 +1,4 @@
-"""What a run has found, in MLflow's UI: the note with links, the charts, a score to sort by."""
+"""Writes a run's description for MLflow's UI: links, charts, and a score to sort by."""
 
 from collections.abc import Sequence
 

@@ -101,7 +101,7 @@ def kind_of(config: Config) -> tuple:
 
 
 def seconds_of(config: Config, costs: Costs, epochs: float, begun: bool = False) -> float:
-    """Of so many epochs of a training, from its beginning or from a pause on."""
+    """Expected seconds of `epochs` epochs; `begun` leaves out the first evaluation."""
     train = (config.subset or SPECS[config.dataset].train_size) - config.validation
     evaluated = config.validation or (config.subset // 5 or SPECS[config.dataset].test_size)
     cost = costs[kind_of(config)]
