@@ -130,7 +130,7 @@ class Config:
 
     @property
     def run_name(self) -> str:
-        """The name of the training's run. MLflow truncates it, so the fields that vary most come first."""
+        """The run's name. MLflow truncates it, so the fields that vary most come first."""
         name = f"{self.optimizer} lr={self.learning_rate:g} seed={self.seed} {self.recipe}"
         if self.device_type == "cuda":
             name += " GPU"
