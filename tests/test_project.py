@@ -14,7 +14,7 @@ import yaml
 from eml.analysis.options import CompareOptions
 from eml.config import OPTIMIZERS
 from eml.handin.options import FormOptions, SheetOptions
-from eml.recipes import RECIPES, convolutions, gradients
+from eml.recipes import RECIPES, gradients
 from support.commands import ROOT, call, eml_command, mlflow_command, stored_runs
 
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
@@ -23,11 +23,10 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def test_mlproject_has_the_recipes_with_their_options_and_defaults():
-    others = {"convolutions", "gradients", "compare", "handin", "sheet2", "sheet3"}
+    others = {"gradients", "compare", "handin", "sheet2", "sheet3"}
     assert set(PROJECT["entry_points"]) == {*RECIPES, *others}
     options_of = {name: recipe.options for name, recipe in RECIPES.items()} | {
         "compare": CompareOptions,
-        "convolutions": convolutions.Options,
         "gradients": gradients.Options,
         "handin": FormOptions,
         "sheet2": SheetOptions,
@@ -68,7 +67,7 @@ def test_every_command_that_is_printed_works_without_conda():
 
 
 def test_every_file_that_a_document_links_or_names_exists():
-    for text in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+    for text in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("extras/*/*.md")]:
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text.read_text()):
             assert (text.parent / link).exists(), f"{text.name}: {link}"
     named = re.findall(r"`([\w/]+\.py)`", (ROOT / "CONTRIBUTING.md").read_text())
