@@ -3,7 +3,7 @@
 Its columns are layer, the fields of measure.Measurement, hardware and threads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +58,17 @@ def memory_over_batch_size(frame: pd.DataFrame) -> Figure:
 
 def share_of_gemm(frame: pd.DataFrame) -> Figure:
     """Each algorithm's rate at its largest batch, divided by GEMM's; a panel for each layer."""
+    passes = frame["pass_name"].unique()
     frame = at_largest_batch(frame)
     algorithms, layers = list(frame["algorithm"].unique()), list(frame["layer"].unique())
     figure = Figure((2 + 2.6 * len(layers), 1.5 + 0.4 * len(algorithms)), layout="constrained")
     panels = figure.subplots(1, len(layers), sharex=True, sharey=True, squeeze=False)[0]
     for axes, layer in zip(panels, layers, strict=True):
         rows = frame[frame["layer"] == layer]
-        for number, (name, points) in enumerate(rows.groupby("pass_name", sort=False)):
+        for number, name in enumerate(passes):
+            points = rows[rows["pass_name"] == name]
             places = [algorithms.index(a) + 0.2 * (number - 1) for a in points["algorithm"]]
-            look = {"color": COLOURS[number], "label": str(name).replace("_", " ")}
+            look = {"color": COLOURS[number], "label": name.replace("_", " ")}
             axes.plot(points["share_of_gemm"], places, MARKERS[number], **look)
         axes.set_title(f"{layer}, N = {rows['batch_size'].max()}", loc="left")
         axes.axvline(1, color="0.6", linewidth=1)
@@ -93,13 +95,17 @@ def write_figures(frame: pd.DataFrame, folder: Path) -> str:
 
     Returns the Markdown: a table for each layer, at its largest batch.
     """
+    # In the order of the smallest batch, on which everything is measured: larger ones have gaps.
+    order = frame.groupby(["layer", "algorithm", "pass_name"], sort=False).ngroup()
+    frame = frame.iloc[order.argsort(kind="stable")]
     with mpl.rc_context({"text.parse_math": False}):
         for name, draw in FIGURES.items():
             draw(frame).savefig(folder / f"{name}.png", dpi=150)
     frame.to_csv(folder / "convolutions.csv", index=False)
     parts = [f"Convolutions: {_where(frame)}\n"]
+    passes = frame["pass_name"].unique()
     for layer, rows in at_largest_batch(frame).groupby("layer", sort=False):
-        parts.append(f"## {layer}, {rows['batch_size'].max()} images\n\n{_table(rows)}")
+        parts.append(f"## {layer}, {rows['batch_size'].max()} images\n\n{_table(rows, passes)}")
     parts.append("Rates in GFLOP/s and as a share of GEMM's, extra memory in MiB.\n")
     text = "\n".join(parts)
     (folder / "convolutions.md").write_text(text, encoding="utf-8")
@@ -118,9 +124,8 @@ def _with_batch(frame: pd.DataFrame, algorithm: str) -> str:
     return algorithm if largest == frame["batch_size"].max() else f"{algorithm} (N = {largest})"
 
 
-def _table(rows: pd.DataFrame) -> str:
+def _table(rows: pd.DataFrame, passes: Sequence[str]) -> str:
     """A Markdown row for each algorithm, with rate, share and memory of each pass, and seconds."""
-    passes = list(rows["pass_name"].unique())
     titles = [t for p in passes for t in (p.replace("_", " "), "ms", "MiB")]
     lines = [["algorithm", *titles, "largest error"]]
     lines.append(["---"] * len(lines[0]))

@@ -7,6 +7,9 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from click.testing import CliRunner
+
+from main import main
 
 PROJECT = Path(__file__).parents[1]
 FIGURES = ["memory_over_batch_size.png", "rate_over_batch_size.png", "share_of_gemm.png"]
@@ -66,7 +69,8 @@ def test_every_algorithm_on_every_layer_is_a_nested_run(store, tmp_path):
     assert sorted(run.info.run_name for run in nested) == sorted(names.unique())
 
 
-def test_from_the_root_of_the_repository(store, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_from_the_root_of_the_repository(store, monkeypatch):
     monkeypatch.chdir(PROJECT.parents[1])
     result = project(Path("extras/convolutions"), batch_sizes="1")
     assert result.returncode == 0, result.stderr
@@ -82,12 +86,12 @@ def test_from_the_root_of_the_repository(store, tmp_path, monkeypatch):
         (["--output", __file__], f"output={__file__}: File exists, give a folder"),
     ],
 )
-def test_bad_input_ends_in_a_line_that_says_what_is_valid(options, line, store):
-    command = [sys.executable, str(PROJECT / "main.py"), *options]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 2
+def test_bad_input_ends_in_a_line_that_says_what_is_valid(options, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, options)
+    assert result.exit_code == 2
     assert line in result.stderr.splitlines()[-1]
-    assert not stored_runs(store)
+    assert list(tmp_path.iterdir()) == []  # no store
 
 
 def test_the_project_stands_without_eml():
