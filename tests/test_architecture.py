@@ -14,7 +14,7 @@ FLOORS = [
     {"sweeps", "handin"},
     {"launchers"},
     {"tracking"},
-    {"training", "recipes", "convolutions"},
+    {"training", "recipes"},
     {"analysis"},
     {"threads"},
     {"models", "launch_options"},

@@ -28,7 +28,7 @@ from support.commands import call, eml_command, mlflow_command, stored_runs
         (["mlp_numpy", "--check", "yes"], "'yes' is not one of 'true', 'false'"),
         (["compare", "--x", "time"], "x=time: give one of epoch, train_seconds, wall_seconds, all"),
         (["compare", "--metric", "f1"], "metric=f1: give one of train_loss, "),
-        (["compare", "--plot", "pie"], "plot=pie: give one of convolutions, mlp_numpy, "),
+        (["compare", "--plot", "pie"], "plot=pie: give one of mlp_numpy, "),
         (["compare", "--target", "95"], "target=95: give accuracies above 0, up to 1"),
         (["compare", "--recipe", "nn"], "recipe=nn: give one of main, "),
         (["compare", "--experiment", "nix"], "experiment=nix: give one of test, Default"),

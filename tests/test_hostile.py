@@ -14,7 +14,7 @@ from mlflow.entities import Metric
 from safetensors.numpy import save_file
 
 from eml import cli
-from eml.commands import convolutions, gradients, launch, plan
+from eml.commands import gradients, launch, plan
 from eml.config import ConfigError
 from eml.errors import UserError
 from eml.handin.form import FormError, read_form, write_form
@@ -33,12 +33,11 @@ from eml.training.checkpoints import directory, new_place, private_folder
 from support.commands import configs_of, stored_runs, train
 from support.examples import for_all
 
-COMMANDS = [*RECIPES, "plan lr_sweep", "gradients", "convolutions"]
+COMMANDS = [*RECIPES, "plan lr_sweep", "gradients"]
 DOING = [  # what a command calls once its options are read
     (launch, "launch"),
     (plan, "plan"),
     (gradients, "gradients"),
-    (convolutions, "convolutions"),
 ]
 VALUES = [
     "",

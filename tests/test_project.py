@@ -31,7 +31,7 @@ def test_every_command_that_is_printed_works_without_conda():
 
 
 def test_every_file_that_a_document_links_or_names_exists():
-    for text in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+    for text in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("extras/*/*.md")]:
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text.read_text()):
             assert (text.parent / link).exists(), f"{text.name}: {link}"
     named = re.findall(r"`([\w/]+\.py)`", (ROOT / "CONTRIBUTING.md").read_text())

@@ -25,7 +25,6 @@ from eml.handin.options import FormOptions, SheetOptions
 from eml.interrupts import Stopped, raise_on_signals, stop_with_parent
 from eml.launch_options import LaunchOptions
 from eml.recipes import RECIPES
-from eml.recipes import convolutions as convolutions_recipe
 from eml.recipes import gradients as gradients_recipe
 from eml.recipes.recipe import Recipe
 from eml.text import printable, redacted
@@ -137,7 +136,6 @@ def _tool(name: str, options_class: type, json: bool = False, **values: typing.A
 # same name.
 _TOOLS: tuple[tuple[str, str | None, type, *tuple[type, ...]], ...] = (
     ("gradients", gradients_recipe.ABOUT, gradients_recipe.Options),
-    ("convolutions", convolutions_recipe.ABOUT, convolutions_recipe.Options),
     ("compare", inspect.getdoc(CompareOptions), CompareOptions, ForPrograms),
     ("export", inspect.getdoc(ExportOptions), ExportOptions),
 )

@@ -2,14 +2,13 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from eml.analysis.convolutions import write_convolutions
 from eml.analysis.curves import evaluated
 from eml.analysis.fairness import differences
 from eml.analysis.figures import FIGURES, Draw, over
@@ -19,32 +18,28 @@ from eml.analysis.report import write_report
 from eml.config import one_of
 from eml.errors import UserError
 from eml.recipes import RECIPES
-from eml.recipes.convolutions import NAME as CONVOLUTIONS
 from eml.tracking import log, runs
 from eml.tracking.history import METRICS, load_history
-from eml.tracking.measurements import load_measurements
 from eml.tracking.notes import charts_of, describe, results
 from eml.tracking.publish import make_output, publish, say_where
 from eml.tracking.reap import begin
-from eml.tracking.selection import (
-    NothingFinishedError,
-    SelectionError,
-    ids_in,
-    selected_by,
-)
+from eml.tracking.selection import NothingFinishedError, SelectionError, selected_by
 
-PLOTS = [CONVOLUTIONS, *(recipe.name for recipe in RECIPES.values() if recipe.exercise)]
+PLOTS = [recipe.name for recipe in RECIPES.values() if recipe.exercise]
 
 
 class Section(NamedTuple):
     """A part of the comparison, with figures of its own."""
 
-    name: str  # of the recipe; "" where none was named
-    run_ids: list[str]
-    differences: list[str]  # what else differs
-    refused: list[str]  # what of it strict refuses
-    write: Callable[[Path], str]  # writes its files into a folder, and returns its text
-    history: pd.DataFrame | None = None  # of trainings
+    name: str  # of the recipe whose figures are drawn; "" where none was named
+    history: pd.DataFrame
+    figures: dict[str, Draw]
+
+    @property
+    def subject(self) -> str:
+        """What is compared, for the name of the run."""
+        recipes = ", ".join(self.history["recipe"].unique())
+        return self.name or f"{self.history['run_id'].nunique()} runs of {recipes}"
 
 
 def compare(options: CompareOptions) -> dict[str, Any]:
@@ -60,46 +55,19 @@ def compare(options: CompareOptions) -> dict[str, Any]:
         if (options.x, options.metric) != (CompareOptions.x, CompareOptions.metric):
             raise UserError("x and metric have no effect with plot: leave them out")
     begin()
-    absent, sections = [], []
-    for name in PLOTS if options.plot == ALL else [options.plot]:
-        try:
-            if name == CONVOLUTIONS:
-                sections.append(_of_measurements(options))
-            else:
-                sections.append(_of_trainings(options, name, metrics, targets))
-        except NothingFinishedError as error:
-            if options.plot != ALL:
-                raise
-            absent.append(f"{name}: {error}")
-    if sections:
-        print("".join(f"{line}\n" for line in absent), end="")
-    else:
-        raise SelectionError("no exercise of the sheets has a finished run here: train one first")
-    if options.strict and (found := [line for each in sections for line in each.refused]):
+    sections = _sections(options, metrics)
+    if options.strict and (refused := [line for section in sections for line in _refused(section)]):
         raise UserError(
-            f"strict: these runs differ in more than what is compared: {'; '.join(found)}"
+            f"strict: these runs differ in more than what is compared: {'; '.join(refused)}"
         )
     make_output(options.output)
+    title = f"compare {', '.join(section.subject for section in sections)}"
     with tempfile.TemporaryDirectory() as work:
-        parts: list[Part] = []
-        for section in sections:
-            folder = Path(work, section.name if options.plot == ALL else "")
-            folder.mkdir(exist_ok=True)
-            title = f"## {section.name}\n\n" if section.name else ""
-            parts.append(Part(folder, title + section.write(folder)))
+        parts = [_write(section, Path(work), options, targets) for section in sections]
         print("\n".join(part.text for part in parts))
-        write_page(Path(work, PAGE), _name(sections), parts)
-        with runs.run(_name(sections), "", {"recipe": "compare"}):
-            log.log_sources([run_id for each in sections for run_id in each.run_ids])
-            publish(Path(work), options.output)
-            lines, charts = [], {}
-            for section in sections:
-                if section.history is not None:
-                    lines += results(section.history)
-                    name = f"charts of {section.name or 'these runs'}"
-                    charts[name] = charts_of(section.history)
-            describe(lines, "")
-            say_where(options.output, charts)
+        write_page(Path(work, PAGE), title, parts)
+        with runs.run(title, "", {"recipe": "compare"}):
+            _publish(sections, Path(work), options.output)
             info = runs.active_run().info
         return {
             "run_id": info.run_id,
@@ -111,65 +79,70 @@ def compare(options: CompareOptions) -> dict[str, Any]:
         }
 
 
+def _sections(options: CompareOptions, metrics: list[str]) -> list[Section]:
+    """Read and select the runs; with plot=all, print which recipes have none finished."""
+    absent, sections = [], []
+    for name in PLOTS if options.plot == ALL else [options.plot]:
+        try:
+            sections.append(_section(options, name, metrics))
+        except NothingFinishedError as error:
+            if options.plot != ALL:
+                raise
+            absent.append(f"{name}: {error}")
+    if not sections:
+        raise SelectionError("no exercise of the sheets has a finished run here: train one first")
+    print("".join(f"{line}\n" for line in absent), end="")
+    return sections
+
+
+def _section(options: CompareOptions, name: str, metrics: list[str]) -> Section:
+    """name: of the recipe whose figures are drawn, or ""."""
+    history, left_out = load_history(selected_by(options, name))
+    for line in left_out:
+        print(line)
+    return Section(name, history, _figures(name, options.x, metrics, history))
+
+
+def _refused(section: Section) -> list[str]:
+    """The differences that strict refuses."""
+    return differences(section.history, seconds=any("seconds" in name for name in section.figures))
+
+
+def _write(section: Section, work: Path, options: CompareOptions, targets: list[float]) -> Part:
+    """Write the report of a section into `work`, or with plot=all into a folder of its own."""
+    folder = work / (section.name if options.plot == ALL else "")
+    folder.mkdir(exist_ok=True)
+    criterion = options.criterion
+    subject = (
+        RECIPES[section.name].subject(criterion) if section.name else Subject(criterion=criterion)
+    )
+    pdf = bool(options.output)
+    text = write_report(section.figures, section.history, folder, targets, subject, pdf)
+    return Part(folder, f"## {section.name}\n\n{text}" if section.name else text)
+
+
+def _publish(sections: Sequence[Section], work: Path, output: str) -> None:
+    """Log files, sources and notes in the active run, and say where they are."""
+    log.log_sources(
+        [run_id for section in sections for run_id in section.history["run_id"].unique()]
+    )
+    publish(work, output)
+    describe([line for section in sections for line in results(section.history)], "")
+    charts = {
+        f"charts of {section.name or 'these runs'}": charts_of(section.history)
+        for section in sections
+    }
+    say_where(output, charts)
+
+
 def _for_json(section: Section, folder: Path) -> dict[str, Any]:
     """The tables that a section has written, and what else differs."""
     tables = {file.stem: pd.read_csv(file) for file in sorted(folder.glob("*.csv"))}
     return {
         "plot": section.name,
-        "also_different": section.differences,
+        "also_different": differences(section.history),
         **{name: json.loads(table.to_json(orient="records")) for name, table in tables.items()},
     }
-
-
-def _name(sections: Sequence[Section]) -> str:
-    """The name of the comparison's run: what is compared."""
-    names = [section.name for section in sections]
-    if names == [""]:
-        (section,) = sections
-        assert section.history is not None
-        recipes = ", ".join(section.history["recipe"].unique())
-        return f"compare {len(section.run_ids)} runs of {recipes}"
-    return f"compare {', '.join(names)}"
-
-
-def _of_trainings(
-    options: CompareOptions, name: str, metrics: list[str], targets: list[float]
-) -> Section:
-    """The section of trainings; name: of the recipe whose figures are drawn, or ""."""
-    history, left_out = load_history(selected_by(options, name))
-    for line in left_out:
-        print(line)
-    figures = _figures(name, options.x, metrics, history)
-    criterion = options.criterion
-    subject = RECIPES[name].subject(criterion) if name else Subject(criterion=criterion)
-    return Section(
-        name,
-        list(history["run_id"].unique()),
-        differences(history),
-        differences(history, seconds=any("seconds" in figure for figure in figures)),
-        lambda folder: write_report(
-            figures, history, folder, targets, subject, bool(options.output)
-        ),
-        history,
-    )
-
-
-def _of_measurements(options: CompareOptions) -> Section:
-    """The section of measured convolutions."""
-    if options.recipe or options.filter:
-        raise UserError(
-            f"recipe and filter have no effect with plot={CONVOLUTIONS}: leave them out"
-        )
-    frame = load_measurements(ids_in(options.runs) + ids_in(options.parent), options.experiment)
-    machines = list(frame["hardware"].unique())
-    different = [f"hardware: {', '.join(machines)}"] if len(machines) > 1 else []
-    return Section(
-        CONVOLUTIONS,
-        list(frame["run_id"].unique()),
-        different,
-        different,
-        lambda folder: write_convolutions(frame, folder, bool(options.output)),
-    )
 
 
 def _figures(plot: str, x: str, metrics: list[str], history: pd.DataFrame) -> dict[str, Draw]:

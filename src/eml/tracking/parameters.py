@@ -28,8 +28,6 @@ def config_values(run: StoredRun) -> dict[str, int | float | str]:
 
 def lacks(run: StoredRun) -> str:
     """Why a run is not the training of a Config, in words; "" if it is."""
-    if run.params.keys() >= {"layer", "algorithm"}:
-        return "no training but measurements, give plot=convolutions"
     for name, kind in CONFIG.items():
         if name not in run.params:
             if name in DEFAULTS:

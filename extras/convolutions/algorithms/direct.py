@@ -5,7 +5,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from eml.convolutions.algorithm import (
+from algorithms.algorithm import (
     Algorithm,
     UnfitError,
     border_of,
@@ -13,7 +13,7 @@ from eml.convolutions.algorithm import (
     seen_by,
     without_border,
 )
-from eml.convolutions.layer import Layer
+from layers import Layer
 
 LARGEST = 32  # images: more take long, and show no more
 

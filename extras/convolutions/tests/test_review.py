@@ -1,14 +1,15 @@
-"""Each measured number of docs/cudnn_review.md against the measurements beside it."""
+"""Each measured number of the review, README.md, against the measurements in results/."""
 
 import re
+from pathlib import Path
 
 import pandas as pd
 
-from eml.convolutions.measurement import PASSES
-from support.commands import ROOT
+from measure import PASSES
 
-REVIEW = (ROOT / "docs/cudnn_review.md").read_text()
-ALL = pd.read_csv(ROOT / "docs/cudnn_review.csv")
+PROJECT = Path(__file__).parents[1]
+REVIEW = (PROJECT / "README.md").read_text()
+ALL = pd.read_csv(PROJECT / "results/convolutions.csv")
 LARGEST = ALL[ALL["batch_size"] == 256].set_index(["layer", "algorithm", "pass_name"])
 
 

@@ -3,11 +3,27 @@
 import ctypes
 import platform
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from eml.hardware import memory, reset_peak
+PROCESS = Path("/proc/self")
+
+
+def keep_freed_memory() -> None:
+    """Make glibc keep freed memory for the next step; without glibc do nothing.
+
+    By default glibc returns large buffers to the system, which fills them with zeros page by page
+    at the next use.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    trim_threshold, mmap_threshold = -1, -3  # malloc.h
+    libc = ctypes.CDLL(None)
+    # glibc before 2.35 accepts at most 32 MiB; setting a threshold ends its own adjustment.
+    if libc.mallopt(mmap_threshold, 1 << 30) or libc.mallopt(mmap_threshold, 1 << 25):
+        libc.mallopt(trim_threshold, 1 << 30)
 
 
 def extra_bytes(call: Callable[[], Tensor], device: torch.device) -> float:
@@ -18,8 +34,8 @@ def extra_bytes(call: Callable[[], Tensor], device: torch.device) -> float:
     with what was freed during the call if its place was not used again; NaN where it cannot be (the
     peak is Linux's alone, and needs glibc).
     """
-    measure = _on_a_gpu if device.type == "cuda" else _resident
-    peak, result = measure(call, device)
+    peak_of = _on_a_gpu if device.type == "cuda" else _resident
+    peak, result = peak_of(call, device)
     return max(0.0, peak - result.numel() * result.element_size())
 
 
@@ -35,9 +51,17 @@ def _resident(call: Callable[[], Tensor], device: torch.device) -> tuple[float, 
         if platform.libc_ver()[0] != "glibc":
             raise OSError("malloc_trim is glibc's")
         ctypes.CDLL(None).malloc_trim(0)  # freed memory that glibc keeps would hide new buffers
-        reset_peak()
-        before = memory("VmRSS")
+        (PROCESS / "clear_refs").write_text("5")  # the peak, VmHWM, begins anew
+        before = _memory("VmRSS")
         result = call()
-        return memory("VmHWM") - before, result
+        return _memory("VmHWM") - before, result
     except OSError:
         return float("nan"), call()
+
+
+def _memory(name: str) -> int:
+    """Bytes, from a line of Linux's status of this process; OSError elsewhere."""
+    for line in (PROCESS / "status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"no {name}")

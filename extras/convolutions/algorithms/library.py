@@ -6,8 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from eml.convolutions.algorithm import Algorithm, UnfitError
-from eml.convolutions.layer import Layer
+from algorithms.algorithm import Algorithm, UnfitError
+from layers import Layer
 
 aten = torch.ops.aten
 FORWARD_ALONE = "PyTorch calls it for the forward pass alone"

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from eml.convolutions.algorithm import Algorithm, UnfitError, without_border
-from eml.convolutions.layer import Layer
+from algorithms.algorithm import Algorithm, UnfitError, without_border
+from layers import Layer
 
 Matrix = tuple[tuple[float, ...], ...]
 OUTPUT, INPUT, FILTER = 4, 6, 3  # the widths of the tiles and of the filter

@@ -16,8 +16,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from eml.convolutions.algorithm import Algorithm, border_of, padded, seen_by, without_border
-from eml.convolutions.layer import Layer
+from algorithms.algorithm import Algorithm, border_of, padded, seen_by, without_border
+from layers import Layer
 
 TILE = 2**20  # bytes for each thread: in its core's second cache
 SUMS = 8  # filter gradients that are summed side by side, so that threads need not wait
@@ -63,7 +63,7 @@ class Explicit(Algorithm):
         return dFs.sum(dim=0).view(K, layer.C, layer.R, layer.S)
 
     def _lowered(self, x: Tensor, layer: Layer) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Of each tile: its images, the rows of their outputs, and its part of D, (n, CRS, pQ)."""
+        """Yields (images, output rows, part of D (n, CRS, pQ)) for each tile."""
         for images, rows, memory in self._tiles(x, layer):
             windows = padded(x[images], layer)  # (n, C, H, W) with the border
             windows = windows.unfold(2, layer.R, layer.stride)  # (n, C, P, W, R)
@@ -73,7 +73,7 @@ class Explicit(Algorithm):
             yield images, rows, memory.view(len(windows), layer.C * layer.R * layer.S, -1)
 
     def _tiles(self, like: Tensor, layer: Layer) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Of each tile: its images, the rows of their outputs, and memory (n * CRS * pQ,) for it.
+        """Yields (images, output rows, memory (n * CRS * pQ,) for the part of D) for each tile.
 
         A tile holds several images, or some rows of one. All take the same memory in turn.
         like: a tensor of all N images.

@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
-from eml.convolutions.layer import Layer
+from layers import Layer
 
 
 class UnfitError(Exception):

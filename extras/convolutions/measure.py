@@ -1,23 +1,24 @@
 """Measures algorithms on a layer: all in turn, so that a slow moment of the machine hits all."""
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
+import click
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from eml.convolutions.algorithm import Algorithm, UnfitError
-from eml.convolutions.layer import Layer
-from eml.convolutions.measurement import PASSES, PRODUCT, LeftOut, Measurement
-from eml.convolutions.memory import extra_bytes
-from eml.errors import UserError
+from algorithms.algorithm import Algorithm, UnfitError
+from layers import Layer
+from memory import extra_bytes
 
+# The passes: the names of Algorithm's methods.
+PASSES = ("forward", "data_gradient", "filter_gradient")
+PRODUCT = "product alone"  # of the layer's matrices, the lowered one given: no convolution
 ROUNDS, FEWEST_ROUNDS = 7, 3  # in each, every call is timed once
 BUDGET = 3.0  # seconds for the rounds of a batch size; then the fewest rounds suffice
 SHORTEST = 2e-3  # seconds of a timing; a faster call is repeated
@@ -27,10 +28,34 @@ SQUARE = 1024  # rows and columns of the matrices of the machine's own rate
 Call = Callable[[], Tensor]
 
 
-class WrongResultError(UserError):
+class WrongResultError(click.ClickException):
     """An algorithm's result differs from the reference's by more than rounding."""
 
-    exit_code = 1
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """An algorithm's pass over a batch; `seconds` is the median of the rounds."""
+
+    algorithm: str
+    pass_name: str
+    batch_size: int
+    seconds: float
+    seconds_low: float  # first quartile of the rounds
+    seconds_high: float  # third quartile
+    gflop_per_second: float  # with the direct algorithm's operations, whatever is computed
+    share_of_gemm: float  # the rate divided by that of a square matrix product, round by round
+    extra_bytes: float  # allocated at the peak, besides inputs and result; NaN if unknown
+    error: float  # the largest, divided by the reference's largest value; NaN for PRODUCT
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """A pass that an algorithm was not measured on."""
+
+    algorithm: str
+    pass_name: str
+    batch_size: int
+    why: str
 
 
 @dataclass(frozen=True)
@@ -42,10 +67,6 @@ class Trial:
     call: Call
     error: float = math.nan  # as in Measurement
     counts_memory: bool = False
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return self.algorithm, self.pass_name
 
 
 def measure(
@@ -60,22 +81,21 @@ def measure(
     gemm = Trial("gemm", "", _square(device))
     for N in sorted(batch_sizes):
         trials = []
-        for each in _checked(layer, N, algorithms, seconds_per_image, device):
-            if isinstance(each, LeftOut):
-                yield each
+        for trial in _checked(layer, N, algorithms, seconds_per_image, device):
+            if isinstance(trial, LeftOut):
+                yield trial
             else:
-                trials.append(each)
+                trials.append(trial)
         *taken, of_gemm = _in_turn([*trials, gemm], device)  # (rounds,) seconds each
         gemm_rate = 2 * SQUARE**3 / of_gemm / 1e9
         for trial, seconds in zip(trials, taken, strict=True):
             rate = layer.flop(N) / seconds / 1e9
             low, median, high = map(float, np.quantile(seconds, (0.25, 0.5, 0.75)))
-            seconds_per_image[trial.key] = median / N
+            seconds_per_image[trial.algorithm, trial.pass_name] = median / N
             yield Measurement(
                 algorithm=trial.algorithm,
                 pass_name=trial.pass_name,
                 batch_size=N,
-                timestamp=time.time_ns() // 1_000_000,
                 seconds=median,
                 seconds_low=low,
                 seconds_high=high,
@@ -95,16 +115,16 @@ def _checked(
 ) -> Iterator[Trial | LeftOut]:
     """The calls of a batch, each after a first one with the right result."""
     x, F, dy = _tensors(layer, N, device)
-    arguments = ((x, F), (dy, F), (dy, x))
-    expected = _reference(x, F, dy, layer)
+    inputs = ((x, F), (dy, F), (dy, x))
+    references = _reference(x, F, dy, layer)
     for algorithm in algorithms:
-        for name, given, right in zip(PASSES, arguments, expected, strict=True):
-            call = partial(getattr(algorithm, name), *given, layer)
+        for name, arguments, expected in zip(PASSES, inputs, references, strict=True):
+            call = partial(getattr(algorithm, name), *arguments, layer)
             try:
                 seconds = N * seconds_per_image.get((algorithm.name, name), 0)
                 if seconds > LONGEST:
                     raise UnfitError(f"a call would take {seconds:.1f} s")
-                error = _error(call(), right, f"{algorithm.name}, {name}, {layer.name}, N={N}")
+                error = _error(call(), expected, f"{algorithm.name}, {name}, {layer.name}, N={N}")
                 yield Trial(algorithm.name, name, call, error, not algorithm.keeps_buffers)
             except UnfitError as why:
                 yield LeftOut(algorithm=algorithm.name, pass_name=name, batch_size=N, why=str(why))

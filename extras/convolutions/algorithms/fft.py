@@ -10,8 +10,8 @@ Source: M. Mathieu, M. Henaff and Y. LeCun, "Fast Training of Convolutional Netw
 import torch
 from torch import Tensor
 
-from eml.convolutions.algorithm import Algorithm, padded, without_border
-from eml.convolutions.layer import Layer
+from algorithms.algorithm import Algorithm, padded, without_border
+from layers import Layer
 
 
 class FFT(Algorithm):

@@ -5,15 +5,15 @@ import pytest
 import torch
 from torch.nn import functional
 
-from eml.convolutions.algorithm import UnfitError
-from eml.convolutions.direct import LARGEST, Direct
-from eml.convolutions.fft import FFT
-from eml.convolutions.layer import DEEPBENCH, Layer, layers_of_the_cnn
-from eml.convolutions.library import NNPACK, OneDNN, SlowConv2d
-from eml.convolutions.lowering import Explicit, Lazy
-from eml.convolutions.measurement import PASSES
-from eml.convolutions.table import ALGORITHMS
-from eml.convolutions.winograd import Winograd
+from algorithms import ALGORITHMS
+from algorithms.algorithm import UnfitError
+from algorithms.direct import LARGEST, Direct
+from algorithms.fft import FFT
+from algorithms.library import NNPACK, OneDNN, SlowConv2d
+from algorithms.lowering import Explicit, Lazy
+from algorithms.winograd import Winograd
+from layers import CNN, DEEPBENCH, Layer
+from measure import PASSES
 
 OURS = {
     "direct": Direct(),
@@ -24,7 +24,7 @@ OURS = {
     "fft": FFT(),
     "winograd": Winograd(),
 }
-LIBRARIES = {each.name: each for each in (SlowConv2d(), NNPACK(), OneDNN())}
+LIBRARIES = {library.name: library for library in (SlowConv2d(), NNPACK(), OneDNN())}
 LAYERS = [  # C H W K R S
     Layer("stride 1", 3, 9, 11, 5, 3, 3),
     Layer("stride 2", 3, 9, 11, 5, 3, 3, stride=2),
@@ -52,7 +52,7 @@ def tensors(layer: Layer, N: int) -> dict[str, torch.Tensor]:
     dy = torch.randn(y.shape, generator=generator, dtype=torch.float64)
     dx, dF = torch.autograd.grad(y, (x, F), dy)
     results = {"forward": y, "data_gradient": dx, "filter_gradient": dF}
-    return {name: each.detach() for name, each in (made | {"dy": dy} | results).items()}
+    return {name: tensor.detach() for name, tensor in (made | {"dy": dy} | results).items()}
 
 
 def compared(algorithm, layer: Layer, N: int, dtype: torch.dtype) -> dict[str, float]:
@@ -60,8 +60,8 @@ def compared(algorithm, layer: Layer, N: int, dtype: torch.dtype) -> dict[str, f
     exact = tensors(layer, N)
     x, F, dy = (exact[name].to(dtype) for name in ("x", "F", "dy"))
     errors = {}
-    for name, given in zip(PASSES, ((x, F), (dy, F), (dy, x)), strict=True):
-        result = getattr(algorithm, name)(*given, layer)
+    for name, inputs in zip(PASSES, ((x, F), (dy, F), (dy, x)), strict=True):
+        result = getattr(algorithm, name)(*inputs, layer)
         assert result.shape == exact[name].shape
         errors[name] = float((result - exact[name]).abs().max() / exact[name].abs().max())
     return errors
@@ -78,7 +78,7 @@ def test_ours_is_exact_in_double_precision(algorithm, layer, N):
     assert max(compared(algorithm, layer, N, torch.float64).values()) < 1e-12
 
 
-@pytest.mark.parametrize("layer", layers_of_the_cnn(), ids=lambda layer: layer.name)
+@pytest.mark.parametrize("layer", CNN, ids=lambda layer: layer.name)
 def test_ours_is_off_by_rounding_in_float32(layer):
     for algorithm in OURS.values():
         if not (isinstance(algorithm, Winograd) and layer.stride == 2):
@@ -96,9 +96,9 @@ def test_libraries(layer, N):
     passes = [("onednn", "forward", (x, F)), ("nnpack", "forward", (x, F))]
     if N > 1 and layer.R > 1:  # for one image, or filters of 1x1, PyTorch may call another
         passes += [("onednn", "data_gradient", (dy, F)), ("onednn", "filter_gradient", (dy, x))]
-    for name, pass_name, given in passes:
+    for name, pass_name, inputs in passes:
         try:
-            result = getattr(LIBRARIES[name], pass_name)(*given, layer)
+            result = getattr(LIBRARIES[name], pass_name)(*inputs, layer)
         except UnfitError:
             assert name == "nnpack"  # not on every processor
             continue
@@ -137,14 +137,14 @@ def test_direct_refuses_many_images():
 
 
 def test_the_layers_of_the_cnn():
-    shapes = [(e.C, e.H, e.W, e.K, e.R, e.S, e.stride, e.P, e.Q) for e in layers_of_the_cnn()]
+    shapes = [(e.C, e.H, e.W, e.K, e.R, e.S, e.stride, e.P, e.Q) for e in CNN]
     assert shapes == [
         (3, 32, 32, 32, 3, 3, 1, 30, 30),
         (32, 30, 30, 64, 3, 3, 2, 14, 14),
         (64, 14, 14, 128, 3, 3, 1, 12, 12),
     ]
     # 2 * 128 * 12 * 12 * 64 * 3 * 3
-    assert layers_of_the_cnn()[2].flop(10) == 10 * 21_233_664
+    assert CNN[2].flop(10) == 10 * 21_233_664
 
 
 def test_deepbenchs_layers_have_outputs_and_names_of_their_own():

@@ -1,11 +1,6 @@
-"""The shapes of the convolutions that are measured."""
+"""The convolutions that are measured: their shapes, in the symbols of the paper."""
 
 from dataclasses import dataclass
-
-from torch import nn
-
-from eml.data.specs import SPECS
-from eml.models.torch_networks import cnn
 
 
 @dataclass(frozen=True)
@@ -37,19 +32,12 @@ class Layer:
         return 2 * N * self.K * self.P * self.Q * self.C * self.R * self.S
 
 
-def layers_of_the_cnn() -> list[Layer]:
-    """The three convolutions of sheet 3's CNN."""
-    layers = []
-    _, H, W = SPECS["cifar10"].image_shape
-    for name, module in cnn().named_children():
-        if isinstance(module, nn.Conv2d):
-            C, K = module.in_channels, module.out_channels
-            (R, S), stride = module.kernel_size, module.stride[0]
-            layer = Layer(name, C, H, W, K, R, S, stride)
-            layers.append(layer)
-            H, W = layer.P, layer.Q
-    return layers
-
+# The three convolutions of sheet 3's CNN.
+CNN = [
+    Layer("conv1", 3, 32, 32, 32, 3, 3),
+    Layer("conv2", 32, 30, 30, 64, 3, 3, stride=2),
+    Layer("conv3", 64, 14, 14, 128, 3, 3),
+]
 
 # From the training set of DeepBench (Baidu Research), code/kernels/conv_problems.h.
 DEEPBENCH = [
@@ -59,3 +47,5 @@ DEEPBENCH = [
     Layer("vision 28x28 5x5", 192, 28, 28, 32, 5, 5, padding=2),
     Layer("resnet 14x14", 256, 14, 14, 256, 3, 3, padding=1),
 ]
+
+LAYERS = {"cnn": CNN, "deepbench": DEEPBENCH}

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from eml.convolutions import measure as module
-from eml.convolutions.layer import Layer, layers_of_the_cnn
-from eml.convolutions.lowering import Explicit, Lazy
-from eml.convolutions.measure import WrongResultError, measure
-from eml.convolutions.measurement import PASSES, PRODUCT, LeftOut, Measurement
-from eml.convolutions.memory import extra_bytes
-from eml.convolutions.table import ALGORITHMS
+import measure as module
+from algorithms import ALGORITHMS
+from algorithms.lowering import Explicit, Lazy
+from layers import CNN, Layer
+from measure import PASSES, PRODUCT, LeftOut, Measurement, WrongResultError, measure
+from memory import extra_bytes
 
 CPU = torch.device("cpu")
 MIB = 2**20
@@ -105,7 +104,7 @@ def test_memory_is_what_a_call_allocates_besides_its_result():
 
 
 @needs_linux
-@pytest.mark.parametrize("layer", layers_of_the_cnn(), ids=lambda layer: layer.name)
+@pytest.mark.parametrize("layer", CNN, ids=lambda layer: layer.name)
 def test_the_lowered_matrix_is_not_stored_by_lazy_lowering(layer):
     N = 256
     x, F = torch.randn(N, layer.C, layer.H, layer.W), torch.randn(layer.K, layer.C, 3, 3)
