@@ -12,7 +12,7 @@ FLOORS = [
     {"cli"},
     {"commands"},
     {"sweeps", "handin"},
-    {"launchers"},
+    {"launchers", "exact"},
     {"tracking"},
     {"training", "recipes", "convolutions"},
     {"analysis"},

@@ -13,8 +13,9 @@ import yaml
 
 from eml.analysis.options import CompareOptions
 from eml.config import OPTIMIZERS
+from eml.exact import command as exact
 from eml.handin.options import FormOptions, SheetOptions
-from eml.recipes import RECIPES, convolutions, gradients
+from eml.recipes import RECIPES, convolutions
 from support.commands import ROOT, call, eml_command, mlflow_command, stored_runs
 
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
@@ -28,7 +29,7 @@ def test_mlproject_has_the_recipes_with_their_options_and_defaults():
     options_of = {name: recipe.options for name, recipe in RECIPES.items()} | {
         "compare": CompareOptions,
         "convolutions": convolutions.Options,
-        "gradients": gradients.Options,
+        "gradients": exact.Options,
         "handin": FormOptions,
         "sheet2": SheetOptions,
         "sheet3": SheetOptions,

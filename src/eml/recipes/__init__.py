@@ -12,7 +12,7 @@ from eml.recipes import (
     optimizers,
 )
 
-# In the order of the sheets. gradients.py and convolutions.py train nothing: commands/ has them.
+# In the order of the sheets. convolutions.py trains nothing: commands/ has it.
 RECIPES = {
     module.RECIPE.name: module.RECIPE
     for module in (
