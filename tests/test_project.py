@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from eml.analysis.options import CompareOptions
-from eml.config import OPTIMIZERS
 from eml.exact import command as exact
 from eml.handin.options import FormOptions, SheetOptions
 from eml.recipes import RECIPES, convolutions
@@ -76,12 +75,6 @@ def test_every_file_that_a_document_links_or_names_exists():
     assert len(named) > 20
     for file in named:
         assert (ROOT / "src/eml" / file).exists() or (ROOT / file).exists(), file
-
-
-def test_every_optimizer_exists_in_torch():
-    import torch
-
-    assert all(hasattr(torch.optim, o.torch_class) for o in OPTIMIZERS.values())
 
 
 @pytest.mark.parametrize(
