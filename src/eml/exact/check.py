@@ -55,12 +55,9 @@ def central_difference(problem: Problem, solution: Solution) -> Fraction:
 
     The loss is quadratic in each parameter, so the difference is 0 unless h crosses ReLU's kink.
     """
-    values, worst = problem.values(), Fraction()
+    paper, worst = Paper(problem), Fraction()
     for name, short in PARAMETERS.items():
         for key, slope in flat((short,), solution.gradient[name]).items():
-            up, down = (
-                forward(problem, Paper(values | {key: values[key] + step}))
-                for step in (STEP, -STEP)
-            )
+            up, down = (forward(Paper(problem, {key: paper[key] + h})) for h in (STEP, -STEP))
             worst = max(worst, abs((up - down) / (2 * STEP) - slope))
     return worst

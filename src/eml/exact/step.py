@@ -53,20 +53,6 @@ class Problem:
         if self.learning_rate <= 0:
             raise UserError(f"learning_rate is {self.learning_rate}: give a number above 0")
 
-    @property
-    def samples(self) -> range:
-        """The numbers of the samples; 0, which no quantity names, where there is one sample."""
-        return range(1, len(self.y) + 1) if len(self.y) > 1 else range(1)
-
-    def values(self) -> dict[Key, Fraction]:
-        """All numbers but the learning rate."""
-        rows = zip(self.samples, self.x, strict=True)
-        values: dict[Key, Fraction] = {("x", s, i): v for s, x in rows for i, v in enumerate(x, 1)}
-        values |= {("y", s): y for s, y in zip(self.samples, self.y, strict=True)}
-        for name, short in PARAMETERS.items():
-            values |= flat((short,), getattr(self, name))
-        return values
-
     def shaped(self, prefix: str, values: dict[Key, Fraction]) -> dict[str, Any]:
         """By the names of PARAMETERS: the values whose names are `prefix` and a parameter's."""
 
@@ -113,11 +99,22 @@ class Line(NamedTuple):
 class Paper(dict[Key, Fraction]):
     """The numbers known so far, and the lines that calculate them."""
 
-    def __init__(self, values: dict[Key, Fraction], prefix: str = "", suffix: str = ""):
-        """prefix, suffix: of the titles of sections, and of the quantities."""
-        super().__init__(values)
+    def __init__(self, problem: Problem, changed: dict[Key, Fraction] | None = None):
+        """changed: numbers in place of the problem's."""
+        # One sample has the number 0, which no quantity names.
+        self.samples = range(1, len(problem.y) + 1) if len(problem.y) > 1 else range(1)
+        self.inputs = range(1, len(problem.weights_1) + 1)
+        self.neurons = range(1, len(problem.bias_1) + 1)
+        values: dict[Key, Value]
+        values = {(short,): getattr(problem, name) for name, short in PARAMETERS.items()}
+        for s, x, y in zip(self.samples, problem.x, problem.y, strict=True):
+            values |= {("x", s): x, ("y", s): y}
+        super().__init__()
+        for key, value in values.items():
+            self |= flat(key, value)
+        self |= changed or {}
         self.lines: list[Line] = []
-        self.title, self.prefix, self.suffix = "", prefix, suffix
+        self.title = self.prefix = self.suffix = ""  # of sections; of their titles; of quantities
 
     def write(self, key: Key, working: str, value: Fraction) -> None:
         """Add a line."""
@@ -155,20 +152,20 @@ class Solution(NamedTuple):
 
 def solve(problem: Problem) -> Solution:
     """Forward pass, loss, gradients, update, and the loss after the update."""
-    paper = Paper(problem.values())
-    forward(problem, paper)
-    backward(problem, paper)
+    paper = Paper(problem)
+    loss = forward(paper)
+    backward(paper)
     update(problem, paper)
     after = replace(problem, **problem.shaped("new ", paper))
-    again = Paper(after.values(), "After the step. ", " after")
-    forward(after, again)
-    return Solution(paper.lines + again.lines, paper["L",], problem.shaped("dL/d", paper), after)
+    again = Paper(after)
+    again.prefix, again.suffix = "After the step. ", " after"
+    forward(again)
+    return Solution(paper.lines + again.lines, loss, problem.shaped("dL/d", paper), after)
 
 
-def forward(problem: Problem, paper: Paper) -> Fraction:
+def forward(paper: Paper) -> Fraction:
     """Write the sums z, activations a, outputs f, errors e = Y - f, and the loss; return this."""
-    samples, neurons = problem.samples, range(1, len(problem.bias_1) + 1)
-    inputs = range(1, len(problem.weights_1) + 1)
+    samples, inputs, neurons = paper.samples, paper.inputs, paper.neurons
     paper.title = "Hidden neurons: z[j] = x[1]·w1[1,j] + x[2]·w1[2,j] + ... + b1[j]"
     for s, j in product(samples, neurons):
         products = [(("x", s, i), ("w1", i, j)) for i in inputs]
@@ -189,10 +186,9 @@ def forward(problem: Problem, paper: Paper) -> Fraction:
     return paper["L",]
 
 
-def backward(problem: Problem, paper: Paper) -> None:
+def backward(paper: Paper) -> None:
     """Write the gradient of the loss with respect to every parameter, by backpropagation."""
-    samples, neurons = problem.samples, range(1, len(problem.bias_1) + 1)
-    inputs = range(1, len(problem.weights_1) + 1)
+    samples, inputs, neurons = paper.samples, paper.inputs, paper.neurons
     paper.title = "Gradient of the output: dL/df = -e / n"
     for s in samples:
         paper.sum(("dL/df", s), [(Fraction(-1, len(samples)), ("e", s))])
