@@ -8,7 +8,8 @@ import sqlalchemy
 from mlflow.store.tracking.dbmodels import models
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-from eml.config import OPTIMIZERS, Config
+from eml.config import Config
+from eml.models.optimizers import OPTIMIZERS
 from eml.recipes import cifar_cnn
 from eml.tracking.digests import training_digest
 from eml.tracking.history import METRICS

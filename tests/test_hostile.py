@@ -14,17 +14,16 @@ from mlflow.entities import Metric
 from safetensors.numpy import save_file
 
 from eml import cli
-from eml.commands import gradients, launch, plan
+from eml.commands import launch, plan
 from eml.config import ConfigError
 from eml.errors import UserError
-from eml.handin.form import FormError, read_form, write_form
+from eml.exact import command as exact
+from eml.handin.form import read_form, write_form
 from eml.interrupts import SIGNALS
 from eml.launch_options import SlurmOptions, SlurmSettings
 from eml.launchers.slurm import cluster
 from eml.launchers.slurm.launcher import private_files
-from eml.models.exact_gradients import ExerciseError
 from eml.recipes import RECIPES
-from eml.recipes.gradients import read_exercise
 from eml.text import LONGEST, printable, redacted
 from eml.tracking import find
 from eml.tracking.digests import training_digest
@@ -37,7 +36,7 @@ COMMANDS = [*RECIPES, "plan lr_sweep", "gradients"]
 DOING = [  # what a command calls once its options are read
     (launch, "launch"),
     (plan, "plan"),
-    (gradients, "gradients"),
+    (exact, "gradients"),
 ]
 VALUES = [
     "",
@@ -217,7 +216,7 @@ def spoilt(draw, text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-READERS = {"gradients": read_exercise, "cluster": _settings, "handin": read_form}
+READERS = {"gradients": exact.read_problem, "cluster": _settings, "handin": read_form}
 
 
 @pytest.mark.parametrize("examples", [300, pytest.param(10_000, marks=pytest.mark.slow)])
@@ -233,7 +232,7 @@ def test_any_file_is_read_or_refused(kind, examples, tmp_path):
         complaint = ""
         try:
             READERS[kind](file)
-        except (ExerciseError, ConfigError, FormError) as error:
+        except UserError as error:
             complaint = error.shown()
         assert complaint.isprintable()
         assert len(complaint) <= LONGEST

@@ -8,7 +8,6 @@ import tomllib
 
 import pytest
 
-from eml.config import OPTIMIZERS
 from eml.recipes import RECIPES
 from support.commands import ROOT, call, eml_command, mlflow_command, stored_runs
 
@@ -38,12 +37,6 @@ def test_every_file_that_a_document_links_or_names_exists():
     assert len(named) > 20
     for file in named:
         assert (ROOT / "src/eml" / file).exists() or (ROOT / file).exists(), file
-
-
-def test_every_optimizer_exists_in_torch():
-    import torch
-
-    assert all(hasattr(torch.optim, o.torch_class) for o in OPTIMIZERS.values())
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,11 @@ from eml.data.cache import cache_file, fetch
 from eml.data.download import Limits
 from eml.data.specs import SPECS
 from eml.errors import UserError
+from eml.exact import command as exact
 from eml.handin.options import FormOptions, SheetOptions
 from eml.interrupts import Stopped, raise_on_signals, stop_with_parent
 from eml.launch_options import LaunchOptions
 from eml.recipes import RECIPES
-from eml.recipes import gradients as gradients_recipe
 from eml.recipes.recipe import Recipe
 from eml.text import printable, redacted
 from eml.tracking import mlflow_run
@@ -132,10 +132,17 @@ def _tool(name: str, options_class: type, json: bool = False, **values: typing.A
     _print_result(json, lambda: carry_out(options))
 
 
+cli.add_command(
+    click.Command(
+        "gradients",
+        callback=lambda **values: exact.gradients(exact.Options(**values)),
+        params=options_of(exact.Options),
+        help=exact.ABOUT,
+    )
+)
 # Name, help, options, and options for programs, of the commands whose module and function have the
 # same name.
 _TOOLS: tuple[tuple[str, str | None, type, *tuple[type, ...]], ...] = (
-    ("gradients", gradients_recipe.ABOUT, gradients_recipe.Options),
     ("compare", inspect.getdoc(CompareOptions), CompareOptions, ForPrograms),
     ("export", inspect.getdoc(ExportOptions), ExportOptions),
 )

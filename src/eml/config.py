@@ -3,10 +3,11 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any
 
 from eml.data.specs import SPECS
 from eml.errors import UserError
+from eml.models.optimizers import OPTIMIZERS
 
 AUTO = "auto"
 ACTIVATIONS = ("sigmoid", "relu")
@@ -19,28 +20,6 @@ LEARNING_RATES = 1e-100, 1e100  # no axis and no product of two of them overflow
 
 class ConfigError(UserError):
     """An option has an invalid value; the message lists the valid ones."""
-
-
-class Optimizer(NamedTuple):
-    """An optimizer's class in `torch.optim`, and its default learning rates (`auto`)."""
-
-    torch_class: str
-    learning_rate: dict[str, float]  # by model
-
-
-# Chosen by the mean accuracy after the last epoch on held-out training images, three seeds, never
-# on test images; docs/optimizers.md, "The default rates", has all numbers. The sgd of the MLP has
-# the course template's rate.
-OPTIMIZERS = {
-    "sgd": Optimizer("SGD", {"mlp": 0.1, "cnn": 0.1}),
-    "momentum": Optimizer("SGD", {"mlp": 0.1, "cnn": 0.03}),
-    "adam": Optimizer("Adam", {"mlp": 0.001, "cnn": 0.001}),
-    "adamw": Optimizer("AdamW", {"mlp": 0.001, "cnn": 0.001}),
-    "nadam": Optimizer("NAdam", {"mlp": 0.001, "cnn": 0.001}),
-    "adamax": Optimizer("Adamax", {"mlp": 0.001, "cnn": 0.003}),
-    "rmsprop": Optimizer("RMSprop", {"mlp": 0.001, "cnn": 0.0003}),
-    "adagrad": Optimizer("Adagrad", {"mlp": 0.01, "cnn": 0.003}),
-}
 
 
 @dataclass(frozen=True, kw_only=True)

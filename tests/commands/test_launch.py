@@ -5,9 +5,6 @@ import dataclasses
 import json
 import math
 import re
-import shutil
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
@@ -16,16 +13,13 @@ import pytest
 
 from eml import threads
 from eml.commands.launch import count_at_once, finals_launcher, launch, launcher_of
-from eml.data import specs
 from eml.errors import CheckError
 from eml.interrupts import Stopped
 from eml.launchers import worker
 from eml.models.gradient_check import TOLERANCE
 from eml.tracking import find
-from eml.tracking.digests import training_digest
 from eml.training import checkpoints
 from support.commands import (
-    ROOT,
     arguments,
     call,
     config_of,
@@ -248,47 +242,6 @@ def test_a_sweep_takes_what_another_has_finished(small_data, store):
     again = newest(store, "lr_sweep")
     assert "reused_runs" not in again.data.tags
     assert len(find.children(again.info.run_id)) == 5
-
-
-def test_a_training_is_run_again_if_anything_that_decides_it_differs(small_data, monkeypatch):
-    config = config_of("mlp_numpy")
-    digest = training_digest(config)
-    assert training_digest(config) == digest
-    for change in ({"seed": 2}, {"epochs": 3}, {"dtype": "float64"}, {"subset": 100}):
-        assert training_digest(dataclasses.replace(config, **change)) != digest
-    spec = specs.SPECS["mnist"]
-    other = dataclasses.replace(spec, sha256=spec.sha256 | {"test_labels": "0" * 64})
-    with monkeypatch.context() as patch:
-        patch.setitem(specs.SPECS, "mnist", other)
-        assert training_digest(config) != digest
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        "data/datasets",
-        "data/specs",
-        "models/numpy_mlp",
-        "models/torch_learner",
-        "seeds",
-        "training/loop",
-    ],
-)
-def test_a_training_is_run_again_if_the_code_that_trains_was_edited(module, tmp_path):
-    folder = shutil.copytree(ROOT / "src", tmp_path / "src")
-    program = (
-        "from eml.recipes import mlp_numpy; from eml.tracking.digests import training_digest;"
-        "print(training_digest(mlp_numpy.configs(mlp_numpy.Options())[0]))"
-    )
-    digests = []
-    for _ in range(2):
-        result = subprocess.run(
-            [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True
-        )
-        digests.append(result.stdout)
-        with open(folder / "eml" / f"{module}.py", "a") as file:
-            file.write("# an edit\n")
-    assert digests[0] != digests[1]
 
 
 def test_a_deleted_run_is_not_used_again(small_data, store):

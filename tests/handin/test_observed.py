@@ -3,12 +3,11 @@
 import pytest
 
 from eml.analysis.verdicts import verdicts
+from eml.exact.step import SHEET, solve
 from eml.handin.numbers import Numbers, of_gradients, of_trainings
 from eml.handin.observed import observed
 from eml.handin.origin import command
 from eml.handin.sheet import load_sheet
-from eml.models.exact_gradients import solve
-from eml.recipes.gradients import SHEET
 from support.handins import evidence, lr_sweep, mlp_numpy, optimizers, sheet3, torch_run
 from support.histories import NAN, run
 

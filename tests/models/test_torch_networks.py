@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from eml.config import OPTIMIZERS
 from eml.data.specs import SPECS
+from eml.models.optimizers import OPTIMIZERS
 from eml.models.torch_networks import cnn, make_model, make_optimizer, mlp
 from support.commands import config_of
 

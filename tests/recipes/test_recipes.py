@@ -5,7 +5,8 @@ from dataclasses import asdict, replace
 import pytest
 
 from eml.analysis.figures import FIGURES
-from eml.config import OPTIMIZERS, Config, ConfigError
+from eml.config import Config, ConfigError
+from eml.models.optimizers import OPTIMIZERS
 from eml.recipes import RECIPES
 from support.commands import config_of, configs_of
 

@@ -11,10 +11,11 @@ import mlflow
 import numpy as np
 import pytest
 
-from eml.config import DTYPES, OPTIMIZERS
+from eml.config import DTYPES
 from eml.interrupts import SIGNALS, Stopped, raise_on_signals
 from eml.launchers import worker
 from eml.launchers.base import Task
+from eml.models.optimizers import OPTIMIZERS
 from eml.threads import Asked
 from eml.tracking import find, log, runs
 from eml.tracking.digests import training_digest

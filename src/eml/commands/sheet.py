@@ -4,16 +4,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
-from eml.commands.gradients import gradients
 from eml.commands.handin import build, init
 from eml.commands.launch import launch, launcher_of
 from eml.commands.plan import plan
 from eml.config import AUTO, Config, ConfigError
+from eml.exact.command import Options as ExactOptions
+from eml.exact.command import gradients
 from eml.handin.evidence import meeting_groups
 from eml.handin.options import FORM, SheetOptions
 from eml.handin.sheet import Rule, Sheet, Trainings, load_sheet, sheet_names
 from eml.launch_options import LaunchOptions
-from eml.recipes import gradients as gradients_recipe
 from eml.recipes.options import RecipeOptions
 from eml.text import duration
 from eml.tracking import find, mlflow_run
@@ -48,7 +48,7 @@ def sheet(name: str, options: SheetOptions, launching: LaunchOptions) -> None:
         if any(exercise.gradients for exercise in asked.exercises) and not find.finished(
             "gradients"
         ):
-            gradients(gradients_recipe.Options())
+            gradients(ExactOptions())
         for each in work:
             print(f"\n{each.trainings.recipe}", flush=True)
             launch(each.trainings.of, each.configs, each.options, launching)

@@ -8,6 +8,7 @@ from eml.analysis.figures import FIGURES
 from eml.analysis.options import FigureName
 from eml.analysis.report import svg
 from eml.analysis.style import Caption
+from eml.exact.step import SHEET as GRADIENTS
 from eml.handin.calculation import calculation
 from eml.handin.form import Plot
 from eml.handin.handin import Handin
@@ -16,7 +17,6 @@ from eml.handin.origin import how_to_run, provenance
 from eml.handin.prose import lookalikes, tree
 from eml.handin.sheet import Exercise, Trainings
 from eml.handin.tables import declaration, results, runs
-from eml.recipes.gradients import SHEET as GRADIENTS
 
 TITLES: dict[FigureName, str] = {
     "loss_over_epochs": "Train and test loss over the epochs",

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from eml.analysis.verdicts import Verdict, verdicts
+from eml.exact.check import check
+from eml.exact.step import SHEET as GRADIENTS
+from eml.exact.step import Solution, solve
 from eml.handin.evidence import Evidence
 from eml.handin.form import Answer, Form
 from eml.handin.numbers import Number, Numbers, of_gradients, of_trainings
 from eml.handin.rules import broken
 from eml.handin.sheet import Exercise, Sheet
-from eml.models.exact_check import check
-from eml.models.exact_gradients import Solution, solve
-from eml.recipes.gradients import SHEET as GRADIENTS
 
 Read = Callable[[str], bytes]  # the file at a path relative to the form
 

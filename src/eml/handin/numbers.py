@@ -17,10 +17,9 @@ from eml.analysis.seconds import epoch_seconds
 from eml.analysis.summary import summary
 from eml.analysis.verdicts import Verdict
 from eml.errors import UserError
+from eml.exact.step import Solution
 from eml.handin.evidence import Evidence
 from eml.handin.sheet import Trainings
-from eml.models.exact_check import metrics
-from eml.models.exact_gradients import Solution
 from eml.text import printable
 
 REFERENCE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
@@ -95,7 +94,7 @@ def names_of(history: pd.DataFrame, varies: str) -> list[str]:
 
 def of_gradients(solution: Solution) -> dict[str, Number]:
     """Every value of the exact step."""
-    lines = zip(metrics(solution).items(), solution.lines, strict=True)
+    lines = zip(solution.numbers().items(), solution.lines, strict=True)
     return {
         f"gradients.{name}": Number(f"{value:g}", value, f"{line.quantity}, calculated", ())
         for (name, value), line in lines

@@ -1,9 +1,9 @@
-"""The learner that trains a PyTorch network, on the CPU or as a CUDA graph on a GPU."""
+"""The learner that trains a PyTorch network, on the CPU or on a GPU."""
 
 import contextlib
 import ctypes
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -50,8 +50,7 @@ class TorchLearner:
             name = self.hardware["hardware"]
             raise ConfigError(f"precision={config.precision}: not on this {name}, give fp32")
         self.dtype = getattr(torch, config.dtype)
-        self.precision = config.precision
-        self.batch_size = config.batch_size
+        self.config = config
         self.factor = dataset.scaling.factor
         # One-dimensional, because a scalar would not decide the dtype of a sum with bytes.
         self.offset = torch.full((1,), dataset.scaling.offset, dtype=self.dtype, device=self.device)
@@ -68,7 +67,9 @@ class TorchLearner:
         self._pass = _Pass("train", torch.arange(0, device=self.device), 0)
         if self.device.type == "cpu":
             keep_freed_memory()
-        self._captured = self._warm_up()
+        allow_tf32(config.precision == "tf32")
+        self.practise()  # loads kernels
+        self.optimizer = make_optimizer(config, self.model)  # as before its first step
 
     def use_threads(self, number: int) -> None:
         torch.set_num_threads(number)
@@ -78,23 +79,23 @@ class TorchLearner:
         for group in self.optimizer.param_groups:
             group["lr"] = 0.0
         self.model.train()
-        self._plain_step(torch.arange(self.batch_size))
+        self._step(torch.arange(self.config.batch_size, device=self.device))
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
 
     def train_epoch(self, order: np.ndarray) -> Score:
-        allow_tf32(self.precision == "tf32")
+        allow_tf32(self.config.precision == "tf32")
         self.model.train()
         on_device = torch.from_numpy(order).to(self.device)
         self._pass = _Pass("train", on_device, 0)
-        for index in on_device.split(self.batch_size):
+        for index in on_device.split(self.config.batch_size):
             self._step(index)
             self._pass = self._pass.after(index)
         return self.running_score()
 
     @torch.inference_mode()
     def evaluate(self, split: str) -> Score:
-        allow_tf32(self.precision == "tf32")
+        allow_tf32(self.config.precision == "tf32")
         self.model.eval()
         order = torch.arange(len(self.labels[split]), device=self.device)
         self._pass = _Pass(split, order, 0)
@@ -125,13 +126,16 @@ class TorchLearner:
         }
 
     def load_training_state(self, state: dict[str, np.ndarray]) -> None:
-        self.load_state({k: v for k, v in state.items() if not k.startswith(OPTIMIZER)})
+        self.optimizer = make_optimizer(self.config, self.model)
+        remembered = [key for key in state if key.startswith(OPTIMIZER)]
+        if remembered:  # else the state is that before the first step
+            self.practise()  # creates its tensors, on their devices and in their memory formats
         parameters = list(self.model.parameters())
-        for key in state.keys() - self.state().keys():
+        for key in remembered:
             number, name = key.removeprefix(OPTIMIZER).split(".")
-            # Copy into the existing tensors, because a CUDA graph refers to their addresses.
-            remembered = self.optimizer.state[parameters[int(number)]][name]
-            remembered.copy_(torch.from_numpy(state[key]))
+            tensor = self.optimizer.state[parameters[int(number)]][name]
+            tensor.copy_(torch.from_numpy(state[key]))
+        self.load_state({key: state[key] for key in state.keys() - remembered})
 
     def running_score(self) -> Score:
         split, order, examples = self._pass  # read once: another thread may ask
@@ -146,13 +150,7 @@ class TorchLearner:
         return Score.mean(loss_sum, hit_sum, examples)
 
     def _step(self, index: Tensor) -> None:
-        """A step with the training images at `index` (batch,), in the fastest way."""
-        if self._captured and len(index) == self.batch_size:
-            self._captured.replay(index)
-        else:
-            self._plain_step(index)
-
-    def _plain_step(self, index: Tensor) -> None:
+        """A step with the training images at `index` (batch,)."""
         loss = self._forward("train", index)
         self.optimizer.zero_grad()
         loss.backward()
@@ -170,62 +168,9 @@ class TorchLearner:
         return loss
 
     def _autocast(self) -> contextlib.AbstractContextManager:
-        if self.precision == "bf16":
-            # Without its cache: a CUDA graph would go on using the cached copies of weights.
-            return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False)
+        if self.config.precision == "bf16":
+            return torch.autocast(self.device.type, torch.bfloat16)
         return contextlib.nullcontext()
-
-    def _warm_up(self) -> "CapturedStep | None":
-        """Make steps and undo them; on a GPU return a step as a CUDA graph.
-
-        The steps load kernels and create the state of the optimizer.
-        """
-        allow_tf32(self.precision == "tf32")
-        self.model.train()
-        initial = [parameter.detach().clone() for parameter in self.model.parameters()]
-        index = torch.arange(self.batch_size, device=self.device)
-        captured = None
-        if self.device.type == "cuda":
-            captured = CapturedStep(self._plain_step, index)
-        else:
-            self._plain_step(index)
-        with torch.no_grad():
-            for parameter, value in zip(self.model.parameters(), initial, strict=True):
-                parameter.copy_(value)
-        for remembered in self.optimizer.state.values():
-            for name, value in remembered.items():
-                value.fill_(
-                    1 if name == "mu_product" else 0
-                )  # NAdam's mu_product starts at 1, all other state at 0
-        self.optimizer.zero_grad()
-        return captured
-
-
-class CapturedStep:
-    """A step as a CUDA graph: one call launches it instead of dozens of kernels.
-
-    Untested: no GPU was at hand so far, so the tests of it (tests/models/test_torch_learner.py)
-    have never run.
-    """
-
-    def __init__(self, step: Callable[[Tensor], None], index: Tensor):
-        """step: called three times before the capture. index: (batch,), images for these calls."""
-        self._index = index.clone()
-        # torch.cuda.graphs requires these calls before the capture, on another stream.
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                step(self._index)
-        torch.cuda.current_stream().wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            step(self._index)
-
-    def replay(self, index: Tensor) -> None:
-        """The step with other images; `index` has the length of the captured one."""
-        self._index.copy_(index)
-        self._graph.replay()
 
 
 def keep_freed_memory() -> None:

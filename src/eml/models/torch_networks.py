@@ -1,15 +1,16 @@
 """The MLP and the CNN of the sheets in PyTorch, and their optimizers."""
 
-import inspect
 import math
 from collections import OrderedDict
+from importlib import import_module
 
 import torch
 from torch import Tensor, nn
 
-from eml.config import OPTIMIZERS, Config
+from eml.config import Config
 from eml.data.specs import SPECS
 from eml.models.numpy_mlp import initial_weights, mlp_sizes
+from eml.models.optimizers import OPTIMIZERS
 
 ACTIVATION_LAYERS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU}
 
@@ -76,14 +77,11 @@ def make_model(config: Config) -> nn.Module:
 
 
 def make_optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of a Config; PyTorch's defaults except for learning rate and momentum."""
-    optimizer_class = getattr(torch.optim, OPTIMIZERS[config.optimizer].torch_class)
-    options = {"momentum": config.momentum} if config.optimizer == "momentum" else {}
-    accepted = inspect.signature(optimizer_class).parameters
-    on_gpu = config.device_type == "cuda"
-    # fused: one kernel for the whole step. Adagrad's GPU kernel is new and untried here.
-    if "fused" in accepted and not (on_gpu and optimizer_class is torch.optim.Adagrad):
+    """The optimizer of a Config for the parameters of a model."""
+    row = OPTIMIZERS[config.optimizer]
+    module, _, name = row.made_by.rpartition(".")
+    options = {option: getattr(config, option) for option in row.options}
+    if config.device_type in row.fused:
         options["fused"] = True
-    if "capturable" in accepted and on_gpu:  # required in a CUDA graph
-        options["capturable"] = True
+    optimizer_class = getattr(import_module(module), name)
     return optimizer_class(model.parameters(), lr=config.learning_rate, **options)

@@ -12,7 +12,7 @@ from eml.recipes import (
     optimizers,
 )
 
-# In the order of the sheets. gradients.py trains nothing: commands/ has it.
+# In the order of the sheets.
 RECIPES = {
     module.RECIPE.name: module.RECIPE
     for module in (

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from eml.analysis.options import ONE_TRAINING
-from eml.config import OPTIMIZERS, Config
+from eml.config import Config
+from eml.models.optimizers import OPTIMIZERS
 from eml.recipes.options import TrainingOptions
 from eml.recipes.recipe import Recipe
 

@@ -24,8 +24,9 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 from eml.analysis.options import CRITERIA, OVER_EPOCHS_AND_SECONDS, Criterion
-from eml.config import OPTIMIZERS, Config, ConfigError, one_of
+from eml.config import Config, ConfigError, one_of
 from eml.data.specs import SPECS
+from eml.models.optimizers import OPTIMIZERS
 from eml.recipes import cifar_cnn
 from eml.recipes.options import DeviceOptions, SharedOptions, listed, numbers
 from eml.recipes.recipe import Recipe

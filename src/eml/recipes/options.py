@@ -10,13 +10,13 @@ from eml.config import (
     DEVICES,
     DTYPES,
     INITIAL_WEIGHTS,
-    OPTIMIZERS,
     PRECISIONS,
     Config,
     ConfigError,
     one_of,
     resolve_learning_rate,
 )
+from eml.models.optimizers import OPTIMIZERS
 
 Seed = Annotated[int, "decides initial weights, order of the data, and the subset"]
 OptimizerName = Annotated[str, f"one of {', '.join(OPTIMIZERS)}"]

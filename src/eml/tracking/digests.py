@@ -1,18 +1,30 @@
 """Digests that tell whether two trainings are the same, so that a finished one can be reused."""
 
+import ast
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from eml.config import OPTIMIZERS, Config
+from eml.config import Config
 from eml.data.specs import SPECS
+from eml.models.optimizers import OPTIMIZERS
 from eml.recipes.options import RecipeOptions
 
-# The folders and files of the package whose code decides a result.
-CODE = ("models", "training/loop.py", "data/datasets.py", "data/specs.py", "seeds.py")
+# The modules whose code decides a result. Of the tables of datasets and optimizers a training takes
+# one row, which training_digest() adds.
+MODULES = (
+    "data/datasets.py",
+    "models/learner.py",
+    "models/numpy_mlp.py",
+    "models/torch_learner.py",
+    "models/torch_networks.py",
+    "seeds.py",
+    "training/loop.py",
+)
 
 
 def training_digest(config: Config) -> str:
@@ -20,9 +32,9 @@ def training_digest(config: Config) -> str:
 
     Package versions and the machine change a result by rounding only and do not count.
     """
-    optimizer_class = OPTIMIZERS[config.optimizer].torch_class
-    parts = [asdict(config), SPECS[config.dataset].sha256, optimizer_class, _code_digest()]
-    return _digest(parts)
+    spec, optimizer = SPECS[config.dataset], OPTIMIZERS[config.optimizer]
+    data = [spec.sha256, spec.scaling.factor, spec.scaling.offset]
+    return _digest([asdict(config), data, optimizer.made_by, optimizer.options, _code_digest()])
 
 
 def plan_digest(recipe: str, configs: Sequence[Config], options: RecipeOptions) -> str:
@@ -39,9 +51,28 @@ def _digest(parts: list) -> str:
 @cache
 def _code_digest() -> str:
     package = Path(__file__).parents[1]
-    files = [file for part in CODE for file in _python_files(package / part)]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    code = [ast.parse((package / name).read_bytes()) for name in MODULES]
+    return _digest(_essence(code))
 
 
-def _python_files(path: Path) -> list[Path]:
-    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
+def _essence(code: Any) -> Any:
+    """Nested lists of the syntax without comments, docstrings and formatting.
+
+    Equal in every version of Python, unlike ast.dump: fields that are empty are left out, because
+    later versions added some.
+    """
+    if isinstance(code, list):
+        return [_essence(node) for node in code if not _is_text(node)]
+    if not isinstance(code, ast.AST):
+        return repr(code)
+    fields = [(name, value) for name, value in ast.iter_fields(code) if value not in (None, [])]
+    return [type(code).__name__, [[name, _essence(value)] for name, value in fields]]
+
+
+def _is_text(node: Any) -> bool:
+    """Whether the node is a statement that is a text alone, such as a docstring."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

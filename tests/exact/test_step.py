@@ -1,4 +1,4 @@
-"""Task 3.1 against numbers worked out on paper, and other exercises against their checks."""
+"""Task 3.1 against numbers worked out on paper, and other problems against their checks."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from eml.errors import CheckError
-from eml.models import exact_check
-from eml.models.exact_gradients import ExerciseError, solve
-from eml.recipes.gradients import SHEET, read_exercise
+from eml.errors import CheckError, UserError
+from eml.exact.check import autograd_difference, central_difference, check
+from eml.exact.command import read_problem
+from eml.exact.step import SHEET, solve
 from support.commands import call, mlflow_command, stored_runs
 
 # Worked out on paper, as fractions' text.
@@ -54,7 +54,7 @@ BY_HAND = {
 }
 
 
-def test_the_sheets_exercise_by_hand():
+def test_the_sheets_problem_by_hand():
     values = {line.quantity: line.value for line in solve(SHEET).lines}
     assert {name: str(values[name]) for name in BY_HAND} == BY_HAND
     # Every parameter has a gradient and an updated value.
@@ -69,15 +69,15 @@ def test_the_working_is_shown():
 
 def test_autograd_agrees_to_the_last_digit():
     solution = solve(SHEET)
-    assert exact_check.autograd_difference(SHEET, solution) == 0
-    assert exact_check.central_difference(SHEET, solution) == 0
+    assert autograd_difference(SHEET, solution) == 0
+    assert central_difference(SHEET, solution) == 0
 
 
 def test_several_samples():
     x = (SHEET.x[0], tuple(map(Fraction, ("0.5", 2, 1, "1/3", 0))))
-    exercise = replace(SHEET, x=x, y=(Fraction(1), Fraction(-3)))
-    solution = solve(exercise)
-    differences = exact_check.check(exercise, solution, autograd=True)
+    problem = replace(SHEET, x=x, y=(Fraction(1), Fraction(-3)))
+    solution = solve(problem)
+    differences = check(problem, solution, autograd=True)
     assert differences["central_difference"] == 0
     assert differences["autograd_difference"] < 1e-14
     assert "z[2,3]" in {line.quantity for line in solution.lines}
@@ -92,8 +92,8 @@ def test_a_wrong_gradient_is_noticed(name):
 
     wrong = solution._replace(gradient=solution.gradient | {name: negated(solution.gradient[name])})
     with pytest.raises(CheckError):
-        exact_check.check(SHEET, wrong, autograd=True)
-    assert exact_check.central_difference(SHEET, wrong) > 1
+        check(SHEET, wrong, autograd=True)
+    assert central_difference(SHEET, wrong) > 1
 
 
 @pytest.mark.parametrize(
@@ -106,14 +106,14 @@ def test_a_wrong_gradient_is_noticed(name):
 )
 def test_a_neuron_on_the_kink_has_no_derivative_to_compare(sum_of_neuron_1, checks):
     bias = Fraction("-1.5") + Fraction(sum_of_neuron_1)
-    exercise = replace(SHEET, bias_1=(bias, *SHEET.bias_1[1:]))
-    assert set(exact_check.check(exercise, solve(exercise), autograd=True)) == checks
+    problem = replace(SHEET, bias_1=(bias, *SHEET.bias_1[1:]))
+    assert set(check(problem, solve(problem), autograd=True)) == checks
 
 
 def test_the_derivative_of_relu_at_0_is_0():
     """As PyTorch has it; the sheet's neurons are all off the kink."""
-    exercise = replace(SHEET, bias_1=(Fraction("-1.5"), *SHEET.bias_1[1:]))
-    values = {line.quantity: line.value for line in solve(exercise).lines}
+    problem = replace(SHEET, bias_1=(Fraction("-1.5"), *SHEET.bias_1[1:]))
+    values = {line.quantity: line.value for line in solve(problem).lines}
     assert (values["z[1]"], values["a[1]"], values["dL/dz[1]"]) == (0, 0, 0)
     assert values["dL/da[1]"] != 0
 
@@ -130,15 +130,15 @@ def test_numbers_from_a_file(tmp_path):
         learning_rate = 0.01
         """
     )
-    exercise = read_exercise(file)
-    assert exercise.x == ((1, 2),)
-    assert exercise.y == (Fraction(1, 3),)
-    assert exercise.weights_1 == ((Fraction(1, 10), -1), (Fraction(1, 10), 1))
-    assert exercise.bias_2 == SHEET.bias_2
-    values = {line.quantity: line.value for line in solve(exercise).lines}
-    step = exercise.bias_2 - values["new b2"]
+    problem = read_problem(file)
+    assert problem.x == ((1, 2),)
+    assert problem.y == (Fraction(1, 3),)
+    assert problem.weights_1 == ((Fraction(1, 10), -1), (Fraction(1, 10), 1))
+    assert problem.bias_2 == SHEET.bias_2
+    values = {line.quantity: line.value for line in solve(problem).lines}
+    step = problem.bias_2 - values["new b2"]
     assert step == values["dL/db2"] / 100  # with the file's learning rate
-    assert solve(exercise).loss == (Fraction(1, 3) - Fraction(3, 10) - Fraction(5, 2)) ** 2 / 2
+    assert solve(problem).loss == (Fraction(1, 3) - Fraction(3, 10) - Fraction(5, 2)) ** 2 / 2
 
 
 @pytest.mark.parametrize(
@@ -178,8 +178,8 @@ def test_numbers_from_a_file(tmp_path):
 def test_a_wrong_file_is_refused(text, message, tmp_path):
     file = tmp_path / "exercise.toml"
     file.write_text(text)
-    with pytest.raises(ExerciseError, match=f"exercise.toml:? {message}"):
-        read_exercise(file)
+    with pytest.raises(UserError, match=f"exercise.toml:? {message}"):
+        read_problem(file)
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""Task 3.1: one step of gradient descent in exact fractions."""
