@@ -299,7 +299,8 @@ def test_cpu_vs_gpu_without_a_gpu_says_so(eml, store):
     result = eml("cpu_vs_gpu")
     assert result.returncode == 2
     assert result.stderr == (
-        "eml: devices=cpu,cuda: there is no GPU here (jobs of Slurm ask for one with slurm_gres); "
+        "eml: devices=cpu,cuda: there is no GPU here (jobs of a cluster may have one: "
+        "docs/cluster.md); "
         "give cpu for the CPU alone\n"
     )
     assert not stored_runs(store)

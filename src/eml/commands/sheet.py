@@ -12,7 +12,7 @@ from eml.config import AUTO, Config, ConfigError
 from eml.handin.evidence import meeting_groups
 from eml.handin.options import FORM, SheetOptions
 from eml.handin.sheet import Rule, Sheet, Trainings, load_sheet, sheet_names
-from eml.launch_options import LaunchOptions
+from eml.launchers.options import LaunchOptions
 from eml.recipes import gradients as gradients_recipe
 from eml.recipes.options import RecipeOptions
 from eml.text import duration
