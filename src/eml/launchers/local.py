@@ -5,7 +5,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing import connection, get_context
 from typing import Any, Self, cast
 
@@ -25,11 +24,8 @@ VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 SECONDS_TO_END = 30  # time limit for a worker to close its run
 
 
-@dataclass(frozen=True)
-class Begun:
-    """Message from a worker: its training has begun in this run."""
-
-    run_id: str
+# From a worker: the id of the run in which its training has begun, an epoch, the item's result.
+Message = str | EpochRecord | Result
 
 
 class Workers(Launcher):
@@ -83,7 +79,6 @@ class Workers(Launcher):
                 if isinstance(message, Result):
                     results[item] = message
                 _print(f"{numbers[item]}/{len(tasks)}", item, message)
-            self.workers = [worker for worker in self.workers if not worker.dead]
         return results
 
     def probe(self, probes: Sequence[Probe]) -> dict[Probe, Result]:
@@ -108,7 +103,6 @@ class _Worker:
         self.number = number
         self.item: WorkItem | None = None
         self.run_id = ""
-        self.dead = False
         # Libraries then start no threads that would never be used.
         changes = {} if usable_cores() // count > 1 else dict.fromkeys(VARIABLES, "1")
         if gpus:
@@ -126,19 +120,18 @@ class _Worker:
         with suppress(BrokenPipeError):  # receive() reports the dead worker
             self.pipe.send(item)
 
-    def receive(self) -> Begun | EpochRecord | Result:
+    def receive(self) -> Message:
         """The next message; if the worker has died, mark its run FAILED and return Result."""
         try:
             message = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self.process.join()
             message = Result(_death(self.process.exitcode))
-            self.dead = True
             if self.run_id:
                 with suppress(StoreError):  # the other workers continue
                     end.fail(self.run_id, message.reason)
-        if isinstance(message, Begun):
-            self.run_id = message.run_id
+        if isinstance(message, str):
+            self.run_id = message
         if isinstance(message, Result):
             self.item = None
         return message
@@ -175,7 +168,7 @@ class _Reporter:
         self.pipe = pipe
 
     def __enter__(self) -> "_Reporter":
-        self.pipe.send(Begun(runs.active_run().info.run_id))
+        self.pipe.send(runs.active_run().info.run_id)
         return self
 
     def __exit__(self, *_):
@@ -185,10 +178,10 @@ class _Reporter:
         self.pipe.send(record)
 
 
-def _print(number: str, item: WorkItem, message: Begun | EpochRecord | Result) -> None:
+def _print(number: str, item: WorkItem, message: Message) -> None:
     """Print a line about a message from the worker of an item."""
-    if isinstance(message, Begun):
-        text = f"run {message.run_id}"
+    if isinstance(message, str):
+        text = f"run {message}"
     elif isinstance(message, EpochRecord):
         text = epoch_line(message, item.config.epochs)
     elif message.reason:

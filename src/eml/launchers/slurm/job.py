@@ -42,20 +42,18 @@ class Pack:
 
     def __call__(self) -> list[Result]:
         started = perf_counter()
-        progress: int | None = None  # epochs done in this job; None before a training has begun
+        epochs: list[int] = []  # done in this job, of each training that has begun
         requeue = getsignal(REQUEUE)  # submitit's handler: calls checkpoint() and ends the process
         assert callable(requeue)
         raise_on_signals(in_job=True)
 
         class Log(Display):
             def __enter__(self) -> Display:
-                nonlocal progress
-                progress = progress or 0
+                epochs.append(0)
                 return super().__enter__()
 
             def show(self, record: EpochRecord) -> None:
-                nonlocal progress
-                progress = (progress or 0) + 1
+                epochs[-1] += 1
                 super().show(record)
 
         try:
@@ -65,7 +63,8 @@ class Pack:
             while self.items:
                 self._note(perform(self.items[0], Log))
         except Deferred:
-            if progress == 0 and perf_counter() - started > self.seconds / 2:
+            stuck = epochs and not any(epochs)
+            if stuck and perf_counter() - started > self.seconds / 2:
                 self._note(Result("a job is too short for one epoch: increase slurm_time"))
             if self.items:
                 requeue(REQUEUE, None)
@@ -93,8 +92,6 @@ class Pack:
         """Record the result of the first item, and remove the item."""
         item = self.items.pop(0)
         self.results.append(result)
-        if isinstance(item, Probe) and result.cost:
-            print(f"probe succeeded: {item.config.run_name}", flush=True)
         if result.reason:
             print(f"failed: {result.reason}", flush=True)
             if isinstance(item, Task):  # mark the run too: it may not have begun
