@@ -100,7 +100,7 @@ def _end_by_hand(run: StoredRun) -> None:
 
 def _why(run: StoredRun) -> str:
     if JOB in run.tags:
-        return f"job {printable(run.tags[JOB], 50)} of a cluster has it, which `eml plan` asks"
+        return f"job {printable(run.tags[JOB], 50)} of a cluster has it: `eml plan` shows its state"
     if _place_of(run):
         return "its process lives"
     if _never_began(run):
