@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from eml.config import ConfigError
 from eml.interrupts import REQUEUE, SIGNALS
-from eml.launchers.base import Result, Task
+from eml.launchers.base import JobStatus, Result, Task, owners_of
 from eml.launchers.options import LaunchOptions
 from eml.launchers.slurm import cluster
 from eml.launchers.slurm.job import Pack
@@ -24,6 +24,7 @@ from eml.launchers.slurm.launcher import Slurm
 from eml.launchers.slurm.settings import JobOptions
 from eml.launchers.worker import prepare
 from eml.sweeps.plan import Plan
+from eml.tracking import end, find
 from eml.tracking.history import load_history
 from eml.tracking.runs import run as tracked_run
 from eml.tracking.selection import Selection
@@ -372,6 +373,22 @@ def test_without_a_cluster(shared_store, environment, monkeypatch, tmp_path):
     result = call(eml_command(*sweep(), "--launcher", "slurm"))
     assert result.returncode == 2
     assert result.stderr.startswith("eml: there is no Slurm here (sbatch, srun")
+
+
+def test_the_status_of_a_job_where_there_is_no_cluster(store, small_data, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with tracked_run("parent", "", {}) as parent:
+        config = config_of("mlp_numpy", epochs=1)
+        free, in_job = (
+            prepare(Task(config=replace(config, seed=seed), parent=parent)).run_id
+            for seed in (1, 2)
+        )
+        assert owners_of(find.children(parent).values()) == {}
+        end.note_job(in_job, "7", "/a/log")
+        runs = find.children(parent).values()
+    assert {run.run_id for run in runs} == {free, in_job}
+    assert owners_of(runs) == {"slurm": Slurm}
+    assert Slurm.status(runs) == {in_job: JobStatus(None, "in job 7", "/a/log")}
 
 
 @pytest.mark.parametrize(
