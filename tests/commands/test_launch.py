@@ -66,7 +66,9 @@ def test_mlp_numpy_leaves_its_figures(small_data, store):
 
 
 @pytest.mark.parametrize("recipe", ["mlp_numpy", "lr_sweep"])
-def test_a_command_says_where_its_figures_are_and_copies_them(recipe, store, eml, tmp_path):
+def test_a_command_says_where_its_figures_are_and_copies_them(
+    recipe, store, eml, environment, tmp_path
+):
     result = eml(recipe, "--epochs", "1", "--output", str(tmp_path / "here/figures"))
     assert result.returncode == 0, result.stderr
     folder, page, charts, all_charts = re.findall(
