@@ -1,6 +1,7 @@
 """Which part of eml may import which: docs/architecture.md, "Floors"."""
 
 import ast
+import re
 from pathlib import Path
 
 import eml
@@ -17,7 +18,7 @@ FLOORS = [
     {"training", "recipes"},
     {"analysis"},
     {"threads"},
-    {"models", "launch_options"},
+    {"models"},
     {"config"},
     {"data", "models.optimizers"},
     {"errors", "environment", "hardware", "interrupts", "seeds"},
@@ -73,3 +74,21 @@ def test_only_tracking_reads_the_variables_of_mlflow():
         str(f.relative_to(PACKAGE)) for f in PACKAGE.rglob("*.py") if "MLFLOW_" in f.read_text()
     }
     assert {path for path in files if not path.startswith("tracking/")} == {"text.py"}
+
+
+def test_only_its_folder_and_its_row_name_slurm():
+    """Elsewhere a launcher answers for its jobs, and the tags of stored runs keep their names."""
+    lines = {
+        f"{path}: {line.strip()}"
+        for file in PACKAGE.rglob("*.py")
+        if not (path := str(file.relative_to(PACKAGE))).startswith("launchers/slurm/")
+        for line in file.read_text().splitlines()
+        if "slurm" in line.lower()
+    }
+    tags = {line for line in lines if re.search(r' = "slurm_(job|log)"  #', line)}
+    assert {line.partition(":")[0] for line in tags} == {"tracking/tags.py", "analysis/fairness.py"}
+    assert lines - tags == {
+        "launchers/options.py: from eml.launchers.slurm.settings import JobOptions",
+        "launchers/options.py: "
+        '"slurm": Row("eml.launchers.slurm.launcher", "Slurm", tuple(JobOptions.__annotations__)),',
+    }

@@ -20,9 +20,8 @@ from eml.errors import UserError
 from eml.exact import command as exact
 from eml.handin.form import read_form, write_form
 from eml.interrupts import SIGNALS
-from eml.launch_options import SlurmOptions, SlurmSettings
 from eml.launchers.slurm import cluster
-from eml.launchers.slurm.launcher import private_files
+from eml.launchers.slurm.settings import JobOptions
 from eml.recipes import RECIPES
 from eml.text import LONGEST, printable, redacted
 from eml.tracking import find
@@ -200,8 +199,8 @@ PIECES = ["[", "]", '"', "\n", "=", ",", "1e999999999", "nan", "-inf", "true", "
 PIECES += ["'''", "{a=1}", "[" * 2000, "9" * 5000, "\x1b[2J", "é", "\ud800", "1/0", '"1/0"']
 
 
-def _settings(file: Path) -> SlurmSettings:
-    return SlurmOptions(slurm_file=str(file)).slurm_settings()
+def _settings(file: Path) -> JobOptions:
+    return JobOptions(slurm_file=str(file)).resolved()
 
 
 PIECE = st.one_of(st.sampled_from(PIECES), st.text(max_size=5))
@@ -277,7 +276,7 @@ def test_printable():
 @pytest.mark.parametrize("value", ["a\nrm -rf ~", "a --wrap=b", "a\tb", "\x1b[2J"])
 def test_a_setting_of_slurm_is_one_word(name, value):
     with pytest.raises(ConfigError, match=f"slurm_{name}=") as refused:
-        SlurmSettings(**{name: value})
+        JobOptions(**{f"slurm_{name}": value}).resolved()
     assert refused.value.shown().isprintable()
 
 
@@ -290,19 +289,6 @@ def test_a_tag_that_is_no_job_never_reaches_slurm(tmp_path, monkeypatch):
         assert cluster.alive([tag]) == {}
         assert cluster.outcome(tag) == "this is not the number of a Slurm job"
     assert not (tmp_path / "called").exists()
-
-
-def test_the_pickles_of_jobs_are_their_owners_alone(tmp_path):
-    before = os.umask(0o002)
-    try:
-        with private_files():
-            (tmp_path / "a").mkdir()
-            (tmp_path / "a" / "job.pkl").touch()
-        (tmp_path / "b").touch()
-        modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/job.pkl", "b")]
-    finally:
-        os.umask(before)
-    assert modes == [0o700, 0o600, 0o664]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")

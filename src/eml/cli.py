@@ -24,7 +24,7 @@ from eml.errors import UserError
 from eml.exact import command as exact
 from eml.handin.options import FormOptions, SheetOptions
 from eml.interrupts import Stopped, raise_on_signals, stop_with_parent
-from eml.launch_options import LaunchOptions
+from eml.launchers.options import LaunchOptions
 from eml.recipes import RECIPES
 from eml.recipes.recipe import Recipe
 from eml.text import printable, redacted
@@ -260,7 +260,7 @@ def upgrade_store() -> None:
 @cli.command()
 @click.argument("run_id")
 def cancel(run_id: str) -> None:
-    """End the Slurm jobs of the parent run RUN_ID, and the runs of their trainings."""
+    """End the jobs of the parent run RUN_ID, and the runs of their trainings."""
     from eml.commands.cancel import cancel
 
     cancel(run_id)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import psutil
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-REQUEUE = signal.SIGUSR2  # tells a Slurm job to stop and be requeued; submitit's choice
+REQUEUE = signal.SIGUSR2  # tells a cluster's job to stop and be requeued; submitit's choice
 SHELLS = {"bash", "sh", "dash", "zsh", "ksh", "fish", "cmd.exe"}
 POLL_SECONDS = 0.5
 
@@ -33,7 +33,7 @@ def raise_on_signals(in_job: bool = False) -> None:
     Later signals are ignored: `mlflow run` answers Ctrl-C with a SIGTERM to its child, which would
     otherwise interrupt the closing of the run.
 
-    in_job: whether the signal REQUEUE raises Deferred, as a Slurm job needs it.
+    in_job: whether the signal REQUEUE raises Deferred, as a job of a cluster needs it.
     """
 
     def stop(number, _frame):

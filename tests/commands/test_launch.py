@@ -61,7 +61,9 @@ def test_mlp_numpy_leaves_its_figures(small_data, store):
 
 
 @pytest.mark.parametrize("recipe", ["mlp_numpy", "lr_sweep"])
-def test_a_command_says_where_its_figures_are_and_copies_them(recipe, store, eml, tmp_path):
+def test_a_command_says_where_its_figures_are_and_copies_them(
+    recipe, store, eml, environment, tmp_path
+):
     result = eml(recipe, "--epochs", "1", "--output", str(tmp_path / "here/figures"))
     assert result.returncode == 0, result.stderr
     folder, page, charts, all_charts = re.findall(
@@ -297,7 +299,8 @@ def test_cpu_vs_gpu_without_a_gpu_says_so(eml, store):
     result = eml("cpu_vs_gpu")
     assert result.returncode == 2
     assert result.stderr == (
-        "eml: devices=cpu,cuda: there is no GPU here (jobs of Slurm ask for one with slurm_gres); "
+        "eml: devices=cpu,cuda: there is no GPU here (jobs of a cluster may have one: "
+        "docs/cluster.md); "
         "give cpu for the CPU alone\n"
     )
     assert not stored_runs(store)

@@ -15,7 +15,7 @@ import pytest
 from eml.commands.launch import LaunchError
 from eml.config import ConfigError
 from eml.data.datasets import load
-from eml.launchers.base import Ended, Probe, Task
+from eml.launchers.base import Probe, Result, Task
 from eml.launchers.local import Workers
 from eml.threads import Asked
 from eml.tracking import log
@@ -58,7 +58,7 @@ def test_a_training_that_fails_takes_no_other_along(small_data, store, environme
         bad = task(parent, seed=4)
         object.__setattr__(bad.config, "dtype", "float31")
         ended = workers.run([good[0], bad, *good[1:]])
-    assert [ended[one] for one in good] == [Ended()] * 3
+    assert [ended[one] for one in good] == [Result()] * 3
     assert "float31" in ended[bad].reason
     states = [one.info.status for one in stored_runs(store) if "training_digest" in one.data.tags]
     assert sorted(states) == ["FAILED", *["FINISHED"] * 3]
@@ -88,8 +88,8 @@ def test_a_killed_worker_takes_no_other_along(small_data, store, environment, fa
         ended = workers.run([endless, *others])
         done.set()
         killer.join()
-    assert ended.pop(endless) == Ended("its worker was ended by SIGKILL")
-    assert list(ended.values()) == [Ended()] * 3
+    assert ended.pop(endless) == Result("its worker was ended by SIGKILL")
+    assert list(ended.values()) == [Result()] * 3
     (killed,) = [one for one in stored_runs(store) if one.data.params.get("epochs") == "100000"]
     assert killed.info.status == "FAILED"
     assert killed.data.tags["error"] == "its worker was ended by SIGKILL"

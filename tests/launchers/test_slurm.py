@@ -16,13 +16,15 @@ from threadpoolctl import threadpool_limits
 
 from eml.config import ConfigError
 from eml.interrupts import REQUEUE, SIGNALS
-from eml.launch_options import LaunchOptions, SlurmSettings
-from eml.launchers.base import Ended, Task
+from eml.launchers.base import JobStatus, Result, Task, owners_of
+from eml.launchers.options import LaunchOptions
 from eml.launchers.slurm import cluster
 from eml.launchers.slurm.job import Pack
 from eml.launchers.slurm.launcher import Slurm
+from eml.launchers.slurm.settings import JobOptions
 from eml.launchers.worker import prepare
 from eml.sweeps.plan import Plan
+from eml.tracking import end, find
 from eml.tracking.history import load_history
 from eml.tracking.runs import run as tracked_run
 from eml.tracking.selection import Selection
@@ -215,7 +217,7 @@ def test_left_and_taken_up_again(shared_store, launched, small_data):
     assert code == 0, complaints
     assert [run.info.status for run in parents(shared_store)] == ["FINISHED"]
     assert {run.data.tags["slurm_job"] for run in trained(shared_store).values()} == {job}
-    assert any("trained in jobs of Slurm" in line for line in again.lines)
+    assert any("trained in jobs on shared nodes" in line for line in again.lines)
     result = call(eml_command("plan", *sweep(100), *IN_JOBS))
     assert result.stdout.endswith("all trainings are done\n")
     assert_as_in_one_process(shared_store, 100)
@@ -229,7 +231,9 @@ def test_cancelling_ends_jobs_and_runs(shared_store, launched):
     (parent,) = parents(shared_store)
     result = call(eml_command(*sweep()))
     assert result.returncode == 2
-    assert "eml: these trainings are in Slurm jobs: continue them with" in result.stderr
+    assert (
+        "eml: these trainings are in slurm jobs: continue them with launcher=slurm" in result.stderr
+    )
     result = call(eml_command("cancel", parent.info.run_id))
     assert (result.returncode, result.stdout) == (0, "lr_sweep epochs=200: 5 jobs ended\n")
     assert cluster.alive(run.data.tags["slurm_job"] for run in trained(shared_store).values()) == {}
@@ -271,7 +275,7 @@ def test_the_time_limit_requeues(shared_store, slurm, environment, small_data):
         subprocess.run(["scancel", *until(on_again)], check=True)
 
     canceller = threading.Thread(target=cancel_when_it_is_on_again)
-    with tracked_run("parent", "", {}) as parent, Slurm(SlurmSettings(time=1)) as launcher:
+    with tracked_run("parent", "", {}) as parent, Slurm(JobOptions(slurm_time=1)) as launcher:
         task = Task(config=config, parent=parent)
         canceller.start()
         assert "CANCELLED" in launcher.run([task])[task].reason
@@ -302,7 +306,7 @@ def test_an_epoch_that_fits_no_job_is_given_up(monkeypatch, small_data, shared_s
     monkeypatch.setattr(Training, "__iter__", lambda self: signal.raise_signal(REQUEUE))
     lot = Pack(list(tasks), seconds=0)
     try:
-        assert lot() == [Ended("a job is too short for one epoch: increase slurm_time")]
+        assert lot() == [Result("a job is too short for one epoch: increase slurm_time")]
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
@@ -371,18 +375,34 @@ def test_without_a_cluster(shared_store, environment, monkeypatch, tmp_path):
     assert result.stderr.startswith("eml: there is no Slurm here (sbatch, srun")
 
 
+def test_the_status_of_a_job_where_there_is_no_cluster(store, small_data, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with tracked_run("parent", "", {}) as parent:
+        config = config_of("mlp_numpy", epochs=1)
+        free, in_job = (
+            prepare(Task(config=replace(config, seed=seed), parent=parent)).run_id
+            for seed in (1, 2)
+        )
+        assert owners_of(find.children(parent).values()) == {}
+        end.note_job(in_job, "7", "/a/log")
+        runs = find.children(parent).values()
+    assert {run.run_id for run in runs} == {free, in_job}
+    assert owners_of(runs) == {"slurm": Slurm}
+    assert Slurm.status(runs) == {in_job: JobStatus(None, "in job 7", "/a/log")}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("slurm_tme = 30", "no setting slurm_tme: give some of slurm_partition, slurm_time, "),
         ("time = 30", "no setting time: give some of slurm_partition, "),
-        ('slurm_time = "30"', "slurm_time = '30': give a whole number"),
-        ("slurm_time = true", "slurm_time = True: give a whole number"),
-        ("slurm_mem = 5", "slurm_mem = 5: give a text"),
+        ('slurm_time = "30"', "slurm_time='30': give a whole number"),
+        ("slurm_time = true", "slurm_time=True: give a whole number"),
+        ("slurm_mem = 5", "slurm_mem=5: give a text"),
         ('slurm_setup = "module load python"', "give a list of texts"),
         ("slurm_setup = [1]", "give a list of texts"),
         ("slurm_time = ", "Invalid value"),
-        ("slurm_time = 0", "slurm_time=0: give 1 or more"),
+        ("slurm_time = 0", "slurm_time=0: give a whole number, 1 or more"),
         (None, "No such file or directory"),
     ],
 )
@@ -397,7 +417,7 @@ def test_bad_settings(text, message, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"launcher": "slurm", "slurm_time": "1:00"}, "slurm_time=1:00: give a whole number"),
+        ({"launcher": "slurm", "slurm_time": -1}, "slurm_time=-1: give a whole number, 1 or more"),
         ({"slurm_mem": "5GB"}, "slurm_mem=5GB has no effect with launcher=auto"),
         (
             {"launcher": "slurm", "jobs": "2"},
@@ -415,9 +435,13 @@ def test_options_come_before_the_file(tmp_path):
     file.write_text(
         'slurm_time = 60\nslurm_partition = "long"\nslurm_setup = ["module load python"]\n'
     )
-    options = LaunchOptions(launcher="slurm", slurm_file=str(file), slurm_time="20", slurm_cpus="4")
-    assert options.slurm_settings() == SlurmSettings(
-        time=20, partition="long", cpus=4, setup=["module load python"]
+    options = LaunchOptions(launcher="slurm", slurm_file=str(file), slurm_time=20, slurm_cpus=4)
+    assert options.resolved() == JobOptions(
+        slurm_time=20,
+        slurm_partition="long",
+        slurm_cpus=4,
+        slurm_array_parallelism=100,
+        slurm_setup="module load python",
     )
 
 
@@ -426,11 +450,11 @@ def test_options_come_before_the_file(tmp_path):
     [("gpu:1", "auto", "cuda"), ("", "auto", "cpu"), ("gpu:1", "cpu", "cpu"), ("", "cuda", "cuda")],
 )
 def test_the_device_is_that_of_the_jobs(gres, device, expected):
-    assert Slurm(SlurmSettings(gres=gres)).device(device) == expected
+    assert Slurm(JobOptions(slurm_gres=gres)).device(device) == expected
 
 
 def test_expected_seconds_of_jobs(small_data):
-    launcher = Slurm(SlurmSettings(pack_minutes=1, array_parallelism=2))
+    launcher = Slurm(JobOptions(slurm_pack_minutes=1, slurm_array_parallelism=2))
     configs = configs_of("lr_sweep")
     costs = {kind_of(configs[0]): Cost(0, 0, 0)}
     each = costs[kind_of(configs[0])].seconds(0, 0, 30)

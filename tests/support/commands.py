@@ -14,7 +14,7 @@ from eml import cli
 from eml.commands.launch import launch
 from eml.config import Config, resolve_device
 from eml.interrupts import SIGNALS
-from eml.launch_options import LaunchOptions
+from eml.launchers.options import LaunchOptions
 from eml.recipes import RECIPES
 from eml.recipes.recipe import Recipe
 

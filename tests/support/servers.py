@@ -84,12 +84,12 @@ def mlflow_server(store: str, artifacts: Path, port: int = 0) -> Iterator[str]:
 
 
 def slurm() -> None:
-    """Raise NotInstalled if the Slurm of services/slurm does not run here."""
+    """Raise NotInstalled if the Slurm of support/slurm does not run here."""
     if not shutil.which("scontrol"):
-        raise NotInstalled("there is no Slurm here (tests/services/slurm says what it takes)")
+        raise NotInstalled("there is no Slurm here (tests/support/slurm says what it takes)")
     shown = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True)
     if "eml-test" not in shown.stdout:
-        raise NotInstalled("the Slurm for tests does not run (tests/services/slurm start)")
+        raise NotInstalled("the Slurm for tests does not run (tests/support/slurm start)")
     subprocess.run(["scancel", "-u", getpass.getuser()], check=True)  # what a test has left
 
 

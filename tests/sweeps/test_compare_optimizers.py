@@ -17,7 +17,7 @@ from eml.commands.compare import compare
 from eml.commands.launch import LaunchError
 from eml.commands.plan import plan
 from eml.errors import UserError
-from eml.launchers.inline import Inline
+from eml.launchers.worker import Inline
 from eml.recipes import RECIPES
 from eml.sweeps.search_plan import SearchPlan, search_plan
 from eml.sweeps.status import TrainingStatus

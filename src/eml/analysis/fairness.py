@@ -45,6 +45,7 @@ DECIDING = [
 ]
 SHORT = {"git_commit": 9}  # characters that tell values apart
 OF_SECONDS = ("threads", "trainings_at_once")  # what decides nothing but seconds
+JOB = "slurm_job"  # the tag of a run that trained in a job (tracking/tags.py)
 NOTHING = np.empty(0)
 LARGEST_SWING = 0.25  # standard deviation of the seconds of an epoch, as a share of their mean
 SHORTEST = 0.1  # seconds; shorter epochs always swing
@@ -108,8 +109,8 @@ def warnings(history: pd.DataFrame) -> list[str]:
     if alone := [curve.label or "all runs" for curve in drawn if len(curve.trainings) == 1]:
         which = "; ".join(alone) if len(alone) < len(drawn) else "all runs"
         lines.append(f"one seed, so no spread: {which}")
-    if len(drawn) > 1 and "slurm_job" in history and history["slurm_job"].notna().any():
-        lines.append("trained in Slurm jobs on shared nodes: do not compare seconds")
+    if len(drawn) > 1 and JOB in history and history[JOB].notna().any():
+        lines.append("trained in jobs on shared nodes: do not compare seconds")
     compared = trainings_of(history)
     lines += _identical(compared)
     lines += _unlike(compared)

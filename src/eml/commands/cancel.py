@@ -1,7 +1,8 @@
-"""The `cancel` command: ends the Slurm jobs of a parent run."""
+"""The `cancel` command: ends the jobs of a parent run."""
 
 from eml.errors import UserError
-from eml.launchers.slurm.cancel import cancel as cancel_jobs
+from eml.launchers.base import launcher_class
+from eml.launchers.options import LAUNCHERS
 from eml.tracking import find
 from eml.tracking.reap import begin
 from eml.tracking.tags import CONTINUED_IN, PLAN_DIGEST
@@ -25,5 +26,5 @@ def cancel(run_id: str) -> None:
             f"{parent.name} is not the parent run of a sweep: give the parent run"
             + (f", {parent.parent}" if parent.parent else "")
         )
-    jobs = cancel_jobs(parent)
+    jobs = sum(launcher_class(name).cancel(parent) for name in LAUNCHERS)
     print(f"{parent.name}: {jobs} jobs ended" if jobs else f"{parent.name}: no job is left")

@@ -6,17 +6,14 @@ from typing import cast
 from eml.config import AUTO, Config, resolve_device
 from eml.data.cache import fetch
 from eml.errors import UserError
-from eml.launch_options import LaunchOptions
-from eml.launchers.base import Launcher, Task
-from eml.launchers.inline import Inline
-from eml.launchers.slurm import cluster
-from eml.launchers.worker import train
+from eml.launchers.base import Launcher, Task, launcher_class, owners_of
+from eml.launchers.options import LaunchOptions
+from eml.launchers.worker import Inline, train
 from eml.recipes import optimizers
 from eml.recipes.options import RecipeOptions
 from eml.recipes.recipe import Recipe
 from eml.sweeps.compare_optimizers import compare_optimizers
 from eml.sweeps.group import Trainings
-from eml.sweeps.status import jobs_of
 from eml.threads import Asked, worker_count
 from eml.tracking import find, resume
 from eml.tracking.digests import plan_digest
@@ -66,16 +63,10 @@ def launch(
 
 def launcher_of(launching: LaunchOptions, jobs: int = 1) -> Launcher:
     """The launcher that the options name, for this number of trainings at once."""
-    # Import a launcher only if it is used: its libraries take time to load.
-    if launching.launcher == "slurm":
-        from eml.launchers.slurm.launcher import Slurm
-
-        return Slurm(launching.slurm_settings())
-    if launching.launcher == "local" or (launching.launcher == AUTO and jobs > 1):
-        from eml.launchers.local import Workers
-
-        return Workers(jobs, launching.share_gpu)
-    return Inline()
+    name = launching.launcher
+    if name == AUTO:
+        name = "local" if jobs > 1 else "inline"
+    return launcher_class(name).of(launching, jobs)
 
 
 def finals_launcher(launching: LaunchOptions, launcher: Launcher) -> Launcher:
@@ -112,8 +103,8 @@ def _sweep(
     launcher: Launcher,
 ) -> None:
     digest = plan_digest(recipe.name, configs, options)
-    if launching.resume and not launcher.takes_up_jobs:
-        _refuse_if_in_jobs(digest)
+    if launching.resume:
+        _refuse_if_in_other_jobs(digest, launcher)
     with launcher:
         fetch_data(configs)
         with resume.run(
@@ -150,11 +141,14 @@ def _sweep_name(recipe: Recipe, configs: Sequence[Config]) -> str:
     return f"{name} seeds={len(seeds)}" if len(seeds) > 1 else name
 
 
-def _refuse_if_in_jobs(digest: str) -> None:
-    """Raise UserError if Slurm jobs already have the trainings of this launch."""
-    parent = find.unfinished_plan(digest) if cluster.is_here() else None
-    if parent and jobs_of(find.children(parent).values()):
+def _refuse_if_in_other_jobs(digest: str, launcher: Launcher) -> None:
+    """Raise UserError if jobs of another launcher already have the trainings of this launch."""
+    parent = find.unfinished_plan(digest)
+    runs = find.children(parent).values() if parent else ()
+    for name, owner in owners_of(runs).items():
+        if type(launcher) is owner or not any(j.lives for j in owner.status(runs).values()):
+            continue
         raise UserError(
-            "these trainings are in Slurm jobs: continue them with launcher=slurm, or end them "
+            f"these trainings are in {name} jobs: continue them with launcher={name}, or end them "
             f"with `eml cancel {parent}`"
         )

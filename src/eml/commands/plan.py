@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from eml.commands.launch import count_at_once, fetch_data, finals_launcher, launcher_of
 from eml.config import Config
-from eml.launch_options import LaunchOptions
+from eml.launchers.options import LaunchOptions
 from eml.recipes import optimizers
 from eml.recipes.options import RecipeOptions
 from eml.recipes.recipe import Recipe

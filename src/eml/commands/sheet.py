@@ -13,7 +13,7 @@ from eml.exact.command import gradients
 from eml.handin.evidence import meeting_groups
 from eml.handin.options import FORM, SheetOptions
 from eml.handin.sheet import Rule, Sheet, Trainings, load_sheet, sheet_names
-from eml.launch_options import LaunchOptions
+from eml.launchers.options import LaunchOptions
 from eml.recipes.options import RecipeOptions
 from eml.text import duration
 from eml.tracking import find, mlflow_run

@@ -21,7 +21,7 @@ from eml.tracking.history import METRICS, described, impossible_numbers, load_hi
 from eml.tracking.parameters import CONFIG, is_number, lacks
 from eml.tracking.selection import Group, Selection, finished_groups, members
 from eml.tracking.stored_run import StoredRun
-from eml.tracking.tags import PRUNED_AFTER, SLURM_JOB
+from eml.tracking.tags import JOB, PRUNED_AFTER
 from eml.training.loop import EpochRecord
 
 NUMBERS = [
@@ -42,7 +42,7 @@ TEXTS = [
     *(name for name in LOGGED if name not in NUMBERS),
     "mlflow",
     "dataset_digest",
-    SLURM_JOB,
+    JOB,
 ]
 
 

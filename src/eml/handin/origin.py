@@ -75,10 +75,9 @@ Then these commands train everything that is shown here:
 {commands}
 ```
 
-As jobs of the cluster: add `--launcher slurm` and, where asked for, `--slurm_mem 5GB`. A training
-that is longer than a job goes on in the next one (`docs/cluster.md`). `eml compare --plot all`
-draws the figures from the store. `eml handin verify {file}.zip` works out every number and figure
-of this PDF again.
+`docs/cluster.md` tells how they run as jobs of the cluster. A training that is longer than a job
+goes on in the next one. `eml compare --plot all` draws the figures from the store. `eml handin
+verify {file}.zip` works out every number and figure of this PDF again.
 """
 
 

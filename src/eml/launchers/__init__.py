@@ -1,1 +1,1 @@
-"""Launchers carry out trainings in this process, in worker processes, or on a cluster."""
+"""Launchers carry out trainings in this process, in worker processes, or in jobs of a cluster."""

@@ -1,11 +1,15 @@
 """The work items, their results, and the Launcher base class."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import NamedTuple, Self, TypeVar
 
 from eml.config import Config, resolve_device
+from eml.launchers.options import LAUNCHERS, LaunchOptions
 from eml.threads import CHOOSE, Asked
+from eml.tracking.stored_run import StoredRun
+from eml.tracking.tags import JOB
 from eml.training.cost import Cost, makespan
 
 
@@ -17,7 +21,7 @@ class Task:
     parent: str = ""  # id of the parent run; "" for a training without a parent
     run_id: str = ""  # run that worker.prepare() made for this task; "" if none
     resume: bool = True  # continue an interrupted training with the same digest
-    borrow: bool = True  # also copy checkpoints from runs of other commands
+    copy_from_others: bool = True  # also copy checkpoints from runs of other commands
     until: int | None = None  # epoch after which to pause; None trains to the end
     check: bool = False  # compare the hand-written gradients with numerical ones first
     output: str = ""  # folder for a copy of the figures, if the training has no parent
@@ -39,19 +43,19 @@ Item = TypeVar("Item", Task, Probe)
 
 
 @dataclass(frozen=True)
-class Ended:
+class Result:
     """How a work item ended."""
 
     reason: str = ""  # why the item failed; "" if it succeeded
     cost: Cost | None = None  # of a Probe that succeeded
 
 
-class Prepared(NamedTuple):
-    """A training whose run exists already, so that another process can carry it out."""
+class JobStatus(NamedTuple):
+    """The status of the job that has a run."""
 
-    run_id: str
-    epochs: int  # number of epochs done
-    is_there: bool  # whether the task has nothing left to do
+    lives: bool | None  # whether the job waits or runs; None if the cluster does not answer
+    words: str  # such as "in job 7 (running on n1)", or how the job ended
+    log: str  # the job's log file
 
 
 class Launcher:
@@ -59,8 +63,27 @@ class Launcher:
 
     at_once = 1  # number of trainings that share a machine
     in_this_run = False  # whether a recipe of one training needs no parent run
-    takes_up_jobs = False  # whether run() waits for trainings that are already in jobs
     waits = ""  # added to a plan's estimate, to name waiting times that cannot be estimated
+
+    @classmethod
+    def of(cls, options: LaunchOptions, jobs: int) -> Self:
+        """A launcher with these options, for `jobs` trainings at once."""
+        return cls()
+
+    @classmethod
+    def owns(cls, run: StoredRun) -> bool:
+        """Whether a job of this launcher trains in a run, is to, or has done so."""
+        return False
+
+    @classmethod
+    def status(cls, runs: Collection[StoredRun]) -> dict[str, JobStatus]:
+        """The jobs of the unfinished runs that this launcher owns, by run id."""
+        return {}
+
+    @classmethod
+    def cancel(cls, parent: StoredRun) -> int:
+        """End the jobs of a parent run and the runs of its trainings; return the number of jobs."""
+        return 0
 
     def __enter__(self) -> Self:
         return self
@@ -71,12 +94,12 @@ class Launcher:
     def check(self, configs: Sequence[Config]) -> None:
         """Raise UserError if these trainings cannot run here."""
 
-    def run(self, tasks: Sequence[Task]) -> dict[Task, Ended]:
-        """Carry out all tasks and return how each ended. A failed task does not stop the others."""
+    def run(self, tasks: Sequence[Task]) -> dict[Task, Result]:
+        """Carry out all tasks and return their results. A failed task does not stop the others."""
         raise NotImplementedError
 
-    def probe(self, probes: Sequence[Probe]) -> dict[Probe, Ended]:
-        """Carry out all probes, as many at once as tasks, and return how each ended."""
+    def probe(self, probes: Sequence[Probe]) -> dict[Probe, Result]:
+        """Carry out all probes, as many at once as tasks, and return their results."""
         raise NotImplementedError
 
     def device(self, device: str) -> str:
@@ -93,3 +116,16 @@ class Launcher:
         begun: whether trainings of the same command are under way.
         """
         return ""
+
+
+def launcher_class(name: str) -> type[Launcher]:
+    """The class of a launcher in the table, imported now: its libraries take time to load."""
+    return getattr(import_module(LAUNCHERS[name].module), LAUNCHERS[name].class_name)
+
+
+def owners_of(runs: Collection[StoredRun]) -> dict[str, type[Launcher]]:
+    """The launchers, by name, whose jobs have some of these runs."""
+    if not any(JOB in run.tags for run in runs):
+        return {}  # without importing any launcher
+    classes = {name: launcher_class(name) for name in LAUNCHERS}
+    return {name: owner for name, owner in classes.items() if any(map(owner.owns, runs))}

@@ -5,18 +5,14 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing import connection, get_context
-from typing import Any, cast
-
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
+from typing import Any, Self, cast
 
 from eml.config import Config, ConfigError
 from eml.environment import environment
 from eml.interrupts import Stopped, raise_on_signals, stop_with_parent
-from eml.launchers.base import Ended, Item, Launcher, Probe, Task, WorkItem
+from eml.launchers.base import Item, Launcher, Probe, Result, WorkItem
+from eml.launchers.options import LaunchOptions
 from eml.launchers.worker import perform
 from eml.threads import VARIABLES, usable_cores
 from eml.tracking import end, runs
@@ -28,11 +24,8 @@ VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 SECONDS_TO_END = 30  # time limit for a worker to close its run
 
 
-@dataclass(frozen=True)
-class Begun:
-    """Message from a worker: its training has begun in this run."""
-
-    run_id: str
+# From a worker: the id of the run in which its training has begun, an epoch, the item's result.
+Message = str | EpochRecord | Result
 
 
 class Workers(Launcher):
@@ -46,6 +39,10 @@ class Workers(Launcher):
         self.at_once, self.share_gpu = count, share_gpu
         self.gpus = 0  # number of GPUs to divide among the workers
         self.workers: list[_Worker] = []
+
+    @classmethod
+    def of(cls, options: LaunchOptions, jobs: int) -> Self:
+        return cls(jobs, options.share_gpu)
 
     def check(self, configs: Sequence[Config]) -> None:
         """Count the GPUs. Raises ConfigError if trainings would share one without share_gpu."""
@@ -67,29 +64,25 @@ class Workers(Launcher):
             worker.process.join(SECONDS_TO_END)
             worker.process.kill()
 
-    def run(self, tasks: Sequence[Task]) -> dict[Task, Ended]:
-        """Carry out all tasks and return how each ended. A dead worker does not stop the others."""
-        return self._perform_all(tasks)
+    def run(self, tasks: Sequence[Item]) -> dict[Item, Result]:
+        """Carry out all items and return their results. A dead worker does not stop the others."""
+        waiting: list[WorkItem] = list(tasks)
+        results: dict[Any, Result] = {}
+        numbers: dict[WorkItem, int] = {item: n for n, item in enumerate(tasks, start=1)}
+        while len(results) < len(tasks):
+            self._hand_out(waiting)
+            busy = {worker.pipe: worker for worker in self.workers if worker.item}
+            for pipe in connection.wait(list(busy)):
+                worker = busy[cast(connection.Connection, pipe)]
+                item, message = worker.item, worker.receive()
+                assert item is not None
+                if isinstance(message, Result):
+                    results[item] = message
+                _print(f"{numbers[item]}/{len(tasks)}", item, message)
+        return results
 
-    def probe(self, probes: Sequence[Probe]) -> dict[Probe, Ended]:
-        return self._perform_all(probes)
-
-    def _perform_all(self, items: Sequence[Item]) -> dict[Item, Ended]:
-        waiting: list[WorkItem] = list(items)
-        ended: dict[Any, Ended] = {}
-        with _Board(items) as board:
-            while len(ended) < len(items):
-                self._hand_out(waiting)
-                busy = {worker.pipe: worker for worker in self.workers if worker.item}
-                for pipe in connection.wait(list(busy)):
-                    worker = busy[cast(connection.Connection, pipe)]
-                    item, message = worker.item, worker.receive()
-                    assert item is not None
-                    if isinstance(message, Ended):
-                        ended[item] = message
-                    board.show(item, message)
-                self.workers = [worker for worker in self.workers if not worker.dead]
-        return ended
+    def probe(self, probes: Sequence[Probe]) -> dict[Probe, Result]:
+        return self.run(probes)
 
     def _hand_out(self, waiting: list[WorkItem]) -> None:
         self.workers = [w for w in self.workers if w.item or w.process.is_alive()]
@@ -110,7 +103,6 @@ class _Worker:
         self.number = number
         self.item: WorkItem | None = None
         self.run_id = ""
-        self.dead = False
         # Libraries then start no threads that would never be used.
         changes = {} if usable_cores() // count > 1 else dict.fromkeys(VARIABLES, "1")
         if gpus:
@@ -128,20 +120,19 @@ class _Worker:
         with suppress(BrokenPipeError):  # receive() reports the dead worker
             self.pipe.send(item)
 
-    def receive(self) -> Begun | EpochRecord | Ended:
-        """The next message; if the worker has died, mark its run FAILED and return Ended."""
+    def receive(self) -> Message:
+        """The next message; if the worker has died, mark its run FAILED and return Result."""
         try:
             message = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self.process.join()
-            message = Ended(_death(self.process.exitcode))
-            self.dead = True
+            message = Result(_death(self.process.exitcode))
             if self.run_id:
                 with suppress(StoreError):  # the other workers continue
                     end.fail(self.run_id, message.reason)
-        if isinstance(message, Begun):
-            self.run_id = message.run_id
-        if isinstance(message, Ended):
+        if isinstance(message, str):
+            self.run_id = message
+        if isinstance(message, Result):
             self.item = None
         return message
 
@@ -160,10 +151,10 @@ def _work(pipe: connection.Connection) -> None:
         while True:
             item = pipe.recv()
             try:
-                ended = perform(item, lambda training, _: _Reporter(training, pipe))
+                result = perform(item, lambda training, _: _Reporter(training, pipe))
             except StoreAwayError as error:
-                ended = Ended(error.shown())
-            pipe.send(ended)
+                result = Result(error.shown())
+            pipe.send(result)
     except (EOFError, BrokenPipeError):
         pass
     except Stopped as stopped:
@@ -177,7 +168,7 @@ class _Reporter:
         self.pipe = pipe
 
     def __enter__(self) -> "_Reporter":
-        self.pipe.send(Begun(runs.active_run().info.run_id))
+        self.pipe.send(runs.active_run().info.run_id)
         return self
 
     def __exit__(self, *_):
@@ -187,51 +178,14 @@ class _Reporter:
         self.pipe.send(record)
 
 
-class _Board:
-    """Shows the progress of all items: one live line per item on a terminal, else one per epoch."""
-
-    def __init__(self, items: Sequence[WorkItem]):
-        self.numbers = {item: number for number, item in enumerate(items, start=1)}
-        self.running: dict[WorkItem, str] = {}
-        self.ended = 0
-        self.console = Console(highlight=False)
-        self.live = Live(console=self.console, get_renderable=self._table, transient=True)
-
-    def __enter__(self) -> "_Board":
-        if self.console.is_terminal:
-            self.live.start()
-        return self
-
-    def __exit__(self, *_):
-        self.live.stop()
-
-    def show(self, item: WorkItem, message: Begun | EpochRecord | Ended) -> None:
-        if isinstance(message, Begun):
-            self.running[item] = f"run {message.run_id}"
-            self._print(item, self.running[item])
-        elif isinstance(message, EpochRecord):
-            self.running[item] = epoch_line(message, item.config.epochs)
-            if not self.console.is_terminal:
-                self._print(item, self.running[item])
-        else:
-            self.ended += 1
-            last = self.running.pop(item, "")
-            if message.reason:
-                self._print(item, f"failed: {message.reason}")
-            elif last and self.console.is_terminal:
-                self._print(item, last)
-
-    def _print(self, item: WorkItem, text: str) -> None:
-        number = f"[{self.numbers[item]}/{len(self.numbers)}]"
-        self.console.print(f"{number} {item.config.run_name}: {text}", soft_wrap=True, markup=False)
-        self.console.file.flush()
-
-    def _table(self) -> Table:
-        table = Table.grid(padding=(0, 2))
-        for _ in range(2):
-            table.add_column(no_wrap=True, overflow="ellipsis")
-        for item, text in self.running.items():
-            table.add_row(item.config.run_name, text)
-        waiting = len(self.numbers) - self.ended - len(self.running)
-        table.add_row(f"{self.ended} done, {len(self.running)} running, {waiting} waiting", "")
-        return table
+def _print(number: str, item: WorkItem, message: Message) -> None:
+    """Print a line about a message from the worker of an item."""
+    if isinstance(message, str):
+        text = f"run {message}"
+    elif isinstance(message, EpochRecord):
+        text = epoch_line(message, item.config.epochs)
+    elif message.reason:
+        text = f"failed: {message.reason}"
+    else:
+        return
+    print(f"[{number}] {item.config.run_name}: {text}", flush=True)

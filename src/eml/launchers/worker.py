@@ -1,15 +1,16 @@
-"""Carries out one work item; all launchers use this module."""
+"""Carries out work items in this process; all launchers use this module."""
 
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 from eml.config import Config
 from eml.data.datasets import Dataset
 from eml.errors import CheckError, UserError
-from eml.launchers.base import Ended, Prepared, Probe, Task, WorkItem
+from eml.launchers.base import Item, Launcher, Probe, Result, Task, WorkItem
 from eml.models.gradient_check import TOLERANCE, check_gradients
 from eml.recipes import RECIPES
 from eml.text import printable, redacted
@@ -28,6 +29,32 @@ from eml.training.progress import Display, Progress
 MakeProgress = Callable[[Training, str], Progress]
 
 
+class Inline(Launcher):
+    """Carries out one item after the other in this process."""
+
+    in_this_run = True
+
+    def run(self, tasks: Sequence[Item]) -> dict[Item, Result]:
+        results = {}
+        for number, item in enumerate(tasks, start=1):
+            print(f"{number} of {len(tasks)}: {item.config.run_name}", flush=True)
+            results[item] = perform(item)
+            if reason := results[item].reason:
+                print(f"failed: {reason}", flush=True)
+        return results
+
+    def probe(self, probes: Sequence[Probe]) -> dict[Probe, Result]:
+        return self.run(probes)
+
+
+class Prepared(NamedTuple):
+    """A training whose run exists already, so that another process can carry it out."""
+
+    run_id: str
+    epochs: int  # number of epochs done
+    already_done: bool  # whether the task has nothing left to do
+
+
 def prepare(task: Task) -> Prepared:
     """Make a SCHEDULED run, which another process carries out (Task.run_id).
 
@@ -38,9 +65,9 @@ def prepare(task: Task) -> Prepared:
         Delivery(run.run_id, run.checkpoint).complete()
         records = run.checkpoint.records
         epochs = records[-1].epoch if records else 0
-        is_there = _at_pause(task, records)
-        raise runs.Paused(epochs if is_there else None)
-    return Prepared(run.run_id, epochs, is_there)
+        already_done = _at_pause(task, records)
+        raise runs.Paused(epochs if already_done else None)
+    return Prepared(run.run_id, epochs, already_done)
 
 
 def train(task: Task, progress: MakeProgress = Display) -> None:
@@ -70,7 +97,12 @@ def _run_of(task: Task) -> AbstractContextManager[resume.Resumed | None]:
     if task.run_id:
         return resume.go_on(task.run_id, digest, *described, run_tags)
     return resume.run(
-        digest, *described, run_tags, resume=task.resume, parent=task.parent, borrow=task.borrow
+        digest,
+        *described,
+        run_tags,
+        resume=task.resume,
+        parent=task.parent,
+        copy_from_others=task.copy_from_others,
     )
 
 
@@ -155,20 +187,20 @@ def _check(config: Config, dataset: Dataset) -> None:
         raise CheckError("the gradients are wrong: see gradient_check_error")
 
 
-def perform(item: WorkItem, progress: MakeProgress = Display) -> Ended:
-    """Carry out an item in this process and return how it ended; `progress` as in train().
+def perform(item: WorkItem, progress: MakeProgress = Display) -> Result:
+    """Carry out an item in this process and return its result; `progress` as in train().
 
     Raises StoreAwayError, because the next item could not reach the store either.
     """
     try:
         if isinstance(item, Probe):
-            return Ended(cost=probe(item.config, item.threads))
+            return Result(cost=probe(item.config, item.threads))
         train(item, progress)
-        return Ended()
+        return Result()
     except StoreAwayError:
         raise
     except UserError as error:
-        return Ended(error.shown())
+        return Result(error.shown())
     except Exception as error:
         print(redacted(traceback.format_exc()), end="", file=sys.stderr, flush=True)
-        return Ended(printable(f"{type(error).__name__}: {error}"))
+        return Result(printable(f"{type(error).__name__}: {error}"))

@@ -33,8 +33,8 @@ class Options(TrainingOptions):
         on_gpu = any(config.device_type == "cuda" for config in configs)
         if on_gpu and find_device(AUTO) == "cpu":
             raise ConfigError(
-                f"devices={self.devices}: there is no GPU here (jobs of Slurm ask for one with "
-                "slurm_gres); give cpu for the CPU alone"
+                f"devices={self.devices}: there is no GPU here (jobs of a cluster may have one: "
+                "docs/cluster.md); give cpu for the CPU alone"
             )
         return list(configs)
 

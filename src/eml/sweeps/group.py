@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 from eml.analysis.curves import Training, trainings_of
 from eml.config import Config
-from eml.launch_options import LaunchOptions
 from eml.launchers.base import Launcher, Task
+from eml.launchers.options import LaunchOptions
 from eml.recipes.recipe import Recipe
 from eml.threads import Asked
 from eml.tracking import find, log
@@ -55,7 +55,7 @@ class Trainings:
                 parent=self.parent,
                 # Trainings that this sweep has paused continue even without `resume`.
                 resume=self.resume or config in self._begun,
-                borrow=self.reusing,
+                copy_from_others=self.reusing,
                 until=until,
                 check=self.check,
                 threads=Asked(self.threads, self.launcher.at_once, self.same_threads),
@@ -64,10 +64,10 @@ class Trainings:
             for config in missing
         ]
         self._begun.update(missing)
-        ended = self.launcher.run(tasks)
+        results = self.launcher.run(tasks)
         made = find.children(self.parent)
         for task in tasks:
-            reason = ended[task].reason
+            reason = results[task].reason
             for former in (self.failed, self.run_ids):
                 former.pop(task.config, None)
             if reason:

@@ -1,19 +1,17 @@
-"""Status of a recipe's trainings, from the store and from Slurm."""
+"""Status of a recipe's trainings, from the store and from the launchers of their jobs."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from eml.config import Config
-from eml.launchers.slurm import cluster
-from eml.launchers.slurm.cluster import Alive, ClusterError
+from eml.launchers.base import JobStatus, owners_of
 from eml.recipes.options import RecipeOptions
 from eml.recipes.recipe import Recipe
 from eml.text import printable
 from eml.tracking import find, log
 from eml.tracking.digests import plan_digest, training_digest
 from eml.tracking.stored_run import StoredRun
-from eml.tracking.tags import PAUSED_AFTER, PRUNED_AFTER, SLURM_JOB, SLURM_LOG
+from eml.tracking.tags import PAUSED_AFTER, PRUNED_AFTER
 from eml.training.checkpoints import places
 
 
@@ -65,29 +63,25 @@ def status_of(
     digests = {training_digest(config): config for config in configs}
     parent = find.unfinished_plan(plan_digest(recipe.name, configs, options)) if resume else None
     children = find.children(parent) if parent else {}
-    alive = jobs_of(children.values()) if cluster.is_here() else None
+    jobs: dict[str, JobStatus] = {}
+    for owner in owners_of(children.values()).values():
+        jobs |= owner.status(children.values())
     states, others = {}, {}
     for digest, config in digests.items():
-        states[config] = _state(digest, config, children.get(digest), alive, recipe, resume)
+        run = children.get(digest)
+        job = jobs.get(run.run_id) if run else None
+        states[config] = _state(digest, config, run, job, recipe, resume)
     for digest, run in children.items():
         if digest not in digests:
-            others[run.name] = _of_run(run, alive, run.epochs)
+            others[run.name] = _of_run(run, jobs.get(run.run_id), run.epochs)
     return Status(states, others, begun=bool(parent))
-
-
-def jobs_of(runs: Iterable[StoredRun]) -> dict[str, Alive] | None:
-    """The waiting and running jobs of unfinished trainings; None if Slurm does not answer."""
-    with suppress(ClusterError):
-        unfinished = (run for run in runs if run.status != "FINISHED")
-        return cluster.alive(run.tags.get(SLURM_JOB, "") for run in unfinished)
-    return None
 
 
 def _state(
     digest: str,
     config: Config,
     run: StoredRun | None,
-    alive: Mapping[str, Alive] | None,
+    job: JobStatus | None,
     recipe: Recipe,
     resume: bool,
 ) -> TrainingStatus:
@@ -96,7 +90,7 @@ def _state(
     if resume and recipe.reuses and (done := find.finished_training(config)):
         return TrainingStatus(f"done, run {done}", config.epochs)
     if run:
-        return _of_run(run, alive, config.epochs)
+        return _of_run(run, job, config.epochs)
     epochs = 0
     if resume:
         here = (place for place in places(digest) if find.of_checkpoint(place.name))
@@ -106,28 +100,24 @@ def _state(
     return TrainingStatus(f"{config.epochs} epochs to do", 0)
 
 
-def _of_run(run: StoredRun, alive: Mapping[str, Alive] | None, epochs: int) -> TrainingStatus:
+def _of_run(run: StoredRun, job: JobStatus | None, epochs: int) -> TrainingStatus:
     """The status of a training whose run is not finished."""
     done = max(log.logged_epochs(run.run_id), default=0)
     progress = f", {done} of {epochs} epochs done"
-    job, log_file = run.tags.get(SLURM_JOB, ""), run.tags.get(SLURM_LOG)
-    in_job = f" in job {job}" if job else ""
-    if alive is not None and job in alive:
-        in_job += f" ({alive[job]})"
-    see = f"; log {log_file}" if log_file else ""
+    see = f"; log {job.log}" if job and job.log else ""
     if run.status == "FINISHED":
         return TrainingStatus(f"done, run {run.run_id}", done)
     if run.status == "FAILED":
         return TrainingStatus(f"{run.reason}{progress}{see}", done)
     if PRUNED_AFTER in run.tags:
         return TrainingStatus(f"pruned after epoch {run.tags[PRUNED_AFTER]}", done)
-    if run.status == "KILLED" and not (alive and job in alive):  # an alive job is requeued
+    if run.status == "KILLED" and not (job and job.lives):  # a job that lives is requeued
         return TrainingStatus(f"{run.reason}{progress}{see}", done)
     if PAUSED_AFTER in run.tags:
         return TrainingStatus(f"waits for the other trainings of its search{progress}", done)
     if not job:  # this machine cannot tell whether the training goes on
         return TrainingStatus(f"{progress.removeprefix(', ')}, run {run.run_id}", done)
-    if alive is not None and job not in alive:
-        return TrainingStatus(f"job {job} has ended: {cluster.outcome(job)}{progress}{see}", done)
+    if job.lives is False:
+        return TrainingStatus(f"{job.words}{progress}{see}", done)
     word = "running" if run.status == "RUNNING" else "waiting"
-    return TrainingStatus(f"{word}{in_job}{progress}, run {run.run_id}", done)
+    return TrainingStatus(f"{word} {job.words}{progress}, run {run.run_id}", done)

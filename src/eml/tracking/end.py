@@ -11,7 +11,7 @@ from eml.text import printable
 from eml.tracking.calls import SECONDS_TO_CLOSE, store_call
 from eml.tracking.find import stored_run
 from eml.tracking.mlflow_run import GENERATED_NAME
-from eml.tracking.tags import CANCELLED, PRUNED_AFTER, SLURM_JOB, SLURM_LOG
+from eml.tracking.tags import CANCELLED, JOB, JOB_LOG, PRUNED_AFTER
 
 
 def when(stopped: Stopped) -> str:
@@ -90,8 +90,8 @@ def _end_for_it(run_id: str, status: int, tag: str, message: str) -> None:
 
 @store_call
 def note_job(run_id: str, job: str, log: str) -> None:
-    """Tag a run with the Slurm job that will train in it, and with the log file of the job."""
-    tags = [RunTag(SLURM_JOB, job), RunTag(SLURM_LOG, log)]
+    """Tag a run with the job that will train in it, and with the log file of the job."""
+    tags = [RunTag(JOB, job), RunTag(JOB_LOG, log)]
     mlflow.MlflowClient().log_batch(run_id, tags=tags)
 
 

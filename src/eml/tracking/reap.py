@@ -9,7 +9,7 @@ from eml.text import printable
 from eml.tracking import end, find
 from eml.tracking.store import is_there, open_store
 from eml.tracking.stored_run import StoredRun
-from eml.tracking.tags import CHECKPOINT, PLAN_DIGEST, SLURM_JOB, TRAINING_DIGEST
+from eml.tracking.tags import CHECKPOINT, JOB, PLAN_DIGEST, TRAINING_DIGEST
 from eml.training.checkpoints import Place, claiming, directory
 
 NAME = re.compile("[0-9a-f]{1,64}")  # of a digest or a checkpoint
@@ -25,7 +25,7 @@ def begin(create: bool = False) -> None:
 def end_dead() -> list[StoredRun]:
     """Mark runs KILLED whose checkpoint is on this machine and whose process died; return them.
 
-    The checkpoints stay, so that the same commands go on. Runs of Slurm jobs are left alone: Slurm
+    The checkpoints stay, so that the same commands go on. Runs of jobs are left alone: the cluster
     knows the state of its jobs. If the store or the checkpoints cannot be written, no run is ended.
     """
     ended = []
@@ -47,11 +47,11 @@ def end_dead() -> list[StoredRun]:
 
 
 def _place_of(run: StoredRun) -> Place | None:
-    """The slot of a run's checkpoint, if it is on this machine and no Slurm job owns the run."""
+    """The slot of a run's checkpoint, if it is on this machine and no job owns the run."""
     digest = run.tags.get(TRAINING_DIGEST) or run.tags.get(PLAN_DIGEST, "")
     name = run.tags.get(CHECKPOINT, "")
     # Anyone may set these tags, and they become a path.
-    if SLURM_JOB in run.tags or not (NAME.fullmatch(digest) and NAME.fullmatch(name)):
+    if JOB in run.tags or not (NAME.fullmatch(digest) and NAME.fullmatch(name)):
         return None
     place = Place(digest, name)
     return place if place.file.exists() else None
@@ -99,8 +99,8 @@ def _end_by_hand(run: StoredRun) -> None:
 
 
 def _why(run: StoredRun) -> str:
-    if SLURM_JOB in run.tags:
-        return f"job {printable(run.tags[SLURM_JOB], 50)} of Slurm has it, which `eml plan` asks"
+    if JOB in run.tags:
+        return f"job {printable(run.tags[JOB], 50)} of a cluster has it: `eml plan` shows its state"
     if _place_of(run):
         return "its process lives"
     if _never_began(run):

@@ -12,7 +12,7 @@ from eml.tracking.mlflow_run import given_run_id
 from eml.tracking.runs import Paused
 from eml.tracking.store import make_store
 from eml.tracking.stored_run import StoredRun
-from eml.tracking.tags import CHECKPOINT, SLURM_JOB, SLURM_LOG, TRAINING_DIGEST
+from eml.tracking.tags import CHECKPOINT, JOB, JOB_LOG, TRAINING_DIGEST
 from eml.training.checkpoints import Checkpoint, Place, directory, free_places, new_place
 
 EMPTY = Checkpoint([], [], {})  # of a training that has not begun
@@ -40,7 +40,7 @@ def run(
     *,
     resume: bool,
     parent: str = "",
-    borrow: bool = True,
+    copy_from_others: bool = True,
 ) -> Iterator[Resumed]:
     """A run (runs.run) that continues where an interrupted run with this digest ended.
 
@@ -49,12 +49,12 @@ def run(
     elsewhere stays as it is, and a new run begins with a copy of its checkpoint. The checkpoint
     is kept until the run is finished.
 
-    digest: training or plan digest (digests.py). resume: False starts anew. borrow: False copies no
-    checkpoints of runs elsewhere.
+    digest: training or plan digest (digests.py). resume: False starts anew. copy_from_others: False
+    copies no checkpoints of runs elsewhere.
     """
     make_store()
     same, others = _interrupted(digest, parent)
-    candidates = [*same, *(others if borrow else [])] if resume else []
+    candidates = [*same, *(others if copy_from_others else [])] if resume else []
     # Prefer the newest with an epoch: a damaged checkpoint has none.
     begun = [one for one in candidates if one.checkpoint.records]
     old = next(iter([*begun, *candidates]), None)
@@ -126,7 +126,7 @@ def go_on(
                 f"the checkpoint of run {run_id} is not in {directory()}, or is damaged: every "
                 "node has to see this folder (EML_CHECKPOINT_DIR)"
             )
-        in_job = {key: found.tags[key] for key in (SLURM_JOB, SLURM_LOG) if key in found.tags}
+        in_job = {key: found.tags[key] for key in (JOB, JOB_LOG) if key in found.tags}
         with runs.run(
             name,
             description,

@@ -205,7 +205,7 @@ def refuse_if_local() -> None:
     given = mlflow.get_tracking_uri()
     if given.startswith(("sqlite", "file")) or "://" not in given:
         raise UserError(
-            f"launcher=slurm: jobs on several nodes cannot write to {uri()}, because the locks of "
+            f"jobs on several nodes cannot write to {uri()}, because the locks of "
             "a file do not hold across machines; start an `mlflow server` and set "
             "MLFLOW_TRACKING_URI to its address (docs/shared-store.md)"
         )

@@ -11,14 +11,14 @@ CHECKPOINT = "checkpoint"  # the name of the run's checkpoint (checkpoints.py)
 CONTINUED_IN = "continued_in"  # of an interrupted run: the run that went on with it
 PAUSED_AFTER = "paused_after"  # the epoch after which a training waits for its search
 PRUNED_AFTER = "pruned_after"  # the epoch after which a search gave a training up
-SLURM_JOB = "slurm_job"  # the job that is to train, or trains, or has trained
-SLURM_LOG = "slurm_log"  # the file that this job writes to
+JOB = "slurm_job"  # the job that is to train, or trains, or has trained
+JOB_LOG = "slurm_log"  # the file that this job writes to
 CANCELLED = "cancelled"  # of a parent: when `eml cancel` was called
 CREATION = "creation"  # a random number that identifies the run if the answer with its id is lost
 COMMAND = "command"  # of a run that is not nested: the command line that made it
 IMPORTED_FROM = "imported_from"  # the id of the run in the store where it was made
 # Tags that are deleted when a run continues.
-ENDINGS = {"stopped", "error", PAUSED_AFTER, PRUNED_AFTER, SLURM_JOB, SLURM_LOG, CANCELLED}
+ENDINGS = {"stopped", "error", PAUSED_AFTER, PRUNED_AFTER, JOB, JOB_LOG, CANCELLED}
 SYSTEM_METRICS = "system_metrics"  # whether they were logged during the training
 # Those that affect a run's times.
 TIMED = {"hardware", "threads", "trainings_at_once", SYSTEM_METRICS}

@@ -137,7 +137,7 @@ def directory() -> Path:
 
 
 def _make_directory() -> None:
-    """Make directory(), which is private: it also holds pickles of Slurm jobs."""
+    """Make directory(), which is private: it also holds pickles of jobs."""
     directory().parent.mkdir(parents=True, exist_ok=True)
     directory().mkdir(mode=0o700, exist_ok=True)
     found = directory().stat()

@@ -21,7 +21,7 @@ class ClusterError(UserError):
     """Slurm is missing, does not answer, or refuses a request."""
 
 
-class Alive(NamedTuple):
+class LiveJob(NamedTuple):
     """A job that waits or runs."""
 
     state: str  # Slurm's word, such as PENDING
@@ -49,14 +49,14 @@ def refuse_if_absent() -> None:
 def check(flags: Mapping[str, str | int | bool]) -> None:
     """Raise ClusterError if sbatch would reject a job with these flags."""
     refuse_if_absent()
-    given = [f"--{name}" if v is True else f"--{name}={v}" for name, v in flags.items()]
+    words = [f"--{name}" if v is True else f"--{name}={v}" for name, v in flags.items()]
     try:
-        _call("sbatch", "--test-only", *given, "--wrap=true")
+        _call("sbatch", "--test-only", *words, "--wrap=true")
     except ClusterError as error:
-        raise ClusterError(f"{error} (asked for {' '.join(given)})") from error
+        raise ClusterError(f"{error} (asked for {' '.join(words)})") from error
 
 
-def alive(jobs: Iterable[str]) -> dict[str, Alive]:
+def alive(jobs: Iterable[str]) -> dict[str, LiveJob]:
     """The waiting and running jobs among `jobs` ("1000", or "1000_3" of an array)."""
     jobs = set(filter(JOB.fullmatch, jobs))  # a run's tag may hold other text
     if not jobs:
@@ -67,11 +67,11 @@ def alive(jobs: Iterable[str]) -> dict[str, Alive]:
     for line in lines:
         job, state, why = line.split("|", 2)
         if job in jobs:
-            found[job] = Alive(state, "" if why == "(None)" else why)
+            found[job] = LiveJob(state, "" if why == "(None)" else why)
     for job in jobs - found.keys():  # maybe jobs of another user
         state, _ = _shown(job)
         if state in ALIVE:
-            found[job] = Alive(state, "")
+            found[job] = LiveJob(state, "")
     return found
 
 
@@ -107,7 +107,7 @@ def cancel(jobs: Iterable[str]) -> None:
     _call("scancel", *jobs)
 
 
-def polls(jobs: Collection[str]) -> Iterator[dict[str, Alive]]:
+def polls(jobs: Collection[str]) -> Iterator[dict[str, LiveJob]]:
     """Yield the waiting and running jobs among `jobs` again and again, with growing pauses.
 
     Raises ClusterError if Slurm does not answer during PATIENCE seconds of pauses.
@@ -126,13 +126,6 @@ def polls(jobs: Collection[str]) -> Iterator[dict[str, Alive]]:
             yield living
         sleep(seconds)
         seconds = min(1.2 * seconds, longest)
-
-
-def wait_for(jobs: Collection[str]) -> None:
-    """Wait until all these jobs have ended. Raises ClusterError as polls() does."""
-    for living in polls(jobs):
-        if not living:
-            return
 
 
 def _call(*command: str) -> str:

@@ -1,22 +1,35 @@
-"""The work items of one Slurm job, and how the job carries them out."""
+"""The work items of one Slurm job: their submission, and how the job carries them out."""
 
+import os
 import sys
+import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
 from signal import getsignal
 from time import perf_counter
 
 import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError
 
+from eml.environment import environment
 from eml.errors import UserError
 from eml.interrupts import REQUEUE, Deferred, Stopped, raise_on_signals
-from eml.launchers.base import Ended, Probe, Task, WorkItem
+from eml.launchers.base import Probe, Result, Task, WorkItem
+from eml.launchers.slurm.cluster import ClusterError
+from eml.launchers.slurm.settings import JobOptions
 from eml.launchers.worker import perform
+from eml.threads import VARIABLES
 from eml.tracking import end
-from eml.tracking.calls import StoreAwayError, StoreError
+from eml.tracking.calls import StoreAwayError, StoreError, for_other_processes
 from eml.tracking.store import open_store
+from eml.training.checkpoints import private_folder
 from eml.training.loop import EpochRecord
 from eml.training.progress import Display
+
+NO_LIMIT = 1_000_000  # on requeues; Pack ends a job that makes no progress
 
 
 @dataclass
@@ -25,35 +38,34 @@ class Pack:
 
     items: list[WorkItem]
     seconds: float  # time limit of the job
-    ended: list[Ended] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
 
-    def __call__(self) -> list[Ended]:
+    def __call__(self) -> list[Result]:
         started = perf_counter()
-        progress: int | None = None  # epochs done in this job; None before a training has begun
+        epochs: list[int] = []  # done in this job, of each training that has begun
         requeue = getsignal(REQUEUE)  # submitit's handler: calls checkpoint() and ends the process
         assert callable(requeue)
         raise_on_signals(in_job=True)
 
         class Log(Display):
             def __enter__(self) -> Display:
-                nonlocal progress
-                progress = progress or 0
+                epochs.append(0)
                 return super().__enter__()
 
             def show(self, record: EpochRecord) -> None:
-                nonlocal progress
-                progress = (progress or 0) + 1
+                epochs[-1] += 1
                 super().show(record)
 
         try:
             if isinstance(self.items[0], Probe):
                 open_store()  # check that the node can use the store
-            self._say_which_job()
+            self._tag_runs()
             while self.items:
                 self._note(perform(self.items[0], Log))
         except Deferred:
-            if progress == 0 and perf_counter() - started > self.seconds / 2:
-                self._note(Ended("a job is too short for one epoch: increase slurm_time"))
+            stuck = epochs and not any(epochs)
+            if stuck and perf_counter() - started > self.seconds / 2:
+                self._note(Result("a job is too short for one epoch: increase slurm_time"))
             if self.items:
                 requeue(REQUEUE, None)
         except Stopped as stopped:
@@ -62,28 +74,55 @@ class Pack:
             print(error, flush=True)
             sys.exit(error.exit_code)
         except UserError as error:
-            return [*self.ended, *[Ended(error.shown())] * len(self.items)]
-        return self.ended
+            return [*self.results, *[Result(error.shown())] * len(self.items)]
+        return self.results
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Return the work of the requeued job. submitit calls this method."""
         return submitit.helpers.DelayedSubmission(self)
 
-    def _say_which_job(self) -> None:
+    def _tag_runs(self) -> None:
         """Tag the runs with this job, in case the submitting process died before it did."""
         job = submitit.JobEnvironment()
         for item in self.items:
             if isinstance(item, Task):
                 end.note_job(item.run_id, job.job_id, str(job.paths.stdout))
 
-    def _note(self, ended: Ended) -> None:
-        """Record how the first item ended, and remove it."""
+    def _note(self, result: Result) -> None:
+        """Record the result of the first item, and remove the item."""
         item = self.items.pop(0)
-        self.ended.append(ended)
-        if isinstance(item, Probe) and ended.cost:
-            print(f"probe succeeded: {item.config.run_name}", flush=True)
-        if ended.reason:
-            print(f"failed: {ended.reason}", flush=True)
+        self.results.append(result)
+        if result.reason:
+            print(f"failed: {result.reason}", flush=True)
             if isinstance(item, Task):  # mark the run too: it may not have begun
                 with suppress(StoreError):
-                    end.fail(item.run_id, ended.reason)
+                    end.fail(item.run_id, result.reason)
+
+
+def submit(packs: Sequence[Pack], name: str, settings: JobOptions) -> list[submitit.Job]:
+    """Submit an array with one job for each pack. Raises ClusterError if sbatch fails."""
+    # The folder is private, because its files are pickles that the jobs execute.
+    folder = private_folder("slurm", f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{uuid.uuid4().hex[:8]}")
+    executor = submitit.SlurmExecutor(folder, max_num_timeout=NO_LIMIT)
+    executor.update_parameters(
+        job_name=name,
+        time=settings.slurm_time,
+        array_parallelism=settings.slurm_array_parallelism,
+        signal_delay_s=settings.warning_seconds,
+        setup=settings.setup_lines,
+        stderr_to_stdout=True,
+        srun_args=[f"--cpus-per-task={settings.slurm_cpus}", "--open-mode=append"],
+        additional_parameters=settings.flags | {"export": "ALL"},
+    )
+    inherited = dict.fromkeys(VARIABLES, str(settings.slurm_cpus)) | for_other_processes()
+    # Jobs run this code, even if another eml is installed.
+    paths = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]
+    inherited["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    # clean_env: this process may itself be in a job, whose variables must not be inherited.
+    with submitit.helpers.clean_env(), environment(inherited):
+        try:
+            with executor.batch():
+                jobs = [executor.submit(pack) for pack in packs]
+        except (FailedJobError, FailedSubmissionError, OSError) as error:
+            raise ClusterError(f"sbatch: {' '.join(str(error).split())}") from error
+    return jobs

@@ -1,45 +1,74 @@
 """The launcher that submits jobs to a Slurm cluster, through submitit."""
 
-import os
-import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime
-from pathlib import Path
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from typing import Self
 
-import submitit
-from submitit.core.utils import FailedJobError, FailedSubmissionError, UncompletedJobError
+from submitit.core.utils import UncompletedJobError
 
 from eml.config import AUTO, Config
-from eml.environment import environment
 from eml.errors import UserError
 from eml.interrupts import Deferred, Stopped
-from eml.launch_options import SlurmSettings
-from eml.launchers.base import Ended, Launcher, Probe, Task
+from eml.launchers.base import JobStatus, Launcher, Probe, Result, Task
+from eml.launchers.options import LaunchOptions
 from eml.launchers.slurm import cluster
-from eml.launchers.slurm.cancel import refuse_if_cancelled
-from eml.launchers.slurm.cluster import ClusterError
-from eml.launchers.slurm.job import Pack
-from eml.launchers.slurm.watch import Submitted
-from eml.threads import VARIABLES
-from eml.tracking.calls import for_other_processes
+from eml.launchers.slurm.cluster import ClusterError, LiveJob
+from eml.launchers.slurm.job import Pack, submit
+from eml.launchers.slurm.settings import JobOptions
+from eml.launchers.slurm.watch import Submitted, refuse_if_cancelled
+from eml.tracking import end, find
 from eml.tracking.store import refuse_if_local
-from eml.training.checkpoints import private_folder
+from eml.tracking.stored_run import StoredRun
+from eml.tracking.tags import CHECKPOINT, JOB, JOB_LOG, PLAN_DIGEST
+from eml.training.checkpoints import Place, claiming
 from eml.training.cost import Costs, kind_of, makespan, pack
-
-LARGEST_ARRAY = 1000  # jobs in one array; Slurm's default limit is 1001
-NO_LIMIT = 1_000_000  # on requeues; Pack ends a job that makes no progress
 
 
 class Slurm(Launcher):
     """Submits job arrays. The jobs continue when this process ends."""
 
-    takes_up_jobs = True
     waits = ", plus the time that the jobs wait in the queue"
 
-    def __init__(self, settings: SlurmSettings):
-        self.settings = settings
+    def __init__(self, options: JobOptions):
+        self.settings = options.resolved()
         self.costs: Costs = {}
+
+    @classmethod
+    def of(cls, options: LaunchOptions, jobs: int) -> Self:
+        return cls(options)
+
+    @classmethod
+    def owns(cls, run: StoredRun) -> bool:
+        return JOB in run.tags
+
+    @classmethod
+    def status(cls, runs: Collection[StoredRun]) -> dict[str, JobStatus]:
+        unfinished = [run for run in runs if JOB in run.tags and run.status != "FINISHED"]
+        alive = None
+        if cluster.is_here():
+            with suppress(ClusterError):
+                alive = cluster.alive(run.tags[JOB] for run in unfinished)
+        return {run.run_id: _status(run, alive) for run in unfinished}
+
+    @classmethod
+    def cancel(cls, parent: StoredRun) -> int:
+        """As in Launcher. Raises ClusterError if this machine has no Slurm."""
+        cluster.refuse_if_absent()
+        end.mark_cancelled(parent.run_id)  # first, so that the waiting process submits no more jobs
+        runs = find.children(parent.run_id).values()
+        if jobs := cluster.alive(run.tags.get(JOB, "") for run in runs):
+            cluster.cancel(jobs)
+            next(alive for alive in cluster.polls(jobs) if not alive)
+        for run in find.children(parent.run_id).values():
+            if run.status in ("SCHEDULED", "RUNNING"):
+                end.cancel(run.run_id)
+        place = Place(parent.tags[PLAN_DIGEST], parent.tags[CHECKPOINT])
+        with claiming():
+            nobody_waits = place.hold()
+            place.release()
+        if nobody_waits:
+            end.cancel(parent.run_id)
+        return len(jobs)
 
     def check(self, configs: Sequence[Config]) -> None:
         """Raise UserError if jobs cannot write to the store, or sbatch would reject them."""
@@ -53,9 +82,9 @@ class Slurm(Launcher):
         return device
 
     def elapsed(self, durations: Sequence[float]) -> float:
-        lots = pack(durations, self.settings.pack_seconds)
-        lasting = [sum(durations[number] for number in lot) for lot in lots]
-        return makespan(lasting, self.settings.array_parallelism)
+        groups = pack(durations, self.settings.pack_seconds)
+        of_jobs = [sum(durations[number] for number in group) for group in groups]
+        return makespan(of_jobs, self.settings.slurm_array_parallelism)
 
     def why_not_probed(self, begun: bool) -> str:
         if not cluster.is_here():
@@ -63,15 +92,15 @@ class Slurm(Launcher):
         # A plan must not submit jobs while trainings of the same command are under way.
         return "trainings are under way" if begun else ""
 
-    def run(self, tasks: Sequence[Task]) -> dict[Task, Ended]:
-        """Carry out all tasks and return how each ended.
+    def run(self, tasks: Sequence[Task]) -> dict[Task, Result]:
+        """Carry out all tasks and return their results.
 
         Trainings in jobs of an earlier process are not submitted again. Once jobs are submitted, a
         signal raises Deferred instead of Stopped, because the jobs continue.
         """
         if not tasks:
             return {}
-        trainings = Submitted(self, tasks)
+        trainings = Submitted(tasks, self.settings, self.costs_of)
         try:
             return trainings.wait()
         except Stopped as stopped:
@@ -84,46 +113,6 @@ class Slurm(Launcher):
             )
             raise Deferred(stopped.signal_number) from None
 
-    def submit(self, packs: Sequence[Pack], name: str) -> list[submitit.Job]:
-        """Submit one job for each pack, in job arrays. Raises ClusterError if sbatch fails."""
-        settings = self.settings
-        folder = private_folder(
-            "slurm", f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{uuid.uuid4().hex[:8]}"
-        )
-        executor = submitit.SlurmExecutor(folder, max_num_timeout=NO_LIMIT)
-        executor.update_parameters(
-            job_name=name,
-            time=settings.time,
-            array_parallelism=settings.array_parallelism,
-            signal_delay_s=settings.warning_seconds,
-            setup=settings.setup_lines,
-            stderr_to_stdout=True,
-            srun_args=[f"--cpus-per-task={settings.cpus}", "--open-mode=append"],
-            additional_parameters=settings.flags | {"export": "ALL"},
-        )
-        inherited = (
-            dict.fromkeys(VARIABLES, str(settings.cpus))
-            | for_other_processes()
-            | {
-                # Jobs run this code, even if another eml is installed.
-                "PYTHONPATH": os.pathsep.join(
-                    filter(None, [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH")])
-                ),
-            }
-        )
-        submitted: list[submitit.Job] = []
-        # clean_env: this process may itself be in a job, whose variables must not be inherited.
-        # private_files: the files are pickles, so other users must not be able to write them.
-        with submitit.helpers.clean_env(), environment(inherited), private_files():
-            try:
-                for start in range(0, len(packs), LARGEST_ARRAY):
-                    with executor.batch():
-                        for pack in packs[start : start + LARGEST_ARRAY]:
-                            submitted.append(executor.submit(pack))
-            except (FailedJobError, FailedSubmissionError, OSError) as error:
-                raise ClusterError(f"sbatch: {' '.join(str(error).split())}") from error
-        return submitted
-
     def costs_of(self, tasks: Iterable[Task]) -> Costs:
         """Costs of each kind of training among the tasks, without kinds whose probe failed."""
         kinds = {kind_of(task.config): task for task in tasks}
@@ -132,9 +121,10 @@ class Slurm(Launcher):
             self.probe([Probe(config=task.config, threads=task.threads) for task in unknown])
         return self.costs
 
-    def probe(self, probes: Sequence[Probe]) -> dict[Probe, Ended]:
+    def probe(self, probes: Sequence[Probe]) -> dict[Probe, Result]:
         """Carry out all probes in one job. Raises UserError if the job ends without results."""
-        (job,) = self.submit([Pack(list(probes), 60 * self.settings.time)], "eml-probe")
+        seconds = 60 * self.settings.slurm_time
+        (job,) = submit([Pack(list(probes), seconds)], "eml-probe", self.settings)
         print(f"job {job.job_id} probes each kind of training; log {job.paths.stdout}", flush=True)
         try:
             for alive in cluster.polls([job.job_id]):
@@ -148,19 +138,21 @@ class Slurm(Launcher):
         try:
             if not job.paths.result_pickle.exists():
                 raise UncompletedJobError
-            ended = dict(zip(probes, job.result(), strict=True))
+            results = dict(zip(probes, job.result(), strict=True))
         except UncompletedJobError as error:
             outcome = cluster.outcome(job.job_id)
             raise UserError(f"job {job.job_id}: {outcome}; log {job.paths.stdout}") from error
-        self.costs |= {kind_of(p.config): e.cost for p, e in ended.items() if e.cost}
-        return ended
+        self.costs |= {kind_of(p.config): r.cost for p, r in results.items() if r.cost}
+        return results
 
 
-@contextmanager
-def private_files() -> Iterator[None]:
-    """In this context only this user can access new files, including those of submitted jobs."""
-    before = os.umask(0o077)
-    try:
-        yield
-    finally:
-        os.umask(before)
+def _status(run: StoredRun, alive: dict[str, LiveJob] | None) -> JobStatus:
+    """The status of a run's job; `alive` is None if Slurm does not answer."""
+    job, log = run.tags[JOB], run.tags.get(JOB_LOG, "")
+    if alive is None:
+        return JobStatus(None, f"in job {job}", log)
+    if job in alive:
+        return JobStatus(True, f"in job {job} ({alive[job]})", log)
+    if run.status in ("FAILED", "KILLED"):  # the run itself has the reason
+        return JobStatus(False, f"job {job} has ended", log)
+    return JobStatus(False, f"job {job} has ended: {cluster.outcome(job)}", log)

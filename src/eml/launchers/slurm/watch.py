@@ -4,109 +4,105 @@ The run of each training is made before its job is submitted, and is tagged with
 So the store holds the state of every training, and another process can take over from this one.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
 
-import submitit
-
+from eml.errors import UserError
 from eml.interrupts import signals_held
-from eml.launch_options import SlurmSettings
-from eml.launchers.base import Ended, Prepared, Task
+from eml.launchers.base import Result, Task
 from eml.launchers.slurm import cluster
-from eml.launchers.slurm.cancel import refuse_if_cancelled
-from eml.launchers.slurm.cluster import Alive
-from eml.launchers.slurm.job import Pack
-from eml.launchers.worker import prepare
+from eml.launchers.slurm.cluster import LiveJob
+from eml.launchers.slurm.job import Pack, submit
+from eml.launchers.slurm.settings import JobOptions
+from eml.launchers.worker import Prepared, prepare
 from eml.tracking import end, find, tags
 from eml.tracking.calls import StoreError
 from eml.tracking.digests import training_digest
 from eml.tracking.store import open_store
 from eml.tracking.stored_run import StoredRun
-from eml.tracking.tags import PAUSED_AFTER, SLURM_JOB, SLURM_LOG
+from eml.tracking.tags import JOB, JOB_LOG, PAUSED_AFTER
 from eml.training.cost import Costs, kind_of, pack, seconds_of
 
-NO_FAULT = (
-    "PREEMPTED",
-    "NODE_FAIL",
-    "BOOT_FAIL",
-)  # job states that are not the training's fault
+# The beginnings of job states that are not the training's fault.
+NO_FAULT = ("PREEMPTED", "NODE_FAIL", "BOOT_FAIL")
 
 
-class Submitter(Protocol):
-    """The part of the Slurm launcher that Submitted uses."""
+class CancelledError(UserError):
+    """`eml cancel` has cancelled the run of this process."""
 
-    settings: SlurmSettings
+    exit_code = 1
 
-    def submit(self, packs: Sequence[Pack], name: str) -> list[submitit.Job]: ...
 
-    def costs_of(self, tasks: Iterable[Task]) -> Costs: ...
+def refuse_if_cancelled() -> None:
+    """Raise CancelledError if `eml cancel` has cancelled the run of this process."""
+    if end.is_cancelled():
+        raise CancelledError("cancelled by `eml cancel`")
 
 
 class Submitted:
     """Submits the trainings of one parent run, and waits for them."""
 
-    def __init__(self, launcher: Submitter, tasks: Sequence[Task]):
-        self.launcher, self.tasks = launcher, tasks
-        self.ended: dict[Task, Ended] = {}
-        self.shown: dict[Task, str] = {}
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        settings: JobOptions,
+        costs_of: Callable[[Iterable[Task]], Costs],
+    ):
+        self.tasks, self.settings, self.costs_of = tasks, settings, costs_of
+        self.results: dict[Task, Result] = {}
+        self.printed: dict[Task, str] = {}
         self.run_ids: dict[Task, str] = {}
         self.packs: dict[str, list[Task]] = {}  # tasks of each job, in the order of training
 
-    def wait(self) -> dict[Task, Ended]:
+    def wait(self) -> dict[Task, Result]:
         """Submit all trainings, resubmit those that dead jobs left, and wait for the end of all."""
-        prepared = self._take_up()
-        while len(self.ended) < len(self.tasks):
+        prepared = self._adopt_running()
+        while len(self.results) < len(self.tasks):
             if prepared:
                 self._submit(prepared)
             prepared = self._watch()
-        return self.ended
+        return self.results
 
-    def _take_up(self) -> dict[Task, Prepared]:
+    def _adopt_running(self) -> dict[Task, Prepared]:
         """Find the trainings that are already in jobs, and make the runs of the others."""
-        made = find.children(self.tasks[0].parent)
-        found = {task: made.get(training_digest(task.config)) for task in self.tasks}
-        jobs = {task: run.tags.get(SLURM_JOB, "") for task, run in found.items() if run}
-        alive = cluster.alive(jobs.values())
+        runs = find.children(self.tasks[0].parent)
+        alive = cluster.alive(run.tags.get(JOB, "") for run in runs.values())
         prepared = {}
         for task in self.tasks:
-            run = found[task]
-            if run and jobs[task] in alive and run.status != "FAILED":
-                self.packs.setdefault(jobs[task], []).append(task)
+            run = runs.get(training_digest(task.config))
+            job = run.tags.get(JOB, "") if run else ""
+            if run and job in alive and run.status != "FAILED":
+                self.packs.setdefault(job, []).append(task)
                 self.run_ids[task] = run.run_id
                 continue
-            one = self._prepare(task)
-            if one.is_there:
-                self.ended[task] = Ended()
+            made = prepare(task)
+            self.run_ids[task] = made.run_id
+            if made.already_done:
+                self.results[task] = Result()
             else:
-                prepared[task] = one
+                prepared[task] = made
         return prepared
 
-    def _prepare(self, task: Task, again: bool = False) -> Prepared:
-        one = prepare(replace(task, resume=True) if again else task)
-        self.run_ids[task] = one.run_id
-        return one
-
     def _submit(self, prepared: dict[Task, Prepared]) -> None:
-        settings, tasks = self.launcher.settings, list(prepared)
-        durations = [0.0]
+        tasks, durations = list(prepared), [0.0]
         if len(tasks) > 1:
-            costs = self.launcher.costs_of(tasks)
+            costs = self.costs_of(tasks)
             durations = [_seconds_left(task, prepared[task].epochs, costs) for task in tasks]
-        lots = [
-            [tasks[number] for number in numbers]
-            for numbers in pack(durations, settings.pack_seconds)
-        ]
+        indices = pack(durations, self.settings.pack_seconds)
+        groups = [[tasks[index] for index in group] for group in indices]
         packs = [
-            Pack([replace(task, run_id=self.run_ids[task]) for task in lot], 60 * settings.time)
-            for lot in lots
+            Pack(
+                [replace(task, run_id=self.run_ids[task]) for task in group],
+                seconds=60 * self.settings.slurm_time,
+            )
+            for group in groups
         ]
         refuse_if_cancelled()
         with signals_held():  # so that a signal cannot lose a submitted job
-            jobs = self.launcher.submit(packs, f"eml-{tasks[0].config.recipe}")
-            self.packs |= {job.job_id: lot for job, lot in zip(jobs, lots, strict=True)}
-        for job, lot in zip(jobs, lots, strict=True):
-            for task in lot:
+            jobs = submit(packs, f"eml-{tasks[0].config.recipe}", self.settings)
+            self.packs |= {job.job_id: group for job, group in zip(jobs, groups, strict=True)}
+        for job in jobs:
+            for task in self.packs[job.job_id]:
                 end.note_job(self.run_ids[task], job.job_id, str(job.paths.stdout))
         ids = f"job {jobs[0].job_id}"
         if len(jobs) > 1:
@@ -130,21 +126,22 @@ class Submitted:
             away = False
             refuse_if_cancelled()
             runs = {run.run_id: run for run in children.values()}
-            for job, lot in list(self.packs.items()):
-                for task in lot:
-                    self._look(task, runs.get(self.run_ids[task]), job, alive.get(job))
+            for job, group in list(self.packs.items()):
+                for task in group:
+                    self._update(task, runs.get(self.run_ids[task]), job, alive.get(job))
                 if job not in alive:
                     del self.packs[job]
-                    open_ones = [task for task in lot if task not in self.ended]
-                    for task in self._bury(job, open_ones, runs) if open_ones else []:
-                        again[task] = self._prepare(task, again=True)
-            if again or len(self.ended) == len(self.tasks):
+                    left = [task for task in group if task not in self.results]
+                    for task in self._settle_ended_job(job, left, runs):
+                        again[task] = prepare(replace(task, resume=True))
+                        self.run_ids[task] = again[task].run_id
+            if again or len(self.results) == len(self.tasks):
                 break
         return again
 
-    def _look(self, task: Task, run: StoredRun | None, job: str, alive: Alive | None) -> None:
-        """Record and show the state of a training, given its run and its job."""
-        if task in self.ended:
+    def _update(self, task: Task, run: StoredRun | None, job: str, live: LiveJob | None) -> None:
+        """Record and print the state of a training, given its run and its job."""
+        if task in self.results:
             return
         if run is None:
             self._end(task, "its run was deleted")
@@ -153,53 +150,57 @@ class Submitted:
         if run.status == "FINISHED" or (task.until is not None and paused >= task.until):
             self._end(task, "")
         elif run.status == "FAILED":
-            self._end(task, f"{run.reason}; log {run.tags.get(SLURM_LOG)}")
-        elif alive and alive.state == run.status == "RUNNING":
-            self._show(task, f"runs in job {job}", f" on {alive.why}")
-        elif alive and "held" in alive.why.lower():  # held jobs do not start by themselves
-            self._show(task, f"waits in job {job} {alive.why}")
-        elif alive:
-            self._show(task, f"waits in job {job}", alive.why and f" ({alive})")
+            self._end(task, f"{run.reason}; log {run.tags.get(JOB_LOG)}")
+        elif live and live.state == run.status == "RUNNING":
+            self._print(task, f"runs in job {job}", f" on {live.why}")
+        elif live and "held" in live.why.lower():  # held jobs do not start by themselves
+            self._print(task, f"waits in job {job} {live.why}")
+        elif live:
+            self._print(task, f"waits in job {job}", live.why and f" ({live})")
 
-    def _bury(self, job: str, open_ones: list[Task], runs: Mapping[str, StoredRun]) -> list[Task]:
-        """Handle a job that ended without completing its trainings.
+    def _settle_ended_job(
+        self, job: str, left: list[Task], runs: Mapping[str, StoredRun]
+    ) -> list[Task]:
+        """Handle a job that ended, given its trainings that are `left` without a result.
 
-        If the job was cancelled, marks the runs of all its trainings KILLED; otherwise marks the
+        If the job was cancelled, marks the runs of all these trainings KILLED; otherwise marks the
         runs of those that the job failed on FAILED. Returns the trainings to submit again.
         """
+        if not left:
+            return []
+        run_of = {task: runs[self.run_ids[task]] for task in left}
         outcome = cluster.outcome(job)
         reason = f"job {job} has ended: {outcome}"
-        status = {task: runs[self.run_ids[task]].status for task in open_ones}
-        log = f"; log {runs[self.run_ids[open_ones[0]]].tags.get(SLURM_LOG)}"
+        log = f"; log {run_of[left[0]].tags.get(JOB_LOG)}"
         if outcome.startswith("CANCELLED"):
-            for task in open_ones:
+            for task in left:
                 end.cancel(self.run_ids[task])
                 self._end(task, f"failed: {reason}{log}")
             return []
         # A cluster that needs the node may end a job with SIGTERM only: the run is then KILLED.
-        if outcome.startswith(NO_FAULT) or "KILLED" in status.values():
-            return open_ones
-        if any(PAUSED_AFTER in runs[self.run_ids[task]].tags for task in open_ones):
-            return open_ones  # another process submitted them, up to an earlier epoch
-        at_work = [task for task in open_ones if status[task] == "RUNNING"]
+        # A paused training: another process submitted the job, up to an earlier epoch.
+        if outcome.startswith(NO_FAULT) or any(
+            run.status == "KILLED" or PAUSED_AFTER in run.tags for run in run_of.values()
+        ):
+            return left
+        at_work = [task for task, run in run_of.items() if run.status == "RUNNING"]
         # A completed job will not carry out its remaining trainings.
-        failed = open_ones if outcome == "COMPLETED" else at_work or open_ones[:1]
+        failed = left if outcome == "COMPLETED" else at_work or left[:1]
         for task in failed:
             end.fail(self.run_ids[task], reason)
             self._end(task, f"failed: {reason}{log}")
-        return [task for task in open_ones if task not in failed]
+        return [task for task in left if task not in failed]
 
     def _end(self, task: Task, reason: str) -> None:
-        self.ended[task] = Ended(reason)
-        self._show(task, reason or "done")
+        self.results[task] = Result(reason)
+        self._print(task, reason or "done")
 
-    def _show(self, task: Task, words: str, why: str = "") -> None:
+    def _print(self, task: Task, words: str, why: str = "") -> None:
         """Print `words` and `why` if `words` changed."""
-        if self.shown.get(task) == words:
-            return
-        self.shown[task] = words
-        number = self.tasks.index(task) + 1
-        print(f"[{number}/{len(self.tasks)}] {task.config.run_name}: {words}{why}", flush=True)
+        if self.printed.get(task) != words:
+            self.printed[task] = words
+            number = f"[{self.tasks.index(task) + 1}/{len(self.tasks)}]"
+            print(f"{number} {task.config.run_name}: {words}{why}", flush=True)
 
 
 def _seconds_left(task: Task, done: int, costs: Costs) -> float:

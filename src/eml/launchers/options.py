@@ -1,0 +1,69 @@
+"""The table of launchers, and the options of launching trainings."""
+
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+from eml.config import AUTO, ConfigError, one_of
+from eml.launchers.slurm.settings import JobOptions
+
+MOST = 1024  # jobs, or threads of a training
+
+
+class Row(NamedTuple):
+    """A launcher's module and class, which are imported only if used, and its own options."""
+
+    module: str
+    class_name: str
+    options: tuple[str, ...] = ()  # names of fields of LaunchOptions
+
+
+LAUNCHERS = {
+    "inline": Row("eml.launchers.worker", "Inline"),
+    "local": Row("eml.launchers.local", "Workers", ("jobs", "share_gpu")),
+    "slurm": Row("eml.launchers.slurm.launcher", "Slurm", tuple(JobOptions.__annotations__)),
+}
+CHOSEN_BY_AUTO = ("inline", "local")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchOptions(JobOptions):
+    """How a recipe's trainings are launched, and where results go. None changes a result."""
+
+    resume: Annotated[bool, "resume an interrupted run of the same training"] = True
+    launcher: Annotated[
+        str,
+        f"{', '.join([AUTO, *LAUNCHERS])}; auto: in this process, or local where jobs is above 1",
+    ] = AUTO
+    jobs: Annotated[
+        str, "trainings at once, in worker processes; auto: one a core where seconds do not matter"
+    ] = AUTO
+    threads: Annotated[str, "of a training on the CPU; auto: one, or all cores if faster"] = AUTO
+    output: Annotated[str, "new folder for a copy, with PDFs; absolute for `mlflow run`"] = ""
+    system_metrics: Annotated[bool, "log MLflow's system metrics, which takes some of the CPU"] = (
+        False
+    )
+    share_gpu: Annotated[bool, "let several trainings at once use one GPU"] = False
+
+    def __post_init__(self):
+        """Raise ConfigError for an invalid value, or an option that has no effect."""
+        one_of("launcher", self.launcher, [AUTO, *LAUNCHERS])
+        for name in ("jobs", "threads"):
+            self.number(name)
+        for launcher, row in LAUNCHERS.items():
+            used = CHOSEN_BY_AUTO if self.launcher == AUTO else (self.launcher,)
+            for name in row.options if launcher not in used else ():
+                value = getattr(self, name)
+                if value != getattr(LaunchOptions, name):
+                    text = "true" if value is True else value
+                    raise ConfigError(
+                        f"{name}={text} has no effect with launcher={self.launcher}: "
+                        f"give launcher={launcher}"
+                    )
+        self.resolved()
+
+    def number(self, name: str) -> int:
+        """The value of `jobs` or `threads`; 0 for "auto". Raises ConfigError."""
+        text = getattr(self, name)
+        if text != AUTO and not (text.isdecimal() and 1 <= int(text) <= MOST):
+            raise ConfigError(f"{name}={text}: give a number from 1 to {MOST}, or {AUTO}")
+        return 0 if text == AUTO else int(text)
