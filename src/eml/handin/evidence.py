@@ -11,8 +11,7 @@ import pandas as pd
 from eml.analysis.fairness import LOGGED
 from eml.config import Config
 from eml.errors import UserError
-from eml.handin.rules import broken
-from eml.handin.sheet import Rule, Trainings
+from eml.handin.sheet import Rule, Trainings, broken
 from eml.text import printable
 from eml.tracking import find
 from eml.tracking.calls import uri
@@ -57,6 +56,11 @@ class Evidence:
     csv: bytes
     history: pd.DataFrame  # of the runs in the figures
     tried: pd.DataFrame  # of the trainings of a search, evaluated on validation images
+
+    @property
+    def run_ids(self) -> list[str]:
+        ids = [*self.history["run_id"], *self.tried.get("run_id", ())]
+        return list(dict.fromkeys(ids))
 
 
 def csv_of(history: pd.DataFrame) -> bytes:
@@ -142,14 +146,14 @@ def _validation(run: StoredRun) -> int:
 
 
 def _given(run_ids: Sequence[str], where: str) -> list[StoredRun]:
-    found = members(run_ids)
-    for run in found:
+    runs = members(run_ids)
+    for run in runs:
         if run.deleted:
             raise EvidenceError(
                 f"{where}: run {run.run_id} was deleted: `mlflow runs restore --run-id "
                 f"{run.run_id}` brings it back, or give another run"
             )
-    return found
+    return runs
 
 
 def choose(trainings: Trainings, where: str) -> list[StoredRun]:
@@ -193,24 +197,19 @@ def meeting_groups(groups: Sequence[Group], rules: Sequence[Rule]) -> list[Group
 
 def _merged(groups: Sequence[Group]) -> list[Group]:
     """The groups; single trainings that differ in their seed alone become one group."""
-    found: list[Group] = []
-    alike: dict[tuple, list[Group]] = {}
+    merged = [group for group in groups if len(group.members) > 1]
+    singles: dict[tuple, dict[int, list[Group]]] = {}  # by the Config without seed, and the seed
     for group in groups:
-        values = [described(member) for member in group.members]
-        if len(values) > 1:
-            found.append(group)
-            continue
-        key = tuple(values[0][name] for name in CONFIG if name != "seed")
-        alike.setdefault(key, []).append(group)
-    for same in alike.values():
-        seeds = {described(group.members[0])["seed"] for group in same}
-        together = len(seeds) == len(same)
-        found += (
-            [Group(same[0].top, [member for group in same for member in group.members])]
-            if together
-            else same
-        )
-    return sorted(found, key=lambda group: group.top.start_time, reverse=True)
+        if len(group.members) == 1:
+            values = described(group.members[0])
+            key = tuple(values[name] for name in CONFIG if name != "seed")
+            singles.setdefault(key, {}).setdefault(int(values["seed"]), []).append(group)
+    for by_seed in singles.values():
+        same = [group for groups in by_seed.values() for group in groups]
+        if len(same) == len(by_seed):
+            same = [Group(same[0].top, [member for group in same for member in group.members])]
+        merged += same
+    return sorted(merged, key=lambda group: group.top.start_time, reverse=True)
 
 
 def _rows(group: Group) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -229,5 +228,5 @@ def _named(group: Group) -> str:
     when = datetime.fromtimestamp(group.top.start_time / 1000).isoformat(" ", "minutes")
     hardware = {str(described(member).get("hardware", "")) for member in group.members}
     ids = group.members if group.top in group.members else [group.top]
-    shown = ", ".join(f'"{run.run_id}"' for run in ids)
-    return f"[{shown}] of {when}, {', '.join(sorted(hardware))}"
+    quoted = ", ".join(f'"{run.run_id}"' for run in ids)
+    return f"[{quoted}] of {when}, {', '.join(sorted(hardware))}"

@@ -1,11 +1,11 @@
-"""The sentences about a figure, and the numbers in them, on histories whose answer is known."""
+"""Numbers, generated sentences and commands, on histories whose answer is known."""
 
 import pytest
 
 from eml.analysis.verdicts import verdicts
-from eml.handin.numbers import Numbers, of_gradients, of_trainings
-from eml.handin.observed import observed
+from eml.handin.numbers import Numbers, named_curves, of_gradients, of_trainings
 from eml.handin.origin import command
+from eml.handin.sentences import sentences
 from eml.handin.sheet import load_sheet
 from eml.models.exact_gradients import solve
 from eml.recipes.gradients import SHEET
@@ -19,88 +19,82 @@ def numbers_of(recipe: str, of) -> Numbers:
     return Numbers(of_trainings(BY_RECIPE[recipe], of, verdicts(of.history, "last")))
 
 
-def sentences(recipe: str, figure: str, of) -> str:
+def text_of(recipe: str, figure: str, of) -> str:
+    named = named_curves(BY_RECIPE[recipe], of.history)
+    lines = sentences(BY_RECIPE[recipe], figure, named, verdicts(of.history, "last"))
     numbers = numbers_of(recipe, of)
-    found = observed(BY_RECIPE[recipe], figure, of, verdicts(of.history, "last"))
-    return "\n".join(map(numbers.fill, found)).replace("\N{NO-BREAK SPACE}", " ")
+    return "\n".join(map(numbers.fill, lines)).replace("\N{NO-BREAK SPACE}", " ")
 
 
-def test_overfitting_is_seen_in_the_losses():
-    losses = [2.3, 1.0, 0.5, 0.2]
-    rows = run("a", [0.1, 0.5, 0.8, 0.8], losses=losses).assign(test_loss=[2.4, 1.2, 0.9, 1.5])
-    assert sentences("mlp_numpy", "loss_over_epochs", evidence(rows)) == (
-        "The train loss goes from 2.3 before training to 0.2 after epoch 3, the test loss from 2.4 "
-        "to 1.5.\n"
-        "The test loss is lowest in epoch 2, at 0.9. From there on the train loss still falls, the "
-        "test loss does not: the network fits its training images, and gains nothing on the others."
-    )
-
-
-def test_losses_that_fall_to_the_end():
-    text = sentences("mlp_numpy", "loss_over_epochs", evidence(mlp_numpy()))
-    assert text.endswith("The test loss is lowest after the last epoch: it still falls.")
+def test_the_lowest_loss():
+    rows = run("a", [0.1, 0.5, 0.8, 0.8]).assign(test_loss=[2.4, 1.2, 0.9, 1.5])
+    text = text_of("mlp_numpy", "loss_over_epochs", evidence(rows))
+    assert text == "The lowest test loss is 0.9, in epoch 2."
 
 
 def test_one_run_and_several_seeds():
     accuracies = [0.1, 0.6, 0.8, 0.7]
-    text = sentences("mlp_numpy", "test_accuracy_over_epochs", evidence(run("a", accuracies)))
-    assert text == "After epoch 3 the test accuracy is 70.00 %; the best is 80.00 %, in epoch 2."
+    assert text_of("mlp_numpy", "test_accuracy_over_epochs", evidence(run("a", accuracies))) == (
+        "Test accuracy after epoch 3: 70.00 %.\nBest test accuracy: 80.00 %, in epoch 2."
+    )
     seeds = [run(str(s), [0.1, 0.5, 0.9, 0.7 + s / 100], seed=s) for s in (1, 2, 3)]
-    assert sentences("mlp_numpy", "test_accuracy_over_epochs", evidence(*seeds)) == (
-        "After epoch 3 the test accuracy is 72.00 %, the mean of 3 runs that reach 71.00 % to "
-        "73.00 %; the mean of the runs' best is 90.00 %, in epochs 2, 2, 2."
+    assert text_of("mlp_numpy", "test_accuracy_over_epochs", evidence(*seeds)) == (
+        "Test accuracy after epoch 3: 72.00 % (mean of 3 runs, 71.00 % to 73.00 %).\n"
+        "Best test accuracy: 90.00 %, in epochs 2, 2, 2."
     )
 
 
-def test_who_leads_over_epochs_and_over_seconds():
+def test_order_seconds_and_leads_of_two_curves():
     mlp = torch_run("4", 0, model="mlp", activation="sigmoid", epochs=3, seconds=1)[:4]
     cnn = torch_run("5", 0, epochs=3, seconds=10)[:4]
     of = evidence(
         mlp.assign(test_accuracy=[0.1, 0.35, 0.4, 0.42]),
         cnn.assign(test_accuracy=[0.1, 0.3, 0.5, 0.6]),
     )
-    assert sentences("mlp_vs_cnn", "test_accuracy_over_epochs", of) == (
-        "After epoch 3 the order by test accuracy is: the CNN (60.00 %), the MLP (42.00 %).\n"
-        "The highest test accuracy of any epoch is 60.00 %: of the CNN, in epoch 3.\n"
-        "The CNN leads from epoch 2 to the end, and after 2 of 3 epochs in all; the MLP leads "
-        "after 1.\n"
+    assert text_of("mlp_vs_cnn", "test_accuracy_over_epochs", of) == (
+        "Test accuracy after epoch 3, in descending order: CNN 60.00 %, MLP 42.00 %.\n"
+        "Best test accuracy: 60.00 % of CNN, in epoch 3.\n"
         "With n = 1 there are too few seeds to tell which of these differences are more than "
         "chance."
     )
-    assert sentences("mlp_vs_cnn", "test_accuracy_over_train_seconds", of) == (
-        "Over training time, the MLP leads first, and the CNN from second 20 on.\n"
-        "The CNN: 30 s of training, 10 s an epoch.\nThe MLP: 3 s of training, 1 s an epoch.\n"
-        "An epoch of the CNN takes 10 times as long as one of the MLP."
+    assert text_of("mlp_vs_cnn", "test_accuracy_over_train_seconds", of) == (
+        "CNN: 30 s of training, 10 s per epoch.\nMLP: 3 s of training, 1 s per epoch.\n"
+        "An epoch of CNN takes 10 times as long as one of MLP."
     )
+    numbers = numbers_of("mlp_vs_cnn", of).all
+    assert numbers["mlp_vs_cnn.cnn.leads_from_epoch"].value == 2
+    assert numbers["mlp_vs_cnn.cnn.leads_from_seconds"].value == 20
+    led = [numbers[f"mlp_vs_cnn.{name}.epochs_led"].value for name in ("mlp", "cnn")]
+    assert led == [1, 2]
 
 
 def test_seconds_that_overlap_are_not_ranked():
     of = sheet3()["cpu_vs_gpu"]
-    text = sentences("cpu_vs_gpu", "test_accuracy_over_train_seconds", of)
-    assert "An epoch of the CPU takes 4 times as long as one of the GPU." in text
+    text = text_of("cpu_vs_gpu", "test_accuracy_over_train_seconds", of)
+    assert "An epoch of CPU takes 4 times as long as one of GPU." in text
     rows = of.history.assign(train_seconds=of.history["epoch"] * 2.0)
-    text = sentences("cpu_vs_gpu", "test_accuracy_over_train_seconds", evidence(rows))
-    assert "The seconds an epoch of the CPU and the GPU are not separable." in text
+    text = text_of("cpu_vs_gpu", "test_accuracy_over_train_seconds", evidence(rows))
+    assert text.endswith("The epoch times of CPU and GPU overlap.")
 
 
-def test_curves_that_are_not_separable_are_said_to_be():
-    found = []
+def test_curves_that_are_not_separable():
+    runs = []
     for seed in (1, 2, 3):
         for rate, top in ((1.0, 0.7 + 0.03 * (seed % 2)), (0.5, 0.71), (0.1, 0.3)):
-            found.append(run(f"{rate}{seed}", [0.1, top + seed / 1000], lr=rate, seed=seed))
-    text = sentences("lr_sweep", "test_accuracy_over_epochs", evidence(*found))
+            runs.append(run(f"{rate}{seed}", [0.1, top + seed / 1000], lr=rate, seed=seed))
+    text = text_of("lr_sweep", "test_accuracy_over_epochs", evidence(*runs))
     assert (
-        "Not separable are learning rate 0.5 and learning rate 1 (-1.00 points, 95 % interval -"
-        in (text)
-    )
-    assert "All other differences after the last epoch are separable at 95 %." in text
+        "Learning rate 0.5 and learning rate 1 are not separable (difference -1.00 points, 95 % "
+        "interval -"
+    ) in text
+    assert text.endswith("All other differences after the last epoch are separable at 95 %.")
 
 
 def test_a_diverged_run_is_named_and_not_ranked():
     of = evidence(*lr_sweep((0.5, 0.1)), run("d", [0.1, NAN], lr=1.0, epochs=30))
-    text = sentences("lr_sweep", "test_accuracy_over_epochs", of)
+    text = text_of("lr_sweep", "test_accuracy_over_epochs", of)
     assert "Learning rate 1 diverged in epoch 1." in text
-    assert "learning rate 1 (" not in text
+    assert "learning rate 1 " not in text
 
 
 def test_numbers_equal_the_history():
