@@ -7,7 +7,6 @@ import math
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
 from importlib.metadata import version
 from typing import Any
 
@@ -72,13 +71,9 @@ def write(handin: Handin, files: Mapping[str, bytes]) -> bytes:
         "sha256": {path: hashlib.sha256(data).hexdigest() for path, data in files.items()},
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
-    return _zip({**files, MANIFEST: text.encode()}, handin.form.date)
-
-
-def _zip(files: Mapping[str, bytes], day: date) -> bytes:
-    buffer = io.BytesIO()
+    buffer, day = io.BytesIO(), handin.form.date
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for path, data in sorted(files.items()):
+        for path, data in sorted({**files, MANIFEST: text.encode()}.items()):
             member = zipfile.ZipInfo(path, (day.year, day.month, day.day, 0, 0, 0))
             member.external_attr = 0o644 << 16
             archive.writestr(member, data)

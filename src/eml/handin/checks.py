@@ -53,8 +53,8 @@ def checks(handin: Handin, problems: Mapping[str, UserError] = NONE) -> list[Che
 def _top_sheet(handin: Handin) -> Iterator[tuple[str, str]]:
     names, most = handin.form.names, handin.sheet.most_names
     blank = not names or not all(name.strip() for name in names)
-    twice = len(set(names)) < len(names)
-    yield "names", "write each name into names" if blank else "a name is there twice" if twice else ""
+    twice = "a name is there twice" if len(set(names)) < len(names) else ""
+    yield "names", "write each name into names" if blank else twice
     yield f"at most {most} names", f"there are {len(names)}" if len(names) > most else ""
     yield "an exercise is handed in", "" if handin.exercises else "hand_in is false for all"
 

@@ -9,7 +9,15 @@ from eml.analysis.options import FigureName
 from eml.analysis.report import alone_in, edges, svg
 from eml.analysis.style import Caption
 from eml.handin.calculation import calculation
-from eml.handin.document import Answer, Document, Figure, Node, Results, Table, nodes
+from eml.handin.document import (
+    Document,
+    ExerciseBlock,
+    FigureBlock,
+    Node,
+    RecipeBlock,
+    Table,
+    nodes,
+)
 from eml.handin.handin import Handin
 from eml.handin.origin import commands, provenance
 from eml.handin.sentences import sentences
@@ -85,18 +93,18 @@ class _Composer:
 
         return nodes(self.handin.numbers.fill(markdown), add_image, where)
 
-    def answer(self, exercise: Exercise) -> Answer:
+    def answer(self, exercise: Exercise) -> ExerciseBlock:
         points = "" if exercise.points is None else f" ({exercise.points} points)"
         review = self.handin.review(exercise) if exercise.review_of else ""
         is_exact = exercise.gradients
-        return Answer(
+        return ExerciseBlock(
             title=f"{exercise.number} {exercise.title}{points}",
             review_of=exercise.review_of,
             review=self.text(review, f"review, {exercise.number}"),
             steps=calculation(GRADIENTS, self.handin.solution) if is_exact else [],
             after_steps=_after_steps(self.handin) if is_exact else "",
             results=[
-                Results(
+                RecipeBlock(
                     [self.figure(exercise, trainings, name) for name in trainings.figures],
                     list(_results(self.handin, trainings)),
                 )
@@ -104,7 +112,7 @@ class _Composer:
             ],
         )
 
-    def figure(self, exercise: Exercise, trainings: Trainings, name: FigureName) -> Figure:
+    def figure(self, exercise: Exercise, trainings: Trainings, name: FigureName) -> FigureBlock:
         handin, recipe, title = self.handin, trainings.recipe, TITLES[name]
         history = handin.evidence[recipe].history
         plot = handin.form.answers[exercise.number].plots[recipe, name]
@@ -116,7 +124,7 @@ class _Composer:
         observed = [handin.numbers.fill(line) for line in lines]
         about = f"{title}. {trainings.of.about.partition(chr(10))[0]}"
         subject = trainings.of.exercise.partition(" ")[2]
-        return Figure(
+        return FigureBlock(
             file=path,
             title=title if subject == exercise.title else f"{subject}: {title.lower()}",
             caption=about,

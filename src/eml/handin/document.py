@@ -38,7 +38,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Figure:
+class FigureBlock:
     """A figure with its texts."""
 
     file: str
@@ -51,15 +51,15 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Results:
+class RecipeBlock:
     """The figures and tables of one recipe."""
 
-    figures: list[Figure]
+    figures: list[FigureBlock]
     tables: list[Table]
 
 
 @dataclass(frozen=True)
-class Answer:
+class ExerciseBlock:
     """An exercise: a review, a calculation, or the results of its recipes."""
 
     title: str
@@ -67,7 +67,7 @@ class Answer:
     review: list[Node] = field(default_factory=list)
     steps: list[dict[str, Any]] = field(default_factory=list)  # of calculation.calculation
     after_steps: str = ""  # a sentence
-    results: list[Results] = field(default_factory=list)
+    results: list[RecipeBlock] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Document:
     date: str  # as 2025-11-12
     draft: list[str]  # why it is a draft; empty: it is none
     declaration: Table
-    answers: list[Answer]
+    answers: list[ExerciseBlock]
     commands: list[str]  # that train everything again
     file: str  # the hand-in's file name, without ending
     provenance: list[str]
