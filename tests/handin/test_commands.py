@@ -62,7 +62,7 @@ def _train_in(folder: Path, specs_file: Path) -> str:
 
 
 @pytest.fixture
-def here(sheet2, small_data, tmp_path, monkeypatch):
+def here(sheet2, small_data, environment, tmp_path, monkeypatch):
     """A copy of that store in the working directory, with a filled-in form; its client."""
     folder, _ = sheet2
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)

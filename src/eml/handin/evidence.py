@@ -17,7 +17,7 @@ from eml.tracking import find
 from eml.tracking.calls import uri
 from eml.tracking.find import TrackingError
 from eml.tracking.history import METRICS, described, impossible_numbers, load_history
-from eml.tracking.parameters import CONFIG, is_number, lacks
+from eml.tracking.parameters import CONFIG, DEFAULTS, config_values, is_number, lacks
 from eml.tracking.selection import Group, Selection, finished_groups, members
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import PRUNED_AFTER, SLURM_JOB
@@ -76,9 +76,8 @@ def of_csv(csv: bytes, where: str) -> Evidence:
         frame = pd.read_csv(io.BytesIO(csv), dtype=str, keep_default_na=False, na_values=[""])
         required = [f.name for f in (*fields(Config), *fields(EpochRecord)) if f.default is MISSING]
         frame[["run_id", *required]]  # raises KeyError; other columns may be younger than the file
-        for field in fields(Config):
-            if field.name not in frame:
-                frame[field.name] = str(field.default)
+        for name in DEFAULTS.keys() - frame.keys():
+            frame[name] = str(DEFAULTS[name])
         frame = frame.reindex(columns=[*TEXTS, *NUMBERS])
         for name in NUMBERS:
             frame[name] = frame[name].astype(object).map(float)
@@ -89,10 +88,8 @@ def of_csv(csv: bytes, where: str) -> Evidence:
                 raise ValueError(f"a {name} is not possible")
         whole = ["epoch", *(name for name, kind in CONFIG.items() if kind is int)]
         frame = frame.astype(dict.fromkeys(whole, int))
-        if frame.empty:
-            raise ValueError("it has no rows")
-        if np.isinf(frame[METRICS]).any(axis=None):
-            raise ValueError("a number is infinite")
+        if frame.empty or np.isinf(frame[METRICS]).any(axis=None):
+            raise ValueError("no rows, or an infinite number")
         for reason in impossible_numbers(frame).values():
             raise ValueError(reason)
     except (KeyError, ValueError, OverflowError) as error:
@@ -131,18 +128,12 @@ def of_runs(run_ids: Sequence[str], recipe: str) -> tuple[Evidence | None, list[
 
 
 def _load(runs: Sequence[StoredRun], recipe: str) -> tuple[Evidence, list[str]]:
-    frames, left_out = [], []
-    for on_validation in (False, True):
-        ids = [run.run_id for run in runs if (_validation(run) > 0) == on_validation]
-        if ids:
-            frame, lines = load_history(Selection(runs=ids))
-            frames.append(frame)
-            left_out += lines
-    return of_csv(csv_of(pd.concat(frames, ignore_index=True)), recipe), left_out
-
-
-def _validation(run: StoredRun) -> int:
-    return int(described(run)["validation"])
+    by_split: dict[bool, list[str]] = {False: [], True: []}
+    for run in runs:
+        by_split[config_values(run)["validation"] != 0].append(run.run_id)
+    loaded = [load_history(Selection(runs=ids)) for ids in by_split.values() if ids]
+    history = pd.concat([frame for frame, _ in loaded], ignore_index=True)
+    return of_csv(csv_of(history), recipe), [line for _, lines in loaded for line in lines]
 
 
 def _given(run_ids: Sequence[str], where: str) -> list[StoredRun]:
