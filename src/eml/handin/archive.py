@@ -125,7 +125,7 @@ def _unzip(data: bytes) -> dict[str, bytes]:
 
 
 def differences(archive: Archive) -> Iterator[str]:
-    """What in an archive is not as its manifest says, or as its form and histories give.
+    """Differences between an archive's files, its manifest, and a build from its own data.
 
     Raises UserError if the PDF cannot be built again.
     """

@@ -38,14 +38,12 @@ def checks(handin: Handin, problems: Mapping[str, UserError] = NONE) -> list[Che
     for exercise in handin.sheet.exercises:
         lines += [Check(exercise.number, *line) for line in _declared(handin, exercise)]
         for trainings in exercise.trainings if exercise in handin.exercises else ():
-            problem = problems.get(trainings.recipe)
+            if problem := problems.get(trainings.recipe):
+                of_recipe = iter([(": trained", problem.shown())])
+            else:
+                of_recipe = _trained(handin, exercise, trainings)
             lines += [
-                Check(exercise.number, f"{trainings.recipe}{says}", why)
-                for says, why in (
-                    [(": trained", problem.shown())]
-                    if problem
-                    else _trained(handin, exercise, trainings)
-                )
+                Check(exercise.number, f"{trainings.recipe}{says}", why) for says, why in of_recipe
             ]
     return lines
 

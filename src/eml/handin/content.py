@@ -1,4 +1,4 @@
-"""What stands in the PDF: from a hand-in to the values of the template."""
+"""Composes the PDF's content: from a hand-in to the values of the template."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -117,13 +117,13 @@ def of_runs(run_ids: Sequence[str], recipe: str) -> tuple[Evidence | None, list[
     for run_id in run_ids:
         try:
             run = find.get(run_id)
+            is_there = run.run_id == run_id and not run.deleted and not lacks(run)
         except TrackingError:
-            missing.append(run_id)
-            continue
-        if run.run_id != run_id or run.deleted or lacks(run):
-            missing.append(run_id)
-        else:
+            is_there = False
+        if is_there:
             runs.append(run)
+        else:
+            missing.append(run_id)
     return (_load(runs, recipe)[0] if runs else None), missing
 
 
@@ -175,7 +175,7 @@ def choose(trainings: Trainings, where: str) -> list[StoredRun]:
 def meeting_groups(groups: Sequence[Group], rules: Sequence[Rule]) -> list[Group]:
     """The groups that break none of these rules, newest first.
 
-    Without those whose trainings another one holds, too, because it has reused them.
+    A group whose trainings another group has reused does not count.
     """
     meeting = [group for group in groups if not broken(rules, *_rows(group))]
     ids = [{member.run_id for member in group.members} for group in meeting]

@@ -1,4 +1,4 @@
-"""handin.toml: what a group fills in. Made from a sheet, completed later, read and checked."""
+"""handin.toml, the form of a group: made from a sheet, completed later, read and checked."""
 
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -32,7 +32,7 @@ class FormError(UserError):
 
 @dataclass(frozen=True)
 class Plot:
-    """What a group writes about one figure, in Markdown."""
+    """A group's texts about one figure, in Markdown."""
 
     expected: str
     discussion: str
@@ -40,7 +40,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a group fills in for one exercise."""
+    """A group's entries for one exercise."""
 
     hand_in: bool
     present: bool | None  # None: not declared yet

@@ -141,7 +141,7 @@ def of_trainings(
 
 
 def _of_runs(one: NamedCurve, row: dict[str, Any]) -> Numbered:
-    """What the runs of a curve are, and their accuracies: means over the seeds."""
+    """Number and parameters of a curve's runs, and their accuracies: means over the seeds."""
 
     def number(value: float, shown: str, metric: str) -> Number:
         return Number(shown, float(value), metric, one.ids)

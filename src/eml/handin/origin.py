@@ -65,7 +65,7 @@ def commands(handin: Handin) -> list[str]:
 
 
 def provenance(handin: Handin) -> list[str]:
-    """What the runs have in common, or in what they differ, and the warnings about them."""
+    """Commit, data, machines and versions of the runs, and the warnings about them."""
     lines = []
     for name, title in PROVENANCE.items():
         by_value: dict[str, dict[str, None]] = {}  # the recipes of each value, in order

@@ -73,7 +73,7 @@ def _accuracies(named: Sequence[NamedCurve]) -> Iterator[str]:
 
 
 def _separable(named: Sequence[NamedCurve], verdicts: Sequence[Verdict]) -> Iterator[str]:
-    """Which differences are more than chance, by the paired intervals over the seeds."""
+    """The pairs without a separable difference, by the paired intervals over the seeds."""
     decided = [pair for pair in verdicts if pair.decided]
     if verdicts and not decided:
         yield (
