@@ -16,7 +16,8 @@ BY_RECIPE = {t.recipe: t for name in ("ex2-2025", "ex3-2025") for t in load_shee
 
 
 def numbers_of(recipe: str, of) -> Numbers:
-    return Numbers(of_trainings(BY_RECIPE[recipe], of, verdicts(of.history, "last")))
+    named = named_curves(BY_RECIPE[recipe], of.history)
+    return Numbers(of_trainings(recipe, named, of, verdicts(of.history, "last")))
 
 
 def text_of(recipe: str, figure: str, of) -> str:

@@ -73,6 +73,7 @@ class Handin:
         return {
             each.recipe: named_curves(each, self.evidence[each.recipe].history)
             for each in self.trainings
+            if each.recipe in self.evidence
         }
 
     @cached_property
@@ -80,10 +81,8 @@ class Handin:
         numbers: dict[str, Number] = {}
         if any(exercise.gradients for exercise in self.exercises):
             numbers |= of_gradients(self.solution)
-        for trainings in self.trainings:
-            if evidence := self.evidence.get(trainings.recipe):
-                pairs = self.verdicts[trainings.recipe]
-                numbers |= of_trainings(trainings, evidence, pairs)
+        for recipe, named in self.named.items():
+            numbers |= of_trainings(recipe, named, self.evidence[recipe], self.verdicts[recipe])
         return Numbers(numbers)
 
     @cached_property

@@ -125,19 +125,17 @@ def of_gradients(solution: Solution) -> dict[str, Number]:
 
 
 def of_trainings(
-    trainings: Trainings, evidence: Evidence, verdicts: Sequence[Verdict]
+    recipe: str, named: Sequence[NamedCurve], evidence: Evidence, verdicts: Sequence[Verdict]
 ) -> dict[str, Number]:
     """The numbers of all curves, of all pairs of curves, and of the trainings of a search."""
-    named = named_curves(trainings, evidence.history)
-    rows = summary(evidence.history, pairs=list(verdicts)).to_dict("records")
+    rows = summary(evidence.history, pairs=verdicts).to_dict("records")
     numbers: dict[str, Number] = {}
     for one, row in zip(named, rows, strict=True):
         for part in (_of_runs(one, row), _losses(one), _seconds(one)):
             numbers |= {f"{one.start}.{key}": number for key, number in part}
     numbers |= dict([*_ratios(named), *_differences(named, verdicts), *_leads(named)])
-    return numbers | {
-        f"{trainings.recipe}.tried.{key}": number for key, number in _of_search(evidence.tried)
-    }
+    tried = _of_search(evidence.tried)
+    return numbers | {f"{recipe}.tried.{key}": number for key, number in tried}
 
 
 def _of_runs(one: NamedCurve, row: dict[str, Any]) -> Numbered:
