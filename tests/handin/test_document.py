@@ -16,6 +16,7 @@ from eml.handin import archive
 from eml.handin.content import compose
 from eml.handin.form import FormError
 from eml.handin.numbers import NumberError
+from eml.handin.source import source_files
 from eml.handin.typesetting import TypesettingError
 from support.commands import ROOT
 from support.handins import evidence, form_of, handin, lr_sweep
@@ -284,6 +285,12 @@ def test_a_number_that_is_not_printed_is_compared_too(whole):
     about["numbers"][name]["value"] = 32.0
     (line,) = differences({**whole, "manifest.json": json.dumps(about).encode()})
     assert "mlp_numpy.batch_size in manifest.json: the histories give 64" in line
+
+
+def test_the_source_says_that_it_is_not_that_of_the_runs():
+    files, warnings = source_files({"0" * 40})
+    assert {"src/eml/cli.py", "MLproject"} <= files.keys()
+    assert warnings == ["the runs' commit is 000000000, and the source here differs"]
 
 
 BROKEN = {

@@ -54,13 +54,13 @@ def test_order_seconds_and_leads_of_two_curves():
     )
     assert text_of("mlp_vs_cnn", "test_accuracy_over_epochs", of) == (
         "Test accuracy after epoch 3, in descending order: CNN 60.00 %, MLP 42.00 %.\n"
-        "Best test accuracy: 60.00 % of CNN, in epoch 3.\n"
+        "Best test accuracy: 60.00 % (CNN), in epoch 3.\n"
         "With n = 1 there are too few seeds to tell which of these differences are more than "
         "chance."
     )
     assert text_of("mlp_vs_cnn", "test_accuracy_over_train_seconds", of) == (
         "CNN: 30 s of training, 10 s per epoch.\nMLP: 3 s of training, 1 s per epoch.\n"
-        "An epoch of CNN takes 10 times as long as one of MLP."
+        "Per epoch, CNN takes 10 times as long as MLP."
     )
     numbers = numbers_of("mlp_vs_cnn", of).all
     assert numbers["mlp_vs_cnn.cnn.leads_from_epoch"].value == 2
@@ -72,7 +72,7 @@ def test_order_seconds_and_leads_of_two_curves():
 def test_seconds_that_overlap_are_not_ranked():
     of = sheet3()["cpu_vs_gpu"]
     text = text_of("cpu_vs_gpu", "test_accuracy_over_train_seconds", of)
-    assert "An epoch of CPU takes 4 times as long as one of GPU." in text
+    assert "Per epoch, CPU takes 4 times as long as GPU." in text
     rows = of.history.assign(train_seconds=of.history["epoch"] * 2.0)
     text = text_of("cpu_vs_gpu", "test_accuracy_over_train_seconds", evidence(rows))
     assert text.endswith("The epoch times of CPU and GPU overlap.")

@@ -64,7 +64,7 @@ def _accuracies(named: Sequence[NamedCurve]) -> Iterator[str]:
     order = "" if is_one else ", in descending order"
     yield f"{accuracy} after epoch {whole[0].number('epochs')}{order}: {', '.join(parts)}."
     best = max(whole, key=lambda one: means[one.start].max())
-    of = "" if is_one else f" of {best.title}"
+    of = "" if is_one else f" ({best.title})"
     epoch = "epochs" if len(best.ids) > 1 else "epoch"
     yield (
         f"Best {accuracy}: {best.number(f'best_{key}')}{of}, in {epoch} "
@@ -110,4 +110,4 @@ def _seconds(named: Sequence[NamedCurve]) -> Iterator[str]:
             yield f"The epoch times of {one.title} and {other.title} overlap."
         else:
             ratio = other.number(f"seconds_ratio_to_{one.name}")
-            yield f"An epoch of {other.title} takes {ratio} times as long as one of {one.title}."
+            yield f"Per epoch, {other.title} takes {ratio} times as long as {one.title}."
