@@ -51,7 +51,7 @@ FORM = {
     ),
     "willing, not handed in": (
         exercise("2.1", hand_in=False),
-        "2.1: willing to present what is handed in alone: the exercise is not handed in",
+        "2.1: declared only for exercises that are handed in: the exercise is not handed in",
     ),
     "no review": (exercise("2.1", review=" "), "2.1: review of the paper: the text is empty"),
     "a review's file is missing": (
@@ -176,14 +176,14 @@ def test_a_wrong_run_of_sheet_3_breaks_its_rule_alone(recipe, runs, line, tmp_pa
 
 def test_short_trainings_make_a_draft(tmp_path):
     made = handin("ex2-2025", tmp_path, of={"lr_sweep": evidence(*SHORT)})
-    assert compose(made).data["draft"] == ["lr_sweep: 30 epochs asked for, found epochs 20"]
+    assert compose(made).document.draft == ["lr_sweep: 30 epochs asked for, found epochs 20"]
 
 
 def test_an_exercise_that_is_left_out_needs_no_runs(tmp_path):
     made = handin("ex3-2025", tmp_path, exercise("3.4", hand_in=False, present=False))
     del made.evidence["optimizers"]
     assert failed(made) == []
-    assert [exercise["title"][:3] for exercise in compose(made).data["exercises"]] == [
+    assert [answer.title[:3] for answer in compose(made).document.answers] == [
         "3.1",
         "3.2",
         "3.3",

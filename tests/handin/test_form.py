@@ -138,6 +138,11 @@ def test_a_mistake_is_one_line_with_its_place(change, line, tmp_path):
         read_form(tmp_path / "handin.toml")
 
 
+def test_a_form_without_group_is_read(tmp_path):
+    form_of("ex2-2025", tmp_path, put("group", None))
+    assert read_form(tmp_path / "handin.toml").group == ""
+
+
 @pytest.mark.parametrize("content", [b"names = [", b"\xff\xfe", b"[" * 3000])
 def test_what_is_no_toml_is_one_line(content, tmp_path):
     file = tmp_path / "handin.toml"

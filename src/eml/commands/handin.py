@@ -5,18 +5,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
-from eml.analysis.tables import markdown
 from eml.errors import UserError
-from eml.handin import archive, verification
-from eml.handin.checks import Check, checks
-from eml.handin.content import compose
-from eml.handin.evidence import Evidence, EvidenceError, from_store
+from eml.handin import archive
+from eml.handin.checks import checks
+from eml.handin.evidence import Evidence, EvidenceError, from_store, of_runs
 from eml.handin.form import Form, FormError, read_form, write_form
 from eml.handin.handin import Handin
 from eml.handin.source import source_files
-from eml.handin.typesetting import typeset
 from eml.text import printable
 from eml.tracking import log, runs
 from eml.tracking.mlflow_run import given_run_id
@@ -41,29 +36,23 @@ def build(file: Path) -> None:
     handin, problems = load(read_form(file), file.parent)
     for problem in problems.values():
         raise problem
-    content = compose(handin)
-    pdf = typeset(content.data, content.figures | content.images, handin.form.date)
+    files = archive.build(handin)
     source, remarks = source_files(_commits(handin))
-    files = archive.members(handin, content, pdf)
+    name = handin.sheet.file
+    made = {f"{name}.pdf": files[f"{name}.pdf"]}
     files |= {f"{archive.SOURCE}/{path}": data for path, data in source.items()}
     if "conda.yaml" in source:
         files["conda.yaml"] = source["conda.yaml"]
-    about = archive.manifest(handin, files)
-    made = {
-        f"{handin.sheet.file}.pdf": pdf,
-        f"{handin.sheet.file}.zip": archive.write(files, about, handin.form.date),
-    }
+    made[f"{name}.zip"] = archive.write(handin, files)
     _write(made, file.parent)
     if given_run_id():
         begin()
         with runs.run("handin", ABOUT, {"recipe": "handin"}):
-            log.log_files(file.parent / next(iter(made)))
-    for line in [*remarks, *content.warnings]:
-        print(f"mind: {line}")
+            log.log_files(file.parent / f"{name}.pdf")
+    print("".join(f"warning: {line}\n" for line in remarks), end="")
     failed = [check for check in checks(handin) if check.why]
     print("".join(f"{check}\n" for check in failed), end="")
-    for line in handin.draft:
-        print(f"draft: {line}")
+    print("".join(f"draft: {line}\n" for line in handin.draft), end="")
     print(f"made {' and '.join(str(file.parent / name) for name in made)}")
     if failed:
         print(f"rules of the sheet that are not met yet: {len(failed)}")
@@ -82,19 +71,6 @@ def _write(made: dict[str, bytes], folder: Path) -> None:
 
 def load(form: Form, folder: Path) -> tuple[Handin, dict[str, UserError]]:
     """The hand-in of a form, from the store; by recipe why its runs cannot be used."""
-    evidence: dict[str, Evidence] = {}
-    problems: dict[str, UserError] = {}
-    trainings = [(exercise, each) for exercise in form.handed_in for each in exercise.trainings]
-    if trainings:
-        open_store(create=False)
-    for exercise, each in trainings:
-        where = f'exercise "{exercise.number}", {each.recipe}'
-        try:
-            given = form.answers[exercise.number].runs[each.recipe]
-            evidence[each.recipe], left_out = from_store(each, given, where)
-            print("".join(f"{each.recipe}: {line}\n" for line in left_out), end="")
-        except UserError as error:
-            problems[each.recipe] = EvidenceError(f"{each.recipe}: {error}")
 
     def read(path: str) -> bytes:
         named = Path(path)
@@ -105,63 +81,67 @@ def load(form: Form, folder: Path) -> tuple[Handin, dict[str, UserError]]:
         except OSError as error:
             raise FormError(f"{folder / named}: {error.strerror}") from error
 
-    return Handin(form, evidence, read), problems
+    evidence: dict[str, Evidence] = {}
+    problems: dict[str, UserError] = {}
+    handin = Handin(form, evidence, read)
+    if handin.trainings:
+        open_store(create=False)
+    for exercise in handin.exercises:
+        for each in exercise.trainings:
+            where = f'exercise "{exercise.number}", {each.recipe}'
+            try:
+                given = form.answers[exercise.number].runs[each.recipe]
+                evidence[each.recipe], left_out = from_store(each, given, where)
+                print("".join(f"{each.recipe}: {line}\n" for line in left_out), end="")
+            except UserError as error:
+                problems[each.recipe] = EvidenceError(f"{each.recipe}: {error}")
+    return handin, problems
 
 
 def _commits(handin: Handin) -> set[str]:
-    found: set[str] = set()
-    for evidence in handin.evidence.values():
-        for frame in (evidence.history, evidence.tried):
-            found |= set(frame.get("git_commit", pd.Series(dtype=str)).dropna()) - {"unknown"}
-    return found
+    commits = {run.get("git_commit") for _, run in handin.runs}
+    return {commit for commit in commits if isinstance(commit, str)} - {"unknown"}
 
 
 def check(file: Path, archives: Sequence[Path]) -> None:
-    """Print the rules of the sheet, passed or failed; of archives a table, a row for each.
+    """Print the rules of the sheet, passed or failed; of archives a line for each.
 
     Exits with code 1 if a rule is broken.
     """
     if archives:
-        _check_archives(archives)
+        lines = [line for path in archives for line in _check_archive(path)]
+        print("".join(f"{line}\n" for line in lines), end="")
+        if lines:
+            sys.exit(1)
         return
     handin, problems = load(read_form(file), file.parent)
-    found = checks(handin, problems)
-    print("\n".join(map(str, found)))
-    if failed := sum(bool(each.why) for each in found):
-        print(f"rules that are not met: {failed} of {len(found)}", file=sys.stderr)
+    rules = checks(handin, problems)
+    print("\n".join(map(str, rules)))
+    if failed := sum(bool(rule.why) for rule in rules):
+        print(f"rules that are not met: {failed} of {len(rules)}", file=sys.stderr)
         sys.exit(1)
-    print(f"all {len(found)} rules are met")
+    print(f"all {len(rules)} rules are met")
 
 
-def _check_archives(archives: Sequence[Path]) -> None:
-    rows, lines = [], []
-    for path in archives:
-        try:
-            handin, about, files = archive.read(_read(path))
-            found = checks(handin)
-            differences = list(verification.of_files(handin, about, files))
-        except UserError as error:
-            rows.append({"archive": path.name, "names": "", "verified": error.shown()})
-            lines.append(f"{path.name}: {error.shown()}")
-            continue
-        rows.append(_row(path, handin, found, differences))
-        lines += [f"{path.name}: {each}" for each in found if each.why]
-        lines += [f"{path.name}: {line}" for line in differences]
-    print(markdown(pd.DataFrame(rows).fillna("")))
-    print("".join(f"{line}\n" for line in lines), end="")
-    if lines:
-        sys.exit(1)
-
-
-def _row(
-    path: Path, handin: Handin, found: Sequence[Check], differences: Sequence[str]
-) -> dict[str, str]:
-    failed = Counter(each.of for each in found if each.why)
-    verified = f"no: {len(differences)}" if differences else "yes"
-    row = {"archive": path.name, "names": ", ".join(handin.form.names), "verified": verified}
-    for of in dict.fromkeys(each.of for each in found):
-        row[of] = f"{failed[of]} failed" if failed[of] else "passed"
-    return row
+def _check_archive(path: Path) -> list[str]:
+    """Print the archive's line; return the rules that it breaks and the differences in it."""
+    try:
+        opened = archive.read(_read(path))
+        rules = checks(opened.handin)
+        differences = list(archive.differences(opened))
+    except UserError as error:
+        print(f"{path.name}: not verified")
+        return [f"{path.name}: {error.shown()}"]
+    failed = Counter(rule.part for rule in rules if rule.why)
+    parts = [
+        f"{part} {f'{failed[part]} failed' if failed[part] else 'passed'}"
+        for part in dict.fromkeys(rule.part for rule in rules)
+    ]
+    verified = f"{len(differences)} differences" if differences else "verified"
+    names = ", ".join(opened.handin.form.names)
+    print(f"{path.name}: {names}: {verified}; {'; '.join(parts)}")
+    broken = [str(rule) for rule in rules if rule.why]
+    return [f"{path.name}: {line}" for line in [*broken, *differences]]
 
 
 def verify(path: Path) -> None:
@@ -169,25 +149,37 @@ def verify(path: Path) -> None:
 
     Exits with code 1 if there is one.
     """
-    handin, about, files = archive.read(_read(path))
-    differences = list(verification.of_files(handin, about, files))
-    if line := verification.unverified(about):
-        print(f"mind: {line}")
-    if is_there():
-        open_store(create=False)
-        from_the_store, found = verification.of_store(handin)
-        if found:
-            differences += from_the_store
-        else:
-            print("mind: the store here holds none of these runs, so it is not compared")
-    else:
-        print("mind: there is no store here, so only the archive's own data are compared")
+    opened = archive.read(_read(path))
+    differences = list(archive.differences(opened))
+    if not archive.is_of_this_version(opened):
+        print("warning: made with another version of eml, so figures and PDF are not compared")
+    differences += _differences_from_store(opened)
     print("".join(f"{line}\n" for line in differences), end="")
     if differences:
         print(f"differences: {len(differences)}", file=sys.stderr)
         sys.exit(1)
-    numbers = len(handin.numbers.printed)
-    print(f"{path.name}: all {len(files)} files and {numbers} numbers are as the data say")
+    count = len(opened.manifest["numbers"])
+    print(f"{path.name}: all {len(opened.files)} files and {count} numbers are as the data say")
+
+
+def _differences_from_store(opened: archive.Archive) -> list[str]:
+    """The runs that the store lacks, and the numbers for which it has other values."""
+    if not is_there():
+        print("warning: there is no store here, so only the archive's own data are compared")
+        return []
+    open_store(create=False)
+    evidence: dict[str, Evidence] = {}
+    lines: list[str] = []
+    for recipe, of_archive in opened.handin.evidence.items():
+        of_store, missing = of_runs(of_archive.run_ids, recipe)
+        if of_store and not missing:
+            evidence[recipe] = of_store
+        elif of_store:
+            lines += [f"{recipe}: run {run_id} is not in the store" for run_id in missing]
+        else:
+            print(f"warning: the store here has no run of {recipe}, so it is not compared")
+    handin = Handin(opened.handin.form, evidence, opened.handin.read)
+    return [*lines, *archive.other_numbers(opened, handin, "the store gives")]
 
 
 def numbers(file: Path) -> None:

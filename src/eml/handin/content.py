@@ -1,145 +1,237 @@
-"""What stands in the PDF: from a hand-in to the data of the template."""
+"""Composes the PDF's content: from a hand-in to the values of the template."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from eml.analysis.fairness import differences
 from eml.analysis.figures import FIGURES
 from eml.analysis.options import FigureName
-from eml.analysis.report import svg
+from eml.analysis.report import alone_in, edges, svg
 from eml.analysis.style import Caption
-from eml.exact.step import SHEET as GRADIENTS
+from eml.exact.step import SHEET as SHEET
 from eml.handin.calculation import calculation
-from eml.handin.form import Plot
+from eml.handin.document import (
+    Document,
+    ExerciseBlock,
+    FigureBlock,
+    Node,
+    RecipeBlock,
+    Table,
+    nodes,
+)
 from eml.handin.handin import Handin
-from eml.handin.observed import observed
-from eml.handin.origin import how_to_run, provenance
-from eml.handin.prose import lookalikes, tree
+from eml.handin.origin import commands, provenance
+from eml.handin.sentences import sentences
 from eml.handin.sheet import Exercise, Trainings
-from eml.handin.tables import declaration, results, runs
 
 TITLES: dict[FigureName, str] = {
     "loss_over_epochs": "Train and test loss over the epochs",
     "test_accuracy_over_epochs": "Test accuracy over the epochs",
     "test_accuracy_over_train_seconds": "Test accuracy over the training time",
 }
-# In words, whatever the locale.
-MONTHS = (
-    *("January", "February", "March", "April", "May", "June", "July", "August"),
-    *("September", "October", "November", "December"),
-)
+NONE = "-"  # in a cell without a number
+COLUMNS = {
+    "learning_rate": "learning rate",
+    "n": "n",
+    "final_test_accuracy": "final accuracy",
+    "interval": "95 % interval",
+    "best_test_accuracy": "best",
+    "best_epoch": "in epoch",
+    "final_train_loss": "train loss",
+    "final_test_loss": "test loss",
+    "seconds_per_epoch": "s/epoch",
+}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Content:
-    """The data of the template, with what was drawn and read for them."""
+    """The values of the template, and the images that they name."""
 
-    data: dict[str, Any] = field(default_factory=dict)
-    figures: dict[str, bytes] = field(default_factory=dict)  # SVG by path
-    images: dict[str, bytes] = field(default_factory=dict)  # of the texts, by path
-    warnings: list[str] = field(default_factory=list)
+    document: Document
+    figures: dict[str, bytes]  # SVG by path
+    images: dict[str, bytes]  # of the texts, by path
 
 
 def compose(handin: Handin) -> Content:
     """Work out everything that the PDF shows."""
-    content = Content()
-    form, sheet = handin.form, handin.sheet
-    content.data = {
-        "title": sheet.title,
-        "course": sheet.course,
-        "term": sheet.term,
-        "names": list(form.names),
-        "group": form.group,
-        "date": form.date.isoformat(),
-        "day": f"{form.date.day} {MONTHS[form.date.month - 1]} {form.date.year}",
-        "draft": handin.draft,
-        "declaration": declaration(form),
-        "exercises": [_exercise(handin, content, exercise) for exercise in handin.exercises],
-        "how": _text(handin, content, how_to_run(handin), "how to run"),
-        "provenance": provenance(handin),
-        "runs": runs(handin),
-    }
-    return content
+    composer = _Composer(handin)
+    return Content(composer.document(), composer.figures, composer.images)
 
 
-def _text(handin: Handin, content: Content, markdown: str, where: str) -> list[dict[str, Any]]:
-    """The tree of a text, with its numbers; its images are kept in `content`."""
+@dataclass
+class _Composer:
+    """Collects the images while it composes the parts of the document."""
 
-    def add_image(path: str) -> str:
-        content.images[f"images/{path}"] = handin.file(path)
-        return f"images/{path}"
+    handin: Handin
+    figures: dict[str, bytes] = field(default_factory=dict)
+    images: dict[str, bytes] = field(default_factory=dict)
 
-    return tree(handin.numbers.fill(markdown), add_image, where)
+    def document(self) -> Document:
+        form, sheet = self.handin.form, self.handin.sheet
+        return Document(
+            title=sheet.title,
+            course=sheet.course,
+            term=sheet.term,
+            names=list(form.names),
+            group=form.group,
+            date=form.date.isoformat(),
+            draft=self.handin.draft,
+            declaration=_declaration(self.handin),
+            answers=[self.answer(exercise) for exercise in self.handin.exercises],
+            commands=commands(self.handin),
+            file=sheet.file,
+            provenance=provenance(self.handin),
+            runs=_runs(self.handin),
+        )
 
+    def text(self, markdown: str, where: str) -> list[Node]:
+        """A Markdown text with its numbers."""
 
-def _exercise(handin: Handin, content: Content, exercise: Exercise) -> dict[str, Any]:
-    answer = handin.form.answers[exercise.number]
-    points = "" if exercise.points is None else f" ({exercise.points} points)"
-    found: dict[str, Any] = {"title": f"{exercise.number} {exercise.title}{points}"}
-    if exercise.review_of:
-        where = f"review, {exercise.number}"
-        found["review_of"] = exercise.review_of
-        found["review"] = _text(handin, content, handin.review(answer), where)
-    if exercise.gradients:
-        found["calculation"] = _calculation(handin)
-    found["trainings"] = [
-        {
-            "figures": [
-                _figure(handin, content, exercise, each, name, answer.plots[each.recipe, name])
-                for name in each.figures
+        def add_image(path: str) -> str:
+            self.images[f"images/{path}"] = self.handin.file(path)
+            return f"images/{path}"
+
+        return nodes(self.handin.numbers.fill(markdown), add_image, where)
+
+    def answer(self, exercise: Exercise) -> ExerciseBlock:
+        points = "" if exercise.points is None else f" ({exercise.points} points)"
+        review = self.handin.review(exercise) if exercise.review_of else ""
+        is_exact = exercise.gradients
+        return ExerciseBlock(
+            title=f"{exercise.number} {exercise.title}{points}",
+            review_of=exercise.review_of,
+            review=self.text(review, f"review, {exercise.number}"),
+            steps=calculation(SHEET, self.handin.solution) if is_exact else [],
+            after_steps=_after_steps(self.handin) if is_exact else "",
+            results=[
+                RecipeBlock(
+                    [self.figure(exercise, trainings, name) for name in trainings.figures],
+                    list(_results(self.handin, trainings)),
+                )
+                for trainings in exercise.trainings
             ],
-            "tables": results(handin, each),
-        }
-        for each in exercise.trainings
-    ]
-    return found
+        )
+
+    def figure(self, exercise: Exercise, trainings: Trainings, name: FigureName) -> FigureBlock:
+        handin, recipe, title = self.handin, trainings.recipe, TITLES[name]
+        history = handin.evidence[recipe].history
+        plot = handin.form.answers[exercise.number].plots[recipe, name]
+        alone = alone_in(history, trainings.of.varies)
+        caption = Caption(trainings.of.exercise, differences(history), alone)
+        path = f"figures/{recipe}/{name}.svg"
+        self.figures[path] = svg(FIGURES[name](history, caption))
+        lines = sentences(trainings, name, handin.named[recipe], handin.verdicts[recipe])
+        observed = [handin.numbers.fill(line) for line in lines]
+        about = f"{title}. {trainings.of.about.partition(chr(10))[0]}"
+        subject = trainings.of.exercise.partition(" ")[2]
+        return FigureBlock(
+            file=path,
+            title=title if subject == exercise.title else f"{subject}: {title.lower()}",
+            caption=about,
+            alt=" ".join([about, *observed]),
+            expected=self.text(plot.expected, f"{recipe}, {name}, expected"),
+            observed=observed,
+            discussion=self.text(plot.discussion, f"{recipe}, {name}, discussion"),
+        )
 
 
-def _figure(
-    handin: Handin,
-    content: Content,
-    exercise: Exercise,
-    trainings: Trainings,
-    name: FigureName,
-    plot: Plot,
-) -> dict[str, Any]:
-    recipe, title = trainings.recipe, TITLES[name]
-    evidence, where = handin.evidence[recipe], f"{recipe}, {name}"
-    path = f"figures/{recipe}/{name}.svg"
-    caption = Caption(trainings.of.exercise, differences(evidence.history))
-    content.figures[path] = svg(FIGURES[name](evidence.history, caption))
-    seen = observed(trainings, name, evidence, handin.verdicts[recipe])
-    sentences = [handin.numbers.fill(sentence) for sentence in seen]
-    own = [item for item in handin.numbers.all.items() if item[0].startswith(f"{recipe}.")]
-    content.warnings += [f"{where}: {line}" for line in lookalikes(plot.discussion, own)]
-    about = trainings.of.about.partition("\n")[0]
-    subject = trainings.of.exercise.partition(" ")[2]
-    return {
-        "file": path,
-        "title": title if subject == exercise.title else f"{subject}: {title.lower()}",
-        "caption": f"{title}. {about}",
-        "alt": " ".join([f"{title}. {about}", *sentences]),
-        "expected": _text(handin, content, plot.expected, f"{where}, expected"),
-        "observed": sentences,
-        "discussion": _text(handin, content, plot.discussion, f"{where}, discussion"),
-    }
-
-
-def _calculation(handin: Handin) -> dict[str, Any]:
-    after = handin.numbers.fill(
+def _after_steps(handin: Handin) -> str:
+    """The sentences under the calculation of 3.1."""
+    loss = {line.quantity: line.value for line in handin.solution.lines}
+    rises = (
+        " The loss rises because the step at this learning rate is too long."
+        if loss["L after"] > loss["L"]
+        else ""
+    )
+    return handin.numbers.fill(
         "The update at this learning rate changes the loss from {{gradients.L}} to "
-        "{{gradients.L after}}"
+        f"{{{{gradients.L after}}}}.{rises} All gradients equal central differences in exact "
+        "fractions."
     )
-    before, now = (
-        line.value for line in handin.solution.lines if line.quantity in ("L", "L after")
+
+
+def _declaration(handin: Handin) -> Table:
+    """The declaration of willingness, a row for each exercise of the sheet."""
+    sheet, asked = handin.sheet, handin.sheet.willingness_points
+    has_points = any(exercise.points is not None for exercise in sheet.exercises)
+    rows = []
+    for exercise in sheet.exercises:
+        answer = handin.form.answers[exercise.number]
+        row = [f"{exercise.number} {exercise.title}", "yes" if answer.hand_in else "no"]
+        row.append({True: "yes", False: "no", None: "not declared"}[answer.present])
+        if has_points:
+            half = f"{(exercise.points or 0) / 2:g}" if answer.hand_in and answer.present else NONE
+            row += [str(exercise.points), half]
+        rows.append(row)
+    header = ["Exercise", "handed in", "willing to present"]
+    return Table(
+        "Declaration of the willingness to present",
+        [*header, "points", "for presenting"] if has_points else header,
+        rows,
+        f"The sheet gives {asked} points for the willingness to present." if asked else "",
     )
-    why = (
-        ". The loss rises although the step goes downhill, because at this learning rate the step "
-        "is too long; a smaller one would lower the loss."
-        if now > before
-        else "."
-    )
-    checked = (
-        " Every gradient was compared with central differences in exact fractions: they are equal."
-    )
-    return {"steps": calculation(GRADIENTS, handin.solution), "after": after + why + checked}
+
+
+def _results(handin: Handin, trainings: Trainings) -> Iterator[Table]:
+    """The results of the curves, and the learning rates that a search has tried."""
+    numbers = handin.numbers
+    rows = []
+    for one in handin.named[trainings.recipe]:
+        row = {
+            key: numbers.show(f"{one.start}.{key}")
+            for key in COLUMNS
+            if f"{one.start}.{key}" in numbers.all
+        }
+        if f"{one.start}.final_low" in numbers.all:
+            low, high = (numbers.show(f"{one.start}.final_{end}") for end in ("low", "high"))
+            row["interval"] = f"{low} to {high}"
+        rows.append({"": one.title} | row)
+    keys = [
+        key
+        for key in COLUMNS
+        if any(key in row for row in rows)
+        and (key != "learning_rate" or trainings.of.varies == "optimizer")
+        and (not key.endswith("loss") or "loss_over_epochs" in trainings.figures)
+    ]
+    note = "After the last epoch, except for the best. n: number of runs, one for each seed."
+    if any(row["n"] == "1" for row in rows):
+        note += (
+            " With n = 1 the interval comes from the test images alone and says nothing about "
+            "other seeds."
+        )
+    cells = [[row.get(key, NONE) for key in ("", *keys)] for row in rows]
+    header = ["", *(COLUMNS[key] for key in keys)]
+    yield Table(f"Results of {trainings.recipe}", header, cells, note)
+    if len(handin.evidence[trainings.recipe].tried):
+        yield _tried(handin, trainings.recipe)
+
+
+def _tried(handin: Handin, recipe: str) -> Table:
+    tried, final = handin.evidence[recipe].tried, handin.evidence[recipe].history
+    chosen = set(zip(final["optimizer"], final["learning_rate"], strict=True))
+    rates = sorted(tried["learning_rate"].unique(), reverse=True)
+    rows = []
+    for optimizer in tried["optimizer"].unique():
+        row = [optimizer]
+        for rate in rates:
+            name = f"{recipe}.tried.{optimizer}.{rate:g}"
+            cell = handin.numbers.show(name) if name in handin.numbers.all else NONE
+            row.append(f"{cell} *" if (optimizer, rate) in chosen else cell)
+        rows.append(row)
+    notes = [
+        "* chosen for the figure. Trainings that were behind halfway stopped there; a diverged one "
+        "counts as chance.",
+        *(f"{line[:1].upper()}{line[1:]}." for line in edges(tried)),
+    ]
+    caption = "Learning rates tried: accuracy on validation images at the end of each training"
+    return Table(caption, ["", *(f"{rate:g}" for rate in rates)], rows, " ".join(notes))
+
+
+def _runs(handin: Handin) -> Table:
+    rows = [
+        [*(str(run[key]) for key in ("run_id", "run_name", "status")), str(run.get("git_commit"))]
+        for _, run in handin.runs
+    ]
+    rows = [[*cells, commit[:9]] for *cells, commit in rows]
+    header = ["run", "training", "status", "commit"]
+    return Table("All runs behind this hand-in", header, rows, numbers=False)

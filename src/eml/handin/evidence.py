@@ -11,14 +11,13 @@ import pandas as pd
 from eml.analysis.fairness import LOGGED
 from eml.config import Config
 from eml.errors import UserError
-from eml.handin.rules import broken
-from eml.handin.sheet import Rule, Trainings
+from eml.handin.sheet import Rule, Trainings, broken
 from eml.text import printable
 from eml.tracking import find
 from eml.tracking.calls import uri
 from eml.tracking.find import TrackingError
 from eml.tracking.history import METRICS, described, impossible_numbers, load_history
-from eml.tracking.parameters import CONFIG, is_number, lacks
+from eml.tracking.parameters import CONFIG, DEFAULTS, config_values, is_number, lacks
 from eml.tracking.selection import Group, Selection, finished_groups, members
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import JOB, PRUNED_AFTER
@@ -58,6 +57,11 @@ class Evidence:
     history: pd.DataFrame  # of the runs in the figures
     tried: pd.DataFrame  # of the trainings of a search, evaluated on validation images
 
+    @property
+    def run_ids(self) -> list[str]:
+        ids = [*self.history["run_id"], *self.tried.get("run_id", ())]
+        return list(dict.fromkeys(ids))
+
 
 def csv_of(history: pd.DataFrame) -> bytes:
     """The CSV of a history: the columns TEXTS and NUMBERS, whatever else a store has."""
@@ -72,9 +76,8 @@ def of_csv(csv: bytes, where: str) -> Evidence:
         frame = pd.read_csv(io.BytesIO(csv), dtype=str, keep_default_na=False, na_values=[""])
         required = [f.name for f in (*fields(Config), *fields(EpochRecord)) if f.default is MISSING]
         frame[["run_id", *required]]  # raises KeyError; other columns may be younger than the file
-        for field in fields(Config):
-            if field.name not in frame:
-                frame[field.name] = str(field.default)
+        for name in DEFAULTS.keys() - frame.keys():
+            frame[name] = str(DEFAULTS[name])
         frame = frame.reindex(columns=[*TEXTS, *NUMBERS])
         for name in NUMBERS:
             frame[name] = frame[name].astype(object).map(float)
@@ -85,10 +88,8 @@ def of_csv(csv: bytes, where: str) -> Evidence:
                 raise ValueError(f"a {name} is not possible")
         whole = ["epoch", *(name for name, kind in CONFIG.items() if kind is int)]
         frame = frame.astype(dict.fromkeys(whole, int))
-        if frame.empty:
-            raise ValueError("it has no rows")
-        if np.isinf(frame[METRICS]).any(axis=None):
-            raise ValueError("a number is infinite")
+        if frame.empty or np.isinf(frame[METRICS]).any(axis=None):
+            raise ValueError("no rows, or an infinite number")
         for reason in impossible_numbers(frame).values():
             raise ValueError(reason)
     except (KeyError, ValueError, OverflowError) as error:
@@ -116,40 +117,34 @@ def of_runs(run_ids: Sequence[str], recipe: str) -> tuple[Evidence | None, list[
     for run_id in run_ids:
         try:
             run = find.get(run_id)
+            is_there = run.run_id == run_id and not run.deleted and not lacks(run)
         except TrackingError:
-            missing.append(run_id)
-            continue
-        if run.run_id != run_id or run.deleted or lacks(run):
-            missing.append(run_id)
-        else:
+            is_there = False
+        if is_there:
             runs.append(run)
+        else:
+            missing.append(run_id)
     return (_load(runs, recipe)[0] if runs else None), missing
 
 
 def _load(runs: Sequence[StoredRun], recipe: str) -> tuple[Evidence, list[str]]:
-    frames, left_out = [], []
-    for on_validation in (False, True):
-        ids = [run.run_id for run in runs if (_validation(run) > 0) == on_validation]
-        if ids:
-            frame, lines = load_history(Selection(runs=ids))
-            frames.append(frame)
-            left_out += lines
-    return of_csv(csv_of(pd.concat(frames, ignore_index=True)), recipe), left_out
-
-
-def _validation(run: StoredRun) -> int:
-    return int(described(run)["validation"])
+    by_split: dict[bool, list[str]] = {False: [], True: []}
+    for run in runs:
+        by_split[config_values(run)["validation"] != 0].append(run.run_id)
+    loaded = [load_history(Selection(runs=ids)) for ids in by_split.values() if ids]
+    history = pd.concat([frame for frame, _ in loaded], ignore_index=True)
+    return of_csv(csv_of(history), recipe), [line for _, lines in loaded for line in lines]
 
 
 def _given(run_ids: Sequence[str], where: str) -> list[StoredRun]:
-    found = members(run_ids)
-    for run in found:
+    runs = members(run_ids)
+    for run in runs:
         if run.deleted:
             raise EvidenceError(
                 f"{where}: run {run.run_id} was deleted: `mlflow runs restore --run-id "
                 f"{run.run_id}` brings it back, or give another run"
             )
-    return found
+    return runs
 
 
 def choose(trainings: Trainings, where: str) -> list[StoredRun]:
@@ -180,7 +175,7 @@ def choose(trainings: Trainings, where: str) -> list[StoredRun]:
 def meeting_groups(groups: Sequence[Group], rules: Sequence[Rule]) -> list[Group]:
     """The groups that break none of these rules, newest first.
 
-    Without those whose trainings another one holds, too, because it has reused them.
+    A group whose trainings another group has reused does not count.
     """
     meeting = [group for group in groups if not broken(rules, *_rows(group))]
     ids = [{member.run_id for member in group.members} for group in meeting]
@@ -193,24 +188,19 @@ def meeting_groups(groups: Sequence[Group], rules: Sequence[Rule]) -> list[Group
 
 def _merged(groups: Sequence[Group]) -> list[Group]:
     """The groups; single trainings that differ in their seed alone become one group."""
-    found: list[Group] = []
-    alike: dict[tuple, list[Group]] = {}
+    merged = [group for group in groups if len(group.members) > 1]
+    singles: dict[tuple, dict[int, list[Group]]] = {}  # by the Config without seed, and the seed
     for group in groups:
-        values = [described(member) for member in group.members]
-        if len(values) > 1:
-            found.append(group)
-            continue
-        key = tuple(values[0][name] for name in CONFIG if name != "seed")
-        alike.setdefault(key, []).append(group)
-    for same in alike.values():
-        seeds = {described(group.members[0])["seed"] for group in same}
-        together = len(seeds) == len(same)
-        found += (
-            [Group(same[0].top, [member for group in same for member in group.members])]
-            if together
-            else same
-        )
-    return sorted(found, key=lambda group: group.top.start_time, reverse=True)
+        if len(group.members) == 1:
+            values = described(group.members[0])
+            key = tuple(values[name] for name in CONFIG if name != "seed")
+            singles.setdefault(key, {}).setdefault(int(values["seed"]), []).append(group)
+    for by_seed in singles.values():
+        same = [group for groups in by_seed.values() for group in groups]
+        if len(same) == len(by_seed):
+            same = [Group(same[0].top, [member for group in same for member in group.members])]
+        merged += same
+    return sorted(merged, key=lambda group: group.top.start_time, reverse=True)
 
 
 def _rows(group: Group) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -229,5 +219,5 @@ def _named(group: Group) -> str:
     when = datetime.fromtimestamp(group.top.start_time / 1000).isoformat(" ", "minutes")
     hardware = {str(described(member).get("hardware", "")) for member in group.members}
     ids = group.members if group.top in group.members else [group.top]
-    shown = ", ".join(f'"{run.run_id}"' for run in ids)
-    return f"[{shown}] of {when}, {', '.join(sorted(hardware))}"
+    quoted = ", ".join(f'"{run.run_id}"' for run in ids)
+    return f"[{quoted}] of {when}, {', '.join(sorted(hardware))}"

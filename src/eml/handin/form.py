@@ -1,15 +1,14 @@
-"""handin.toml: what a group fills in. Made from a sheet, completed later, read and checked."""
+"""handin.toml, the form of a group: made from a sheet, completed later, read and checked."""
 
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
-from textwrap import wrap
+from textwrap import fill
 from typing import Any
 
 import tomlkit
-from tomlkit.items import String, Table
 
 from eml.config import one_of
 from eml.errors import UserError
@@ -17,7 +16,14 @@ from eml.handin.sheet import Exercise, Sheet, load_sheet, sheet_names
 from eml.recipes.recipe import Recipe
 from eml.text import printable
 
-UNDECIDED = ""  # of a declaration that the group still has to make
+TYPES = {
+    str: "a text",
+    bool: "true or false",
+    list: "a list of texts",
+    dict: "a table",
+    date: "a date, as 2025-11-12",
+}
+OPTIONAL = ("group",)  # keys that a form may lack
 
 
 class FormError(UserError):
@@ -26,7 +32,7 @@ class FormError(UserError):
 
 @dataclass(frozen=True)
 class Plot:
-    """What a group writes about one figure, in Markdown."""
+    """A group's texts about one figure, in Markdown."""
 
     expected: str
     discussion: str
@@ -34,7 +40,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a group fills in for one exercise."""
+    """A group's entries for one exercise."""
 
     hand_in: bool
     present: bool | None  # None: not declared yet
@@ -45,7 +51,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Form:
-    """A form that was read, with the bytes it was read from."""
+    """The content of a form, with its bytes."""
 
     sheet: Sheet
     group: str
@@ -56,6 +62,7 @@ class Form:
 
     @property
     def handed_in(self) -> list[Exercise]:
+        """The exercises with hand_in = true."""
         return [
             exercise for exercise in self.sheet.exercises if self.answers[exercise.number].hand_in
         ]
@@ -64,91 +71,70 @@ class Form:
 def expected(recipe: Recipe) -> str:
     """The paragraph "Expected" of a recipe's docstring, on one line."""
     paragraphs = [" ".join(part.split()) for part in recipe.about.split("\n\n")]
-    (found,) = [part for part in paragraphs if part.startswith("Expected: ")]
-    text = found.removeprefix("Expected: ")
+    (text,) = [part for part in paragraphs if part.startswith("Expected: ")]
+    text = text.removeprefix("Expected: ")
     return text[:1].upper() + text[1:]
 
 
 def write_form(file: Path, sheet_name: str) -> bool:
-    """Write the form of a sheet, or add to an existing one what it lacks; whether it is new.
+    """Write the form of a sheet, or add the missing keys to an existing one; whether it is new.
 
     Keeps everything that was written. Raises FormError if the file is another sheet's, or no TOML.
     """
-    sheet = load_sheet(sheet_name)
-    is_new, document = not file.exists(), _blank(sheet)
+    text = "\n".join(_blank(load_sheet(sheet_name)))
+    is_new = not file.exists()
     if not is_new:
         try:
-            document, blank = tomlkit.parse(_read(file)), document
+            written = tomlkit.parse(_read(file))
         except (ValueError, RecursionError) as error:
             raise FormError(f"{file} is not TOML: {error}") from error
-        if (other := document.get("sheet", sheet_name)) != sheet_name:
+        if (other := written.get("sheet", sheet_name)) != sheet_name:
             raise FormError(f"{file} is the form of {other}: give another --file for {sheet_name}")
-        _complete(document, blank, str(file))
+        _complete(written, tomlkit.parse(text), str(file))
+        text = tomlkit.dumps(written)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         work = file.with_name(f".{file.name}.new")
-        work.write_text(tomlkit.dumps(document), encoding="utf-8")
+        work.write_text(text, encoding="utf-8")
         work.replace(file)
     except OSError as error:
         raise FormError(f"{file} cannot be written: {error.strerror}") from error
     return is_new
 
 
-def _blank(sheet: Sheet) -> tomlkit.TOMLDocument:
-    """The form of a sheet, with nothing filled in."""
-    form = tomlkit.document()
-    for line in (
-        f"Hand-in: {sheet.title}, {sheet.course}, {sheet.term}.",
-        "`eml handin check` says what is missing; `eml handin build` makes the PDF and the zip.",
-        "Texts are Markdown. Write a number of a run by its name, as {{mlp_numpy.best_epoch}}:",
-        "`eml handin numbers` lists all names with their values.",
-    ):
-        form.add(tomlkit.comment(line))
-    _add(form, "sheet", sheet.name, "")
-    _add(form, "names", [], f'of at most {sheet.most_names}, as ["Ada Lovelace", "Alan Turing"]')
-    _add(form, "group", "", "its name or number, if it has one")
-    _add(form, "date", date.today(), "on the top sheet")
-    exercises = tomlkit.table(is_super_table=True)
+def _blank(sheet: Sheet) -> Iterator[str]:
+    """The lines of a form with nothing filled in. Its values show the type of each key."""
+    yield f"""\
+# Hand-in: {sheet.title}, {sheet.course}, {sheet.term}.
+# `eml handin check` says what is missing; `eml handin build` makes the PDF and the zip.
+# Texts are Markdown. Write a number of a run by its name, as {{{{mlp_numpy.best_epoch}}}}:
+# `eml handin numbers` lists all names with their values.
+sheet = "{sheet.name}"
+names = [] # of at most {sheet.most_names}, as ["Ada Lovelace", "Alan Turing"]
+group = "" # its name or number, if it has one
+date = {date.today()} # on the top sheet
+"""
     for exercise in sheet.exercises:
-        exercises.add(tomlkit.key(exercise.number), _blank_exercise(exercise))
-    form.add("exercise", exercises)
-    return form
-
-
-def _blank_exercise(exercise: Exercise) -> Table:
-    table = tomlkit.table()
-    points = "" if exercise.points is None else f", {exercise.points} points"
-    table.comment(f"{exercise.title}{points}")
-    _add(table, "hand_in", True, "false leaves the exercise out")
-    half = "" if exercise.points is None else f" ({exercise.points / 2:g} points)"
-    _add(table, "present", UNDECIDED, f"true or false: are you willing to present it?{half}")
-    if exercise.review_of:
-        _add(table, "review", "", 'Markdown, or the path of a Markdown file, as "review.md"')
-    for trainings in exercise.trainings:
-        of_recipe = tomlkit.table()
-        _add(of_recipe, "runs", [], "ids of runs; []: those that meet the sheet's rules")
-        for figure in trainings.figures:
-            plot = tomlkit.table()
-            plot.add("expected", _text(expected(trainings.of)))
-            plot.add("discussion", _text(""))
-            of_recipe.add(figure, plot)
-        table.add(trainings.recipe, of_recipe)
-    return table
-
-
-def _text(text: str) -> String:
-    return tomlkit.string("\n" + "".join(f"{line}\n" for line in wrap(text, 96)), multiline=True)
-
-
-def _add(container: Any, key: str, value: Any, comment: str) -> None:
-    item = tomlkit.item(value)
-    if comment:
-        item.comment(comment)
-    container.add(key, item)
+        table, points, half = f'exercise."{exercise.number}"', "", ""
+        if exercise.points is not None:
+            points, half = f", {exercise.points} points", f" ({exercise.points / 2:g} points)"
+        yield f"[{table}] # {exercise.title}{points}"
+        yield "hand_in = true # false leaves the exercise out"
+        yield f'present = "" # true or false: are you willing to present it?{half}'
+        if exercise.review_of:
+            yield 'review = "" # Markdown, or the path of a Markdown file, as "review.md"'
+        yield ""
+        for trainings in exercise.trainings:
+            yield f"[{table}.{trainings.recipe}]"
+            yield "runs = [] # ids of runs; []: those that meet the sheet's rules\n"
+            text = fill(expected(trainings.of), 96)
+            for figure in trainings.figures:
+                yield f"[{table}.{trainings.recipe}.{figure}]"
+                yield f'expected = """\n{text}\n"""\ndiscussion = """\n\n"""\n'
 
 
 def _complete(written: Any, blank: Any, where: str) -> None:
-    """Add to `written` the keys that only `blank` has, level by level."""
+    """Add the keys to `written` that only `blank` has, level by level."""
     for key, item in blank.items():
         if key not in written:
             written.add(key, item)
@@ -183,88 +169,56 @@ def parse_form(content: bytes, where: str) -> Form:
         values = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:
         raise FormError(f"{where} is not TOML: {error}") from error
-    field = _Fields(values, where)
-    name = field.take("sheet", str)
-    one_of(f"{where}: sheet", name, sheet_names())
-    sheet = load_sheet(name)
-    form = Form(
+    _check_value("sheet", values.get("sheet"), "", where)
+    one_of(f"{where}: sheet", values["sheet"], sheet_names())
+    sheet = load_sheet(values["sheet"])
+    _check_keys(values, tomllib.loads("\n".join(_blank(sheet))), where)
+    return Form(
         sheet=sheet,
-        names=tuple(map(printable, field.take("names", list, item=str))),
-        group=printable(field.take("group", str, "")),
-        date=field.take("date", date),
-        answers={
-            number: _answer(exercise, values_of)
-            for number, exercise, values_of in _exercises(field, sheet)
-        },
+        names=tuple(map(printable, values["names"])),
+        group=printable(values.get("group", "")),
+        date=values["date"],
+        answers={e.number: _answer(e, values["exercise"][e.number]) for e in sheet.exercises},
         content=content,
     )
-    field.end()
-    return form
 
 
-def _exercises(field: "_Fields", sheet: Sheet) -> Iterator[tuple[str, Exercise, "_Fields"]]:
-    exercises = _Fields(field.take("exercise", dict), f"{field.where}: exercise")
-    for exercise in sheet.exercises:
-        values = exercises.take(exercise.number, dict)
-        yield (
-            exercise.number,
-            exercise,
-            _Fields(values, f'{field.where}: exercise "{exercise.number}"'),
-        )
-    exercises.end()
+def _check_keys(values: dict[str, Any], blank: dict[str, Any], where: str) -> None:
+    """Raise FormError unless `values` has the keys of `blank`, with values of the same types."""
+    for key in values:
+        if key not in blank:
+            raise FormError(f"{where}: no key {printable(key, 60)}, give {', '.join(blank)}")
+    for key, example in blank.items():
+        if key in OPTIONAL and key not in values:
+            continue
+        _check_value(key, values.get(key), example, where)
+        if isinstance(example, dict):
+            _check_keys(values[key], example, f"{where}{',' if ': ' in where else ':'} {key}")
 
 
-def _answer(exercise: Exercise, field: "_Fields") -> Answer:
-    runs: dict[str, tuple[str, ...]] = {}
-    plots: dict[tuple[str, str], Plot] = {}
-    hand_in = field.take("hand_in", bool)
-    present = field.take("present", (bool, str))
-    if isinstance(present, str) and present != UNDECIDED:
-        raise FormError(f'{field.where}: present is "{printable(present, 60)}": give true or false')
-    review = field.take("review", str) if exercise.review_of else ""
-    for trainings in exercise.trainings:
-        recipe = trainings.recipe
-        of_recipe = _Fields(field.take(recipe, dict), f"{field.where}, {recipe}")
-        runs[recipe] = tuple(of_recipe.take("runs", list, item=str))
-        for figure in trainings.figures:
-            plot = _Fields(of_recipe.take(figure, dict), f"{of_recipe.where}, {figure}")
-            plots[recipe, figure] = Plot(plot.take("expected", str), plot.take("discussion", str))
-            plot.end()
-        of_recipe.end()
-    field.end()
-    return Answer(hand_in, None if present == UNDECIDED else bool(present), review, runs, plots)
+def _check_value(key: str, value: Any, example: Any, where: str) -> None:
+    """Raise FormError unless the value has the type of the example, exactly."""
+    if value is None:
+        raise FormError(f"{where} lacks {key}: `eml handin init` adds what is missing")
+    if key == "present":
+        if value != "" and not isinstance(value, bool):
+            raise FormError(f'{where}: present is "{printable(value, 60)}": give true or false')
+    elif type(value) is not type(example) or (
+        isinstance(value, list) and not all(isinstance(item, str) for item in value)
+    ):
+        valid = TYPES[type(example)]
+        raise FormError(f"{where}: {key} is {printable(value, 60)}: give {valid}")
 
 
-TYPES = {
-    str: "a text",
-    bool: "true or false",
-    list: "a list of texts",
-    dict: "a table",
-    date: "a date, as 2025-11-12",
-    (bool, str): "true or false",
-}
-
-
-class _Fields:
-    """The keys of a table, taken one by one, so that a missing or unknown one is named."""
-
-    def __init__(self, values: dict[str, Any], where: str):
-        self.values, self.where = dict(values), where
-        self.taken: list[str] = []
-
-    def take(self, key: str, kind: Any, default: Any = None, item: type | None = None) -> Any:
-        self.taken.append(key)
-        value = self.values.pop(key, default)
-        if value is None:
-            raise FormError(f"{self.where} lacks {key}: `eml handin init` adds what is missing")
-        fits = isinstance(value, kind) and not isinstance(value, datetime)
-        if not fits or (item and not all(isinstance(each, item) for each in value)):
-            raise FormError(f"{self.where}: {key} is {printable(value, 60)}: give {TYPES[kind]}")
-        return value
-
-    def end(self) -> None:
-        """Raise FormError if a key is left that has no meaning."""
-        for key in self.values:
-            raise FormError(
-                f"{self.where}: no key {printable(key, 60)}, give {', '.join(self.taken)}"
-            )
+def _answer(exercise: Exercise, values: dict[str, Any]) -> Answer:
+    return Answer(
+        hand_in=values["hand_in"],
+        present=None if values["present"] == "" else values["present"],
+        review=values.get("review", ""),
+        runs={each.recipe: tuple(values[each.recipe]["runs"]) for each in exercise.trainings},
+        plots={
+            (each.recipe, figure): Plot(**values[each.recipe][figure])
+            for each in exercise.trainings
+            for figure in each.figures
+        },
+    )

@@ -4,15 +4,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import pandas as pd
+
 from eml.analysis.verdicts import Verdict, verdicts
 from eml.exact.check import check
-from eml.exact.step import SHEET as GRADIENTS
+from eml.exact.step import SHEET as SHEET
 from eml.exact.step import Solution, solve
 from eml.handin.evidence import Evidence
-from eml.handin.form import Answer, Form
-from eml.handin.numbers import Number, Numbers, of_gradients, of_trainings
-from eml.handin.rules import broken
-from eml.handin.sheet import Exercise, Sheet
+from eml.handin.form import Form
+from eml.handin.numbers import NamedCurve, Number, Numbers, named_curves, of_gradients, of_trainings
+from eml.handin.sheet import Exercise, Sheet, Trainings, broken
 
 Read = Callable[[str], bytes]  # the file at a path relative to the form
 
@@ -21,7 +22,7 @@ Read = Callable[[str], bytes]  # the file at a path relative to the form
 class Handin:
     """A form, the evidence for it by recipe, and a way to read the files that the form names.
 
-    Holds everything that decides the PDF, so that it can be made again from the archive.
+    Holds everything that decides the PDF, so that the PDF can be made again from the archive.
     """
 
     form: Form
@@ -38,39 +39,64 @@ class Handin:
         """The exercises that are handed in."""
         return self.form.handed_in
 
+    @property
+    def trainings(self) -> list[Trainings]:
+        """Those of all exercises that are handed in."""
+        return [trainings for exercise in self.exercises for trainings in exercise.trainings]
+
+    @property
+    def runs(self) -> list[tuple[str, pd.Series]]:
+        """The recipe and the last row of every run."""
+        return [
+            (recipe, rows.iloc[-1])
+            for recipe, evidence in self.evidence.items()
+            for frame in (evidence.history, evidence.tried)
+            if len(frame)
+            for _, rows in frame.groupby("run_id", sort=False)
+        ]
+
     @cached_property
     def solution(self) -> Solution:
         """The exact step of 3.1, compared with central differences. Raises CheckError."""
-        solution = solve(GRADIENTS)
-        check(GRADIENTS, solution, autograd=False)
+        solution = solve(SHEET)
+        check(SHEET, solution, autograd=False)
         return solution
 
     @cached_property
     def verdicts(self) -> dict[str, list[Verdict]]:
-        return {name: verdicts(each.history, "last") for name, each in self.evidence.items()}
+        """By recipe: the verdicts on the pairs of its curves."""
+        return {name: verdicts(of.history, "last") for name, of in self.evidence.items()}
+
+    @cached_property
+    def named(self) -> dict[str, list[NamedCurve]]:
+        """By recipe: its curves."""
+        return {
+            each.recipe: named_curves(each, self.evidence[each.recipe].history)
+            for each in self.trainings
+            if each.recipe in self.evidence
+        }
 
     @cached_property
     def numbers(self) -> Numbers:
-        found: dict[str, Number] = {}
-        for exercise in self.exercises:
-            if exercise.gradients:
-                found |= of_gradients(self.solution)
-            for each in exercise.trainings:
-                if each.recipe in self.evidence:
-                    evidence, pairs = self.evidence[each.recipe], self.verdicts[each.recipe]
-                    found |= of_trainings(each, evidence, pairs)
-        return Numbers(found)
+        numbers: dict[str, Number] = {}
+        if any(exercise.gradients for exercise in self.exercises):
+            numbers |= of_gradients(self.solution)
+        for recipe, named in self.named.items():
+            numbers |= of_trainings(recipe, named, self.evidence[recipe], self.verdicts[recipe])
+        return Numbers(numbers)
 
     @cached_property
     def draft(self) -> list[str]:
         """Why the hand-in is a draft: trainings that are smaller than the sheet asks."""
-        found = []
-        for each in (trainings for exercise in self.exercises for trainings in exercise.trainings):
-            evidence = self.evidence[each.recipe]
-            rules = [rule for rule in each.rules if rule.draft]
-            for rule, why in broken(rules, evidence.history, evidence.tried):
-                found.append(f"{each.recipe}: {rule.says} asked for, {why}")
-        return found
+        return [
+            f"{each.recipe}: {rule.says} asked for, {why}"
+            for each in self.trainings
+            for rule, why in broken(
+                [rule for rule in each.rules if rule.draft],
+                self.evidence[each.recipe].history,
+                self.evidence[each.recipe].tried,
+            )
+        ]
 
     def file(self, path: str) -> bytes:
         """The file at this path; kept in `files`."""
@@ -78,9 +104,9 @@ class Handin:
             self.files[path] = self.read(path)
         return self.files[path]
 
-    def review(self, answer: Answer) -> str:
+    def review(self, exercise: Exercise) -> str:
         """The text of a review: as the form has it, or from the file that the form names."""
-        text = answer.review.strip()
+        text = self.form.answers[exercise.number].review.strip()
         if "\n" not in text and text.endswith(".md"):
             return self.file(text).decode("utf-8", errors="replace")
         return text

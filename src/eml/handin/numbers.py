@@ -1,18 +1,17 @@
-"""The numbers of a hand-in by name, each with the runs and the metric it comes from."""
+"""The numbers of a hand-in by name, with the runs and the metric that they come from."""
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from eml.analysis.curves import CHANCE, Curve, curves, over_seeds, trainings_of
 from eml.analysis.labels import words
-from eml.analysis.leads import leaders, leads_to_the_end
 from eml.analysis.seconds import epoch_seconds
 from eml.analysis.summary import summary
 from eml.analysis.verdicts import Verdict
@@ -23,6 +22,15 @@ from eml.handin.sheet import Trainings
 from eml.text import printable
 
 REFERENCE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+# The accuracies of a row of the summary; SPLIT: "test" or "validation".
+ACCURACIES = {
+    "final_SPLIT_accuracy": "after the last epoch",
+    "best_SPLIT_accuracy": "of the best epoch",
+    "final_lowest": "after the last epoch, lowest of the runs",
+    "final_highest": "after the last epoch, highest of the runs",
+    "final_low": "after the last epoch, low end of the 95 % interval",
+    "final_high": "after the last epoch, high end of the 95 % interval",
+}
 
 
 class NumberError(UserError):
@@ -38,9 +46,12 @@ class Number(NamedTuple):
     runs: tuple[str, ...]  # ids; empty where the number is calculated without a run
 
 
+Numbered = Iterator[tuple[str, Number]]  # names, or their ends, with their numbers
+
+
 @dataclass
 class Numbers:
-    """All numbers of a hand-in by name, and the names of those that were printed."""
+    """All numbers of a hand-in by name, and those of them that were printed."""
 
     all: dict[str, Number]
     printed: dict[str, Number] = field(default_factory=dict)
@@ -59,37 +70,48 @@ class Numbers:
         return self.all[name].shown
 
     def fill(self, text: str) -> str:
-        """The text with each {{name}} replaced by its number."""
-        return REFERENCE.sub(lambda found: self.show(found[1].strip()), text)
+        """The text with its {{name}} replaced by the numbers."""
+        return REFERENCE.sub(lambda match: self.show(match[1].strip()), text)
 
 
-def per_cent(fraction: float) -> str:
-    """In per cent with two decimals, and a space at which no line breaks."""
-    return f"{100 * fraction:.2f}\N{NO-BREAK SPACE}%"
+class NamedCurve(NamedTuple):
+    """A curve with its names in texts and in numbers."""
+
+    curve: Curve
+    title: str  # "CNN", "learning rate 0.1"
+    start: str  # of the names of its numbers: "mlp_vs_cnn.cnn", "lr_sweep.0.1", "mlp_numpy"
+
+    @property
+    def name(self) -> str:
+        """Its last part, in the names of pairs: "cnn"."""
+        return self.start.partition(".")[2]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Its run ids."""
+        return tuple(training.run_id for training in self.curve.trainings)
+
+    def number(self, key: str) -> str:
+        """A reference to one of its numbers."""
+        return f"{{{{{self.start}.{key}}}}}"
 
 
-def titles_of(history: pd.DataFrame, varies: str) -> list[str]:
-    """For each curve its name in sentences: "CNN", "learning rate 0.1"."""
-    drawn = curves(history)
-    if varies and len({curve.values[varies] for curve in drawn}) == len(drawn):
-        return [words(varies, curve.values[varies]) for curve in drawn]
-    return [curve.label or "the network" for curve in drawn]
-
-
-def names_of(history: pd.DataFrame, varies: str) -> list[str]:
-    """For each curve the name in its numbers: the value of the field that the recipe compares.
-
-    "" for a single curve. Where that value does not tell the curves apart, the curve's label.
-    """
-    drawn = curves(history)
+def named_curves(trainings: Trainings, history: pd.DataFrame) -> list[NamedCurve]:
+    """The curves, named by the field that the recipe compares; by their labels if it is equal."""
+    drawn, varies, recipe = curves(history), trainings.of.varies, trainings.recipe
+    values = [curve.values[varies] for curve in drawn] if varies else []
     if len(drawn) == 1 and not varies:
-        return [""]
-    if varies:
-        values = [curve.values[varies] for curve in drawn]
+        return [NamedCurve(drawn[0], drawn[0].label or "the network", recipe)]
+    if values and len(set(values)) == len(drawn):
+        titles = [words(varies, value) for value in values]
         names = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
-        if len(set(names)) == len(names):
-            return names
-    return [re.sub(r"[^\w.]+", "_", curve.label.lower()) for curve in drawn]
+    else:
+        titles = [curve.label for curve in drawn]
+        names = [re.sub(r"[^\w.]+", "_", curve.label.lower()) for curve in drawn]
+    return [
+        NamedCurve(curve, title, f"{recipe}.{name}")
+        for curve, title, name in zip(drawn, titles, names, strict=True)
+    ]
 
 
 def of_gradients(solution: Solution) -> dict[str, Number]:
@@ -102,120 +124,149 @@ def of_gradients(solution: Solution) -> dict[str, Number]:
 
 
 def of_trainings(
-    trainings: Trainings, evidence: Evidence, verdicts: list[Verdict]
+    recipe: str, named: Sequence[NamedCurve], evidence: Evidence, verdicts: Sequence[Verdict]
 ) -> dict[str, Number]:
-    """The numbers of each curve, of each pair of curves, and of each training of a search."""
-    recipe, history = trainings.recipe, evidence.history
-    drawn, names = curves(history), names_of(history, trainings.of.varies)
-    rows = summary(history, pairs=verdicts).to_dict("records")
-    found: dict[str, Number] = {}
-    for name, curve, row in zip(names, drawn, rows, strict=True):
-        start = f"{recipe}.{name}." if name else f"{recipe}."
-        found |= {start + key: number for key, number in _of_curve(curve, row)}
-    for (a, one), (b, other) in combinations(list(zip(names, drawn, strict=True)), 2):
-        fast, slow = sorted([(a, one), (b, other)], key=lambda pair: epoch_seconds(pair[1]).mean)
-        ratio = epoch_seconds(slow[1]).mean / epoch_seconds(fast[1]).mean
-        if math.isfinite(ratio):
-            found[f"{recipe}.{slow[0]}.seconds_ratio_to_{fast[0]}"] = Number(
-                f"{ratio:.3g}",
-                ratio,
-                "ratio of the seconds per epoch, from train_seconds",
-                _ids(slow[1]) + _ids(fast[1]),
-            )
-    for pair in verdicts:
-        a, b = (names[[c.label for c in drawn].index(label)] for label in (pair.curve, pair.other))
-        ids = tuple(i for c in drawn if c.label in (pair.curve, pair.other) for i in _ids(c))
-        for key in ("difference", "low", "high"):
-            value = getattr(pair, key)
-            if math.isfinite(value):
-                found[f"{recipe}.{a}.{key}_to_{b}"] = Number(
-                    f"{100 * value:+.2f}", value, "paired difference of test_accuracy, points", ids
-                )
-    found |= {f"{recipe}.{key}": number for key, number in _of_leads(names, drawn)}
-    for key, number in _of_search(evidence.tried):
-        found[f"{recipe}.tried.{key}"] = number
-    return found
+    """The numbers of all curves, of all pairs of curves, and of the trainings of a search."""
+    rows = summary(evidence.history, pairs=verdicts).to_dict("records")
+    numbers: dict[str, Number] = {}
+    for one, row in zip(named, rows, strict=True):
+        for part in (_of_runs(one, row), _losses(one), _seconds(one)):
+            numbers |= {f"{one.start}.{key}": number for key, number in part}
+    numbers |= dict([*_ratios(named), *_differences(named, verdicts), *_leads(named)])
+    tried = _of_search(evidence.tried)
+    return numbers | {f"{recipe}.tried.{key}": number for key, number in tried}
 
 
-def _ids(curve: Curve) -> tuple[str, ...]:
-    return tuple(each.run_id for each in curve.trainings)
-
-
-def _of_curve(curve: Curve, row: dict) -> Iterator[tuple[str, Number]]:
-    """The numbers of a curve, means over its seeds."""
-    ids = _ids(curve)
-    mean = "mean over the runs" if len(ids) > 1 else "of the run"
+def _of_runs(one: NamedCurve, row: dict[str, Any]) -> Numbered:
+    """Number and parameters of a curve's runs, and their accuracies: means over the seeds."""
 
     def number(value: float, shown: str, metric: str) -> Number:
-        return Number(shown, float(value), metric, ids)
+        return Number(shown, float(value), metric, one.ids)
 
-    yield "n", number(len(ids), str(len(ids)), "number of runs, one for each seed")
+    curve, n, accuracy = one.curve, len(one.ids), f"{one.curve.split}_accuracy"
+    yield "n", number(n, str(n), "number of runs, one for each seed")
     for name in ("epochs", "batch_size", "learning_rate"):
         yield name, number(curve.values[name], f"{curve.values[name]:g}", f"parameter {name}")
     if not pd.isna(row["parameters"]):
         value = row["parameters"]
         yield "parameters", number(value, f"{value:,.0f}", "parameter parameters")
-    split = "test" if "final_test_accuracy" in row else "validation"
-    accuracy = f"{split}_accuracy"
-    for key, what in {
-        f"final_{accuracy}": "after the last epoch",
-        f"best_{accuracy}": "of the best epoch",
-        "final_lowest": "after the last epoch, lowest of the runs",
-        "final_highest": "after the last epoch, highest of the runs",
-        "final_low": "after the last epoch, low end of the 95 % interval",
-        "final_high": "after the last epoch, high end of the 95 % interval",
-    }.items():
-        if not pd.isna(row[key]):
-            yield key, number(row[key], per_cent(row[key]), f"{accuracy} {what}")
+    for column, what in ACCURACIES.items():
+        key = column.replace("SPLIT", curve.split)
+        if not pd.isna(value := row[key]):
+            yield key, number(value, per_cent(value), f"{accuracy} {what}")
     if curve.diverged:
-        first = curve.diverged[0]
-        yield "diverged_in_epoch", number(first, str(first), "first epoch without a loss")
-    if row["best_epoch"]:
-        value = float(row["best_epoch"].partition(",")[0])
-        yield "best_epoch", number(value, row["best_epoch"], f"epoch of the best {accuracy}")
-    for loss in ("train_loss", f"{split}_loss"):
-        table = over_seeds(curve, "epoch", loss)
-        if table.empty:
+        epoch = curve.diverged[0]
+        yield "diverged_in_epoch", number(epoch, str(epoch), "first epoch without a loss")
+    if epochs := row["best_epoch"]:
+        first = float(epochs.partition(",")[0])
+        yield "best_epoch", number(first, epochs, f"epoch of the best {accuracy}")
+
+
+def per_cent(fraction: float) -> str:
+    """In per cent with two decimals, and a space at which no line breaks."""
+    return f"{100 * fraction:.2f}\N{NO-BREAK SPACE}%"
+
+
+def _mean(one: NamedCurve) -> str:
+    return "mean over the runs" if len(one.ids) > 1 else "of the run"
+
+
+def _losses(one: NamedCurve) -> Numbered:
+    for loss in ("train_loss", f"{one.curve.split}_loss"):
+        means = over_seeds(one.curve, "epoch", loss)["mean"]
+        if means.empty:
             continue
-        means = table["mean"]
+        low, mean = means.idxmin(), _mean(one)
         for key, epoch in {
             f"initial_{loss}": means.index[0],
             f"final_{loss}": means.index[-1],
-            f"lowest_{loss}": means.idxmin(),
+            f"lowest_{loss}": low,
         }.items():
-            yield (
-                key,
-                number(means[epoch], f"{means[epoch]:.3g}", f"{loss} in epoch {epoch}, {mean}"),
-            )
-        low = means.idxmin()
-        yield f"lowest_{loss}_epoch", number(low, str(low), f"epoch of the lowest {loss}, {mean}")
-    seconds = epoch_seconds(curve).mean
+            value, metric = float(means[epoch]), f"{loss} in epoch {epoch}, {mean}"
+            yield key, Number(f"{value:.3g}", value, metric, one.ids)
+        metric = f"epoch of the lowest {loss}, {mean}"
+        yield f"lowest_{loss}_epoch", Number(str(low), float(low), metric, one.ids)
+
+
+def _seconds(one: NamedCurve) -> Numbered:
+    seconds, mean = epoch_seconds(one.curve).mean, _mean(one)
     if math.isfinite(seconds):
-        total = np.mean([np.nanmax(each.points["train_seconds"]) for each in curve.trainings])
-        yield "seconds_per_epoch", number(seconds, f"{seconds:.3g}", f"train_seconds, {mean}")
-        yield "train_seconds", number(total, f"{total:.3g}", f"train_seconds at the end, {mean}")
+        ends = [np.nanmax(each.points["train_seconds"]) for each in one.curve.trainings]
+        total = float(np.mean(ends))
+        metric = f"train_seconds, {mean}"
+        yield "seconds_per_epoch", Number(f"{seconds:.3g}", seconds, metric, one.ids)
+        metric = f"train_seconds at the end, {mean}"
+        yield "train_seconds", Number(f"{total:.3g}", total, metric, one.ids)
 
 
-def _of_leads(names: list[str], drawn: list[Curve]) -> Iterator[tuple[str, Number]]:
-    """How long each of several curves leads, and from when on the last leader does."""
-    if len(drawn) < 2:
+def _ratios(named: Sequence[NamedCurve]) -> Numbered:
+    seconds = {one.start: epoch_seconds(one.curve).mean for one in named}
+    for pair in combinations(named, 2):
+        fast, slow = sorted(pair, key=lambda one: seconds[one.start])
+        ratio = seconds[slow.start] / seconds[fast.start]
+        if math.isfinite(ratio):
+            metric = "ratio of the seconds per epoch, from train_seconds"
+            name = f"{slow.start}.seconds_ratio_to_{fast.name}"
+            yield name, Number(f"{ratio:.3g}", ratio, metric, slow.ids + fast.ids)
+
+
+def _differences(named: Sequence[NamedCurve], verdicts: Sequence[Verdict]) -> Numbered:
+    by_label = {one.curve.label: one for one in named}
+    metric = "paired difference of test_accuracy, points"
+    for pair in verdicts:
+        one, other = by_label[pair.curve], by_label[pair.other]
+        for key in ("difference", "low", "high"):
+            value = getattr(pair, key)
+            if math.isfinite(value):
+                name = f"{one.start}.{key}_to_{other.name}"
+                yield name, Number(f"{100 * value:+.2f}", value, metric, one.ids + other.ids)
+
+
+def _leads(named: Sequence[NamedCurve]) -> Numbered:
+    """Where the last leader takes the lead for good, and the number of epochs that curves lead."""
+    if len(named) < 2:
         return
-    every = tuple(id_ for curve in drawn for id_ in _ids(curve))
-    metric = f"{drawn[0].split}_accuracy"
+    ids = tuple(i for one in named for i in one.ids)
+    accuracy = f"{named[0].curve.split}_accuracy"
     for x, unit in {"epoch": "epoch", "train_seconds": "seconds"}.items():
-        leading = leaders(drawn, x, metric)
+        leading = _leaders([one.curve for one in named], x, accuracy)
         if leading.empty:
             continue
-        start, last = leads_to_the_end(leading), names[leading.iloc[-1]]
-        what = f"first {x} from which it has the highest {metric}"
-        yield f"{last}.leads_from_{unit}", Number(f"{start:.3g}", start, what, every)
-        for number, count in leading.value_counts().items() if x == "epoch" else ():
-            what = f"number of epochs with the highest {metric}"
-            yield f"{names[number]}.epochs_led", Number(str(count), float(count), what, every)
+        others = leading.index[leading != leading.iloc[-1]]
+        start = leading.index[leading.index > others[-1]][0] if len(others) else leading.index[0]
+        metric = f"first {x} from which it has the highest {accuracy}"
+        name = f"{named[leading.iloc[-1]].start}.leads_from_{unit}"
+        yield name, Number(f"{start:.3g}", float(start), metric, ids)
+        for i, count in leading.value_counts().items() if x == "epoch" else ():
+            metric = f"number of epochs with the highest {accuracy}"
+            yield f"{named[i].start}.epochs_led", Number(str(count), float(count), metric, ids)
 
 
-def _of_search(tried: pd.DataFrame) -> Iterator[tuple[str, Number]]:
-    """The validation accuracy of each training of a search, by optimizer and learning rate."""
+def _leaders(drawn: Sequence[Curve], x: str, metric: str) -> pd.Series:
+    """By x, the index of the curve with the highest mean so far; empty without common values.
+
+    x: "epoch" or "train_seconds", in which a curve keeps its last value. Before training no curve
+    leads. Of equal curves, the one that led before goes on leading.
+    """
+    tables = [over_seeds(curve, x, metric) for curve in drawn]
+    columns = {
+        i: table.set_index("x")["mean"].groupby(level=0).last()
+        for i, table in enumerate(tables)
+        if len(table)
+    }
+    values = pd.DataFrame(columns).sort_index().ffill()
+    values = values[values.index > 0].dropna(how="all")
+    leaders: list[int] = []
+    for _, row in values.iterrows():
+        if not leaders or not row[leaders[-1]] >= row.max():
+            leaders.append(int(row.idxmax()))
+        else:
+            leaders.append(leaders[-1])
+    return pd.Series(leaders, index=values.index, dtype=int)
+
+
+def _of_search(tried: pd.DataFrame) -> Numbered:
+    """The validation accuracies of a search, by optimizer and learning rate."""
     for each in trainings_of(tried) if len(tried) else ():
         optimizer, rate = each.values["optimizer"], each.values["learning_rate"]
         value = float(each.accuracies[-1]) if each.diverged is None else CHANCE

@@ -11,7 +11,7 @@ FORM = "handin.toml"
 
 @dataclass(frozen=True, kw_only=True)
 class FormOptions:
-    """Which hand-in."""
+    """The option that names the hand-in."""
 
     file: Annotated[Path, "the form; PDF and zip are made beside it"] = Path(FORM)
 

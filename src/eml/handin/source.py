@@ -1,9 +1,7 @@
-"""The source of this program for the archive: at the commit of the runs, and all changes since."""
+"""The source of this program for the archive."""
 
 import hashlib
-import io
 import subprocess
-import tarfile
 from collections.abc import Collection
 from pathlib import Path
 
@@ -11,38 +9,33 @@ from eml.tracking.provenance import changes_since
 
 PACKAGE = Path(__file__).parents[1]
 ROOT = PACKAGE.parents[1]  # of the checkout, if this is one
-CHANGES = "changes.diff"
 
 
 def source_files(commits: Collection[str]) -> tuple[dict[str, bytes], list[str]]:
-    """The files of the source by path, and remarks about them.
+    """The files of the source by path, as they are now, and warnings about them.
 
-    commits: those that the runs were trained with. The files are those of the only commit, or of
-    HEAD if there are several; `changes.diff` has the changes between them and the checkout.
+    commits: those that the runs were trained with. A warning names those that the source differs
+    from.
     """
     try:
-        if Path(_git("rev-parse", "--show-toplevel").decode().strip()) != ROOT.resolve():
+        if Path(_git("rev-parse", "--show-toplevel").strip()) != ROOT.resolve():
             raise OSError
         _git("ls-files", "--error-unmatch", str(Path(__file__)))
     except (OSError, subprocess.CalledProcessError):
         return _installed(), ["the source is that of the installed package, not of a git checkout"]
-    commit, remarks = _commit(commits)
-    files = {}
-    with tarfile.open(fileobj=io.BytesIO(_git("archive", "--format=tar", commit))) as tar:
-        for member in tar:
-            if member.isfile() and (content := tar.extractfile(member)):
-                files[member.name] = content.read()
-    changes = changes_since(commit)
-    if changes:
-        files[CHANGES] = changes
-        remarks.append(f"the checkout differs from commit {commit[:9]}: {CHANGES} has the changes")
-    for path in (
-        _git("ls-files", "-z", "--others", "--exclude-standard", "src").decode().split("\0")
-    ):
-        if path:
-            files[path] = (ROOT / path).read_bytes()
-            remarks.append(f"{path} is not committed: it is in the archive all the same")
-    return files, remarks
+    paths = _git("ls-files", "-z", "--cached").split("\0")
+    paths += _git("ls-files", "-z", "--others", "--exclude-standard", "src").split("\0")
+    files = {path: (ROOT / path).read_bytes() for path in paths if (ROOT / path).is_file()}
+    other = ", ".join(commit[:9] for commit in sorted(commits) if _differs(commit))
+    return files, [f"the runs' commit is {other}, and the source here differs"] if other else []
+
+
+def _differs(commit: str) -> bool:
+    """Whether the checkout differs from a commit, or does not have it."""
+    try:
+        return bool(changes_since(commit))
+    except subprocess.CalledProcessError:
+        return True
 
 
 def source_digest() -> str:
@@ -52,25 +45,9 @@ def source_digest() -> str:
     return hashlib.sha256(content).hexdigest()[:12]
 
 
-def _commit(commits: Collection[str]) -> tuple[str, list[str]]:
-    """The commit of the source, and a remark if the runs are of other ones."""
-    head = _git("rev-parse", "HEAD").decode().strip()
-    if len(commits) == 1:
-        (commit,) = commits
-        try:
-            _git("cat-file", "-e", f"{commit}^{{commit}}")
-            return commit, []
-        except subprocess.CalledProcessError:
-            return head, [f"commit {commit[:9]} of the runs is not in this checkout"]
-    if commits:
-        shown = ", ".join(sorted(commit[:9] for commit in commits))
-        return head, [f"the runs are of several commits, {shown}: the source is that of HEAD"]
-    return head, []
-
-
-def _git(*arguments: str) -> bytes:
+def _git(*arguments: str) -> str:
     command = ["git", "-C", str(ROOT), *arguments]
-    return subprocess.run(command, capture_output=True, check=True).stdout
+    return subprocess.run(command, capture_output=True, check=True).stdout.decode()
 
 
 def _installed() -> dict[str, bytes]:

@@ -4,6 +4,7 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, date, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +14,7 @@ import matplotlib as mpl
 import typst
 
 from eml.errors import UserError
+from eml.handin.document import Document
 from eml.text import printable
 
 STANDARDS: Any = ["a-2a", "ua-1"]  # archivable; accessible: every figure has an alternative text
@@ -25,13 +27,13 @@ class TypesettingError(UserError):
     """The PDF cannot be made; the message says why."""
 
 
-def typeset(data: Mapping[str, Any], images: Mapping[str, bytes], day: date) -> bytes:
-    """The PDF. images: by the paths that `data` names. Raises TypesettingError."""
+def typeset(document: Document, images: Mapping[str, bytes], day: date) -> bytes:
+    """The PDF. images: by the paths that the document names. Raises TypesettingError."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         report = root / "report.typ"
         report.write_bytes((files("eml.handin") / "report.typ").read_bytes())
-        (root / "data.json").write_text(json.dumps(data), encoding="utf-8")
+        (root / "data.json").write_text(json.dumps(asdict(document)), encoding="utf-8")
         for path, content in images.items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_bytes(content)
