@@ -7,7 +7,6 @@ import hashlib
 import http.server
 import io
 import json
-import os
 import pickle
 import socket
 import stat
@@ -314,11 +313,18 @@ def test_parallel_processes_download_once(empty_cache, environment, mirror, monk
         "from eml.data import cache, specs\n"
         f"MNIST.resources = {resources()!r}; url = {mirror.url!r}\n"
         "spec = dataclasses.replace(specs.SPECS['mnist'], mirrors=(url,), npm='')\n"
-        "specs.SPECS['mnist'] = spec; cache.fetch('mnist')"
+        "specs.SPECS['mnist'] = spec; input('ready\\n'); cache.fetch('mnist')"
     )
-    variables = os.environ | {"EML_DATA_DIR": str(tmp_path / "another")}
-    processes = [subprocess.Popen([sys.executable, "-c", program], env=variables) for _ in range(3)]
-    assert [process.wait(60) for process in processes] == [0] * 3
+    monkeypatch.setenv("EML_DATA_DIR", str(tmp_path / "another"))
+    command, pipe = [sys.executable, "-c", program], subprocess.PIPE
+    processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(3)]
+    assert [process.stdout.readline() for process in processes] == ["ready\n"] * 3
+    for process in processes:  # all at once
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
     assert sorted(mirror.requests) == once
 
 
