@@ -60,7 +60,7 @@ def test_import_directions(modules, forbidden):
     ("command", "unneeded"),
     [
         ("gradients", "torch matplotlib submitit"),
-        ("mlp_numpy --epochs 1 --subset 100", "torch submitit"),
+        ("mlp_numpy --epochs 1 --subset 100", "torch torchvision submitit"),
         pytest.param(*("mlp_torch --epochs 1 --subset 100", "submitit"), marks=pytest.mark.slow),
         pytest.param(*("compare --recipe mlp_torch", "torch submitit"), marks=pytest.mark.slow),
         ("plan lr_sweep --epochs 1 --subset 100", "torch matplotlib submitit"),

