@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from eml.data.specs import SPECS
 from eml.errors import UserError
 
+# What the option `stores` of several commands is.
+STORES = "stores of others, read too: mlflow.db files or addresses of servers, separated by commas"
 AUTO = "auto"
 ACTIVATIONS = ("sigmoid", "relu")
 DEVICES = (AUTO, "cpu", "cuda")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, get_origin, get_type_hints
 
-from eml.config import AUTO, ConfigError, one_of
+from eml.config import AUTO, STORES, ConfigError, one_of
 
 PREFIX = "slurm_"
 MOST = 1024  # jobs, or threads of a training
@@ -166,6 +166,7 @@ class LaunchOptions(SlurmOptions):
         False
     )
     share_gpu: Annotated[bool, "let several trainings at once use one GPU"] = False
+    stores: Annotated[str, STORES] = ""
 
     def __post_init__(self):
         one_of("launcher", self.launcher, LAUNCHERS)

@@ -24,6 +24,7 @@ from eml.tracking.notes import charts_of, describe, results
 from eml.tracking.publish import make_output, publish, say_where
 from eml.tracking.reap import begin
 from eml.tracking.selection import NothingFinishedError, SelectionError, selected_by
+from eml.tracking.stores import Others, names_in, open_others
 
 PLOTS = [recipe.name for recipe in RECIPES.values() if recipe.exercise]
 
@@ -54,8 +55,9 @@ def compare(options: CompareOptions) -> dict[str, Any]:
         one_of("plot", options.plot, [*PLOTS, ALL])
         if (options.x, options.metric) != (CompareOptions.x, CompareOptions.metric):
             raise UserError("x and metric have no effect with plot: leave them out")
-    begin()
-    sections = _sections(options, metrics)
+    others = open_others(names_in(options.stores))
+    begin(create=bool(others))
+    sections = _sections(options, metrics, others)
     if options.strict and (refused := [line for section in sections for line in _refused(section)]):
         raise UserError(
             f"strict: these runs differ in more than what is compared: {'; '.join(refused)}"
@@ -68,6 +70,10 @@ def compare(options: CompareOptions) -> dict[str, Any]:
         write_page(Path(work, PAGE), title, parts)
         with runs.run(title, "", {"recipe": "compare"}):
             _publish(sections, Path(work), options.output)
+            for section, part in zip(sections, parts, strict=True):
+                if options.output:
+                    copy = Path(options.output, part.folder.relative_to(work))
+                    section.history.to_csv(copy / "history.csv", index=False)
             info = runs.active_run().info
         return {
             "run_id": info.run_id,
@@ -79,12 +85,12 @@ def compare(options: CompareOptions) -> dict[str, Any]:
         }
 
 
-def _sections(options: CompareOptions, metrics: list[str]) -> list[Section]:
+def _sections(options: CompareOptions, metrics: list[str], others: Others) -> list[Section]:
     """Read and select the runs; with plot=all, print which recipes have none finished."""
     absent, sections = [], []
     for name in PLOTS if options.plot == ALL else [options.plot]:
         try:
-            sections.append(_section(options, name, metrics))
+            sections.append(_section(options, name, metrics, others))
         except NothingFinishedError as error:
             if options.plot != ALL:
                 raise
@@ -95,11 +101,14 @@ def _sections(options: CompareOptions, metrics: list[str]) -> list[Section]:
     return sections
 
 
-def _section(options: CompareOptions, name: str, metrics: list[str]) -> Section:
+def _section(options: CompareOptions, name: str, metrics: list[str], others: Others) -> Section:
     """name: of the recipe whose figures are drawn, or ""."""
-    history, left_out = load_history(selected_by(options, name))
+    history, left_out = load_history(selected_by(options, name, others))
     for line in left_out:
         print(line)
+    for store, count in history.groupby("store")["run_id"].nunique().items():
+        if store:
+            print(f"runs of {store}: {count}")
     return Section(name, history, _figures(name, options.x, metrics, history))
 
 

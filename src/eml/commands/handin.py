@@ -21,7 +21,8 @@ from eml.text import printable
 from eml.tracking import log, runs
 from eml.tracking.mlflow_run import given_run_id
 from eml.tracking.reap import begin
-from eml.tracking.store import is_there, open_store
+from eml.tracking.store import is_there, open_to_read
+from eml.tracking.stores import Others, names_in, open_others
 
 ABOUT = "The hand-in of a sheet: the PDF, and the archive beside it."
 
@@ -32,13 +33,13 @@ def init(sheet: str, file: Path) -> None:
     print(f"{'wrote' if is_new else 'completed'} {file}: fill it in, then `eml handin check`")
 
 
-def build(file: Path) -> None:
+def build(file: Path, stores: str = "") -> None:
     """Make the PDF and the archive beside the form, and say what the sheet still asks for.
 
     Started by `mlflow run`, also logs them as artifacts. Raises UserError before anything is
     written.
     """
-    handin, problems = load(read_form(file), file.parent)
+    handin, problems = load(read_form(file), file.parent, stores)
     for problem in problems.values():
         raise problem
     content = compose(handin)
@@ -80,18 +81,23 @@ def _write(made: dict[str, bytes], folder: Path) -> None:
         raise UserError(f"{folder} cannot be written to: {error.strerror}") from error
 
 
-def load(form: Form, folder: Path) -> tuple[Handin, dict[str, UserError]]:
-    """The hand-in of a form, from the store; by recipe why its runs cannot be used."""
+def load(form: Form, folder: Path, stores: str = "") -> tuple[Handin, dict[str, UserError]]:
+    """The hand-in of a form, from the store; by recipe why its runs cannot be used.
+
+    stores: those of others, read besides those that the form names.
+    """
     evidence: dict[str, Evidence] = {}
     problems: dict[str, UserError] = {}
     trainings = [(exercise, each) for exercise in form.handed_in for each in exercise.trainings]
+    others: Others = ()
     if trainings:
-        open_store(create=False)
+        others = [*open_others(form.stores, folder), *open_others(names_in(stores))]
+        open_to_read(others)
     for exercise, each in trainings:
         where = f'exercise "{exercise.number}", {each.recipe}'
         try:
             given = form.answers[exercise.number].runs[each.recipe]
-            evidence[each.recipe], left_out = from_store(each, given, where)
+            evidence[each.recipe], left_out = from_store(each, given, where, others)
             print("".join(f"{each.recipe}: {line}\n" for line in left_out), end="")
         except UserError as error:
             problems[each.recipe] = EvidenceError(f"{each.recipe}: {error}")
@@ -116,7 +122,7 @@ def _commits(handin: Handin) -> set[str]:
     return found
 
 
-def check(file: Path, archives: Sequence[Path]) -> None:
+def check(file: Path, archives: Sequence[Path], stores: str) -> None:
     """Print the rules of the sheet, passed or failed; of archives a table, a row for each.
 
     Exits with code 1 if a rule is broken.
@@ -124,7 +130,7 @@ def check(file: Path, archives: Sequence[Path]) -> None:
     if archives:
         _check_archives(archives)
         return
-    handin, problems = load(read_form(file), file.parent)
+    handin, problems = load(read_form(file), file.parent, stores)
     found = checks(handin, problems)
     print("\n".join(map(str, found)))
     if failed := sum(bool(each.why) for each in found):
@@ -164,8 +170,8 @@ def _row(
     return row
 
 
-def verify(path: Path) -> None:
-    """Print each difference between an archive and what its data, and the store, give.
+def verify(path: Path, stores: str) -> None:
+    """Print each difference between an archive and what its data, and the stores, give.
 
     Exits with code 1 if there is one.
     """
@@ -173,9 +179,10 @@ def verify(path: Path) -> None:
     differences = list(verification.of_files(handin, about, files))
     if line := verification.unverified(about):
         print(f"mind: {line}")
-    if is_there():
-        open_store(create=False)
-        from_the_store, found = verification.of_store(handin)
+    others = open_others(names_in(stores))
+    if others or is_there():
+        open_to_read(others)
+        from_the_store, found = verification.of_store(handin, others)
         if found:
             differences += from_the_store
         else:
@@ -190,9 +197,9 @@ def verify(path: Path) -> None:
     print(f"{path.name}: all {len(files)} files and {numbers} numbers are as the data say")
 
 
-def numbers(file: Path) -> None:
+def numbers(file: Path, stores: str) -> None:
     """Print the name and value of every number that a text may refer to."""
-    handin, problems = load(read_form(file), file.parent)
+    handin, problems = load(read_form(file), file.parent, stores)
     for problem in problems.values():
         print(problem.shown(), file=sys.stderr)
     for name, number in handin.numbers.all.items():

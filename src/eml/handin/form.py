@@ -15,7 +15,7 @@ from eml.config import one_of
 from eml.errors import UserError
 from eml.handin.sheet import Exercise, Sheet, load_sheet, sheet_names
 from eml.recipes.recipe import Recipe
-from eml.text import printable
+from eml.text import printable, redacted
 
 UNDECIDED = ""  # of a declaration that the group still has to make
 
@@ -53,6 +53,7 @@ class Form:
     date: date
     answers: Mapping[str, Answer]  # by the number of the exercise
     content: bytes
+    stores: tuple[str, ...] = ()  # of others; relative paths are below the form's folder
 
     @property
     def handed_in(self) -> list[Exercise]:
@@ -108,6 +109,7 @@ def _blank(sheet: Sheet) -> tomlkit.TOMLDocument:
     _add(form, "names", [], f'of at most {sheet.most_names}, as ["Ada Lovelace", "Alan Turing"]')
     _add(form, "group", "", "its name or number, if it has one")
     _add(form, "date", date.today(), "on the top sheet")
+    _add(form, "stores", [], 'of others, read beside the one here, as ["../ada/mlflow.db"]')
     exercises = tomlkit.table(is_super_table=True)
     for exercise in sheet.exercises:
         exercises.add(tomlkit.key(exercise.number), _blank_exercise(exercise))
@@ -197,7 +199,14 @@ def parse_form(content: bytes, where: str) -> Form:
             for number, exercise, values_of in _exercises(field, sheet)
         },
         content=content,
+        stores=tuple(field.take("stores", list, [], item=str)),
     )
+    for store in form.stores:
+        if redacted(store) != store:
+            raise FormError(
+                f"{where}: a store with a password, which everybody could read in the zip: give "
+                "it as --stores"
+            )
     field.end()
     return form
 

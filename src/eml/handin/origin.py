@@ -115,6 +115,9 @@ def provenance(handin: Handin) -> list[str]:
         elif by_value:
             each = "; ".join(f"{value} ({', '.join(of)})" for value, of in by_value.items())
             lines.append(f"{title}: {each}")
+    stores = {str(run["store"]): None for _, run in every_run(handin) if "store" in run}
+    if other := [store for store in stores if store not in ("", "nan")]:
+        lines.append(f"some runs were read from other stores: {', '.join(other)}")
     if any(run.get("git_dirty") == "true" for _, run in every_run(handin)):
         lines.append("some runs were trained with uncommitted changes of the source")
     for recipe, evidence in handin.evidence.items():

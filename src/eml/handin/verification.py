@@ -13,6 +13,7 @@ from eml.handin.handin import Handin
 from eml.handin.typesetting import typeset
 from eml.text import printable
 from eml.tracking.history import METRICS
+from eml.tracking.stores import Others
 
 
 def of_files(handin: Handin, about: Mapping[str, Any], files: Mapping[str, bytes]) -> Iterator[str]:
@@ -77,12 +78,12 @@ def _numbers(handin: Handin, about: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-def of_store(handin: Handin) -> tuple[list[str], int]:
-    """The differences between an archive's histories and the store, and how many runs it has."""
+def of_store(handin: Handin, others: Others = ()) -> tuple[list[str], int]:
+    """The differences between an archive's histories and the stores; how many runs these have."""
     differences, found = [], 0
     for recipe, evidence in handin.evidence.items():
         ids = [*evidence.history["run_id"].unique(), *evidence.tried.get("run_id", ())]
-        stored, missing = of_runs(list(dict.fromkeys(ids)), recipe)
+        stored, missing = of_runs(list(dict.fromkeys(ids)), recipe, others)
         differences += [f"{recipe}: run {run_id} is not in the store" for run_id in missing]
         found += len(set(ids)) - len(missing)
         if stored:
@@ -102,7 +103,7 @@ def _unlike(recipe: str, evidence: Evidence, stored: Evidence) -> Iterator[str]:
         both = both[both["_merge"] == "both"]
         for name in ours:
             other = f"{name} stored"
-            if other not in both:
+            if other not in both or name == "store":  # that depends on where one stands
                 continue
             a, b = both[name], both[other]
             differ = (a != b) & ~(a.isna() & b.isna())

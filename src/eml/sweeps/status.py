@@ -13,6 +13,7 @@ from eml.text import printable
 from eml.tracking import find, log
 from eml.tracking.digests import plan_digest, training_digest
 from eml.tracking.stored_run import StoredRun
+from eml.tracking.stores import Others
 from eml.tracking.tags import PAUSED_AFTER, PRUNED_AFTER, SLURM_JOB, SLURM_LOG
 from eml.training.checkpoints import places
 
@@ -59,7 +60,11 @@ class Status(NamedTuple):
 
 
 def status_of(
-    recipe: Recipe, configs: Sequence[Config], options: RecipeOptions, resume: bool
+    recipe: Recipe,
+    configs: Sequence[Config],
+    options: RecipeOptions,
+    resume: bool,
+    stores: Others = (),
 ) -> Status:
     """The status, from the runs and checkpoints that the same command would use."""
     digests = {training_digest(config): config for config in configs}
@@ -68,7 +73,7 @@ def status_of(
     alive = jobs_of(children.values()) if cluster.is_here() else None
     states, others = {}, {}
     for digest, config in digests.items():
-        states[config] = _state(digest, config, children.get(digest), alive, recipe, resume)
+        states[config] = _state(digest, config, children.get(digest), alive, recipe, resume, stores)
     for digest, run in children.items():
         if digest not in digests:
             others[run.name] = _of_run(run, alive, run.epochs)
@@ -90,11 +95,12 @@ def _state(
     alive: Mapping[str, Alive] | None,
     recipe: Recipe,
     resume: bool,
+    stores: Others,
 ) -> TrainingStatus:
     if run and run.status == "FINISHED":
         return TrainingStatus(f"done, run {run.run_id}", config.epochs)
-    if resume and recipe.reuses and (done := find.finished_training(config)):
-        return TrainingStatus(f"done, run {done}", config.epochs)
+    if resume and recipe.reuses and (done := find.finished_training(config, others=stores)):
+        return TrainingStatus(f"done, run {done.where}", config.epochs)
     if run:
         return _of_run(run, alive, config.epochs)
     epochs = 0
