@@ -69,11 +69,7 @@ def compare(options: CompareOptions) -> dict[str, Any]:
         print("\n".join(part.text for part in parts))
         write_page(Path(work, PAGE), title, parts)
         with runs.run(title, "", {"recipe": "compare"}):
-            _publish(sections, Path(work), options.output)
-            for section, part in zip(sections, parts, strict=True):
-                if options.output:
-                    copy = Path(options.output, part.folder.relative_to(work))
-                    section.history.to_csv(copy / "history.csv", index=False)
+            _publish(sections, parts, Path(work), options.output)
             info = runs.active_run().info
         return {
             "run_id": info.run_id,
@@ -130,12 +126,18 @@ def _write(section: Section, work: Path, options: CompareOptions, targets: list[
     return Part(folder, f"## {section.name}\n\n{text}" if section.name else text)
 
 
-def _publish(sections: Sequence[Section], work: Path, output: str) -> None:
-    """Log files, sources and notes in the active run, and say where they are."""
+def _publish(sections: Sequence[Section], parts: Sequence[Part], work: Path, output: str) -> None:
+    """Log files, sources and notes in the active run, and say where they are.
+
+    The copy of the files in `output` also gets the histories.
+    """
     log.log_sources(
         [run_id for section in sections for run_id in section.history["run_id"].unique()]
     )
     publish(work, output)
+    for section, part in zip(sections, parts, strict=True) if output else ():
+        file = Path(output, part.folder.relative_to(work), "history.csv")
+        section.history.to_csv(file, index=False)
     describe([line for section in sections for line in results(section.history)], "")
     charts = {
         f"charts of {section.name or 'these runs'}": charts_of(section.history)
