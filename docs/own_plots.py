@@ -1,6 +1,7 @@
 """A plot of your own, from the store: give `python docs/own_plots.py` where your store is.
 
-The same lines work in a notebook. `eml export --output tables` writes the same numbers as CSV.
+The same lines work in a notebook. `eml compare --output figures` writes the same numbers as
+history.csv.
 """
 
 import matplotlib.pyplot as plt

@@ -19,13 +19,16 @@ def load_history(
     parent: str = "",
     runs: Sequence[str] = (),
     filter: str = "",
+    stores: Sequence[str] = (),
 ) -> "pd.DataFrame":
     """The histories of trainings, a row for each run and epoch; epoch 0 is before training.
 
     Takes the same runs as `eml compare` with these options: by default the newest finished group of
     trainings. The store is MLflow's: that of mlflow.set_tracking_uri, or of the working directory.
+    stores: stores of others that are read too: mlflow.db files, or addresses of servers.
 
     Columns:
+        store (text; "" for the store here)
         run_id, run_name, status, experiment_id (text), start_time (milliseconds since 1970)
         every field of Config, `learning_rate` (float) and `seed` (int) say, with the train_images
             and test_images (int) and the parameters (int, weights of the network)
@@ -47,9 +50,15 @@ def load_history(
     # Here, because `eml --help` must not wait for mlflow.
     from eml.tracking import history
     from eml.tracking.selection import Selection
+    from eml.tracking.stores import open_others
 
     chosen = Selection(
-        experiment=experiment, recipe=recipe, parent=parent, runs=runs, filter=filter
+        experiment=experiment,
+        recipe=recipe,
+        parent=parent,
+        runs=runs,
+        filter=filter,
+        stores=open_others(stores),
     )
     frame, left_out = history.load_history(chosen)
     for line in left_out:

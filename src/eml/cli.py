@@ -15,13 +15,13 @@ from pathlib import Path
 
 import click
 
-from eml.analysis.options import CompareOptions, ExportOptions
+from eml.analysis.options import CompareOptions
 from eml.config import AUTO
 from eml.data.cache import cache_file, fetch
 from eml.data.specs import SPECS
 from eml.errors import UserError
 from eml.exact import command as exact
-from eml.handin.options import FormOptions, SheetOptions
+from eml.handin.options import FormOptions, SheetOptions, StoresOptions
 from eml.interrupts import Stopped, raise_on_signals, stop_with_parent
 from eml.launchers.options import LaunchOptions
 from eml.recipes import RECIPES
@@ -143,7 +143,6 @@ cli.add_command(
 # same name.
 _TOOLS: tuple[tuple[str, str | None, type, *tuple[type, ...]], ...] = (
     ("compare", inspect.getdoc(CompareOptions), CompareOptions, ForPrograms),
-    ("export", inspect.getdoc(ExportOptions), ExportOptions),
 )
 for _name, _about, *_classes in _TOOLS:
     cli.add_command(
@@ -202,25 +201,25 @@ _HANDIN: tuple[tuple[str, list[click.Parameter], str], ...] = (
     ),
     (
         "build",
-        options_of(FormOptions),
+        options_of(FormOptions, StoresOptions),
         "Make the PDF and the zip beside the form. A draft if trainings are too short.",
     ),
     (
         "check",
         [
             click.Argument(["archives"], type=Path, nargs=-1, metavar="[ZIP]..."),
-            *options_of(FormOptions),
+            *options_of(FormOptions, StoresOptions),
         ],
         "Say of each rule of the sheet whether it is met; of ZIPs in a table. Exit code 1 if not.",
     ),
     (
         "verify",
-        [click.Argument(["path"], type=Path, metavar="ZIP")],
+        [click.Argument(["path"], type=Path, metavar="ZIP"), *options_of(StoresOptions)],
         "Work out all numbers, figures and the PDF of ZIP again. Exit code 1 if one differs.",
     ),
     (
         "numbers",
-        options_of(FormOptions),
+        options_of(FormOptions, StoresOptions),
         "List the numbers that a text of the form may name, as {{mlp_numpy.best_epoch}}.",
     ),
 )
@@ -228,32 +227,6 @@ for _name, _params, _about in _HANDIN:
     handin.add_command(
         click.Command(_name, callback=partial(_handin, _name), params=_params, help=_about)
     )
-
-
-@cli.command("import")
-@click.argument("store")
-def import_(store: str) -> None:
-    """Copy the finished runs of STORE, a file or a URI, into the store here.
-
-    With parameters, tags, metrics and their times, datasets, artifacts, parents and children.
-    Importing again adds only what is new.
-    """
-    from eml.commands.import_store import import_store
-
-    import_store(store)
-
-
-@cli.group()
-def store() -> None:
-    """Look after the store itself."""
-
-
-@store.command("upgrade")
-def upgrade_store() -> None:
-    """Upgrade a store that an older MLflow made; keeps a copy of it, loses no run and no point."""
-    from eml.tracking.schema import upgrade_store
-
-    upgrade_store()
 
 
 @cli.command()

@@ -9,6 +9,8 @@ from eml.data.specs import SPECS
 from eml.errors import UserError
 from eml.models.optimizers import OPTIMIZERS
 
+# What the option `stores` of several commands is.
+STORES = "stores of others, read too: mlflow.db files or addresses of servers, separated by commas"
 AUTO = "auto"
 ACTIVATIONS = ("sigmoid", "relu")
 DEVICES = (AUTO, "cpu", "cuda")

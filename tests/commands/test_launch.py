@@ -250,7 +250,7 @@ def test_a_deleted_run_is_not_used_again(small_data, store):
     config = config_of("mlp_numpy", epochs=1)
     train("mlp_numpy", epochs=1)
     (done,) = stored_runs(store)
-    assert find.finished_training(config) == done.info.run_id
+    assert find.finished_training(config).run_id == done.info.run_id
     store.delete_run(done.info.run_id)
     assert find.finished_training(config) is None
 

@@ -138,6 +138,30 @@ def test_a_whole_handin_is_built_checked_and_verified(here, tmp_path):
     assert {"conda.yaml", "manifest.json", "histories/lr_sweep.csv", "source/MLproject"} <= names
 
 
+def test_runs_of_two_stores_make_one_handin(here, tmp_path):
+    """The group shares the work: one has mlp_numpy, this one has lr_sweep."""
+    (tmp_path / "ada").mkdir()
+    shutil.copy("mlflow.db", "ada/mlflow.db")
+    (theirs,) = [run.run_id for run in choose(MLP, "")]
+    here.delete_run(theirs)
+    assert "no finished run of mlp_numpy" in handin("build", code=2)
+    assert f"mlp_numpy: already done, run {theirs} of ada\n" in eml("sheet2", "--stores", "ada")
+    before = Path("ada/mlflow.db").read_bytes()
+    change(tmp_path, lambda form: form.update(stores=["../ada/mlflow.db"]))
+    assert "nothing is left to train" in eml("sheet2")
+    assert "all 26 rules are met" in handin("check")
+    handin("build")
+    assert "is not in the store" in eml("handin", "verify", "ex2/ex2.zip", code=1)
+    assert "are as the data say" in eml("handin", "verify", "ex2/ex2.zip", "--stores", "ada")
+    with zipfile.ZipFile("ex2/ex2.zip") as archive:
+        for recipe in ("mlp_numpy", "lr_sweep"):  # the sweep has reused the training
+            rows = archive.read(f"histories/{recipe}.csv").decode().splitlines()
+            assert {row[:32] for row in rows if ",../ada/mlflow.db," in row} == {theirs}
+    assert Path("ada/mlflow.db").read_bytes() == before
+    change(tmp_path, lambda form: form.update(stores=["http://ada:secret@127.0.0.1:9"]))
+    assert "a store with a password" in handin("build", code=2)
+
+
 def test_a_broken_rule_is_code_1(here):
     change(Path(), lambda form: form.update(names=[]))
     assert "failed  top sheet: names: write each name" in handin("check", code=1)

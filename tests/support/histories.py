@@ -47,6 +47,7 @@ def run(
         rows.append(
             {
                 "run_id": run_id,
+                "store": "",
                 "run_name": config.run_name,
                 "status": "FINISHED",
                 "experiment_id": "1",

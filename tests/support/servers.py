@@ -103,6 +103,7 @@ class Proxy:
 
     def __init__(self, server: str):
         self.behave = "pass"
+        self.asks_for = ""  # the header Authorization without which it answers with 401
         self.refused = threading.Event()  # a request was not passed on, or its answer was lost
         self.ended = threading.Event()
         proxy = self
@@ -113,6 +114,9 @@ class Proxy:
             def handle_one(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 behave = proxy.behave
+                if proxy.asks_for and self.headers.get("Authorization") != proxy.asks_for:
+                    self.send_error(401)
+                    return
                 lost = behave == "lose" and self.path.endswith("/runs/create")
                 if behave in ("pass", "lose"):
                     headers = {k: v for k, v in self.headers.items() if k.lower() != "host"}

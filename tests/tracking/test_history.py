@@ -272,13 +272,19 @@ def test_compare_keeps_its_result_as_a_run_of_its_own(small_data, store, eml, tm
     assert compared.data.tags["source_runs_1"].split(",") == sources
     assert compared.info.status == "FINISHED"
     written = files(tmp_path / "out")
-    assert written == {"compare.html", "summary.csv", "summary.md", "verdicts.csv"} | {
+    assert written == {
+        "compare.html",
+        "history.csv",
+        "summary.csv",
+        "summary.md",
+        "verdicts.csv",
+    } | {
         f"{name}.{kind}"
         for name in ("test_accuracy_over_epochs", "test_loss_over_epochs", "sensitivity")
         for kind in ("png", "svg", "pdf")
     }
     logged = Path(store.download_artifacts(compared.info.run_id, ""))
-    assert files(logged) - {"uncommitted.diff"} == written
+    assert files(logged) - {"uncommitted.diff"} == written - {"history.csv"}
     table = pd.read_csv(tmp_path / "out" / "summary.csv")
     assert table["learning_rate"].tolist() == [0.001, 0.01, 0.05, 0.1, 0.5, 1]
     assert "not reached in 1" in result.stdout

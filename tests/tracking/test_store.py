@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -21,7 +22,8 @@ from eml.tracking.calls import StoreError, sqlite_file
 from eml.tracking.history import load_history
 from eml.tracking.runs import run
 from eml.tracking.selection import Selection
-from eml.tracking.store import full_run_id, open_store
+from eml.tracking.store import open_store
+from eml.tracking.stores import Stores
 from support.commands import call, eml_command, mlflow_command, stored_runs, train
 
 
@@ -165,7 +167,7 @@ def below_a_file(folder: Path) -> None:
     [
         (
             of_another_schema,
-            "was made by an older MLflow than .*: `eml store upgrade` keeps a",
+            "was made by an older MLflow than .*: copy mlflow.db, then `mlflow db upgrade URI`",
         ),
         (half_made, "has no experiment: what made it was interrupted, or it is something else; "),
         (something_else, "file is not a database"),
@@ -240,22 +242,16 @@ def test_the_first_digits_of_an_id_are_enough(small_data, store, eml):
     assert result.stderr.startswith("eml: no run 00000000 in the store")
 
 
-def test_digits_that_several_ids_begin_with_are_refused(store, monkeypatch):
-    class Twins:
-        def search_experiments(self):
-            return []
-
-        def search_runs(self, *_, **__):
-            return [mlflow.entities.Run(run.info, run.data) for run in twice]
-
-    with run("r", "d", {}) as run_id:
+def test_digits_that_several_ids_begin_with_are_refused(store, tmp_path):
+    with run("r", "d", {}) as one, run("r", "d", {}, parent=one) as other:
         pass
-    twice = [store.get_run(run_id)] * 2
-    assert full_run_id(run_id[:8]) == run_id
-    assert full_run_id("nix") == "nix"
-    monkeypatch.setattr(mlflow, "MlflowClient", Twins)
-    with pytest.raises(StoreError, match=f"several runs begin with {run_id[:8]}: give one of"):
-        full_run_id(run_id[:8])
+    assert Stores().full_id(one[:8]) == one
+    assert Stores().full_id("nix") == "nix"
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
+        alike = one[:8] + other[8:]
+        connection.execute("UPDATE runs SET run_uuid = ? WHERE run_uuid = ?", (alike, other))
+    with pytest.raises(StoreError, match=f"several runs begin with {one[:8]}: give one of"):
+        Stores().full_id(one[:8])
 
 
 @pytest.mark.slow

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from eml.config import STORES
+
 X_LABELS = {
     "epoch": "epoch",
     "train_seconds": "training time (s)",
@@ -55,21 +57,7 @@ class SelectionOptions:
     parent: Annotated[str, "the trainings of this parent run"] = ""
     runs: Annotated[str, "these run ids, separated by commas"] = ""
     filter: Annotated[str, "runs that this MLflow filter selects"] = ""
-
-
-FORMATS = ("csv", "parquet")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportOptions(SelectionOptions):
-    """Write runs and their epochs as two tables, for own plots and other programs.
-
-    runs: a row for each run, with its parameters and tags. epochs: a row for each run and epoch,
-    with its metrics. Both have the column run_id. eml.load_history() gives the same to a notebook.
-    """
-
-    format: Annotated[str, f"{' or '.join(FORMATS)}"] = FORMATS[0]
-    output: Annotated[str, "new folder for the tables"] = ""
+    stores: Annotated[str, STORES] = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from eml.tracking.notes import charts_of, describe, results
 from eml.tracking.publish import make_output, publish, say_where
 from eml.tracking.reap import begin
 from eml.tracking.selection import NothingFinishedError, SelectionError, selected_by
+from eml.tracking.stores import Others, names_in, open_others
 
 PLOTS = [recipe.name for recipe in RECIPES.values() if recipe.exercise]
 
@@ -54,8 +55,9 @@ def compare(options: CompareOptions) -> dict[str, Any]:
         one_of("plot", options.plot, [*PLOTS, ALL])
         if (options.x, options.metric) != (CompareOptions.x, CompareOptions.metric):
             raise UserError("x and metric have no effect with plot: leave them out")
-    begin()
-    sections = _sections(options, metrics)
+    others = open_others(names_in(options.stores))
+    begin(create=bool(others))
+    sections = _sections(options, metrics, others)
     if options.strict and (refused := [line for section in sections for line in _refused(section)]):
         raise UserError(
             f"strict: these runs differ in more than what is compared: {'; '.join(refused)}"
@@ -67,7 +69,7 @@ def compare(options: CompareOptions) -> dict[str, Any]:
         print("\n".join(part.text for part in parts))
         write_page(Path(work, PAGE), title, parts)
         with runs.run(title, "", {"recipe": "compare"}):
-            _publish(sections, Path(work), options.output)
+            _publish(sections, parts, Path(work), options.output)
             info = runs.active_run().info
         return {
             "run_id": info.run_id,
@@ -79,12 +81,12 @@ def compare(options: CompareOptions) -> dict[str, Any]:
         }
 
 
-def _sections(options: CompareOptions, metrics: list[str]) -> list[Section]:
+def _sections(options: CompareOptions, metrics: list[str], others: Others) -> list[Section]:
     """Read and select the runs; with plot=all, print which recipes have none finished."""
     absent, sections = [], []
     for name in PLOTS if options.plot == ALL else [options.plot]:
         try:
-            sections.append(_section(options, name, metrics))
+            sections.append(_section(options, name, metrics, others))
         except NothingFinishedError as error:
             if options.plot != ALL:
                 raise
@@ -95,11 +97,14 @@ def _sections(options: CompareOptions, metrics: list[str]) -> list[Section]:
     return sections
 
 
-def _section(options: CompareOptions, name: str, metrics: list[str]) -> Section:
+def _section(options: CompareOptions, name: str, metrics: list[str], others: Others) -> Section:
     """name: of the recipe whose figures are drawn, or ""."""
-    history, left_out = load_history(selected_by(options, name))
+    history, left_out = load_history(selected_by(options, name, others))
     for line in left_out:
         print(line)
+    for store, count in history.groupby("store")["run_id"].nunique().items():
+        if store:
+            print(f"runs of {store}: {count}")
     return Section(name, history, _figures(name, options.x, metrics, history))
 
 
@@ -121,12 +126,18 @@ def _write(section: Section, work: Path, options: CompareOptions, targets: list[
     return Part(folder, f"## {section.name}\n\n{text}" if section.name else text)
 
 
-def _publish(sections: Sequence[Section], work: Path, output: str) -> None:
-    """Log files, sources and notes in the active run, and say where they are."""
+def _publish(sections: Sequence[Section], parts: Sequence[Part], work: Path, output: str) -> None:
+    """Log files, sources and notes in the active run, and say where they are.
+
+    The copy of the files in `output` also gets the histories.
+    """
     log.log_sources(
         [run_id for section in sections for run_id in section.history["run_id"].unique()]
     )
     publish(work, output)
+    for section, part in zip(sections, parts, strict=True) if output else ():
+        file = Path(output, part.folder.relative_to(work), "history.csv")
+        section.history.to_csv(file, index=False)
     describe([line for section in sections for line in results(section.history)], "")
     charts = {
         f"charts of {section.name or 'these runs'}": charts_of(section.history)

@@ -16,7 +16,8 @@ from eml.text import printable
 from eml.tracking import log, runs
 from eml.tracking.mlflow_run import given_run_id
 from eml.tracking.reap import begin
-from eml.tracking.store import is_there, open_store
+from eml.tracking.store import is_there, open_to_read
+from eml.tracking.stores import Others, names_in, open_others
 
 ABOUT = "The hand-in of a sheet: the PDF, and the archive beside it."
 
@@ -27,13 +28,13 @@ def init(sheet: str, file: Path) -> None:
     print(f"{'wrote' if is_new else 'completed'} {file}: fill it in, then `eml handin check`")
 
 
-def build(file: Path) -> None:
+def build(file: Path, stores: str = "") -> None:
     """Make the PDF and the archive beside the form, and say what the sheet still asks for.
 
     Started by `mlflow run`, also logs them as artifacts. Raises UserError before anything is
     written.
     """
-    handin, problems = load(read_form(file), file.parent)
+    handin, problems = load(read_form(file), file.parent, stores)
     for problem in problems.values():
         raise problem
     files = archive.build(handin)
@@ -69,8 +70,11 @@ def _write(made: dict[str, bytes], folder: Path) -> None:
         raise UserError(f"{folder} cannot be written to: {error.strerror}") from error
 
 
-def load(form: Form, folder: Path) -> tuple[Handin, dict[str, UserError]]:
-    """The hand-in of a form, from the store; by recipe why its runs cannot be used."""
+def load(form: Form, folder: Path, stores: str = "") -> tuple[Handin, dict[str, UserError]]:
+    """The hand-in of a form, from the store; by recipe why its runs cannot be used.
+
+    stores: those of others, read besides those that the form names.
+    """
 
     def read(path: str) -> bytes:
         named = Path(path)
@@ -84,14 +88,16 @@ def load(form: Form, folder: Path) -> tuple[Handin, dict[str, UserError]]:
     evidence: dict[str, Evidence] = {}
     problems: dict[str, UserError] = {}
     handin = Handin(form, evidence, read)
+    others: Others = ()
     if handin.trainings:
-        open_store(create=False)
+        others = [*open_others(form.stores, folder), *open_others(names_in(stores))]
+        open_to_read(others)
     for exercise in handin.exercises:
         for each in exercise.trainings:
             where = f'exercise "{exercise.number}", {each.recipe}'
             try:
                 given = form.answers[exercise.number].runs[each.recipe]
-                evidence[each.recipe], left_out = from_store(each, given, where)
+                evidence[each.recipe], left_out = from_store(each, given, where, others)
                 print("".join(f"{each.recipe}: {line}\n" for line in left_out), end="")
             except UserError as error:
                 problems[each.recipe] = EvidenceError(f"{each.recipe}: {error}")
@@ -103,7 +109,7 @@ def _commits(handin: Handin) -> set[str]:
     return {commit for commit in commits if isinstance(commit, str)} - {"unknown"}
 
 
-def check(file: Path, archives: Sequence[Path]) -> None:
+def check(file: Path, archives: Sequence[Path], stores: str) -> None:
     """Print the rules of the sheet, passed or failed; of archives a line for each.
 
     Exits with code 1 if a rule is broken.
@@ -114,7 +120,7 @@ def check(file: Path, archives: Sequence[Path]) -> None:
         if lines:
             sys.exit(1)
         return
-    handin, problems = load(read_form(file), file.parent)
+    handin, problems = load(read_form(file), file.parent, stores)
     rules = checks(handin, problems)
     print("\n".join(map(str, rules)))
     if failed := sum(bool(rule.why) for rule in rules):
@@ -144,8 +150,8 @@ def _check_archive(path: Path) -> list[str]:
     return [f"{path.name}: {line}" for line in [*broken, *differences]]
 
 
-def verify(path: Path) -> None:
-    """Print each difference between an archive and what its data, and the store, give.
+def verify(path: Path, stores: str) -> None:
+    """Print each difference between an archive and what its data, and the stores, give.
 
     Exits with code 1 if there is one.
     """
@@ -153,7 +159,7 @@ def verify(path: Path) -> None:
     differences = list(archive.differences(opened))
     if not archive.is_of_this_version(opened):
         print("warning: made with another version of eml, so figures and PDF are not compared")
-    differences += _differences_from_store(opened)
+    differences += _differences_from_stores(opened, open_others(names_in(stores)))
     print("".join(f"{line}\n" for line in differences), end="")
     if differences:
         print(f"differences: {len(differences)}", file=sys.stderr)
@@ -162,16 +168,16 @@ def verify(path: Path) -> None:
     print(f"{path.name}: all {len(opened.files)} files and {count} numbers are as the data say")
 
 
-def _differences_from_store(opened: archive.Archive) -> list[str]:
-    """The runs that the store lacks, and the numbers for which it has other values."""
-    if not is_there():
+def _differences_from_stores(opened: archive.Archive, others: Others) -> list[str]:
+    """The runs that the stores lack, and the numbers for which they have other values."""
+    if not others and not is_there():
         print("warning: there is no store here, so only the archive's own data are compared")
         return []
-    open_store(create=False)
+    open_to_read(others)
     evidence: dict[str, Evidence] = {}
     lines: list[str] = []
     for recipe, of_archive in opened.handin.evidence.items():
-        of_store, missing = of_runs(of_archive.run_ids, recipe)
+        of_store, missing = of_runs(of_archive.run_ids, recipe, others)
         if of_store and not missing:
             evidence[recipe] = of_store
         elif of_store:
@@ -182,9 +188,9 @@ def _differences_from_store(opened: archive.Archive) -> list[str]:
     return [*lines, *archive.other_numbers(opened, handin, "the store gives")]
 
 
-def numbers(file: Path) -> None:
+def numbers(file: Path, stores: str) -> None:
     """Print the name and value of every number that a text may refer to."""
-    handin, problems = load(read_form(file), file.parent)
+    handin, problems = load(read_form(file), file.parent, stores)
     for problem in problems.values():
         print(problem.shown(), file=sys.stderr)
     for name, number in handin.numbers.all.items():

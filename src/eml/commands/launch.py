@@ -20,6 +20,7 @@ from eml.tracking.digests import plan_digest
 from eml.tracking.publish import make_output, report
 from eml.tracking.reap import begin
 from eml.tracking.runs import where
+from eml.tracking.stores import Others, names_in, open_others
 from eml.tracking.tags import PLAN_DIGEST
 
 
@@ -45,6 +46,7 @@ def launch(
     launcher = launcher_of(launching, count_at_once(launching, recipe, configs, options))
     configs = options.placed(configs, launcher.device)
     launcher.check(configs)
+    others = open_others(names_in(launching.stores))
     make_output(launching.output)
     begin(create=True)
     if launcher.in_this_run and [config.recipe for config in configs] == [recipe.name]:
@@ -58,7 +60,7 @@ def launch(
         )
         train(task)
     else:
-        _sweep(recipe, configs, options, launching, launcher)
+        _sweep(recipe, configs, options, launching, launcher, others)
 
 
 def launcher_of(launching: LaunchOptions, jobs: int = 1) -> Launcher:
@@ -101,6 +103,7 @@ def _sweep(
     options: RecipeOptions,
     launching: LaunchOptions,
     launcher: Launcher,
+    others: Others,
 ) -> None:
     digest = plan_digest(recipe.name, configs, options)
     if launching.resume:
@@ -115,7 +118,8 @@ def _sweep(
             resume=launching.resume,
         ) as run:
             print(f"{recipe.name}: {where()}", flush=True)
-            trainings = Trainings(recipe, run.run_id, launcher, launching, options.checks_gradients)
+            check = options.checks_gradients
+            trainings = Trainings(recipe, run.run_id, launcher, launching, check, others)
             if recipe.searches:
                 search = cast(optimizers.Options, options)
                 one_by_one = finals_launcher(launching, launcher)
@@ -123,7 +127,7 @@ def _sweep(
             else:
                 trainings.train(configs)
                 if made := trainings.made_of(configs):
-                    report(recipe.figures, made, recipe.subject(), launching.output)
+                    report(recipe.figures, made, recipe.subject(), launching.output, others)
             if failed := trainings.failed:
                 reasons = "; ".join(f"{c.run_name}: {reason}" for c, reason in failed.items())
                 total = len(failed) + len(trainings.run_ids)

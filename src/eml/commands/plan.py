@@ -15,6 +15,7 @@ from eml.sweeps.status import status_of
 from eml.threads import Asked
 from eml.tracking.reap import begin
 from eml.tracking.store import is_there
+from eml.tracking.stores import names_in, open_others
 
 
 def plan(
@@ -27,9 +28,10 @@ def plan(
     """
     launcher = launcher_of(launching, count_at_once(launching, recipe, configs, options))
     configs = options.placed(configs, launcher.device)
+    others = open_others(names_in(launching.stores))
     if is_there():  # without a store nothing is done yet, and a plan must not create one
         begin()
-    status = status_of(recipe, configs, options, launching.resume)
+    status = status_of(recipe, configs, options, launching.resume, others)
     print(status, flush=True)
     found = {"recipe": recipe.name, "trainings": status.listed(), "seconds": 0.0}
     if status.all_done and not recipe.searches:
@@ -49,7 +51,7 @@ def plan(
             costs = probe_costs(configs, launcher, Asked(threads, launcher.at_once))
     if recipe.searches:
         search = cast(optimizers.Options, options)
-        arguments = (launcher, costs, (finals, of_finals), status.states, launching.resume)
+        arguments = (launcher, costs, (finals, of_finals), status.states, launching.resume, others)
         planned, left_out = search_plan(configs, search, *arguments)
         print("\n".join([str(planned), *left_out]))
         return found | {"seconds": planned.left, "left_out": left_out}

@@ -11,6 +11,7 @@ from eml.config import AUTO, Config, ConfigError
 from eml.exact.command import Options as ExactOptions
 from eml.exact.command import gradients
 from eml.handin.evidence import meeting_groups
+from eml.handin.form import read_form
 from eml.handin.options import FORM, SheetOptions
 from eml.handin.sheet import Rule, Sheet, Trainings, load_sheet, sheet_names
 from eml.launchers.options import LaunchOptions
@@ -19,6 +20,7 @@ from eml.text import duration
 from eml.tracking import find, mlflow_run
 from eml.tracking.reap import begin
 from eml.tracking.selection import finished_groups
+from eml.tracking.stores import Others, below, names_in, open_others
 
 
 class Work(NamedTuple):
@@ -40,24 +42,30 @@ def sheet(name: str, options: SheetOptions, launching: LaunchOptions) -> None:
     number = name.removeprefix("sheet")
     asked = load_sheet([each for each in sheet_names() if each.startswith(f"ex{number}-")][-1])
     form = options.folder / asked.file / FORM
+    given = launching.stores
+    if form.exists():
+        theirs = [below(form.parent, name) for name in read_form(form).stores]
+        launching = replace(launching, stores=",".join([given, *theirs]))
+    others = open_others(names_in(launching.stores))
     # Each recipe makes runs of its own; the run of `mlflow run` gets the PDF at the end.
     with mlflow_run.set_aside():
         begin(create=True)
-        work = list(_lacking(asked, options, launching))
+        work = list(_lacking(asked, options, launching, others))
         _say_plan(name, work, launching)
-        if any(exercise.gradients for exercise in asked.exercises) and not find.finished(
-            "gradients"
-        ):
+        has_gradients = any(exercise.gradients for exercise in asked.exercises)
+        if has_gradients and not find.finished("gradients", others):
             gradients(ExactOptions())
         for each in work:
             print(f"\n{each.trainings.recipe}", flush=True)
             launch(each.trainings.of, each.configs, each.options, launching)
     print()
     init(asked.name, form)
-    build(form)
+    build(form, given)
 
 
-def _lacking(asked: Sheet, options: SheetOptions, launching: LaunchOptions) -> Iterator[Work]:
+def _lacking(
+    asked: Sheet, options: SheetOptions, launching: LaunchOptions, others: Others
+) -> Iterator[Work]:
     has_gpu = launcher_of(launching).device(AUTO) == "cuda"
     for trainings in asked.trainings:
         given: dict[str, Any] = {} if has_gpu else dict(trainings.without_gpu)
@@ -71,8 +79,8 @@ def _lacking(asked: Sheet, options: SheetOptions, launching: LaunchOptions) -> I
             instead = ", ".join(f"{k}={v}" for k, v in trainings.without_gpu.items())
             print(f"{trainings.recipe}: there is no GPU here, so {instead}")
             rules = [rule for rule in rules if rule.draft]
-        if meeting := meeting_groups(finished_groups(trainings.recipe), rules):
-            print(f"{trainings.recipe}: already done, run {meeting[0].top.run_id}")
+        if meeting := meeting_groups(finished_groups(trainings.recipe, others), rules):
+            print(f"{trainings.recipe}: already done, run {meeting[0].top.where}")
         else:
             yield Work(trainings, configs, made)
 

@@ -13,13 +13,11 @@ from eml.config import Config
 from eml.errors import UserError
 from eml.handin.sheet import Rule, Trainings, broken
 from eml.text import printable
-from eml.tracking import find
-from eml.tracking.calls import uri
-from eml.tracking.find import TrackingError
 from eml.tracking.history import METRICS, described, impossible_numbers, load_history
 from eml.tracking.parameters import CONFIG, DEFAULTS, config_values, is_number, lacks
-from eml.tracking.selection import Group, Selection, finished_groups, members
+from eml.tracking.selection import Group, Selection, finished_groups, members, present
 from eml.tracking.stored_run import StoredRun
+from eml.tracking.stores import Others, Stores
 from eml.tracking.tags import JOB, PRUNED_AFTER
 from eml.training.loop import EpochRecord
 
@@ -36,7 +34,7 @@ NUMBERS = [
     *METRICS,
 ]
 TEXTS = [
-    *("run_id", "run_name", "status", "recipe"),
+    *("run_id", "run_name", "status", "recipe", "store"),
     *(name for name, kind in CONFIG.items() if kind is str),
     *(name for name in LOGGED if name not in NUMBERS),
     "mlflow",
@@ -100,65 +98,59 @@ def of_csv(csv: bytes, where: str) -> Evidence:
 
 
 def from_store(
-    trainings: Trainings, given: Sequence[str], where: str
+    trainings: Trainings, given: Sequence[str], where: str, others: Others = ()
 ) -> tuple[Evidence, list[str]]:
     """The evidence for some trainings of a sheet, and a line for each run that was left out.
 
     given: run ids; empty: the group that meets the sheet's rules. where: the place of `given` in
-    the form. Raises EvidenceError if no group can be taken, or several.
+    the form. others: stores of others. Raises EvidenceError if no group can be taken, or several.
     """
-    runs = _given(given, where) if given else choose(trainings, where)
-    return _load(runs, trainings.recipe)
+    runs = _given(given, where, others) if given else choose(trainings, where, others)
+    return _load(runs, trainings.recipe, others)
 
 
-def of_runs(run_ids: Sequence[str], recipe: str) -> tuple[Evidence | None, list[str]]:
-    """The evidence of the store for these runs, and the ids that it lacks; None if it lacks all."""
-    runs, missing = [], []
-    for run_id in run_ids:
-        try:
-            run = find.get(run_id)
-            is_there = run.run_id == run_id and not run.deleted and not lacks(run)
-        except TrackingError:
-            is_there = False
-        if is_there:
-            runs.append(run)
-        else:
-            missing.append(run_id)
-    return (_load(runs, recipe)[0] if runs else None), missing
+def of_runs(
+    run_ids: Sequence[str], recipe: str, others: Others = ()
+) -> tuple[Evidence | None, list[str]]:
+    """The evidence of the stores for these runs, and the ids that they lack; None without any."""
+    runs = [run for run in present(run_ids, others) if not run.deleted and not lacks(run)]
+    missing = [run_id for run_id in run_ids if run_id not in {run.run_id for run in runs}]
+    return (_load(runs, recipe, others)[0] if runs else None), missing
 
 
-def _load(runs: Sequence[StoredRun], recipe: str) -> tuple[Evidence, list[str]]:
+def _load(runs: Sequence[StoredRun], recipe: str, others: Others) -> tuple[Evidence, list[str]]:
     by_split: dict[bool, list[str]] = {False: [], True: []}
     for run in runs:
         by_split[config_values(run)["validation"] != 0].append(run.run_id)
-    loaded = [load_history(Selection(runs=ids)) for ids in by_split.values() if ids]
+    selections = [Selection(runs=ids, stores=others) for ids in by_split.values() if ids]
+    loaded = [load_history(selection) for selection in selections]
     history = pd.concat([frame for frame, _ in loaded], ignore_index=True)
     return of_csv(csv_of(history), recipe), [line for _, lines in loaded for line in lines]
 
 
-def _given(run_ids: Sequence[str], where: str) -> list[StoredRun]:
-    runs = members(run_ids)
+def _given(run_ids: Sequence[str], where: str, others: Others) -> list[StoredRun]:
+    runs = members(run_ids, others)
     for run in runs:
         if run.deleted:
             raise EvidenceError(
-                f"{where}: run {run.run_id} was deleted: `mlflow runs restore --run-id "
+                f"{where}: run {run.where} was deleted: `mlflow runs restore --run-id "
                 f"{run.run_id}` brings it back, or give another run"
             )
     return runs
 
 
-def choose(trainings: Trainings, where: str) -> list[StoredRun]:
+def choose(trainings: Trainings, where: str, others: Others = ()) -> list[StoredRun]:
     """The trainings of the one group that meets the sheet's rules best.
 
     A group that meets all rules comes first, then one that meets those without which the hand-in
     is a draft; of two such groups none is taken. Else the newest group.
     """
     recipe = trainings.recipe
-    groups = _merged(finished_groups(recipe))
+    groups = _merged(finished_groups(recipe, others))
     if not groups:
         raise EvidenceError(
-            f"no finished run of {recipe} in {uri()}: train with `eml {recipe}`, bring runs from "
-            "another store with `eml import STORE`, or set hand_in = false"
+            f"no finished run of {recipe} in {Stores(others)}: train with `eml {recipe}`, name "
+            "other stores as stores, or set hand_in = false"
         )
     for rules in (trainings.rules, [rule for rule in trainings.rules if rule.draft]):
         meeting = meeting_groups(groups, rules)
@@ -220,4 +212,5 @@ def _named(group: Group) -> str:
     hardware = {str(described(member).get("hardware", "")) for member in group.members}
     ids = group.members if group.top in group.members else [group.top]
     quoted = ", ".join(f'"{run.run_id}"' for run in ids)
-    return f"[{quoted}] of {when}, {', '.join(sorted(hardware))}"
+    stores = "".join(f" of {store}" for store in {run.store: None for run in ids} if store)
+    return f"[{quoted}]{stores} of {when}, {', '.join(sorted(hardware))}"

@@ -14,7 +14,7 @@ from eml.config import one_of
 from eml.errors import UserError
 from eml.handin.sheet import Exercise, Sheet, load_sheet, sheet_names
 from eml.recipes.recipe import Recipe
-from eml.text import printable
+from eml.text import printable, redacted
 
 TYPES = {
     str: "a text",
@@ -23,7 +23,7 @@ TYPES = {
     dict: "a table",
     date: "a date, as 2025-11-12",
 }
-OPTIONAL = ("group",)  # keys that a form may lack
+OPTIONAL = ("group", "stores")  # keys that a form may lack
 
 
 class FormError(UserError):
@@ -59,6 +59,7 @@ class Form:
     date: date
     answers: Mapping[str, Answer]  # by the number of the exercise
     content: bytes
+    stores: tuple[str, ...] = ()  # of others; relative paths are below the form's folder
 
     @property
     def handed_in(self) -> list[Exercise]:
@@ -113,6 +114,7 @@ sheet = "{sheet.name}"
 names = [] # of at most {sheet.most_names}, as ["Ada Lovelace", "Alan Turing"]
 group = "" # its name or number, if it has one
 date = {date.today()} # on the top sheet
+stores = [] # of others, read beside the one here, as ["../ada/mlflow.db"]
 """
     for exercise in sheet.exercises:
         table, points, half = f'exercise."{exercise.number}"', "", ""
@@ -173,6 +175,12 @@ def parse_form(content: bytes, where: str) -> Form:
     one_of(f"{where}: sheet", values["sheet"], sheet_names())
     sheet = load_sheet(values["sheet"])
     _check_keys(values, tomllib.loads("\n".join(_blank(sheet))), where)
+    stores = tuple(values.get("stores", ()))
+    if any(redacted(store) != store for store in stores):
+        raise FormError(
+            f"{where}: a store with a password, which everybody could read in the zip: give it as "
+            "--stores"
+        )
     return Form(
         sheet=sheet,
         names=tuple(map(printable, values["names"])),
@@ -180,6 +188,7 @@ def parse_form(content: bytes, where: str) -> Form:
         date=values["date"],
         answers={e.number: _answer(e, values["exercise"][e.number]) for e in sheet.exercises},
         content=content,
+        stores=stores,
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from eml.config import STORES
 from eml.recipes.options import DeviceOptions, SharedOptions
 
 FORM = "handin.toml"
@@ -14,6 +15,13 @@ class FormOptions:
     """The option that names the hand-in."""
 
     file: Annotated[Path, "the form; PDF and zip are made beside it"] = Path(FORM)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoresOptions:
+    """Which stores beside the one here."""
+
+    stores: Annotated[str, STORES] = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,6 +77,9 @@ def provenance(handin: Handin) -> list[str]:
         elif by_value:
             parts = [f"{value} ({', '.join(recipes)})" for value, recipes in by_value.items()]
             lines.append(f"{title}: {'; '.join(parts)}")
+    stores = {str(run["store"]): None for _, run in handin.runs if "store" in run}
+    if other := [store for store in stores if store not in ("", "nan")]:
+        lines.append(f"some runs were read from other stores: {', '.join(other)}")
     for recipe, evidence in handin.evidence.items():
         lines += [f"{recipe}: {warning}" for warning in warnings(evidence.history)]
     return lines

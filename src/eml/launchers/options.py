@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
-from eml.config import AUTO, ConfigError, one_of
+from eml.config import AUTO, STORES, ConfigError, one_of
 from eml.launchers.slurm.settings import JobOptions
 
 MOST = 1024  # jobs, or threads of a training
@@ -43,6 +43,7 @@ class LaunchOptions(JobOptions):
         False
     )
     share_gpu: Annotated[bool, "let several trainings at once use one GPU"] = False
+    stores: Annotated[str, STORES] = ""
 
     def __post_init__(self):
         """Raise ConfigError for an invalid value, or an option that has no effect."""

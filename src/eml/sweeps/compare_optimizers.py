@@ -34,13 +34,13 @@ def compare_optimizers(
     output: folder for a copy of the figures and tables; "" for none.
     """
     started = perf_counter()
-    status = status_of(recipe, grid, options, trainings.resume)
+    status = status_of(recipe, grid, options, trainings.resume, trainings.others)
     print(status, flush=True)
     launcher = trainings.launcher
     costs, of_finals = probe_search(grid, launcher, finals_launcher, trainings.threads)
     finals_by = finals_launcher, of_finals
     done = status.states, trainings.resume
-    plan, left_out = search_plan(grid, options, launcher, costs, finals_by, *done)
+    plan, left_out = search_plan(grid, options, launcher, costs, finals_by, *done, trainings.others)
     expected = plan.left
     print(plan)
     for line in left_out:
@@ -68,8 +68,8 @@ def compare_optimizers(
         for trial in found.every()
         if trial.pruned is not None
     }
-    for run_id, epoch in pruned.items():
-        end.prune(run_id, epoch)
+    for run_id in pruned.keys() - set(trainings.reused):
+        end.prune(run_id, pruned[run_id])
     winners = found.winners()
     seeds = list(plan.seeds)
     while len(seeds) > 1 and not fits(
@@ -84,9 +84,9 @@ def compare_optimizers(
     if on_grid := trainings.made_of(trial.config for trial in found.every()):
         tied = [trial.config for name in found.trials for trial in found.ties(name)]
         outcomes = Outcomes(trainings.made_of(winners), trainings.made_of(tied), pruned)
-        report_grid(on_grid, outcomes, found.remarks, subject, output)
+        report_grid(on_grid, outcomes, found.remarks, subject, output, trainings.others)
     if compared := trainings.made_of(finals):
-        report(recipe.figures, compared, subject, output)
+        report(recipe.figures, compared, subject, output, trainings.others)
     seconds = perf_counter() - started
     print(f"took {duration(seconds)}; the plan expected {duration(expected)}")
     log.log_metrics({"expected_seconds": expected, "taken_seconds": seconds})

@@ -11,6 +11,8 @@ from eml.threads import Asked
 from eml.tracking import find, log
 from eml.tracking.digests import training_digest
 from eml.tracking.history import history_of
+from eml.tracking.stored_run import StoredRun
+from eml.tracking.stores import Others
 
 
 class Trainings:
@@ -23,8 +25,10 @@ class Trainings:
         launcher: Launcher,
         launching: LaunchOptions,
         check: bool = False,
+        others: Others = (),
     ):
         self.parent, self.launcher, self.check = parent, launcher, check
+        self.others = others
         self.threads = launching.number("threads")
         # Whether all trainings have the number of threads of the first.
         self.same_threads = recipe.compares_seconds and not recipe.searches
@@ -44,11 +48,11 @@ class Trainings:
                 missing.append(config)
                 continue
             if config not in self.run_ids:
-                print(f"already done: {config.run_name}, run {done}", flush=True)
-            if done not in self.reused and not find.is_child(done, self.parent):
-                self.reused.append(done)
+                print(f"already done: {config.run_name}, run {done.where}", flush=True)
+            if done.run_id not in self.reused and done.parent != self.parent:
+                self.reused.append(done.run_id)
                 log.log_reused(self.reused)
-            self.run_ids[config] = done
+            self.run_ids[config] = done.run_id
         tasks = [
             Task(
                 config=config,
@@ -75,14 +79,14 @@ class Trainings:
             else:
                 self.run_ids[task.config] = made[training_digest(task.config)].run_id
 
-    def finished(self, config: Config, until: int | None = None) -> str | None:
-        """The id of a finished run of this training; None if there is none.
+    def finished(self, config: Config, until: int | None = None) -> StoredRun | None:
+        """A finished run of this training, in any store; None if there is none.
 
-        With `until`, also the id of a run that another search pruned at this epoch or later.
+        With `until`, also a run of the store here that another search pruned then or later.
         """
         if not self.reusing:
             return find.finished_training(config, self.parent)
-        done = find.finished_training(config)
+        done = find.finished_training(config, others=self.others)
         return done if done or until is None else find.pruned_training(config, until)
 
     def made_of(self, configs: Iterable[Config]) -> list[str]:
@@ -94,4 +98,4 @@ class Trainings:
         ids = {self.run_ids[config]: config for config in configs if config in self.run_ids}
         if not ids:
             return {}
-        return {ids[each.run_id]: each for each in trainings_of(history_of(list(ids)))}
+        return {ids[each.run_id]: each for each in trainings_of(history_of(list(ids), self.others))}

@@ -13,6 +13,7 @@ from eml.sweeps.status import TrainingStatus
 from eml.text import duration
 from eml.threads import Asked
 from eml.tracking import find
+from eml.tracking.stores import Others
 from eml.training.cost import Costs, seconds_of
 
 SHARE_AT_AN_EDGE = 0.5  # expected share of the optimizers that extend the grid once
@@ -110,6 +111,7 @@ def search_plan(
     finals: tuple[Launcher, Costs],
     done: Mapping[Config, TrainingStatus],
     resume: bool,
+    others: Others = (),
 ) -> tuple[SearchPlan, list[str]]:
     """The plan that fits the budget, and a line for each part that is left out.
 
@@ -123,7 +125,7 @@ def search_plan(
         prune=options.prune == "halving",
         seeds=options.winners_seeds,
         extend=options.extend,
-        winners_done=_winners_done(grid, options.winners_seeds) if resume else 0,
+        winners_done=_winners_done(grid, options.winners_seeds, others) if resume else 0,
         finals_launcher=finals[0],
         finals_costs=finals[1],
     )
@@ -144,13 +146,13 @@ def search_plan(
     return plan, left_out
 
 
-def _winners_done(grid: Sequence[Config], seeds: Sequence[int]) -> int:
+def _winners_done(grid: Sequence[Config], seeds: Sequence[int], others: Others) -> int:
     """Number of pairs (optimizer, seed) with a finished training that could be a winner's."""
     pairs = {
         (winner.optimizer, winner.seed)
         for config in grid
         for seed in seeds
         for winner in [replace(config, validation=0, seed=seed)]
-        if find.finished_training(winner)
+        if find.finished_training(winner, others=others)
     }
     return len(pairs)

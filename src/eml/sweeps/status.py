@@ -11,6 +11,7 @@ from eml.text import printable
 from eml.tracking import find, log
 from eml.tracking.digests import plan_digest, training_digest
 from eml.tracking.stored_run import StoredRun
+from eml.tracking.stores import Others
 from eml.tracking.tags import PAUSED_AFTER, PRUNED_AFTER
 from eml.training.checkpoints import places
 
@@ -57,7 +58,11 @@ class Status(NamedTuple):
 
 
 def status_of(
-    recipe: Recipe, configs: Sequence[Config], options: RecipeOptions, resume: bool
+    recipe: Recipe,
+    configs: Sequence[Config],
+    options: RecipeOptions,
+    resume: bool,
+    stores: Others = (),
 ) -> Status:
     """The status, from the runs and checkpoints that the same command would use."""
     digests = {training_digest(config): config for config in configs}
@@ -70,7 +75,7 @@ def status_of(
     for digest, config in digests.items():
         run = children.get(digest)
         job = jobs.get(run.run_id) if run else None
-        states[config] = _state(digest, config, run, job, recipe, resume)
+        states[config] = _state(digest, config, run, job, recipe, resume, stores)
     for digest, run in children.items():
         if digest not in digests:
             others[run.name] = _of_run(run, jobs.get(run.run_id), run.epochs)
@@ -84,11 +89,12 @@ def _state(
     job: JobStatus | None,
     recipe: Recipe,
     resume: bool,
+    stores: Others,
 ) -> TrainingStatus:
     if run and run.status == "FINISHED":
         return TrainingStatus(f"done, run {run.run_id}", config.epochs)
-    if resume and recipe.reuses and (done := find.finished_training(config)):
-        return TrainingStatus(f"done, run {done}", config.epochs)
+    if resume and recipe.reuses and (done := find.finished_training(config, others=stores)):
+        return TrainingStatus(f"done, run {done.where}", config.epochs)
     if run:
         return _of_run(run, job, config.epochs)
     epochs = 0

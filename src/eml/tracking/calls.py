@@ -148,10 +148,13 @@ def _one_try(call: Callable[[], R], once: int) -> R:
         except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
             if _is_away(error):
                 raise StoreAwayError(f"{store_name()} does not answer") from error
-            # The database's own message: those of MLflow and SQLAlchemy describe their code.
-            database = error if isinstance(error, SQLAlchemyError) else error.__cause__
-            reason = str(getattr(database, "orig", None) or error).strip().partition("\n")[0]
-            raise StoreError(printable(f"{store_name()}: {reason}")) from error
+            raise StoreError(printable(f"{store_name()}: {reason_of(error)}")) from error
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of the database's own message: MLflow and SQLAlchemy describe their code."""
+    database = error if isinstance(error, SQLAlchemyError) else error.__cause__
+    return str(getattr(database, "orig", None) or error).strip().partition("\n")[0]
 
 
 def _unless_locked(call: Callable[[], R]) -> R:

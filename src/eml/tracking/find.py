@@ -6,18 +6,19 @@ from dataclasses import asdict
 import mlflow
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from eml.config import Config
 from eml.errors import UserError
 from eml.text import printable
 from eml.tracking.calls import store_call, uri
 from eml.tracking.digests import training_digest
-from eml.tracking.store import full_run_id, is_there
-from eml.tracking.stored_run import StoredRun
+from eml.tracking.readers import ABSENT
+from eml.tracking.stored_run import FINISHED, StoredRun
+from eml.tracking.stores import Others, Stores
 from eml.tracking.tags import (
     CHECKPOINT,
     NUMBER,
+    PARENT,
     PLAN_DIGEST,
     PRUNED_AFTER,
     TRAINING_DIGEST,
@@ -38,8 +39,7 @@ def get(run_id: str) -> StoredRun:
 @store_call
 def of_checkpoint(name: str) -> StoredRun | None:
     """The run with this checkpoint; None if the run is not in this store or was deleted."""
-    found = search(f"tags.{CHECKPOINT} = '{name}'")
-    return StoredRun.of(found[0]) if found else None
+    return next(iter(Stores().find({CHECKPOINT: name})), None)
 
 
 @store_call
@@ -59,25 +59,8 @@ def experiment_of(parent: str) -> str:
 @store_call
 def children(parent: str) -> dict[str, StoredRun]:
     """The trainings nested in a run, by training digest: of each the newest."""
-    newest_last = [run for run in nested_runs(parent)[::-1] if TRAINING_DIGEST in run.data.tags]
-    return {run.data.tags[TRAINING_DIGEST]: StoredRun.of(run) for run in newest_last}
-
-
-def nested_runs(parent: str) -> list[Run]:
-    """All runs nested in a run, newest first."""
-    client = mlflow.MlflowClient()
-    experiment, token = experiment_of(parent), None
-    found: list[Run] = []
-    while token != "":
-        page = client.search_runs(
-            [experiment],
-            f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'",
-            max_results=1000,
-            page_token=token,
-        )
-        found += page
-        token = page.token or ""
-    return found
+    trainings = [run for run in Stores().nested(parent) if TRAINING_DIGEST in run.tags]
+    return {run.tags[TRAINING_DIGEST]: run for run in trainings}
 
 
 @store_call
@@ -86,8 +69,8 @@ def threads_beside(parent: str, validation: int) -> int:
 
     validation: the number of validation images that it has.
     """
-    for run in nested_runs(parent)[::-1]:
-        params, threads = run.data.params, run.data.tags.get("threads", "")
+    for run in Stores().nested(parent):
+        params, threads = run.params, run.tags.get("threads", "")
         same = params.get("device_type") == "cpu" and params.get("validation") == str(validation)
         if same and NUMBER.fullmatch(threads):
             return int(threads)
@@ -95,73 +78,56 @@ def threads_beside(parent: str, validation: int) -> int:
 
 
 @store_call
-def is_child(run_id: str, parent: str) -> bool:
-    """Whether a run is nested in the run `parent`."""
-    return mlflow.get_run(run_id).data.tags.get(MLFLOW_PARENT_RUN_ID) == parent
-
-
-@store_call
-def finished_training(config: Config, parent: str = "") -> str | None:
-    """The newest finished run, in any experiment, of the training with this Config.
+def finished_training(config: Config, parent: str = "", others: Others = ()) -> StoredRun | None:
+    """The newest finished run, in any experiment and store, of the training with this Config.
 
     A run counts only if it has the parameters and a result besides the tag.
     parent: search the runs nested in this run only.
     """
-    digest = training_digest(config)
-    chosen = f"tags.{TRAINING_DIGEST} = '{digest}' and attributes.status = 'FINISHED'"
-    if parent:
-        chosen += f" and tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'"
+    stores = Stores(others)
+    tags = {TRAINING_DIGEST: training_digest(config)} | ({PARENT: parent} if parent else {})
     result = f"final_{config.evaluated}_accuracy"
-    for run in search(chosen, most=20):
-        has_config = asdict(config).keys() <= run.data.params.keys()
-        if has_config and (result in run.data.metrics or "diverged" in run.data.tags):
-            return run.info.run_id
+    for run in stores.find(tags):
+        has_config = asdict(config).keys() <= run.params.keys()
+        has_result = "diverged" in run.tags or len(stores.points([run], [result]))
+        if run.status == FINISHED and has_config and has_result:
+            return run
     return None
 
 
 @store_call
-def finished(recipe: str) -> str | None:
-    """The newest finished run with this tag `recipe`, in any experiment."""
-    found = search(f"tags.recipe = '{recipe}' and attributes.status = 'FINISHED'")
-    return found[0].info.run_id if found else None
+def finished(recipe: str, others: Others = ()) -> StoredRun | None:
+    """The newest finished run with this tag `recipe`, in any experiment and store."""
+    runs = Stores(others).find({"recipe": recipe})
+    return next((run for run in runs if run.status == FINISHED), None)
 
 
 @store_call
 def unfinished_plan(digest: str) -> str | None:
     """The newest parent run with this plan digest, unless that run is over."""
-    found = search(f"tags.{PLAN_DIGEST} = '{digest}'")
-    return found[0].info.run_id if found and not StoredRun.of(found[0]).is_over else None
+    runs = Stores().find({PLAN_DIGEST: digest})
+    return runs[0].run_id if runs and not runs[0].is_over else None
 
 
 @store_call
-def pruned_training(config: Config, epoch: int) -> str | None:
+def pruned_training(config: Config, epoch: int) -> StoredRun | None:
     """The newest run of this training that a search gave up, if it reached this epoch."""
-    digest = training_digest(config)
-    found = search(f"tags.{TRAINING_DIGEST} = '{digest}' and tags.{PRUNED_AFTER} LIKE '%'")
-    enough = found and epoch_in(found[0].data.tags, PRUNED_AFTER) >= epoch
-    return found[0].info.run_id if enough else None
+    runs = Stores().find({TRAINING_DIGEST: training_digest(config)})
+    newest = next((run for run in runs if PRUNED_AFTER in run.tags), None)
+    return newest if newest and epoch_in(newest.tags, PRUNED_AFTER) >= epoch else None
 
 
 @store_call
 def running() -> list[StoredRun]:
     """All runs, in any experiment, whose status in the store is RUNNING."""
-    return [StoredRun.of(run) for run in search("attributes.status = 'RUNNING'", most=1000)]
-
-
-def search(filter_string: str, most: int = 1) -> list[Run]:
-    """The newest runs, in any experiment, that the filter selects; [] if there is no store."""
-    if not is_there():
-        return []
-    client = mlflow.MlflowClient()
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    return client.search_runs(experiments, filter_string, max_results=most)
+    return Stores().search("attributes.status = 'RUNNING'")
 
 
 def stored_run(run_id: str) -> Run:
     """The run with this id, or with an id that begins with these digits."""
     try:
-        return mlflow.get_run(full_run_id(run_id))
+        return mlflow.get_run(Stores().full_id(run_id))
     except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if error.error_code not in ABSENT:
             raise
         raise TrackingError(f"no run {printable(run_id, 100)} in the store {uri()}") from error

@@ -26,17 +26,16 @@ def results(history: pd.DataFrame) -> list[str]:
 
 def _result(training: Training) -> str:
     name = training.values["run_name"].replace("[", "(").replace("]", ")")
-    where = ui.page(training.values["experiment_id"], training.run_id)
+    store = training.values["store"]  # the UI shows the store here alone
+    page = ui.page(training.values["experiment_id"], training.run_id)
+    named = f"{name} of {store}" if store else f"[{name}]({page})"
     seconds = training.points["train_seconds"][-1]
     if training.diverged is not None:
         found = f"diverged in epoch {training.diverged}"
     else:
         found = f"{training.accuracies[-1]:.2%} after epoch {training.last_epoch}"
         found += f" of {training.values['epochs']}" if training.unfinished else ""
-    return (
-        f"- [{name}]({where}): {found}, "
-        f"{seconds:{',.0f' if seconds >= 100 else '.3g'}} s of training"
-    )
+    return f"- {named}: {found}, {seconds:{',.0f' if seconds >= 100 else '.3g'}} s of training"
 
 
 @store_call
@@ -64,12 +63,15 @@ def describe(lines: Sequence[str], about: str) -> None:
 
 @store_call
 def charts_of(history: pd.DataFrame) -> str:
-    """The charts of these runs, below the address of the UI."""
-    title = mlflow.get_run(active_run().info.run_id).info.run_name
+    """The charts of those of these runs that the store here has, below the address of the UI."""
+    info = mlflow.get_run(active_run().info.run_id).info
+    here = history[history["store"] == ""]
+    if here.empty:
+        return ui.charts(info.experiment_id)
     return ui.charts_of(
-        history["experiment_id"].iloc[0],
-        title,
-        list(history["run_id"].unique()),
+        here["experiment_id"].iloc[0],
+        info.run_name,
+        list(here["run_id"].unique()),
         differing(history),
         evaluated(history),
     )

@@ -15,6 +15,7 @@ from eml.tracking.history import history_of
 from eml.tracking.mlflow_run import given_run_id
 from eml.tracking.notes import best_score, charts_of, describe, results
 from eml.tracking.runs import active_run
+from eml.tracking.stores import Others
 
 
 def report_grid(
@@ -23,11 +24,12 @@ def report_grid(
     remarks: Sequence[str],
     subject: Subject,
     output: str = "",
+    others: Others = (),
 ) -> None:
     """Print which learning rates were tried and chosen, and publish it with a figure in `grid`."""
     from eml.analysis.report import write_grid
 
-    history = history_of(run_ids)
+    history = history_of(run_ids, others)
     table = tried(history, outcomes, subject.criterion)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "grid").mkdir()
@@ -36,7 +38,11 @@ def report_grid(
 
 
 def report(
-    figures: Sequence[FigureName], run_ids: Sequence[str], subject: Subject, output: str = ""
+    figures: Sequence[FigureName],
+    run_ids: Sequence[str],
+    subject: Subject,
+    output: str = "",
+    others: Others = (),
 ) -> None:
     """Print the summary of these runs, publish it with the figures, and say where they are.
 
@@ -47,7 +53,7 @@ def report(
     from eml.analysis.page import Part, write_page
     from eml.analysis.report import write_report
 
-    history = history_of(run_ids)
+    history = history_of(run_ids, others)
     with tempfile.TemporaryDirectory() as folder:
         drawn: dict[str, Draw] = {name: FIGURES[name] for name in figures}
         text = write_report(drawn, history, Path(folder), subject=subject, pdf=bool(output))

@@ -6,17 +6,20 @@ replaces them if they are missing or changed. All readers return the same (a tes
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import mlflow
 import pandas as pd
 import requests
 from mlflow.entities import LifecycleStage
+from mlflow.exceptions import MlflowException
 
 from eml.text import printable
 from eml.tracking.calls import is_server
 from eml.tracking.stored_run import StoredRun
 
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for no such run
 COLUMNS = ["run_id", "metric", "epoch", "timestamp", "value"]
 IDS_IN_A_QUERY = 500  # SQLite takes 32,766 values in a query, old versions 999
 BULK_ENDPOINT = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
@@ -27,8 +30,14 @@ POINTS_IN_A_REQUEST = 25_000  # the endpoint silently drops further points
 class ClientReader:
     """Reads through MLflow's public client only."""
 
-    def __init__(self, client: mlflow.MlflowClient):
+    def __init__(self, client: mlflow.MlflowClient, name: str = ""):
         self.client = client
+        self.name = name  # of another store; "" for the store here
+
+    @cached_property
+    def experiments(self) -> dict[str, str]:
+        """The ids of the experiments, by their names."""
+        return {each.name: each.experiment_id for each in self.client.search_experiments()}
 
     def find(self, experiment_ids: Sequence[str], tags: Mapping[str, str]) -> list[StoredRun]:
         """The runs of some experiments that have these tags, newest first."""
@@ -42,14 +51,21 @@ class ClientReader:
             page = self.client.search_runs(
                 list(experiment_ids), filter_string, max_results=1000, page_token=token
             )
-            found += map(StoredRun.of, page)
+            found += [StoredRun.of(run, self.name) for run in page]
             token = page.token
             if not token:
                 return found
 
     def get(self, run_ids: Sequence[str]) -> list[StoredRun]:
-        """The runs with these ids, in this order. Raises MlflowException if one is missing."""
-        return [StoredRun.of(self.client.get_run(run_id)) for run_id in run_ids]
+        """Those of these runs that the store has, in this order."""
+        found = []
+        for run_id in run_ids:
+            try:
+                found.append(StoredRun.of(self.client.get_run(run_id), self.name))
+            except MlflowException as error:
+                if error.error_code not in ABSENT:
+                    raise
+        return found
 
     def points(self, run_ids: Sequence[str], metrics: Iterable[str]) -> pd.DataFrame:
         """All points of these metrics, a row for each, with the columns COLUMNS."""
@@ -97,10 +113,10 @@ class ServerReader(ClientReader):
 class DatabaseReader(ClientReader):
     """Reads MLflow's own tables, through the database connection that MLflow has open."""
 
-    def __init__(self, client: mlflow.MlflowClient):
+    def __init__(self, client: mlflow.MlflowClient, name: str = ""):
         from mlflow.store.tracking.dbmodels import models
 
-        super().__init__(client)
+        super().__init__(client, name)
         self.engine = client._tracking_client.store.engine
         self.models = models
 
@@ -131,18 +147,17 @@ class DatabaseReader(ClientReader):
                 row[5] == LifecycleStage.DELETED,
                 {},
                 {},
+                self.name,
             )
             for row in self._rows((*columns, run.lifecycle_stage), run, run_ids)
         }
-        if missing := [run_id for run_id in run_ids if run_id not in found]:
-            self.client.get_run(missing[0])  # raises MLflow's own error
         for run_id, key, value in self._rows(
             (param.run_uuid, param.key, param.value), param, run_ids
         ):
             found[run_id].params[key] = value
         for run_id, key, value in self._rows((tag.run_uuid, tag.key, tag.value), tag, run_ids):
             found[run_id].tags[key] = value
-        return [found[run_id] for run_id in run_ids]
+        return [found[run_id] for run_id in run_ids if run_id in found]
 
     def points(self, run_ids: Sequence[str], metrics: Iterable[str]) -> pd.DataFrame:
         metric = self.models.SqlMetric
@@ -164,15 +179,15 @@ class DatabaseReader(ClientReader):
         return rows
 
 
-def reader(client: mlflow.MlflowClient | None = None) -> ClientReader:
+def reader(client: mlflow.MlflowClient | None = None, name: str = "") -> ClientReader:
     """The fastest reader that a client's store has; by default the active tracking store."""
     client = client or mlflow.MlflowClient()
     if is_server(client.tracking_uri):
-        return ServerReader(client)
+        return ServerReader(client, name)
     try:
-        return DatabaseReader(client)
+        return DatabaseReader(client, name)
     except (ImportError, AttributeError):
-        return ClientReader(client)
+        return ClientReader(client, name)
 
 
 def _chunks(items: Sequence, size: int) -> Iterator[Sequence]:

@@ -24,10 +24,11 @@ from eml.tracking.calls import (
     writing_artifacts,
 )
 from eml.tracking.end import when
-from eml.tracking.find import experiment_of, nested_runs, search
+from eml.tracking.find import experiment_of
 from eml.tracking.mlflow_run import GENERATED_NAME, given_run_id
 from eml.tracking.provenance import command, git_tags, uncommitted, versions
 from eml.tracking.store import make_store
+from eml.tracking.stores import Stores
 from eml.tracking.tags import (
     COMMAND,
     CONTINUED_IN,
@@ -119,8 +120,8 @@ def _start(parent: str, go_on_in: str, tags: Mapping[str, str]) -> mlflow.Active
         if given:
             return mlflow.start_run(run_id=given, nested=bool(parent), tags=tags)
         # The answer may be lost although the store has the run.
-        if asked and (made := search(f"tags.{CREATION} = '{tags[CREATION]}'")):
-            return mlflow.start_run(run_id=made[0].info.run_id, nested=bool(parent))
+        if asked and (made := Stores().find({CREATION: tags[CREATION]})):
+            return mlflow.start_run(run_id=made[0].run_id, nested=bool(parent))
         asked = True
         if parent:
             return mlflow.start_run(
@@ -166,8 +167,8 @@ def _take_over(old: str, new: str) -> None:
     """
     client = mlflow.MlflowClient()
     found = client.get_run(old)
-    for child in nested_runs(old):
-        client.set_tag(child.info.run_id, MLFLOW_PARENT_RUN_ID, new)
+    for child in Stores().nested(old):
+        client.set_tag(child.run_id, MLFLOW_PARENT_RUN_ID, new)
     client.set_tag(new, "continues", old)
     client.set_tag(old, CONTINUED_IN, new)
     if found.info.status == RunStatus.to_string(RunStatus.RUNNING):

@@ -1,93 +1,105 @@
-"""Stores of other versions of MLflow: named in a line, and upgraded from older ones."""
+"""The SQLite file of a store: whether it is one, and whether the installed MLflow knows its schema.
+
+MLflow itself fills a file that is no store, and upgrades some older stores without a copy.
+"""
 
 import os
 import sqlite3
-import subprocess
-import sys
+import time
 from contextlib import closing
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import quote
 
-import mlflow
-
-from eml.errors import UserError
 from eml.text import printable
-from eml.tracking.calls import StoreError, for_other_processes, is_server, sqlite_file, store_name
+from eml.tracking.calls import StoreError
 
 BUSY_SECONDS = 20  # time limit of SQLite's wait for a lock, as in MLflow
-TABLES = {"runs": "runs", "metrics": "points"}  # of MLflow, with what a row is
+FILLING_SECONDS = 10  # a new SQLite file unchanged for so long is abandoned
+HEADER = 19  # bytes of an SQLite file; the last of them is 2 in WAL mode
 
 
-def upgrade_store() -> None:
-    """Back an older SQLite store up beside it, and upgrade its schema; nothing gets lost.
+def check(file: Path, name: str) -> None:
+    """Raise StoreError unless a file is a whole store of the installed MLflow's schema.
 
-    Raises StoreError if it is newer than the installed MLflow, or cannot be upgraded: then it is as
-    it was.
+    name: of the store in messages.
     """
-    file = sqlite_file()
-    if file is None:
-        if is_server():
-            raise UserError(f"{store_name()}: give the command where the server's database is")
-        raise UserError(
-            f"{store_name()}: back it up with the tools of the database, then `mlflow db upgrade`"
-        )
-    if not file.is_file():
-        raise StoreError(f"{store_name()}: there is no such file")
-    before = _revision(file)
-    _refuse_newer(file, before)
-    counted = _counted(file)
-    backup = _free_name(file, before)
-    with closing(opened(file)) as store, closing(sqlite3.connect(backup)) as copy:
-        store.backup(copy)
-    done = subprocess.run(
-        [sys.executable, "-m", "mlflow", "db", "upgrade", mlflow.get_tracking_uri()],
-        capture_output=True,
-        text=True,
-        env=os.environ | for_other_processes(),
-    )
-    after = _counted(file) if done.returncode == 0 else {}
-    if any(after.get(name, -1) < counted[name] for name in counted):
-        with closing(opened(file)) as store, closing(opened(backup)) as copy:
-            copy.backup(store)
-        reason = (done.stderr.strip().splitlines() or ["runs or points are missing"])[-1]
-        raise StoreError(printable(f"{store_name()} is as it was: its upgrade failed: {reason}"))
-    held = ", ".join(f"{after[name]} {name}" for name in after)
-    if _revision(file) == before:
-        backup.unlink()
-        print(f"{store_name()} is up to date: {held}")
-    else:
-        print(f"{store_name()} is upgraded, with {held}; as it was: {backup}")
-
-
-def opened(file: Path) -> sqlite3.Connection:
-    """A connection to an SQLite file that exists, which waits for locks as MLflow does."""
-    return sqlite3.connect(f"file:{quote(str(file))}?mode=rw", BUSY_SECONDS, uri=True)
-
-
-def refuse_other(file: Path) -> None:
-    """Raise StoreError if another version of MLflow made an SQLite store.
-
-    MLflow itself upgrades some older stores without a word and without a copy.
-    """
-    found = _revision(file)
-    if found != _known()[0]:
-        _refuse_newer(file, found)
-        raise StoreError(
-            f"{store_name()} was made by an older MLflow than {version('mlflow')}: `eml store "
-            "upgrade` keeps a copy of it and upgrades it"
-        )
-
-
-def _refuse_newer(file: Path, revision: str) -> None:
-    """Raise StoreError if the installed MLflow does not know the schema of a store."""
+    _refuse_if_not_a_store(file, name)
+    rows = _rows(file, name, "SELECT version_num FROM alembic_version")
+    if not rows:
+        raise StoreError(f"{name} has no version of MLflow's schema: it is something else")
+    ((revision,),) = rows
     if revision not in _known():
-        needed = _newest_version(file) or f"one newer than {version('mlflow')}"
+        needed = _newest_version(file, name) or f"one newer than {version('mlflow')}"
         raise StoreError(
-            f"{store_name()} needs MLflow {needed}: `pip install -U mlflow` (installed is "
+            f"{name} needs MLflow {needed}: `pip install -U mlflow` (installed is "
             f"{version('mlflow')})"
         )
+    if revision != _known()[0]:
+        raise StoreError(
+            f"{name} was made by an older MLflow than {version('mlflow')}: copy mlflow.db, then "
+            "`mlflow db upgrade URI`"
+        )
+
+
+def back_up(file: Path, copy: Path, name: str) -> None:
+    """Copy an SQLite file as its last finished write left it; writes nothing beside it.
+
+    Other processes may write to the file meanwhile. Raises StoreError if it cannot be read.
+    """
+    try:
+        with file.open("rb") as content:
+            in_wal_mode = content.read(HEADER)[-1:] == b"\2"
+        # Opened in WAL mode, SQLite would make two files beside this one, and leave them there.
+        idle = in_wal_mode and not file.with_name(f"{file.name}-wal").exists()
+        mode = "ro&immutable=1" if idle else "ro"
+        with closing(opened(file, mode)) as source, closing(sqlite3.connect(copy)) as target:
+            source.execute("BEGIN")
+            source.execute(
+                "SELECT count(*) FROM sqlite_master"
+            )  # waits for a lock, but not forever
+            source.backup(target)
+        os.utime(copy, (0, file.stat().st_mtime))
+    except (OSError, sqlite3.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StoreError(f"{name} cannot be read: {reason}") from error
+
+
+def opened(file: Path, mode: str = "rw") -> sqlite3.Connection:
+    """A connection to an SQLite file that exists, which waits for locks as MLflow does."""
+    uri = f"file:{quote(str(file.absolute()))}?mode={mode}"
+    return sqlite3.connect(uri, BUSY_SECONDS, uri=True)
+
+
+def _refuse_if_not_a_store(file: Path, name: str) -> None:
+    """Raise StoreError if MLflow has not created a file completely.
+
+    MLflow writes the default experiment last. `mlflow run` creates its file in place, so wait
+    while the file changes.
+    """
+    if not file.is_file():
+        raise StoreError(f"{name}: this is no file")
+    query = "SELECT count(*) FROM experiments"
+    while (experiments := _rows(file, name, query)) in ([], [(0,)]):
+        if time.time() - file.stat().st_mtime > FILLING_SECONDS:
+            lacks = "no experiment" if experiments else "no table of experiments"
+            raise StoreError(
+                f"{name} has {lacks}: what made it was interrupted, or it is something else; move "
+                "it away or delete it"
+            )
+        time.sleep(0.1)
+
+
+def _rows(file: Path, name: str, query: str) -> list[tuple]:
+    """The rows of a query; [] without the table."""
+    try:
+        with closing(opened(file)) as connection:
+            return connection.execute(query).fetchall()
+    except sqlite3.DatabaseError as error:
+        if "no such table" in str(error):
+            return []
+        raise StoreError(f"{name}: {error}") from error
 
 
 @cache
@@ -100,45 +112,11 @@ def _known() -> list[str]:
     return [script.revision for script in scripts.walk_revisions()]
 
 
-def _revision(file: Path) -> str:
-    return str(_one(file, "SELECT version_num FROM alembic_version"))
-
-
-def _counted(file: Path) -> dict[str, int]:
-    """The number of runs and of points."""
-    return {
-        name: int(str(_one(file, f"SELECT count(*) FROM {table}")))
-        for table, name in TABLES.items()
-    }
-
-
-def _newest_version(file: Path) -> str:
+def _newest_version(file: Path, name: str) -> str:
     """The newest MLflow that a run of the store was made with, or ""."""
-    query = "SELECT DISTINCT value FROM tags WHERE key = 'mlflow'"
-    with closing(opened(file)) as store:
-        found = [str(value) for (value,) in store.execute(query)]
-    return printable(max(found, key=_parts, default=""), 30)
+    versions = _rows(file, name, "SELECT DISTINCT value FROM tags WHERE key = 'mlflow'")
+    return printable(max((str(text) for (text,) in versions), key=_parts, default=""), 30)
 
 
 def _parts(text: str) -> list[int]:
     return [int(part) for part in text.split(".") if part.isdecimal()]
-
-
-def _one(file: Path, query: str) -> object:
-    try:
-        with closing(opened(file)) as store:
-            row = store.execute(query).fetchone()
-    except sqlite3.DatabaseError as error:
-        raise StoreError(f"{store_name()}: {error}") from error
-    return row[0] if row else None
-
-
-def _free_name(file: Path, revision: str) -> Path:
-    """A name beside the store for its copy; an older copy is never overwritten."""
-    number = 0
-    while True:
-        ending = f"before-{revision}" + (f"-{number}" if number else "")
-        backup = file.with_name(f"{file.name}.{ending}")
-        if not backup.exists():
-            return backup
-        number += 1

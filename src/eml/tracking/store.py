@@ -2,11 +2,9 @@
 
 import logging
 import os
-import re
 import shutil
-import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Sequence
 from pathlib import Path
 
 import mlflow
@@ -31,8 +29,6 @@ from eml.tracking.calls import (
     uri,
 )
 
-FILLING_SECONDS = 10  # a new SQLite file unchanged for so long is abandoned
-
 
 def is_there() -> bool:
     """Whether the store exists: an SQLite file that is missing or empty does not."""
@@ -51,7 +47,7 @@ def open_store(create: bool = True) -> None:
     # MLflow would log a traceback for errors that are reported in a line here.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     if is_server():
-        _ask_server()
+        ask_server(mlflow.MlflowClient(), store_name())
         return
     if not create and not is_there():
         raise StoreError(
@@ -59,10 +55,15 @@ def open_store(create: bool = True) -> None:
             "set MLFLOW_TRACKING_URI"
         )
     make_store()
-    _refuse_if_not_a_store()
     if file := sqlite_file():
-        schema.refuse_other(file)
+        schema.check(file, store_name())
     _open()
+
+
+def open_to_read(others: Sequence) -> None:
+    """Check the store here before a read; beside stores of others it may be missing."""
+    if is_there() or not others:
+        open_store(create=False)
 
 
 @store_call(once=SECONDS_TO_CLOSE)
@@ -100,7 +101,7 @@ def _make(file: Path) -> None:
     with FileLock(file.with_name(f".{file.name}.lock")):
         if is_there():
             return
-        if file.exists() and time.time() - file.stat().st_mtime > FILLING_SECONDS:
+        if file.exists() and time.time() - file.stat().st_mtime > schema.FILLING_SECONDS:
             file.unlink()  # empty and abandoned
         # In a folder of its own, because SQLite keeps a journal beside the file.
         work = file.with_name(f".{file.name}.new")
@@ -121,55 +122,22 @@ def _make(file: Path) -> None:
 @store_call(held=False)
 def _fill(file: Path) -> None:
     # Through MLflow's client, so that artifacts get MLflow's default location.
-    given = mlflow.get_tracking_uri()
-    query = given.partition("?")[2]
-    # Only what a URL cannot hold is escaped: MLflow would create a folder named like each escape.
-    path = str(file).replace("%", "%25").replace("?", "%3F")
-    client = mlflow.MlflowClient(f"sqlite:///{path}" + (f"?{query}" if query else ""))
+    query = mlflow.get_tracking_uri().partition("?")[2]
+    client = mlflow.MlflowClient(sqlite_uri(file) + (f"?{query}" if query else ""))
     client._tracking_client.store.engine.dispose()
 
 
-def _refuse_if_not_a_store() -> None:
-    """Raise StoreError if the store is a file that MLflow has not created completely.
-
-    MLflow writes the default experiment last. `mlflow run` creates its file in place, so wait
-    while the file changes.
-    """
-    file = sqlite_file()
-    if file is None:
-        return
-    if not file.is_file():
-        raise StoreError(f"{store_name()}: this is no file")
-    while not (experiments := _experiments(file)):
-        if time.time() - file.stat().st_mtime > FILLING_SECONDS:
-            lacks = "no experiment" if experiments == 0 else "no table of experiments"
-            raise StoreError(
-                f"{store_name()} has {lacks}: what made it was interrupted, or it is something "
-                "else; move it away or delete it"
-            )
-        time.sleep(0.1)
+def sqlite_uri(file: Path) -> str:
+    """The URI of a store in this file."""
+    # Only what a URL cannot hold is escaped: MLflow would create a folder named like each escape.
+    return "sqlite:///" + str(file).replace("%", "%25").replace("?", "%3F")
 
 
-def _experiments(file: Path) -> int | None:
-    """Number of experiments in a file; None without their table. Raises StoreError."""
-    try:
-        with closing(schema.opened(file)) as connection:
-            (count,) = connection.execute("SELECT count(*) FROM experiments").fetchone()
-            return count
-    except sqlite3.OperationalError as error:
-        if "no such table" in str(error):
-            return None
-        raise StoreError(f"{store_name()}: {error}") from error
-    except sqlite3.DatabaseError as error:
-        raise StoreError(f"{store_name()}: {error}") from error
-
-
-def _ask_server() -> None:
-    """Raise StoreError if the server does not answer at once, or rejects the password."""
-    creds = mlflow.MlflowClient()._tracking_client.store.get_host_creds()
+def ask_server(client: mlflow.MlflowClient, name: str) -> None:
+    """Raise StoreError if a server does not answer at once, or rejects the password."""
     try:
         answer = http_request(
-            creds,
+            client._tracking_client.store.get_host_creds(),
             "/api/2.0/mlflow/experiments/search",
             "POST",
             json={"max_results": 1},
@@ -178,26 +146,10 @@ def _ask_server() -> None:
             raise_on_status=False,
         )
     except mlflow.MlflowException as error:
-        raise StoreError(f"{store_name()} does not answer") from error
+        raise StoreError(f"{name} does not answer") from error
     if answer.status_code != 200:
         reason = printable(" ".join(answer.text.split()), 200)
-        raise StoreError(f"{store_name()} answers with {answer.status_code}: {reason}")
-
-
-def full_run_id(start: str) -> str:
-    """The id of the only run whose id begins with `start`; `start` itself if there is none.
-
-    Raises StoreError if several ids begin with it.
-    """
-    if not re.fullmatch("[0-9a-f]{4,31}", start):
-        return start
-    client = mlflow.MlflowClient()
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    found = client.search_runs(experiments, f"attributes.run_id LIKE '{start}%'", max_results=5)
-    if len(found) > 1:
-        ids = ", ".join(run.info.run_id for run in found)
-        raise StoreError(f"several runs begin with {start}: give one of {ids}")
-    return found[0].info.run_id if found else start
+        raise StoreError(f"{name} answers with {answer.status_code}: {reason}")
 
 
 def refuse_if_local() -> None:

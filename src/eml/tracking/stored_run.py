@@ -7,6 +7,8 @@ from mlflow.entities import LifecycleStage, Run
 from eml.text import printable
 from eml.tracking.tags import CONTINUED_IN, NUMBER, PARENT
 
+FINISHED = "FINISHED"  # MLflow's status
+
 
 class StoredRun(NamedTuple):
     """A run without its points. Anyone may have made the run: tags and params hold any text."""
@@ -19,10 +21,11 @@ class StoredRun(NamedTuple):
     deleted: bool
     params: dict[str, str]
     tags: dict[str, str]
+    store: str = ""  # the name of another store that holds the run; "" for the store here
 
     @classmethod
-    def of(cls, run: Run) -> "StoredRun":
-        """The run that MLflow's client returned."""
+    def of(cls, run: Run, store: str = "") -> "StoredRun":
+        """The run that the MLflow client of a store returned."""
         info, data = run.info, run.data
         return cls(
             info.run_id,
@@ -33,7 +36,13 @@ class StoredRun(NamedTuple):
             info.lifecycle_stage == LifecycleStage.DELETED,
             data.params,
             data.tags,
+            store,
         )
+
+    @property
+    def where(self) -> str:
+        """The id, with the store if that is another one, for messages."""
+        return f"{self.run_id} of {self.store}" if self.store else self.run_id
 
     @property
     def parent(self) -> str:
@@ -49,7 +58,7 @@ class StoredRun(NamedTuple):
     @property
     def is_over(self) -> bool:
         """Whether the run is finished, or continued in another run."""
-        return self.status == "FINISHED" or CONTINUED_IN in self.tags
+        return self.status == FINISHED or CONTINUED_IN in self.tags
 
     @property
     def reason(self) -> str:

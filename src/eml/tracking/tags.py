@@ -16,7 +16,6 @@ JOB_LOG = "slurm_log"  # the file that this job writes to
 CANCELLED = "cancelled"  # of a parent: when `eml cancel` was called
 CREATION = "creation"  # a random number that identifies the run if the answer with its id is lost
 COMMAND = "command"  # of a run that is not nested: the command line that made it
-IMPORTED_FROM = "imported_from"  # the id of the run in the store where it was made
 # Tags that are deleted when a run continues.
 ENDINGS = {"stopped", "error", PAUSED_AFTER, PRUNED_AFTER, JOB, JOB_LOG, CANCELLED}
 SYSTEM_METRICS = "system_metrics"  # whether they were logged during the training

@@ -1,4 +1,4 @@
-"""Histories for notebooks and other programs: eml.load_history, `eml export`, own_plots.py."""
+"""Histories for notebooks and other programs: eml.load_history, history.csv, own_plots.py."""
 
 import subprocess
 import sys
@@ -34,39 +34,13 @@ def test_load_history_is_the_frame_that_compare_draws(sweep, capsys):
     assert {"hardware", "threads", "dataset_digest", "recipe", "parameters"} <= words & set(sweep)
 
 
-@pytest.mark.parametrize(
-    ("kind", "read"),
-    [
-        ("csv", pd.read_csv),
-        pytest.param("parquet", pd.read_parquet, marks=pytest.mark.slow),
-    ],
-)
-def test_export_writes_runs_and_epochs(kind, read, sweep, eml, tmp_path):
-    result = eml("export", "--format", kind, "--output", "tables")
+def test_compare_copies_the_histories(sweep, eml, tmp_path):
+    result = eml("compare", "--output", "out", "--x", "epoch")
     assert result.returncode == 0, result.stderr
-    runs, epochs = (read(tmp_path / "tables" / f"{name}.{kind}") for name in ("runs", "epochs"))
-    assert len(runs) == runs["run_id"].nunique() == 5
-    assert set(epochs) == {"run_id", "epoch", *METRICS}
-    both = epochs.merge(runs, on="run_id")
-    for name in ("test_loss", "train_seconds", "learning_rate", "epoch"):
-        assert both[name].tolist() == pytest.approx(sweep[name].tolist(), abs=0)
-
-
-@pytest.mark.parametrize(
-    ("options", "line"),
-    [
-        (("--output", "t", "--format", "xlsx"), "format=xlsx: give one of csv, parquet"),
-        ((), "output: give a new folder for the tables"),
-        (("--output", "t"), "no finished training in "),
-        (("--output", "t", "--runs", ","), "runs=,: give run ids separated by commas"),
-    ],
-)
-def test_bad_input_writes_nothing(options, line, store, eml, tmp_path):
-    result = eml("export", *options)
-    assert result.returncode == 2
-    assert line in result.stderr
-    assert len(result.stderr.splitlines()) == 1
-    assert not (tmp_path / "t").exists()
+    copied = pd.read_csv(tmp_path / "out" / "history.csv")
+    assert set(copied) == set(sweep)
+    for name in ("run_id", "test_loss", "train_seconds", "learning_rate", "epoch"):
+        assert copied[name].tolist() == sweep[name].tolist()
 
 
 def test_the_script_of_the_docs_draws(sweep, environment, tmp_path):

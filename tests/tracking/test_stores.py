@@ -1,0 +1,331 @@
+"""Stores of others: read together with the store here, and never changed."""
+
+import base64
+import hashlib
+import os
+import re
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.entities import Metric, Param
+from pandas.testing import assert_frame_equal
+
+import eml as package
+from eml.errors import UserError
+from eml.tracking import find
+from eml.tracking.stores import Stores, open_others
+from eml.tracking.tags import REUSED
+from support.commands import call, config_of, eml_command, run_here, stored_runs, train
+from support.servers import Proxy, mlflow_server
+
+RATES = "1,0.5,0.1,0.05,0.01"
+ODD_FOLDERS = ["a b", "a?mode=rw", "a%20b", "a#b;c", "ä'b"]
+
+
+def use(uri: str, monkeypatch) -> None:
+    mlflow.set_tracking_uri(uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+
+
+@pytest.fixture
+def ada(store, fresh_store, tmp_path) -> mlflow.MlflowClient:
+    """The store of somebody else, in the folder ada; its client. Its experiments have other ids."""
+    (tmp_path / "ada").mkdir()
+    shutil.copy(fresh_store, tmp_path / "ada" / "mlflow.db")
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/ada/mlflow.db")
+    for name in ("other", "test"):
+        client.create_experiment(name, artifact_location=(tmp_path / "ada/mlruns").as_uri())
+    return client
+
+
+@pytest.fixture
+def sweep(ada, small_data, monkeypatch) -> list[str]:
+    """An lr_sweep in that store: the ids of the parent and of its five trainings."""
+    here = mlflow.get_tracking_uri()
+    use(ada.tracking_uri, monkeypatch)
+    train("lr_sweep", epochs=1, lrs=RATES)
+    use(here, monkeypatch)
+    return [run.info.run_id for run in stored_runs(ada)]
+
+
+def add(client, recipe: str = "mlp_torch", **options) -> str:
+    """A finished training of one epoch, made by hand."""
+    options = {"epochs": 1, "device": "cpu"} | options
+    run_id = client.create_run(
+        client.get_experiment_by_name("test").experiment_id, tags={"recipe": recipe}
+    ).info.run_id
+    values = vars(config_of(recipe, **options))
+    names = ("test_accuracy", "test_loss", "train_loss", "train_seconds", "wall_seconds")
+    metrics = [Metric(name, 0.5, 1000, epoch) for name in names for epoch in (0, 1)]
+    client.log_batch(run_id, metrics, [Param(k, str(v)) for k, v in values.items()])
+    client.set_terminated(run_id)
+    return run_id
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file in a folder."""
+    files = [path for path in folder.iterdir() if path.is_file()]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def refusal(*arguments: str) -> str:
+    """The line with which a command refuses its arguments."""
+    result = run_here(*arguments)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.count("\n") == 1, result.stderr
+    return result.stderr
+
+
+def test_two_stores_are_read_as_one(ada, store, eml, tmp_path):
+    theirs, ours = add(ada, seed=1), add(store, seed=2)
+    before = contents(tmp_path / "ada")
+    frame = package.load_history(stores=["ada/mlflow.db"])
+    assert dict(frame[["run_id", "store"]].values) == {theirs: "ada/mlflow.db", ours: ""}
+    assert frame["test_accuracy"].tolist() == [0.5] * 4
+    result = eml("compare", "--stores", "ada, ./ada/mlflow.db", "--output", "out")
+    assert result.returncode == 0, result.stderr
+    assert "runs of ada: 1\n" in result.stdout
+    assert theirs in (tmp_path / "out/history.csv").read_text()
+    note = stored_runs(store)[-1].data.tags["mlflow.note.content"]
+    assert " of ada: 50.00%" in note
+    assert f"runs/{ours}" in note
+    assert f"runs/{theirs}" not in note  # the UI does not show it here
+    # Nothing is written beside their file either.
+    assert contents(tmp_path / "ada") == before
+
+
+def test_a_sweep_is_read_as_its_owner_reads_it(sweep, ada, eml, tmp_path, monkeypatch):
+    theirs = package.load_history(recipe="lr_sweep", stores=["ada"])
+    assert theirs["run_id"].unique().tolist() == sweep[1:]
+    assert_frame_equal(package.load_history(parent=sweep[0][:8], stores=["ada"]), theirs)
+    use(f"sqlite:///{tmp_path}/none.db", monkeypatch)  # beside other stores it may be missing
+    assert_frame_equal(package.load_history(recipe="lr_sweep", stores=["ada"]), theirs)
+    assert not Path("none.db").exists()
+    use(ada.tracking_uri, monkeypatch)
+    own = package.load_history(recipe="lr_sweep")
+    assert_frame_equal(theirs.drop(columns="store"), own.drop(columns="store"))
+
+
+def test_a_run_in_two_stores_counts_once(ada, store, tmp_path):
+    run_id = add(store)
+    shutil.copy(tmp_path / "mlflow.db", "copy.db")
+    stores = Stores(open_others(["copy.db", "ada"]))
+    assert [(r.run_id, r.store) for r in stores.find({"recipe": "mlp_torch"})] == [(run_id, "")]
+    store.delete_run(run_id)
+    assert [r.store for r in stores.find({"recipe": "mlp_torch"})] == ["copy.db"]
+    assert [(r.store, r.deleted) for r in stores.get([run_id])] == [("copy.db", False)]
+
+
+def test_a_sweep_here_reuses_what_is_finished_there(sweep, store, eml):
+    planned = run_here("plan", "lr_sweep", "--epochs", "1", "--lrs", RATES, "--stores", "ada")
+    assert planned.stdout.count(" of ada") == 5
+    assert "all trainings are done" in planned.stdout
+    train("lr_sweep", epochs=1, lrs=f"{RATES},0.001", stores="ada")
+    parent, *trained = stored_runs(store)
+    assert len(trained) == 1
+    assert sorted(parent.data.tags[REUSED].split(",")) == sorted(sweep[1:])
+    frame = package.load_history(stores=["ada"])
+    assert sorted(frame["learning_rate"].unique()) == [0.001, 0.01, 0.05, 0.1, 0.5, 1]
+    line = refusal("compare")
+    assert "has reused runs that sqlite:///" in line
+    assert "name their store as stores" in line
+
+
+def test_experiments_are_found_by_name(ada, store):
+    both = {add(ada, seed=1), add(store, seed=2)}
+    ada.create_experiment("theirs")
+    frame = package.load_history(experiment="test", stores=["ada"], filter="params.epochs = '1'")
+    assert set(frame["run_id"]) == both
+    with pytest.raises(UserError, match=r"experiment=no: give one of .*theirs"):
+        package.load_history(experiment="no", stores=["ada"])
+
+
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_a_file_that_is_written_meanwhile(mode, ada, tmp_path):
+    """What is finished counts, what is under way does not, and nothing of the file changes."""
+    add(ada, seed=1)
+    folder = tmp_path / "ada"
+    with closing(sqlite3.connect(folder / "mlflow.db", isolation_level=None)) as writer:
+        writer.execute(f"PRAGMA journal_mode={mode}")
+        writer.execute("UPDATE runs SET name = 'finished'")
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("UPDATE runs SET name = 'under way'")
+        before = contents(folder)
+        frame = package.load_history(stores=["ada"])
+        assert frame["run_name"].unique().tolist() == ["finished"]
+        after = contents(folder)
+        assert {k: v for k, v in after.items() if not k.endswith("-shm")} == {
+            k: v for k, v in before.items() if not k.endswith("-shm")
+        }
+        writer.execute("ROLLBACK")
+    before = contents(folder)
+    assert list(before) == ["mlflow.db"]
+    assert len(package.load_history(stores=["ada"])) == 2
+    assert contents(folder) == before
+
+
+def without_the_powers_of_root(command: list[str]) -> list[str]:
+    if os.geteuid() != 0:
+        return command
+    if not shutil.which("setpriv"):
+        pytest.skip("root may read everything, and there is no setpriv (util-linux)")
+    capability = "-dac_override,-dac_read_search"
+    return ["setpriv", f"--bounding-set={capability}", f"--inh-caps={capability}", *command]
+
+
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_what_cannot_be_written_is_read(mode, ada, store, environment, tmp_path):
+    add(ada)
+    with closing(sqlite3.connect("ada/mlflow.db")) as database:
+        database.execute(f"PRAGMA journal_mode={mode}")
+    (tmp_path / "ada/mlflow.db").chmod(0o444)
+    (tmp_path / "ada").chmod(0o555)
+    try:
+        command = eml_command("compare", "--stores", "ada", "--x", "epoch")
+        result = call(without_the_powers_of_root(command))
+        (tmp_path / "ada/mlflow.db").chmod(0)
+        refused = call(without_the_powers_of_root(command))
+    finally:
+        (tmp_path / "ada").chmod(0o755)
+    assert result.returncode == 0, result.stderr
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        "eml: the store ada cannot be read: Permission denied\n",
+    )
+
+
+@pytest.mark.parametrize("folder", ODD_FOLDERS)
+def test_any_path_works(folder, ada, tmp_path):
+    run_id = add(ada)
+    (tmp_path / "ada").rename(folder)
+    for name in (folder, f"{folder}/mlflow.db", str(tmp_path / folder)):
+        frame = package.load_history(stores=[name])
+        assert set(frame["run_id"]) == {run_id}
+        assert set(frame["store"]) == {name}
+    assert list(contents(tmp_path / folder)) == ["mlflow.db"]
+    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", folder}
+
+
+def change(file: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(file)) as database, database:
+        for statement in statements:
+            database.execute(statement)
+
+
+def older(file: Path) -> None:
+    change(file, "UPDATE alembic_version SET version_num = '451aebb31d03'")
+
+
+def newer(file: Path) -> None:
+    change(
+        file,
+        "UPDATE alembic_version SET version_num = 'f4a9b2c7d1e6'",
+        "INSERT INTO runs (run_uuid, experiment_id) VALUES ('a', 1), ('b', 1), ('c', 1)",
+        "INSERT INTO tags (run_uuid, key, value) VALUES "
+        "('a', 'mlflow', '3.17.2'), ('b', 'mlflow', '3.100.0'), ('c', 'mlflow', '3.18.1')",
+    )
+
+
+def newer_without_runs(file: Path) -> None:
+    change(file, "UPDATE alembic_version SET version_num = 'f4a9b2c7d1e6'")
+
+
+def no_database(file: Path) -> None:
+    file.write_bytes(b"no database" * 1000)
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def another_database(file: Path) -> None:
+    file.unlink()
+    change(file, "CREATE TABLE experiments (a INTEGER)", "INSERT INTO experiments VALUES (1)")
+
+
+def half_made(file: Path) -> None:
+    file.unlink()
+    change(file, "CREATE TABLE alembic_version (a INTEGER)")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (
+            older,
+            r"was made by an older MLflow than [\d.]+: copy mlflow.db, then `mlflow db upgrade",
+        ),
+        (newer, r"needs MLflow 3\.100\.0: `pip install -U mlflow` \(installed is"),
+        (newer_without_runs, "needs MLflow one newer than"),
+        (no_database, "cannot be read: file is not a database"),
+        (empty, "has no table of experiments"),
+        (another_database, "has no version of MLflow's schema"),
+        (half_made, "has no table of experiments"),
+    ],
+)
+def test_a_file_that_is_no_store_of_this_mlflow_is_a_line(spoil, reason, ada, store, eml, tmp_path):
+    file = tmp_path / "ada" / "mlflow.db"
+    spoil(file)
+    os.utime(file, (1, 1))
+    before, runs = contents(tmp_path / "ada"), len(stored_runs(store))
+    for command in (("compare",), ("plan", "lr_sweep"), ("mlp_numpy",), ("sheet2",)):
+        line = refusal(*command, "--stores", "ada/mlflow.db")
+        assert line.startswith("eml: the store ada/mlflow.db ")
+        assert re.search(reason, line), line
+    assert contents(tmp_path / "ada") == before
+    assert len(stored_runs(store)) == runs
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("none.db", "there is no store none.db: give an mlflow.db, its folder, or the address of"),
+        (".", "there is no store"),
+        ("postgresql://me:secret@host/a", "there is no store postgresql://host/a: give"),
+        ("http://me:secret@127.0.0.1:9", "the tracking server http://127.0.0.1:9 does not answer"),
+    ],
+)
+def test_what_is_no_store_is_a_line(name, reason, store, eml, tmp_path):
+    (tmp_path / "mlflow.db").rename("here.db")
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/here.db")
+    line = refusal("compare", "--stores", name)
+    assert reason in line
+    assert "secret" not in line
+    assert [path.name for path in tmp_path.iterdir()] == ["here.db"]
+
+
+def test_a_server_is_read_with_a_password_or_refuses_in_a_line(ada, store, eml, tmp_path):
+    run_id = add(ada)
+    with mlflow_server(ada.tracking_uri, tmp_path / "served") as address, Proxy(address) as proxy:
+        assert set(package.load_history(stores=[address])["store"]) == {address}
+        proxy.asks_for = "Basic " + base64.b64encode(b"ada:se/cret").decode()
+        line = refusal("compare", "--stores", proxy.address)
+        assert line.startswith(f"eml: the tracking server {proxy.address} answers with 401: ")
+        named = proxy.address.replace("://", "://ada:se%2Fcret@")
+        result = eml("compare", "--stores", named, "--output", "out")
+        assert result.returncode == 0, result.stderr
+        assert f"runs of {proxy.address}: 1\n" in result.stdout
+        history = Path("out/history.csv").read_text()
+        assert run_id in history
+        assert "cret" not in history + result.stdout
+        others = open_others([named])
+        proxy.behave = "fail"
+        with pytest.raises(UserError, match=f"the store {proxy.address} cannot be read"):
+            find.finished("mlp_torch", others)
+
+
+def test_the_copy_of_a_file_is_deleted(ada, tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    others = open_others(["ada"])
+    (folder,) = (tmp_path / "temporary").iterdir()
+    assert folder.stat().st_mode & 0o077 == 0
+    no_database(tmp_path / "ada" / "mlflow.db")
+    with pytest.raises(UserError):
+        open_others(["ada"])
+    del others
+    assert not list((tmp_path / "temporary").iterdir())
