@@ -37,7 +37,7 @@ from support.commands import call, eml_command, mlflow_command, stored_runs
         (["compare", "--plot", "all", "--x", "epoch"], "x and metric have no effect with plot"),
         (["compare", "--plot", "all", "--experiment", "nix"], "experiment=nix: give one of"),
         (["compare", "--metric", "setup_seconds"], "metric=setup_seconds: give one of train_loss"),
-        (["compare", "--runs", "abc"], "Run with id=abc not found"),
+        (["compare", "--runs", "abc"], "no run abc in sqlite:///"),
         (["compare", "--filter", "((("], "Invalid clause"),
         (["compare", "--filter", "params.lr = '7'"], "no training selected"),
         (["compare"], "no finished training in sqlite:///.*: train first, or give experiment"),

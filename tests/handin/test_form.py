@@ -108,7 +108,7 @@ LOSS = ("exercise", "2.2", "mlp_numpy", "loss_over_epochs")
 MISTAKES = {
     "unknown key": (
         put("authors", "me"),
-        "no key authors, give sheet, names, group, date, exercise",
+        "no key authors, give sheet, names, group, date, stores, exercise",
     ),
     "unknown exercise": (
         put("exercise", "2.9", tomlkit.table()),

@@ -55,7 +55,8 @@ def run_here(*arguments: str) -> subprocess.CompletedProcess[str]:
     """
     launching = arguments[:1] in [("sheet2",), ("sheet3",)] or {*RECIPES} & {*arguments[:2]}
     if launching and not {"--launcher", "--jobs", "--help"} & {*arguments}:
-        arguments = (*arguments, "--launcher", "inline")
+        words = 2 if arguments[0] == "plan" else 1
+        arguments = (*arguments[:words], "--launcher", "inline", *arguments[words:])
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     out, complaints, code = io.StringIO(), io.StringIO(), 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(complaints):

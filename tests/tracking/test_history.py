@@ -224,7 +224,7 @@ def test_every_reader_gives_the_same(small_data, store, server, monkeypatch):
         return points.reset_index(drop=True), found, reader.get(run_ids)
 
     expected = read(public)
-    assert len(expected[0]) == 6 * (2 * (len(METRICS) - 2) - 2)  # no validation
+    assert len(expected[0]) == 6 * (2 * (len(METRICS) - 2) - 3)  # no validation
     assert len(expected[1]) == 6
     for reader in (database, served):
         points, found, got = read(reader)

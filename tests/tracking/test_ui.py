@@ -39,7 +39,7 @@ def test_a_sweep_lists_its_trainings_and_has_the_best_score(small_data, store):
     note = parent.data.tags[NOTE]
     listed = note.splitlines()[:5]
     assert all(any(child.info.run_id in line for line in listed) for child in children)
-    assert "Command: `eml lr_sweep --epochs 1 --lrs 0.1,0.001,1,0.5,0.01`" in note
+    assert "Command: `eml lr_sweep --launcher inline --epochs 1 --lrs 0.1,0.001,1,0.5,0.01`" in note
     assert "Question: how does the learning rate" in note
     best = max(child.data.metrics["final_test_accuracy"] for child in children)
     assert parent.data.metrics == {"final_test_accuracy": best}
