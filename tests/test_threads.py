@@ -180,6 +180,7 @@ V2 = "sys/fs/cgroup/user.slice/session"
         ("0::/\n", {"sys/fs/cgroup/cpu.max": "max 100000\n"}, 8),
         ("0::/\n", {"sys/fs/cgroup/cpu.max": "350000 100000\n"}, 3),
         ("0::/\n", {"sys/fs/cgroup/cpu.max": "50000 100000\n"}, 1),
+        ("0::/\n", {"sys/fs/cgroup/cpu.max": "50000\n"}, 8),  # what no kernel writes: no limit
         # The limit of a group above counts, too.
         ("0::/user.slice/session\n", {f"{V2}/cpu.max": "max 1000", f"{V2}/../cpu.max": "2 1"}, 2),
         ("0::/missing/here\n", {"sys/fs/cgroup/cpu.max": "400000 100000"}, 4),

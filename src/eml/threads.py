@@ -133,9 +133,9 @@ def usable_cores(system: Path = Path("/")) -> int:
     topology = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
     cores = {_read(system / topology.format(n)) or n for n in os.sched_getaffinity(0)}
     quotas = [
-        int(quota) / int(period)
-        for quota, period in _limits(system, "cpu", "cpu.max", "cpu.cfs_quota_us")
-        if quota.isdecimal() and period.isdecimal()  # not "max" or -1
+        int(limit[0]) / int(limit[1])
+        for limit in _limits(system, "cpu", "cpu.max", "cpu.cfs_quota_us")
+        if len(limit) == 2 and all(map(str.isdecimal, limit))  # not "max" or -1
     ]
     return max(1, math.floor(min([len(cores), *quotas])))
 
