@@ -13,7 +13,7 @@ from benchmarks.training import dataset_of
 from benchmarks.turns import Turns, Way
 from eml.config import Config
 from eml.threads import Asked, usable_cores
-from eml.training.loop import Training
+from eml.training.loop import TrainingLoop
 
 AUTO, ONE, ALL = "eml, threads=auto", "one thread", "all cores"
 EPOCHS = 3
@@ -37,7 +37,7 @@ def epoch(config: Config, made_up: bool, threads: int, turns: Turns) -> None:
     config = replace(config, epochs=EPOCHS)
 
     def measure() -> float:
-        records = list(Training(config, dataset, asked=Asked(threads)))
+        records = list(TrainingLoop(config, dataset, asked=Asked(threads)))
         return median(b.train_seconds - a.train_seconds for a, b in pairwise(records))
 
     turns.each(measure)
@@ -50,7 +50,7 @@ def late(config: Config, made_up: bool, threads: int, turns: Turns) -> None:
 
     def measure() -> float:
         seconds: list[float] = []
-        training = iter(Training(config, dataset, asked=Asked(threads)))
+        training = iter(TrainingLoop(config, dataset, asked=Asked(threads)))
         for _ in range(3):  # epochs 0 to 2
             seconds.append(next(training).train_seconds)
         with busy(4):

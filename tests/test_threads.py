@@ -9,7 +9,7 @@ import pytest
 from eml import threads
 from eml.data.datasets import load
 from eml.threads import VARIABLES, Asked, Threads, usable_cores
-from eml.training.loop import Training
+from eml.training.loop import TrainingLoop
 from support.commands import config_of
 
 
@@ -148,14 +148,14 @@ def test_a_training_that_changed_its_threads_goes_on_to_the_last_digit(
     monkeypatch.setattr(threads, "TURN_SECONDS", 1e-4)
     options = {"device": "cpu", "optimizer": "adam"} if recipe == "mlp_torch" else {}
     config = config_of(recipe, epochs=4, **options)
-    whole = list(Training(config, load("mnist")))
+    whole = list(TrainingLoop(config, load("mnist")))
     assert [record.next_threads for record in whole] == [4, 4, 1, 1, 1]
     for epoch in (1, 2, 3):
-        broken = Training(config, load("mnist"))
+        broken = TrainingLoop(config, load("mnist"))
         for record in itertools.islice(broken, epoch + 1):
             last = record
         state = {k: v.copy() for k, v in broken.learner.training_state().items()}
-        rest = list(Training(config, load("mnist"), last, state))
+        rest = list(TrainingLoop(config, load("mnist"), last, state))
         for ours, theirs in zip(rest, whole[epoch + 1 :], strict=True):
             assert (ours.train_loss, ours.test_loss) == (theirs.train_loss, theirs.test_loss)
             assert ours.next_threads == theirs.next_threads

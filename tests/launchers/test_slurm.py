@@ -29,7 +29,7 @@ from eml.tracking.history import load_history
 from eml.tracking.runs import run as tracked_run
 from eml.tracking.selection import Selection
 from eml.training.cost import Cost, kind_of, pack
-from eml.training.loop import Training, load_for
+from eml.training.loop import TrainingLoop, load_for
 from support.commands import call, config_of, configs_of, eml_command, stored_runs
 from support.interrupted import SCORES, assert_whole
 
@@ -144,7 +144,7 @@ def assert_as_in_one_process(store, epochs: int) -> None:
         for rate in RATES:
             config = config_of("mlp_numpy", lr=rate, epochs=epochs)
             logged = in_jobs[in_jobs["learning_rate"] == rate].set_index("epoch").sort_index()
-            for record in Training(config, load_for(config)):
+            for record in TrainingLoop(config, load_for(config)):
                 for name in SCORES:
                     assert logged[name][record.epoch] == getattr(record, name)
 
@@ -303,7 +303,7 @@ def test_an_epoch_that_fits_no_job_is_given_up(monkeypatch, small_data, shared_s
     former = {number: signal.getsignal(number) for number in (*SIGNALS, REQUEUE)}
     signal.signal(REQUEUE, lambda *_: requeued.append(True))  # as submitit does
     # The signal arrives in the middle of the first epoch.
-    monkeypatch.setattr(Training, "__iter__", lambda self: signal.raise_signal(REQUEUE))
+    monkeypatch.setattr(TrainingLoop, "__iter__", lambda self: signal.raise_signal(REQUEUE))
     lot = Pack(list(tasks), seconds=0)
     try:
         assert lot() == [Result("a job is too short for one epoch: increase slurm_time")]

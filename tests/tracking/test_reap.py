@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from eml.tracking.reap import end_dead
-from eml.training.checkpoints import Checkpoint, Place, new_place
+from eml.training.checkpoints import Checkpoint, Slot, new_slot
 from support.commands import stored_runs, train
 from support.interrupted import assert_whole, in_place_of_logging, killed_at_random
 
@@ -59,19 +59,19 @@ def test_what_lives_or_is_not_here_is_left(small_data, store, monkeypatch):
     """Its process holds the lock; a job of Slurm has it; its checkpoint is on another machine."""
     killed("mlp_numpy", {"epochs": 3}, monkeypatch)
     (run,) = stored_runs(store)
-    place = Place(run.data.tags["training_digest"], run.data.tags["checkpoint"])
-    assert place.hold()
+    slot = Slot(run.data.tags["training_digest"], run.data.tags["checkpoint"])
+    assert slot.acquire()
     assert end_dead() == []
-    place.release()
+    slot.release()
     store.set_tag(run.info.run_id, "slurm_job", "7")
     assert end_dead() == []
     store.delete_tag(run.info.run_id, "slurm_job")
-    here = place.file.rename(place.file.with_suffix(".elsewhere"))
+    here = slot.file.rename(slot.file.with_suffix(".elsewhere"))
     assert end_dead() == []
     store.set_tag(run.info.run_id, "checkpoint", "../../outside")
     assert end_dead() == []
-    store.set_tag(run.info.run_id, "checkpoint", place.name)
-    here.rename(place.file)
+    store.set_tag(run.info.run_id, "checkpoint", slot.name)
+    here.rename(slot.file)
     assert [one.run_id for one in end_dead()] == [run.info.run_id]
 
 
@@ -80,7 +80,7 @@ def test_odd_runs_of_others_are_no_obstacle(store):
     for digest, name in (("a" * 300, "b"), ("a", "b" * 300), ("../x", "b")):
         run = store.create_run(experiment, tags={"training_digest": digest, "checkpoint": name})
         store.log_param(run.info.run_id, "epochs", "1" * 5000)
-    new_place("a", Checkpoint([], [], {})).release()
+    new_slot("a", Checkpoint([], [], {})).release()
     assert end_dead() == []
 
 
@@ -124,13 +124,13 @@ def test_reap_says_what_it_found(small_data, store, eml, monkeypatch):
 def test_reap_ends_nothing_that_lives(small_data, store, eml, monkeypatch):
     killed("mlp_numpy", {"epochs": 3}, monkeypatch)
     (run,) = stored_runs(store)
-    place = Place(run.data.tags["training_digest"], run.data.tags["checkpoint"])
-    assert place.hold()
+    slot = Slot(run.data.tags["training_digest"], run.data.tags["checkpoint"])
+    assert slot.acquire()
     result = eml("reap", run.info.run_id)
     assert result.returncode == 2
     assert result.stderr.endswith("its process lives, stop that (Ctrl-C, kill)\n")
     assert store.get_run(run.info.run_id).info.status == "RUNNING"
-    place.release()
+    slot.release()
 
 
 def test_two_users_share_a_folder_for_checkpoints(monkeypatch):
@@ -141,12 +141,12 @@ def test_two_users_share_a_folder_for_checkpoints(monkeypatch):
     shared.chmod(0o1777)
     monkeypatch.setenv("EML_CHECKPOINT_DIR", str(shared))
     try:
-        mine = new_place("digest", Checkpoint([], [], {}))
+        mine = new_slot("digest", Checkpoint([], [], {}))
 
         def as_another_user():
             os.setuid(65534)
-            place = new_place("digest", Checkpoint([], [], {}))
-            assert place.load() is not None
+            slot = new_slot("digest", Checkpoint([], [], {}))
+            assert slot.load() is not None
             assert not os.access(mine.file, os.R_OK)
 
         child = os.fork()

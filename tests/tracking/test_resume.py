@@ -22,8 +22,8 @@ from eml.tracking.digests import training_digest
 from eml.tracking.history import load_history
 from eml.tracking.selection import Selection
 from eml.training import checkpoints
-from eml.training.checkpoints import Checkpoint, Place, new_place
-from eml.training.loop import Training, load_for
+from eml.training.checkpoints import Checkpoint, Slot, new_slot
+from eml.training.loop import TrainingLoop, load_for
 from support.commands import call, config_of, mlflow_command, stored_runs, train
 from support.interrupted import (
     SCORES,
@@ -43,11 +43,11 @@ from support.interrupted import (
 def test_a_training_goes_on_bit_for_bit(recipe, optimizer, dtype, small_data):
     config = config_of(recipe, optimizer=optimizer, epochs=3, subset=100, dtype=dtype, device="cpu")
     dataset = load_for(config)
-    whole = list(Training(config, dataset))
-    first = Training(config, dataset)
+    whole = list(TrainingLoop(config, dataset))
+    first = TrainingLoop(config, dataset)
     records = list(itertools.islice(first, 2))
     state = {name: value.copy() for name, value in first.learner.training_state().items()}
-    records += Training(config, dataset, records[-1], state)
+    records += TrainingLoop(config, dataset, records[-1], state)
     for name in ("epoch", *SCORES):
         assert [getattr(r, name) for r in records] == [getattr(r, name) for r in whole]
 
@@ -55,12 +55,12 @@ def test_a_training_goes_on_bit_for_bit(recipe, optimizer, dtype, small_data):
 def test_a_checkpoint_is_read_as_it_was_written(small_data, monkeypatch, tmp_path):
     monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path))
     config = config_of("cifar_cnn", optimizer="adam", epochs=1, device="cpu")
-    training = Training(config, load_for(config))
+    training = TrainingLoop(config, load_for(config))
     written = Checkpoint(list(training), [1, 2], training.learner.training_state())
-    place = Place("digest", "run")
-    assert place.hold()
-    place.save(written)
-    read = place.load()
+    slot = Slot("digest", "run")
+    assert slot.acquire()
+    slot.save(written)
+    read = slot.load()
     assert repr(read.records) == repr(written.records)  # repr: a NaN is not equal to itself
     assert read.timestamps == written.timestamps
     assert read.state.keys() == written.state.keys()
@@ -70,9 +70,9 @@ def test_a_checkpoint_is_read_as_it_was_written(small_data, monkeypatch, tmp_pat
 
 def test_a_checkpoint_is_replaced_whole_or_not_at_all(monkeypatch, tmp_path):
     monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path))
-    place = Place("digest", "run")
-    assert place.hold()
-    place.save(Checkpoint([], [], {"a": np.zeros(3)}))
+    slot = Slot("digest", "run")
+    assert slot.acquire()
+    slot.save(Checkpoint([], [], {"a": np.zeros(3)}))
 
     def half(state, file, metadata):
         file.write_bytes(b"half")
@@ -81,26 +81,26 @@ def test_a_checkpoint_is_replaced_whole_or_not_at_all(monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "save_file", half)
         with pytest.raises(OSError, match="disk full"):
-            place.save(Checkpoint([], [], {"a": np.ones(3)}))
-    assert place.load().state["a"].tolist() == [0, 0, 0]
+            slot.save(Checkpoint([], [], {"a": np.ones(3)}))
+    assert slot.load().state["a"].tolist() == [0, 0, 0]
 
 
 def test_a_checkpoint_that_cannot_be_written_is_an_os_error(monkeypatch, tmp_path):
     monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path))
-    place = Place("digest", "run")
-    assert place.hold()
-    shutil.rmtree(place.file.parent)
+    slot = Slot("digest", "run")
+    assert slot.acquire()
+    shutil.rmtree(slot.file.parent)
     with pytest.raises(OSError, match="No such file"):
-        place.save(Checkpoint([], [], {}))
+        slot.save(Checkpoint([], [], {}))
 
 
 def test_a_run_that_ends_takes_no_folder_from_others(monkeypatch, tmp_path):
     """Others may be listing the folder, or making their own slots in it."""
     monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path))
-    place = new_place("digest", Checkpoint([], [], {}))
-    assert [found.name for found in checkpoints.places("digest")] == [place.name]
-    place.remove()
-    assert list(place.file.parent.iterdir()) == []
+    slot = new_slot("digest", Checkpoint([], [], {}))
+    assert [found.name for found in checkpoints.slots("digest")] == [slot.name]
+    slot.remove()
+    assert list(slot.file.parent.iterdir()) == []
 
 
 def test_a_damaged_checkpoint_is_said_and_its_run_taken_over(
@@ -110,9 +110,7 @@ def test_a_damaged_checkpoint_is_said_and_its_run_taken_over(
     config = config_of("mlp_numpy", epochs=2)
     interrupt(monkeypatch, after=2, options={"epochs": 2})
     (killed,) = stored_runs(store)
-    Place(training_digest(config), killed.data.tags["checkpoint"]).file.write_bytes(
-        b"no checkpoint"
-    )
+    Slot(training_digest(config), killed.data.tags["checkpoint"]).file.write_bytes(b"no checkpoint")
     train("mlp_numpy", epochs=2)
     said = capsys.readouterr().out
     assert f"the checkpoint of run {killed.info.run_id} is damaged" in said
@@ -130,13 +128,13 @@ def test_a_damaged_checkpoint_is_said_and_its_run_taken_over(
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_without_checkpoints_no_epoch_is_logged_twice(small_data, store, monkeypatch, capsys):
     """The disk is full from the start, or from the second epoch on, and the process is killed."""
-    save = Place.save
+    save = Slot.save
     for epochs in (3, 4):
 
-        def full(place, checkpoint, kept=epochs - 3):
+        def full(slot, checkpoint, kept=epochs - 3):
             if len(checkpoint.records) > kept:
                 raise OSError("no space left")
-            save(place, checkpoint)
+            save(slot, checkpoint)
 
         def killed(epochs=epochs):
             def kill(record, log):
@@ -149,7 +147,7 @@ def test_without_checkpoints_no_epoch_is_logged_twice(small_data, store, monkeyp
                 train("mlp_numpy", epochs=epochs)
 
         with monkeypatch.context() as patch:
-            patch.setattr(Place, "save", full)
+            patch.setattr(Slot, "save", full)
             assert not killed_at_random(killed, 60)
         before, *_ = [r for r in stored_runs(store) if r.info.status == "RUNNING"]
         train("mlp_numpy", epochs=epochs)
@@ -205,14 +203,14 @@ def test_an_epoch_that_was_kept_but_not_logged_is_logged_before_the_next_pause(
 
 
 def test_a_full_disk_costs_the_checkpoint_only(small_data, store, monkeypatch, capsys):
-    save = Place.save
+    save = Slot.save
 
-    def full(place, checkpoint):
+    def full(slot, checkpoint):
         if checkpoint.records:
             raise OSError("no space left")
-        save(place, checkpoint)
+        save(slot, checkpoint)
 
-    monkeypatch.setattr(Place, "save", full)
+    monkeypatch.setattr(Slot, "save", full)
     train("mlp_numpy", epochs=1)
     (run,) = stored_runs(store)
     assert run.info.status == "FINISHED"
@@ -224,8 +222,8 @@ def test_two_at_once_do_not_share_a_checkpoint(small_data, store, monkeypatch):
     interrupt(monkeypatch, after=2, options=options)
     (first,) = stored_runs(store)
     config = config_of("mlp_numpy", **options)
-    other = Place(training_digest(config), first.data.tags["checkpoint"])
-    assert other.hold()  # as a process that is at it would
+    other = Slot(training_digest(config), first.data.tags["checkpoint"])
+    assert other.acquire()  # as a process that is at it would
     train("mlp_numpy", **options)
     assert len(stored_runs(store)) == 2
     assert store.get_run(first.info.run_id).info.status == "KILLED"
@@ -426,6 +424,6 @@ def test_killed_at_random_points_it_is_one_whole_run(small_data, store, fault):
     assert run.info.status == "FINISHED"
     assert_whole(store, run.info.run_id, EPOCHS)
     config = config_of("mlp_numpy", **options)
-    unbroken = list(Training(config, load_for(config)))
+    unbroken = list(TrainingLoop(config, load_for(config)))
     for name, points in scores(store, run.info.run_id).items():
         assert points == [(record.epoch, getattr(record, name)) for record in unbroken]

@@ -15,7 +15,7 @@ from eml.commands.launch import launch
 from eml.interrupts import SIGNALS, Stopped, raise_on_signals
 from eml.models.numpy_mlp import NumpyLearner
 from eml.tracking import calls, end, find, log, models, runs
-from eml.training.loop import EpochRecord, Training, load_for, make_learner
+from eml.training.loop import EpochRecord, TrainingLoop, load_for, make_learner
 from support import interrupted
 from support.commands import arguments, config_of, configs_of, stored_runs, train
 
@@ -72,7 +72,7 @@ def test_all_of_a_training_is_logged(small_data, store, capsys):
     images_per_second = store.get_metric_history(run.info.run_id, "images_per_second")
     assert [point.step for point in images_per_second] == [1, 2]
     # What is logged is what was trained, to the last digit.
-    trained = list(Training(config, load_for(config)))
+    trained = list(TrainingLoop(config, load_for(config)))
     for metric in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
         logged = [point.value for point in histories[metric]]
         assert logged == [getattr(record, metric) for record in trained]

@@ -9,7 +9,7 @@ import pytest
 
 from eml.data.datasets import load
 from eml.seeds import order_of
-from eml.training.loop import EpochRecord, Training
+from eml.training.loop import EpochRecord, TrainingLoop
 from support.commands import config_of
 
 CLOCKS = (
@@ -25,7 +25,7 @@ CLOCKS = (
 
 def records(**options) -> list[EpochRecord]:
     config = config_of("mlp_torch", **{"epochs": 3, "device": "cpu"} | options)
-    return list(Training(config, load("mnist")))
+    return list(TrainingLoop(config, load("mnist")))
 
 
 def scores(of: list[EpochRecord]) -> list[dict]:
@@ -51,7 +51,7 @@ def test_it_learns(small_data):
 def test_same_seed_same_records(small_data):
     assert scores(records()) == scores(records())
     config = config_of("cifar_cnn", optimizer="adam", epochs=2, device="cpu")
-    first, second = (scores(Training(config, load("cifar10"))) for _ in range(2))
+    first, second = (scores(TrainingLoop(config, load("cifar10"))) for _ in range(2))
     assert first == second
 
 
@@ -86,7 +86,7 @@ def test_evaluation_and_whoever_reads_are_not_in_the_training_clock(small_data, 
     monkeypatch.setattr("eml.training.loop.perf_counter", lambda: now)
     monkeypatch.setattr("eml.training.loop.process_time", lambda: 2 * now)  # of two threads
     config = config_of("mlp_torch", epochs=2, device="cpu")
-    training = Training(config, load("mnist"))
+    training = TrainingLoop(config, load("mnist"))
 
     def takes(seconds, method):
         def slow(*arguments):
@@ -109,7 +109,7 @@ def test_evaluation_and_whoever_reads_are_not_in_the_training_clock(small_data, 
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_one_loss_that_is_not_finite_is_divergence(split, small_data):
-    training = Training(config_of("mlp_torch", epochs=3, device="cpu"), load("mnist"))
+    training = TrainingLoop(config_of("mlp_torch", epochs=3, device="cpu"), load("mnist"))
     learner = training.learner
 
     def broken(method):
@@ -138,7 +138,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(small_data):
 
 def test_a_lost_image_is_noticed(small_data):
     config = config_of("mlp_torch", epochs=1, device="cpu")
-    training = Training(config, load("mnist"))
+    training = TrainingLoop(config, load("mnist"))
     whole = training.learner.evaluate
     training.learner.evaluate = lambda split: whole(split)._replace(examples=99)
     with pytest.raises(AssertionError, match="left out"):

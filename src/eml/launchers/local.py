@@ -17,7 +17,7 @@ from eml.launchers.worker import perform
 from eml.threads import VARIABLES, usable_cores
 from eml.tracking import end, runs
 from eml.tracking.calls import StoreAwayError, StoreError
-from eml.training.loop import EpochRecord, Training
+from eml.training.loop import EpochRecord, TrainingLoop
 from eml.training.progress import epoch_line
 
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
@@ -164,7 +164,7 @@ def _work(pipe: connection.Connection) -> None:
 class _Reporter:
     """A Progress that sends its messages to the launching process."""
 
-    def __init__(self, training: Training, pipe: connection.Connection):
+    def __init__(self, training: TrainingLoop, pipe: connection.Connection):
         self.pipe = pipe
 
     def __enter__(self) -> "_Reporter":

@@ -22,11 +22,11 @@ from eml.tracking.digests import training_digest
 from eml.tracking.publish import report
 from eml.training.checkpoints import Checkpoint
 from eml.training.cost import probe
-from eml.training.loop import EpochRecord, Training, load_for
+from eml.training.loop import EpochRecord, TrainingLoop, load_for
 from eml.training.progress import Display, Progress
 
 # Makes the display of a training. The text is the location of the run.
-MakeProgress = Callable[[Training, str], Progress]
+MakeProgress = Callable[[TrainingLoop, str], Progress]
 
 
 class Inline(Launcher):
@@ -118,7 +118,7 @@ def _train(task: Task, run: resume.Resumed, progress: MakeProgress) -> None:
     if task.check and not records:
         _check(config, dataset)
     last, state = (records[-1], run.checkpoint.state) if records else (None, None)
-    training = Training(config, dataset, last, state, _threads_of(task))
+    training = TrainingLoop(config, dataset, last, state, _threads_of(task))
     threads = training.threads.number
     if last and threads == last.next_threads:
         threads = records[0].next_threads or threads  # the tag has the number it began with
@@ -168,7 +168,7 @@ def _threads_of(task: Task) -> Asked:
 
 def _keep(run: resume.Resumed, checkpoint: Checkpoint) -> None:
     try:
-        run.place.save(checkpoint)
+        run.slot.save(checkpoint)
     except OSError as error:  # a full disk must not end the training
         print(f"no checkpoint of epoch {checkpoint.records[-1].epoch}: {error}", flush=True)
 

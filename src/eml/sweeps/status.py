@@ -13,7 +13,7 @@ from eml.tracking.digests import plan_digest, training_digest
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.stores import Others
 from eml.tracking.tags import PAUSED_AFTER, PRUNED_AFTER
-from eml.training.checkpoints import places
+from eml.training.checkpoints import slots
 
 
 class TrainingStatus(NamedTuple):
@@ -99,8 +99,8 @@ def _state(
         return _of_run(run, job, config.epochs)
     epochs = 0
     if resume:
-        here = (place for place in places(digest) if find.of_checkpoint(place.name))
-        epochs = max((place.epochs() for place in here), default=0)
+        here = (slot for slot in slots(digest) if find.of_checkpoint(slot.name))
+        epochs = max((slot.epochs() for slot in here), default=0)
     if epochs:
         return TrainingStatus(f"{epochs} of {config.epochs} epochs done", epochs)
     return TrainingStatus(f"{config.epochs} epochs to do", 0)

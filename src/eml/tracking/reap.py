@@ -10,7 +10,7 @@ from eml.tracking import end, find
 from eml.tracking.store import is_there, open_store
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import CHECKPOINT, JOB, PLAN_DIGEST, TRAINING_DIGEST
-from eml.training.checkpoints import Place, claiming, directory
+from eml.training.checkpoints import Slot, claiming, directory
 
 NAME = re.compile("[0-9a-f]{1,64}")  # of a digest or a checkpoint
 
@@ -32,29 +32,29 @@ def end_dead() -> list[StoredRun]:
     try:
         if not (is_there() and directory().exists()):
             return []
-        here = [(run, place) for run in find.running() if (place := _place_of(run))]
+        here = [(run, slot) for run in find.running() if (slot := _slot_of(run))]
         with claiming():
-            for run, place in here:
-                if place.hold():
+            for run, slot in here:
+                if slot.acquire():
                     try:
                         end.end_dead(run.run_id)
                         ended.append(run)
                     finally:
-                        place.release()
+                        slot.release()
     except (UserError, OSError):
         pass  # if the problem matters to the command, the command reports it
     return ended
 
 
-def _place_of(run: StoredRun) -> Place | None:
+def _slot_of(run: StoredRun) -> Slot | None:
     """The slot of a run's checkpoint, if it is on this machine and no job owns the run."""
     digest = run.tags.get(TRAINING_DIGEST) or run.tags.get(PLAN_DIGEST, "")
     name = run.tags.get(CHECKPOINT, "")
     # Anyone may set these tags, and they become a path.
     if JOB in run.tags or not (NAME.fullmatch(digest) and NAME.fullmatch(name)):
         return None
-    place = Place(digest, name)
-    return place if place.file.exists() else None
+    slot = Slot(digest, name)
+    return slot if slot.file.exists() else None
 
 
 def reap(run_ids: Sequence[str]) -> None:
@@ -85,23 +85,23 @@ def reap(run_ids: Sequence[str]) -> None:
 def _end_by_hand(run: StoredRun) -> None:
     if run.status != "RUNNING":
         raise UserError(f"{_line(run)} is not RUNNING but {run.status}: give one that is")
-    place = _place_of(run)
-    if place is None:
+    slot = _slot_of(run)
+    if slot is None:
         end.end_dead(run.run_id)
         return
     with claiming():
-        if not place.hold():
+        if not slot.acquire():
             raise UserError(f"{_line(run)}: its process lives, stop that (Ctrl-C, kill)")
         try:
             end.end_dead(run.run_id)
         finally:
-            place.release()
+            slot.release()
 
 
 def _why(run: StoredRun) -> str:
     if JOB in run.tags:
         return f"job {printable(run.tags[JOB], 50)} of a cluster has it: `eml plan` shows its state"
-    if _place_of(run):
+    if _slot_of(run):
         return "its process lives"
     if _never_began(run):
         minutes = (time.time() - run.start_time / 1000) / 60

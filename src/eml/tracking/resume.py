@@ -13,7 +13,7 @@ from eml.tracking.runs import Paused
 from eml.tracking.store import make_store
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import CHECKPOINT, JOB, JOB_LOG, TRAINING_DIGEST
-from eml.training.checkpoints import Checkpoint, Place, directory, free_places, new_place
+from eml.training.checkpoints import Checkpoint, Slot, directory, free_slots, new_slot
 
 EMPTY = Checkpoint([], [], {})  # of a training that has not begun
 
@@ -26,7 +26,7 @@ class Resumed:
     """
 
     run_id: str
-    place: Place
+    slot: Slot
     checkpoint: Checkpoint
     new: bool
 
@@ -60,7 +60,7 @@ def run(
     old = next(iter([*begun, *candidates]), None)
     for other in [*same, *others]:
         if other is not old:
-            other.place.release()
+            other.slot.release()
     checkpoint = old.checkpoint if old else EMPTY
     given = "" if parent else given_run_id()
     # Only a run with the same parent and experiment can be continued or taken over.
@@ -68,35 +68,35 @@ def run(
     goes_on = own is not None and (given == own.run.run_id or (not given and not _is_ahead(own)))
     # The slot comes before the run: a process that is killed between the two leaves no run that the
     # next process cannot find.
-    place = own.place if own and goes_on else new_place(digest, checkpoint)
+    slot = own.slot if own and goes_on else new_slot(digest, checkpoint)
     try:
         with runs.run(
             name,
             description,
-            {**tags, CHECKPOINT: place.name},
+            {**tags, CHECKPOINT: slot.name},
             parent=parent,
             go_on_in=own.run.run_id if own and goes_on else "",
             take_over=own.run.run_id if own and not goes_on else "",
             before=old.run.tags if old and checkpoint.records else {},
         ) as run_id:
-            yield Resumed(run_id, place, checkpoint, new=not goes_on)
+            yield Resumed(run_id, slot, checkpoint, new=not goes_on)
     except Paused:
         pass
     else:
         if own:
-            own.place.remove()
-        place.remove()
+            own.slot.remove()
+        slot.remove()
         # Other interrupted runs of this training are superseded. This run is over in any case.
         with suppress(StoreError):
             superseded, others = _interrupted(digest, parent)
             for former in superseded:
-                former.place.remove()
+                former.slot.remove()
             for other in others:
-                other.place.release()
+                other.slot.release()
     finally:
-        place.release()
+        slot.release()
         if old:
-            old.place.release()
+            old.slot.release()
 
 
 @contextmanager
@@ -112,15 +112,15 @@ def go_on(
         raise UserError(
             f"eml's code has changed since run {run_id} was made: give the command again"
         )
-    place = Place(digest, found.tags[CHECKPOINT])
-    place.hold(wait=True)
+    slot = Slot(digest, found.tags[CHECKPOINT])
+    slot.acquire(wait=True)
     try:
         found = find.get(run_id)  # read again after the wait
         if found.is_over:
-            place.remove()
+            slot.remove()
             yield None
             return
-        checkpoint = place.load()
+        checkpoint = slot.load()
         if checkpoint is None:
             raise UserError(
                 f"the checkpoint of run {run_id} is not in {directory()}, or is damaged: every "
@@ -135,16 +135,16 @@ def go_on(
             go_on_in=run_id,
             before=found.tags,
         ):
-            yield Resumed(run_id, place, checkpoint, new=False)
-        place.remove()
+            yield Resumed(run_id, slot, checkpoint, new=False)
+        slot.remove()
     except Paused:
         pass
     finally:
-        place.release()
+        slot.release()
 
 
 class _Interrupted(NamedTuple):
-    place: Place  # held
+    slot: Slot  # held
     run: StoredRun
     checkpoint: Checkpoint
 
@@ -172,17 +172,17 @@ def _interrupted(digest: str, parent: str) -> tuple[list[_Interrupted], list[_In
     here = (parent, find.experiment_of(parent))
     same: list[_Interrupted] = []
     others: list[_Interrupted] = []
-    for place in free_places(digest):
-        run = find.of_checkpoint(place.name)
-        checkpoint = place.load()
+    for slot in free_slots(digest):
+        run = find.of_checkpoint(slot.name)
+        checkpoint = slot.load()
         if run is None and checkpoint:
-            place.release()  # belongs to another store
+            slot.release()  # belongs to another store
             continue
         if run is None or run.is_over:
-            place.remove()  # its run is over or deleted
+            slot.remove()  # its run is over or deleted
             continue
         if checkpoint is None:
             print(f"the checkpoint of run {run.run_id} is damaged and of no use", flush=True)
         where = (run.parent, run.experiment_id)
-        (same if where == here else others).append(_Interrupted(place, run, checkpoint or EMPTY))
+        (same if where == here else others).append(_Interrupted(slot, run, checkpoint or EMPTY))
     return same, others

@@ -34,7 +34,7 @@ class Checkpoint:
     best: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-class Place:
+class Slot:
     """The slot of one run's checkpoint. Its lock tells whether the run's process lives."""
 
     def __init__(self, digest: str, name: str):
@@ -48,7 +48,7 @@ class Place:
         self.file = directory() / f"{digest}.{name}.safetensors"
         self.lock = FileLock(self.file.with_suffix(".lock"))
 
-    def hold(self, wait: bool = False) -> bool:
+    def acquire(self, wait: bool = False) -> bool:
         """Hold the slot until release(), remove(), or the end of the process.
 
         Returns whether the slot was free. wait: wait until it is free.
@@ -175,13 +175,13 @@ def claiming() -> Iterator[None]:
         lock.release()
 
 
-def new_place(digest: str, checkpoint: Checkpoint) -> Place:
+def new_slot(digest: str, checkpoint: Checkpoint) -> Slot:
     """A new slot, held, with this checkpoint. Raises UserError if it cannot be written."""
-    place = Place(digest, uuid.uuid4().hex)
+    slot = Slot(digest, uuid.uuid4().hex)
     with _said_in_a_line():
-        place.hold()
-        place.save(checkpoint)
-    return place
+        slot.acquire()
+        slot.save(checkpoint)
+    return slot
 
 
 @contextmanager
@@ -195,33 +195,33 @@ def _said_in_a_line() -> Iterator[None]:
         ) from error
 
 
-def places(digest: str) -> list[Place]:
+def slots(digest: str) -> list[Slot]:
     """All slots with this digest, newest first, held or not."""
-    return [_place_of(file) for file in sorted(_files(digest), key=_age)]
+    return [_slot_of(file) for file in sorted(_files(digest), key=_age)]
 
 
-def free_places(digest: str) -> list[Place]:
+def free_slots(digest: str) -> list[Slot]:
     """The slots with this digest whose processes died, newest first; all are held now."""
     with claiming():
         _tidy_up()
-        return [place for place in places(digest) if place.hold()]
+        return [slot for slot in slots(digest) if slot.acquire()]
 
 
 def _tidy_up() -> None:
     for file in _files("*"):
         if _age(file) > KEPT_SECONDS:
-            place = _place_of(file)
-            if place.hold():
-                place.remove()
+            slot = _slot_of(file)
+            if slot.acquire():
+                slot.remove()
 
 
 def _files(digest: str) -> Iterator[Path]:
     return directory().glob(f"{digest}.*.safetensors")
 
 
-def _place_of(file: Path) -> Place:
+def _slot_of(file: Path) -> Slot:
     digest, _, name = file.stem.partition(".")
-    return Place(digest, name)
+    return Slot(digest, name)
 
 
 def _age(file: Path) -> float:

@@ -80,7 +80,7 @@ def make_learner(config: Config, dataset: Dataset) -> Learner:
     return TorchLearner(config, dataset)
 
 
-class Training:
+class TrainingLoop:
     """One training. Iterate over it once to get its EpochRecords; `learner` holds the model.
 
     A loss that is not finite ends the training with a record of NaNs.

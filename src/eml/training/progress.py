@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from eml.training.loop import EpochRecord, Training
+from eml.training.loop import EpochRecord, TrainingLoop
 
 REFRESHES_PER_SECOND = 2
 
@@ -40,13 +40,13 @@ class Progress(Protocol):
 
 
 class Display:
-    """Shows a Training from outside; the loop does not know about it.
+    """Shows a TrainingLoop from outside; the loop does not know about it.
 
     On a terminal a thread of rich reads the learner's running score twice a second. Elsewhere each
     epoch prints a plain line.
     """
 
-    def __init__(self, training: Training, where: str):
+    def __init__(self, training: TrainingLoop, where: str):
         self.training = training
         self.where = where
         self.console = Console(highlight=False)

@@ -20,7 +20,7 @@ from eml.tracking import end, find
 from eml.tracking.store import refuse_if_local
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import CHECKPOINT, JOB, JOB_LOG, PLAN_DIGEST
-from eml.training.checkpoints import Place, claiming
+from eml.training.checkpoints import Slot, claiming
 from eml.training.cost import Costs, kind_of, makespan, pack
 
 
@@ -62,10 +62,10 @@ class Slurm(Launcher):
         for run in find.children(parent.run_id).values():
             if run.status in ("SCHEDULED", "RUNNING"):
                 end.cancel(run.run_id)
-        place = Place(parent.tags[PLAN_DIGEST], parent.tags[CHECKPOINT])
+        slot = Slot(parent.tags[PLAN_DIGEST], parent.tags[CHECKPOINT])
         with claiming():
-            nobody_waits = place.hold()
-            place.release()
+            nobody_waits = slot.acquire()
+            slot.release()
         if nobody_waits:
             end.cancel(parent.run_id)
         return len(jobs)
