@@ -27,7 +27,7 @@ from eml.text import LONGEST, printable, redacted
 from eml.tracking import find
 from eml.tracking.digests import training_digest
 from eml.tracking.resume import EMPTY
-from eml.training.checkpoints import directory, new_place, private_folder
+from eml.training.checkpoints import directory, new_slot, private_folder
 from support.commands import configs_of, stored_runs, train
 from support.examples import for_all
 
@@ -292,7 +292,7 @@ def test_a_tag_that_is_no_job_never_reaches_slurm(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
-@pytest.mark.parametrize("use", [lambda: private_folder("slurm"), lambda: new_place("d", EMPTY)])
+@pytest.mark.parametrize("use", [lambda: private_folder("slurm"), lambda: new_slot("d", EMPTY)])
 def test_a_folder_of_another_user_is_refused(use, tmp_path, monkeypatch):
     """Who owns the folder could put pickles and checkpoints there."""
     monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path))
