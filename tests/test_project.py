@@ -7,11 +7,15 @@ import sys
 import tomllib
 
 import pytest
+from click.testing import CliRunner
 
+from eml.cli import cli
 from eml.recipes import RECIPES
 from support.commands import ROOT, call, eml_command, mlflow_command, stored_runs
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+# The documents whose tables list every option of the recipes, of gradients and of compare.
+OPTION_TABLES = ("options", "optimizers", "cluster")
 
 
 def test_mlproject_and_conda_yaml_are_generated():
@@ -27,6 +31,18 @@ def test_every_command_that_is_printed_works_without_conda():
     assert len(commands) > 10
     bare = [line for line in commands if "--env-manager" not in line]
     assert all("conda" in line for line in bare), bare
+
+
+def test_the_options_are_those_of_the_documents():
+    text = "".join((ROOT / "docs" / f"{name}.md").read_text() for name in OPTION_TABLES)
+    cells = re.findall(r"^\| (`[a-z][^|]*)\|", text, flags=re.MULTILINE)
+    documented = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    runner, options = CliRunner(), set[str]()
+    for command in (*RECIPES, "gradients", "compare"):
+        options |= set(
+            re.findall(r"^  --(\w+)", runner.invoke(cli, [command, "--help"]).output, re.M)
+        )
+    assert options - {"help"} == documented
 
 
 def test_every_file_that_a_document_links_or_names_exists():
