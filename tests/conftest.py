@@ -9,6 +9,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import shutil
 import sys
+import tarfile
 import tempfile
 import uuid
 from contextlib import ExitStack
@@ -65,6 +66,14 @@ def store(fresh_store, tmp_path, monkeypatch):
     while mlflow.active_run():
         mlflow.end_run()
     mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def old_store(tmp_path) -> Path:
+    """A folder with files of commit e471618: see tracking/test_old_store.py."""
+    with tarfile.open(ROOT / "tests/support/store_e471618.tar.xz") as archive:
+        archive.extractall(tmp_path / "old", filter="data")
+    return tmp_path / "old"
 
 
 def _or_skip(why: servers.NotInstalled) -> None:
