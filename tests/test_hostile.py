@@ -7,6 +7,7 @@ import stat
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from hypothesis import strategies as st
@@ -14,7 +15,6 @@ from mlflow.entities import Metric
 from safetensors.numpy import save_file
 
 from eml import cli
-from eml.commands import launch, plan
 from eml.config import ConfigError
 from eml.errors import UserError
 from eml.exact import command as exact
@@ -23,6 +23,7 @@ from eml.interrupts import SIGNALS
 from eml.launchers.slurm import cluster
 from eml.launchers.slurm.settings import JobOptions
 from eml.recipes import RECIPES
+from eml.sweeps import launch
 from eml.text import LONGEST, printable, redacted
 from eml.tracking import find
 from eml.tracking.digests import training_digest
@@ -34,7 +35,7 @@ from support.examples import for_all
 COMMANDS = [*RECIPES, "plan lr_sweep", "gradients"]
 DOING = [  # what a command calls once its options are read
     (launch, "launch"),
-    (plan, "plan"),
+    (launch, "plan"),
     (exact, "gradients"),
 ]
 VALUES = [
@@ -79,7 +80,7 @@ def command(monkeypatch, capsys, tmp_path):
     """Runs the command line in this process, all but the training: exit code, output, errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(launch, "launch", lambda *_: None)
-    monkeypatch.setattr(plan, "plan", lambda *_: None)
+    monkeypatch.setattr(launch, "plan", lambda *_: None)
     former = {number: signal.getsignal(number) for number in SIGNALS}
 
     def run(arguments: list[str]) -> tuple[int, str, str]:
@@ -121,7 +122,8 @@ def command_lines(draw) -> list[str]:
     """A command of a recipe with up to four of its options, each with any value."""
     name = draw(st.sampled_from(COMMANDS))
     *_, recipe = name.split()
-    options = [parameter.opts[0] for parameter in cli.cli.commands[recipe].params]
+    context = click.Context(cli.cli)
+    options = [parameter.opts[0] for parameter in cli.cli.get_command(context, recipe).params]
     chosen = draw(st.lists(st.sampled_from(options), max_size=4, unique=True))
     return [*name.split(), *(part for option in chosen for part in (option, draw(VALUE)))]
 
@@ -309,16 +311,6 @@ def test_a_folder_that_others_may_write_is_made_private(tmp_path, monkeypatch):
     directory().chmod(0o777)
     assert private_folder("slurm").is_dir()
     assert stat.S_IMODE(directory().stat().st_mode) == 0o700
-
-
-def test_cancelling_ends_where_runs_go_on_in_each_other(store, eml):
-    ids = [store.create_run(store.get_experiment_by_name("test").experiment_id) for _ in "ab"]
-    first, second = (run.info.run_id for run in ids)
-    store.set_tag(first, "continued_in", second)
-    store.set_tag(second, "continued_in", first)
-    result = eml("cancel", first)
-    assert result.returncode == 2
-    assert re.fullmatch("eml: .* is continued in itself: its tags were edited\n", result.stderr)
 
 
 def test_a_run_that_only_says_that_it_is_a_training_is_none(small_data, store):

@@ -58,9 +58,10 @@ def test_every_file_that_a_document_links_or_names_exists():
 @pytest.mark.parametrize(
     ("modules", "forbidden"),
     [
-        ("cli recipes training.loop training.checkpoints models.torch_learner", "mlflow"),
-        ("cli commands.launch tracking.runs recipes training.loop analysis.report", "torch"),
-        ("commands.compare tracking.history analysis.report", "torch"),
+        ("cli commands.launch commands.compare commands.handin commands.sheet", "mlflow"),
+        ("training.loop training.checkpoints models.torch_learner", "mlflow"),
+        ("cli sweeps.launch tracking.runs recipes training.loop analysis.report", "torch"),
+        ("tracking.compare tracking.history analysis.report", "torch"),
         ("analysis.summary analysis.figures analysis.fairness analysis.report", "mlflow"),
         ("analysis.summary analysis.figures analysis.fairness analysis.report", "eml.training"),
         ("models.numpy_mlp", "scipy"),  # NumPy alone

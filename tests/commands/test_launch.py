@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 from eml import threads
-from eml.commands.launch import count_at_once, finals_launcher, launch, launcher_of
 from eml.errors import CheckError
 from eml.interrupts import Stopped
 from eml.launchers import worker
 from eml.models.gradient_check import TOLERANCE
+from eml.sweeps.launch import count_at_once, finals_launcher, launch, launcher_of
 from eml.tracking import find
 from eml.training import checkpoints
 from support.commands import (

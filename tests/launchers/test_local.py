@@ -12,11 +12,11 @@ import mlflow
 import psutil
 import pytest
 
-from eml.commands.launch import LaunchError
 from eml.config import ConfigError
 from eml.data.datasets import load
 from eml.launchers.base import Probe, Result, Task
 from eml.launchers.local import Workers
+from eml.sweeps.launch import LaunchError
 from eml.threads import Asked
 from eml.tracking import log
 from eml.tracking.history import load_history

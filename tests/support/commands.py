@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from eml import cli
-from eml.commands.launch import launch
 from eml.config import Config, resolve_device
 from eml.interrupts import SIGNALS
 from eml.launchers.options import LaunchOptions
 from eml.recipes import RECIPES
 from eml.recipes.recipe import Recipe
+from eml.sweeps.launch import launch
 
 ROOT = Path(__file__).parents[2]
 LAUNCHING = {field.name for field in dataclasses.fields(LaunchOptions)}

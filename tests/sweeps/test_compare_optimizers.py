@@ -13,15 +13,14 @@ import pytest
 
 from eml import text
 from eml.analysis.options import CompareOptions
-from eml.commands.compare import compare
-from eml.commands.launch import LaunchError
-from eml.commands.plan import plan
 from eml.errors import UserError
 from eml.launchers.worker import Inline
 from eml.recipes import RECIPES
+from eml.sweeps.launch import LaunchError, plan
 from eml.sweeps.search_plan import SearchPlan, search_plan
 from eml.sweeps.status import TrainingStatus
 from eml.tracking import find
+from eml.tracking.compare import compare
 from eml.tracking.history import load_history
 from eml.tracking.selection import Selection
 from eml.training import cost

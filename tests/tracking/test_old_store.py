@@ -14,7 +14,7 @@ from pandas.testing import assert_frame_equal
 
 import eml as package
 from eml.analysis.options import CompareOptions
-from eml.commands.compare import compare
+from eml.tracking.compare import compare
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from eml.commands.launch import launch
 from eml.interrupts import SIGNALS, Stopped, raise_on_signals
 from eml.models.numpy_mlp import NumpyLearner
+from eml.sweeps.launch import launch
 from eml.tracking import calls, end, find, log, models, runs
 from eml.training.loop import EpochRecord, TrainingLoop, load_for, make_learner
 from support import interrupted

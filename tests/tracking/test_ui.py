@@ -7,8 +7,8 @@ import mlflow
 import pytest
 
 from eml.analysis.options import CompareOptions
-from eml.commands.compare import compare
 from eml.tracking import end, notes, ui
+from eml.tracking.compare import compare
 from support.commands import run_here, stored_runs, train
 from support.histories import NAN, run, together
 

@@ -62,12 +62,7 @@ class SelectionOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions(SelectionOptions):
-    """Compare runs of the tracking store, over epochs and over seconds. Trains nothing.
-
-    By default the newest finished group of trainings is compared. The labels name what varies.
-    Runs that differ in their seed alone become one curve with its range. Other differences are
-    listed. Figures and summary become artifacts of a new run.
-    """
+    """Options of `compare`."""
 
     plot: Annotated[str, f"the figures of this recipe, of its newest finished runs; or {ALL}"] = ""
     x: Annotated[str, f"{', '.join(X_LABELS)} or {ALL}"] = ALL

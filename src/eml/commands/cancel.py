@@ -1,25 +1,23 @@
 """The `cancel` command: ends the jobs of a parent run."""
 
+import click
+
 from eml.errors import UserError
-from eml.launchers.base import launcher_class
-from eml.launchers.options import LAUNCHERS
-from eml.tracking import find
-from eml.tracking.reap import begin
-from eml.tracking.tags import CONTINUED_IN, PLAN_DIGEST
 
 
+@click.command()
+@click.argument("run_id")
 def cancel(run_id: str) -> None:
-    """End the jobs of a parent run, and the runs of their trainings.
+    """End the jobs of the parent run RUN_ID, and the runs of their trainings."""
+    from eml.launchers.base import launcher_class
+    from eml.launchers.options import LAUNCHERS
+    from eml.tracking import find
+    from eml.tracking.reap import begin
+    from eml.tracking.tags import CONTINUED_IN, PLAN_DIGEST
 
-    Raises UserError if the run is not a parent.
-    """
     begin()
     parent = find.get(run_id)
-    seen = set()
     while CONTINUED_IN in parent.tags:  # a later `mlflow run` continues this run
-        if parent.run_id in seen:
-            raise UserError(f"{parent.name} is continued in itself: its tags were edited")
-        seen.add(parent.run_id)
         parent = find.get(parent.tags[CONTINUED_IN])
     if PLAN_DIGEST not in parent.tags:
         raise UserError(

@@ -3,25 +3,33 @@
 import dataclasses
 import sys
 
-from eml.config import resolve_device
+import click
+
+from eml.config import AUTO, resolve_device
 from eml.errors import UserError
-from eml.tracking.models import load_model
-from eml.tracking.reap import begin
-from eml.training.loop import load_for, make_learner
 
 # Largest difference between accuracies that rounding on another processor can cause.
 LARGEST_DIFFERENCE = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 1e-2}
 
 
-def evaluate(stored_id: str, device: str) -> None:
-    """Print both accuracies; exit with 1 if they differ by more than LARGEST_DIFFERENCE.
+@click.command()
+@click.argument("id")
+@click.option("--device", default=AUTO, show_default=True, help="auto, cpu or cuda")
+def evaluate(id: str, device: str) -> None:
+    """Load the weights of a run or a model by its ID; compare their accuracy with the logged one.
 
-    stored_id: of a run, whose final model is scored, or of a logged model. device: "auto", "cpu" or
-    "cuda". Raises UserError if there are no weights that fit the network.
+    The weights of a run are those after its last epoch.
+
+    Exits with code 1 if the accuracies differ by more than 0.1 percentage points, which another
+    processor's rounding cannot explain (1 point for precision=tf32 or bf16).
     """
     device_type = resolve_device(device)
+    from eml.tracking.models import load_model
+    from eml.tracking.reap import begin
+    from eml.training.loop import load_for, make_learner
+
     begin()
-    stored = load_model(stored_id)
+    stored = load_model(id)
     config = stored.config
     largest = LARGEST_DIFFERENCE[config.precision]
     if config.framework == "torch":
@@ -39,10 +47,7 @@ def evaluate(stored_id: str, device: str) -> None:
         f"on {score.examples} images, logged {stored.accuracy:.4f}"
     )
     if not abs(score.accuracy - stored.accuracy) <= largest:  # also reached if one is NaN
-        same = (
-            ""
-            if dataset.digest == stored.dataset_digest
-            else ", and so do the images that they were measured on"
-        )
-        print(f"the accuracies differ{same}", file=sys.stderr)
+        same = dataset.digest == stored.dataset_digest
+        other_images = "" if same else ", and so do the images that they were measured on"
+        print(f"the accuracies differ{other_images}", file=sys.stderr)
         sys.exit(1)
