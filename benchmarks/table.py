@@ -134,7 +134,10 @@ def text(measured: pd.DataFrame, promised: pd.DataFrame) -> str:
             "on": _machines(measured),
         }
     )
-    parts = ["\n\n".join(facts) + "\n", markdown(_side_by_side(shown, ["", "way"]))]
+    parts = [
+        "\n\n".join(facts) + "\n",
+        markdown(_side_by_side(shown, ["", "way"]).to_dict("records")),
+    ]
     if len(promised):
         lines = pd.DataFrame(
             {
@@ -150,7 +153,7 @@ def text(measured: pd.DataFrame, promised: pd.DataFrame) -> str:
                 "on": _machines(promised),
             }
         )
-        parts.append(markdown(_side_by_side(lines, ["target", "wanted"])))
+        parts.append(markdown(_side_by_side(lines, ["target", "wanted"]).to_dict("records")))
     return "\n".join(parts)
 
 

@@ -2,8 +2,18 @@
 
 import pytest
 
-from eml.analysis.fairness import differences, warnings
+from eml.analysis import fairness
+from eml.analysis.comparison import Comparison
 from support.histories import NAN, run, together
+
+
+def differences(history, seconds=True) -> list[str]:
+    return fairness.differences(Comparison(history), seconds)
+
+
+def warnings(history) -> list[str]:
+    return fairness.warnings(Comparison(history))
+
 
 FAIR = together(
     *(
@@ -88,19 +98,6 @@ def test_what_alone_is_compared_is_no_difference():
 
 def test_one_seed_is_warned_of():
     assert warnings(run("a", [0.1, 0.5])) == ["one seed, so no spread: all runs"]
-
-
-def test_identical_histories_of_different_parameters():
-    losses = [2.3, 1.5]
-    pair = together(
-        run("a", [0.1, 0.5], lr=0.1, losses=losses), run("b", [0.1, 0.5], lr=0.2, losses=losses)
-    )
-    assert "identical histories, different parameters: runs a and b" in warnings(pair)
-    # The same on another device is what one hopes for.
-    gpu = run("b", [0.1, 0.5], lr=0.1, losses=losses)
-    gpu["device_type"] = "cuda"
-    alike = together(run("a", [0.1, 0.5], lr=0.1, losses=losses), gpu)
-    assert not any("identical" in line for line in warnings(alike))
 
 
 def test_one_config_that_begins_differently_elsewhere_is_warned_of():

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from eml.analysis.figures import grid, losses, over, sensitivity
+from eml.analysis import figures
+from eml.analysis.comparison import Comparison
+from eml.analysis.fairness import LOGGED
+from eml.analysis.figures import grid, losses, sensitivity
 from eml.analysis.report import edges, write_report
-from eml.analysis.style import SETTINGS, Caption
 from eml.analysis.summary import Outcomes, by_rate, summary, tried
 from eml.analysis.tables import markdown
 from eml.recipes import RECIPES
@@ -17,6 +19,10 @@ SWEEP = together(
     run("b", [0.1, 0.3, 0.5], lr=0.001),
     run("c", [0.1, 0.2, NAN], lr=0.5),
 )
+
+
+def over(history, x="epoch", metric="test_accuracy", **about):
+    return figures.over(Comparison(history, **about), x, metric)
 
 
 def lines(figure) -> dict[str, tuple[list, list]]:
@@ -36,7 +42,7 @@ def rounded(of: dict[str, tuple[list, list]]) -> dict[str, tuple[list, list]]:
 
 
 def test_grid_shows_what_was_chosen_pruned_and_diverged():
-    figure = grid(GRID, tried(GRID, Outcomes(["a", "d"], ["b"], {"b": 1})))
+    figure = grid(Comparison(GRID), tried(Comparison(GRID), Outcomes(["a", "d"], ["b"], {"b": 1})))
     assert rounded(lines(figure)) == {
         "adam: 0.001, with 30.00%": ([0.001], [0.3]),
         "sgd: 0.1, with 50.00%": ([0.102], [0.5]),
@@ -60,7 +66,7 @@ def test_points_on_top_of_one_another_are_moved_apart_and_chance_is_marked():
             for lr in (0.1, 0.01)
         )
     )
-    (axes,) = sensitivity(both).axes
+    (axes,) = sensitivity(Comparison(both)).axes
     drawn = [line.get_xdata() for line in axes.lines if line.get_label() in ("adam", "sgd")]
     assert (drawn[0] < drawn[1]).all()
     assert drawn[0] == pytest.approx([0.01, 0.1], rel=0.05)
@@ -68,7 +74,7 @@ def test_points_on_top_of_one_another_are_moved_apart_and_chance_is_marked():
 
 
 def test_accuracy_over_epochs():
-    figure = over(SWEEP, x="epoch")
+    figure = over(SWEEP)
     assert lines(figure) == {
         "learning rate 0.001: 50.00% at the end": ([0, 1, 2], [0.1, 0.3, 0.5]),
         "learning rate 0.5 (diverged in epoch 2)": ([0, 1], [0.1, 0.2]),
@@ -76,11 +82,11 @@ def test_accuracy_over_epochs():
     }
     (axes,) = figure.axes
     assert axes.get_title(loc="left") == "MLP in NumPy on MNIST: test accuracy"
-    exercise = over(SWEEP, Caption("2.2 Learning rates"), x="epoch").axes[0]
+    exercise = over(SWEEP, exercise="2.2 Learning rates").axes[0]
     assert exercise.get_title(loc="left").startswith("2.2 Learning rates. MLP in NumPy on MNIST")
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("epoch", "test accuracy")
     assert (axes.get_xlim(), axes.get_ylim()) == ((0, 2), (0, 1))
-    assert over(run("a", [0.1, 0.35]), x="epoch").axes[0].get_ylim() == (0, 0.4)
+    assert over(run("a", [0.1, 0.35])).axes[0].get_ylim() == (0, 0.4)
 
 
 def test_loss_over_time():
@@ -97,7 +103,7 @@ def test_loss_over_time():
 
 def test_seeds_are_a_mean_with_a_band():
     history = together(run("a", [0.1, 0.5], seed=1), run("b", [0.2, 0.7], seed=2))
-    figure = over(history, x="epoch")
+    figure = over(history)
     ((label, (xs, ys)),) = lines(figure).items()
     assert label == "test accuracy: 60.00% at the end (n = 2)"
     assert xs == [0, 1]
@@ -110,32 +116,31 @@ def test_seeds_are_a_mean_with_a_band():
 
 def test_every_seed_is_drawn_as_far_as_it_goes():
     history = together(run("a", [0.1, 0.5, 0.9], seed=1), run("b", [0.2, 0.7], seed=2, epochs=2))
-    figure = over(history, x="epoch")
+    figure = over(history)
     ((label, (xs, ys)),) = lines(figure).items()
     assert label == ("test accuracy: 90.00% at the end (n = 2) (1 of 2 unfinished, epoch 1 of 2)")
     assert (xs, ys) == ([0, 1, 2], pytest.approx([0.15, 0.6, 0.9]))
-    assert [text.get_text() for text in figure.axes[0].texts[1:]] == ["n = 1"]
-    assert summary(history)["final_test_accuracy"].tolist() == [0.9]
+    assert summary(Comparison(history))[0].final_accuracy == 0.9
 
 
 def test_a_seed_that_diverged_counts_as_chance_as_in_the_table():
     history = together(run("a", [0.1, 0.5, 0.6], seed=1), run("b", [0.2, NAN], seed=2, epochs=2))
-    ((label, (xs, ys)),) = lines(over(history, x="epoch")).items()
+    ((label, (xs, ys)),) = lines(over(history)).items()
     assert label == "test accuracy: 35.00% at the end (n = 2) (1 of 2 diverged in epoch 1)"
     assert (xs, ys) == ([0, 1, 2], pytest.approx([0.15, 0.3, 0.35]))
-    assert summary(history)["final_test_accuracy"].tolist() == [pytest.approx(0.35)]
+    assert summary(Comparison(history))[0].final_accuracy == pytest.approx(0.35)
     # A loss has no value that would stand for divergence: the mean is of those that go on.
     ((_, (xs, ys)),) = lines(over(history, x="epoch", metric="test_loss")).items()
     assert ys[-1] == pytest.approx(1.7, abs=1e-3)
 
 
 def test_a_single_run_that_diverged_is_named():
-    assert lines(over(run("a", [0.1, NAN]), x="epoch")) == {"(diverged in epoch 1)": ([0], [0.1])}
+    assert lines(over(run("a", [0.1, NAN]))) == {"(diverged in epoch 1)": ([0], [0.1])}
 
 
 def test_losses():
     history = run("a", [0.1, 0.9]).assign(train_loss=[2.3, 0.5], test_loss=[2.4, 0.7])
-    figure = losses(history)
+    figure = losses(Comparison(history))
     assert lines(figure) == {
         "train loss": ([0, 1], [2.3, 0.5]),
         "test loss": ([0, 1], [2.4, 0.7]),
@@ -146,18 +151,17 @@ def test_losses():
 
 
 def test_what_else_differs_is_on_the_figure():
-    figure = over(
-        SWEEP, Caption(different=["hardware: a (x), b (y)", "batch size: 1, 2"]), x="epoch"
-    )
-    assert figure.axes[0].texts[0].get_text().endswith("also different: hardware, batch size")
+    other = run("d", [0.1, 0.4, 0.4], lr=0.2, batch_size=32, tags={"hardware": "b"})
+    caption = over(together(SWEEP, other)).axes[0].texts[0].get_text()
+    assert caption.endswith("also different: batch size, hardware")
 
 
 def test_of_many_curves_the_best_are_coloured_and_named():
     """Each ends 1 % above the one before; the first 20 of 50 are grey, and counted."""
     many = together(*(run(f"r{n}", [0.1, 0.2 + n / 100], lr=0.001 + n / 1000) for n in range(50)))
     for figure, others in (
-        (over(many, x="epoch"), "30 other curves"),
-        (losses(many), "60 other losses"),
+        (over(many), "30 other curves"),
+        (losses(Comparison(many)), "60 other losses"),
     ):
         axes = figure.axes[0]
         coloured = [line for line in axes.lines if line.get_label() != others]
@@ -175,27 +179,26 @@ def test_more_than_fits_in_a_line_is_wrapped():
     runs = [run(f"r{seed}", [0.1, 0.5], optimizer="sgd", seed=seed) for seed in (1, 2)]
     long = together(*runs)
     long["optimizer"], long["model"] = "W" * 60, "a cnn of many layers " * 6
-    notes = [f"{name}: a, b" for name in (*SETTINGS, "git commit", "trainings at once", "seeds")]
-    figures = [
-        over(history, Caption(different=notes), x="epoch") for history in (together(*runs), long)
-    ]
-    for figure in figures:
+    for name in LOGGED:
+        long[name] = ["a", "a", "b", "b"]
+    drawings = [over(together(*runs)), over(long)]
+    for figure in drawings:
         figure.draw_without_rendering()
-    widths = [figure.axes[0].get_position().width for figure in figures]
+    widths = [figure.axes[0].get_position().width for figure in drawings]
     assert widths == pytest.approx([0.9] * 2, abs=0.02)
-    (axes,) = figures[1].axes
+    (axes,) = drawings[1].axes
     assert axes.get_title(loc="left").count("\n") == 2
     assert axes.texts[0].get_text().count("\n") == 3
-    words = axes.texts[0].get_text().replace("\n", " ")
-    assert words.endswith(f"also different: {', '.join(note.partition(':')[0] for note in notes)}")
+    caption = axes.texts[0].get_text().replace("\n", " ")
+    assert caption.endswith(f"also different: {', '.join(LOGGED)}".replace("_", " "))
     other = run("other", [0.1, 0.4])
     other["optimizer"] = "many words " * 20
-    (legend,) = over(together(runs[0], other), x="epoch").legends
+    (legend,) = over(together(runs[0], other)).legends
     assert [text.get_text().count("\n") for text in legend.get_texts()] == [0, 2]
 
 
 def test_no_accuracy_is_above_100_per_cent():
-    figure = over(run("a", [0.1, 1e300]), x="epoch")
+    figure = over(run("a", [0.1, 1e300]))
     assert figure.axes[0].get_ylim() == (0, 1)
 
 
@@ -213,7 +216,7 @@ def test_a_name_that_begins_as_an_artist_without_one_is_in_the_legend():
     other = run("a", [0.1, 0.5])
     other["optimizer"] = "_sgd"
     both = together(run("b", [0.1, 0.6]), other)
-    assert set(lines(over(both, x="epoch"))) == {
+    assert set(lines(over(both))) == {
         'optimizer "_sgd", learning rate 0.1: 50.00% at the end',
         "sgd, learning rate 0.1: 60.00% at the end",
     }
@@ -222,7 +225,7 @@ def test_a_name_that_begins_as_an_artist_without_one_is_in_the_legend():
 def test_characters_that_the_font_lacks_are_no_warning(tmp_path):
     history = run("a", [0.1, 0.5])
     history["optimizer"] = "日本"
-    write_report(figures_of("lr_sweep"), history, tmp_path)
+    write_report(figures_of("lr_sweep"), Comparison(history), tmp_path)
 
 
 def test_curves_that_end_close_are_enlarged():
@@ -232,17 +235,16 @@ def test_curves_that_end_close_are_enlarged():
             for lr, end in ((1, 0.985), (0.5, 0.984), (0.1, 0.5))
         )
     )
-    whole, ends = over(close, x="epoch").axes
+    whole, ends = over(close).axes
     assert whole.get_ylim() == (0, 1)
     assert 0.98 < ends.get_ylim()[0] < 0.984 < 0.985 < ends.get_ylim()[1] < 0.99
     far = together(run("a", [0.1, 0.9], lr=1), run("b", [0.1, 0.5], lr=0.1))
-    (axes,) = over(far, x="epoch").axes  # here the names stand at the ends
-    assert [t.get_text() for t in axes.texts[1:]] == ["learning rate 0.1", "learning rate 1"]
+    assert len(over(far).axes) == 1
 
 
 def test_the_shades_of_ordered_values_are_ordered():
     rates = together(*(run(f"{n}", [0.1, 0.2 * n], lr=n / 10) for n in (1, 2, 3, 4)))
-    (axes,) = over(rates, x="epoch").axes
+    (axes,) = over(rates).axes
     greys = [np.dot(to_rgb(line.get_color()), (0.3, 0.59, 0.11)) for line in axes.lines]
     assert greys == sorted(greys, reverse=True)
     assert len(set(greys)) == 4
@@ -250,11 +252,11 @@ def test_the_shades_of_ordered_values_are_ordered():
 
 def test_ticks_are_labelled_as_they_are():
     for highest in (0.18, 0.25, 0.64, 0.98):
-        (axes,) = over(run("a", [0.1, highest]), x="epoch").axes
+        (axes,) = over(run("a", [0.1, highest])).axes
         axes.figure.draw_without_rendering()
         for tick, label in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True):
             assert float(label.get_text().rstrip("%")) == pytest.approx(100 * tick)
-    (axes,) = over(run("a", [0.01 * n for n in range(31)]), x="epoch").axes
+    (axes,) = over(run("a", [0.01 * n for n in range(31)])).axes
     assert axes.get_xticks().tolist() == [0, 5, 10, 15, 20, 25, 30]
 
 
@@ -264,14 +266,14 @@ def test_a_time_axis_begins_at_zero():
 
 
 def test_what_there_is_nothing_to_compare_with_is_on_the_figure(tmp_path):
-    text = write_report({}, run("a", [0.1, 0.5]), tmp_path, subject=RECIPES["cpu_vs_gpu"].subject())
-    assert "- CPU alone: nothing to compare it with\n" in text
-    noted = over(run("a", [0.1, 0.5]), Caption(note="CPU alone"), x="epoch")
-    assert noted.axes[0].texts[0].get_text().endswith("\nCPU alone")
+    alone = Comparison(run("a", [0.1, 0.5]), varies="device_type")
+    assert "- CPU alone: nothing to compare it with\n" in write_report({}, alone, tmp_path)
+    caption = figures.over(alone, "epoch").axes[0].texts[0].get_text()
+    assert caption.endswith("\nCPU alone: nothing to compare it with")
 
 
 def test_a_single_point_is_seen():
-    (line,) = over(run("a", [0.1]), x="epoch").axes[0].lines
+    (line,) = over(run("a", [0.1])).axes[0].lines
     assert line.get_marker() == "o"
 
 
@@ -288,12 +290,12 @@ RATES = together(
 
 
 def test_sensitivity_to_the_learning_rate():
-    rates = {name: of.to_dict() for name, of in by_rate(RATES).items()}
+    rates = by_rate(Comparison(RATES))
     assert rates == {
         "adam": {0.01: 0.5, 0.1: 0.1},  # a rate that diverges has failed
         "sgd": {0.001: 0.6, 0.01: 0.7, 0.1: 0.5},
     }
-    figure = sensitivity(RATES)
+    figure = sensitivity(Comparison(RATES))
     assert rounded(lines(figure))["sgd"] == ([0.001, 0.01, 0.102], [0.6, 0.7, 0.5])
     assert figure.axes[0].get_xscale() == "log"
 
@@ -302,7 +304,7 @@ def test_other_differences_are_not_mixed_into_a_line():
     small = RATES[RATES["run_id"].isin(["a", "b"])].copy()
     small["batch_size"] = 32
     small["run_id"] += " again"
-    assert set(by_rate(together(RATES, small))) == {
+    assert set(by_rate(Comparison(together(RATES, small)))) == {
         "adam, batch size 64",
         "sgd, batch size 32",
         "sgd, batch size 64",
@@ -311,11 +313,11 @@ def test_other_differences_are_not_mixed_into_a_line():
 
 def test_no_rate_is_best_where_all_diverged():
     failed = together(run("a", [0.1, NAN], lr=0.1), run("b", [0.1, NAN], lr=0.2))
-    assert edges(failed) == ["no learning rate of sgd got above chance: try 0.01"]
+    assert edges(Comparison(failed)) == ["no learning rate of sgd got above chance: try 0.01"]
 
 
 def test_a_best_rate_at_the_edge_is_said():
-    assert edges(RATES) == [
+    assert edges(Comparison(RATES)) == [
         "the best learning rate of adam, 0.01, is at the edge of those tried: "
         "try 0.001 and 0.0001 too"
     ]
@@ -323,7 +325,7 @@ def test_a_best_rate_at_the_edge_is_said():
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_report_writes_the_recipes_figures_and_the_summary(recipe, tmp_path):
-    text = write_report(figures_of(recipe), run("a", [0.1, 0.9]), tmp_path, [0.5])
+    text = write_report(figures_of(recipe), Comparison(run("a", [0.1, 0.9])), tmp_path, [0.5])
     names = {f"{name}.{kind}" for name in figures_of(recipe) for kind in ("png", "svg")}
     tables = {"summary.csv", "verdicts.csv", "summary.md"}
     assert {file.name for file in tmp_path.iterdir()} == names | tables
@@ -335,7 +337,7 @@ def test_report_writes_the_recipes_figures_and_the_summary(recipe, tmp_path):
 def test_files_are_the_same_bytes_for_the_same_history(tmp_path):
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
-        write_report(figures_of("lr_sweep"), SWEEP, tmp_path / folder, pdf=True)
+        write_report(figures_of("lr_sweep"), Comparison(SWEEP), tmp_path / folder, pdf=True)
     files = sorted((tmp_path / "one").iterdir())
     assert len(files) == 9
     for file in files:
@@ -343,24 +345,17 @@ def test_files_are_the_same_bytes_for_the_same_history(tmp_path):
 
 
 def test_markdown():
-    import pandas as pd
-
-    table = pd.DataFrame({"name": ["a", "long name"], "value": ["98.77%", ""]})
-    assert markdown(table) == (
-        "| name      | value  |\n"
-        "| --------- | ------ |\n"
-        "| a         | 98.77% |\n"
-        "| long name |        |\n"
-    )
-
-
-def test_a_cell_of_markdown_is_one_cell():
-    import pandas as pd
-
-    table = pd.DataFrame({"name": ["a|b", "a\\|b", "two\nlines", "back\\slash"]})
-    assert markdown(table).splitlines()[2:] == [
-        r"| a\|b       |",
-        r"| a\\\|b     |",
-        r"| two lines  |",
-        r"| back\slash |",
+    rows = [
+        {"name": "a", "value": "98.77%"},
+        {"name": "long name", "value": ""},
+        {"name": "a|b", "value": "a\\|b"},
+        {"name": "two\nlines", "value": "back\\slash"},
+    ]
+    assert markdown(rows).splitlines() == [
+        "| name      | value      |",
+        "| --------- | ---------- |",
+        "| a         | 98.77%     |",
+        "| long name |            |",
+        r"| a\|b      | a\\\|b     |",
+        r"| two lines | back\slash |",
     ]

@@ -6,10 +6,11 @@ from functools import partial
 
 import pytest
 
+from eml.analysis.comparison import Comparison
 from eml.analysis.figures import over
-from eml.analysis.options import PAGE
 from eml.analysis.page import Part, mark, write_page
 from eml.analysis.report import write_report
+from eml.tracking.publish import PAGE
 from support.histories import NAN, run, together
 
 SEEDS = together(
@@ -20,7 +21,7 @@ SEEDS = together(
 
 
 def test_the_marks_are_the_points_of_the_figure():
-    figure = over(SEEDS, x="epoch")
+    figure = over(Comparison(SEEDS), x="epoch")
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     half, one = json.loads(mark(figure)).values()
@@ -44,7 +45,7 @@ def test_the_marks_are_the_points_of_the_figure():
 
 def test_a_page_has_the_figures_with_their_curves_and_the_tables(tmp_path):
     figures = {"test_accuracy_over_epochs": partial(over, x="epoch")}
-    text = write_report(figures, SEEDS, tmp_path)
+    text = write_report(figures, Comparison(SEEDS), tmp_path)
     write_page(tmp_path / PAGE, "<b>", [Part(tmp_path, text)])
     page = (tmp_path / PAGE).read_text()
     assert "<title>&lt;b&gt;</title>" in page
@@ -61,6 +62,6 @@ def test_a_name_in_the_store_cannot_become_a_part_of_the_page(tmp_path):
     evil["optimizer"] = "<script>alert(1)</script>"
     other = run("b", [0.1, 0.5], optimizer="adam")
     figures = {"test_accuracy_over_epochs": partial(over, x="epoch")}
-    text = write_report(figures, together(evil, other), tmp_path)
+    text = write_report(figures, Comparison(together(evil, other)), tmp_path)
     write_page(tmp_path / PAGE, "t", [Part(tmp_path, text)])
     assert "<script>alert" not in (tmp_path / PAGE).read_text()

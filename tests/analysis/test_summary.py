@@ -2,12 +2,12 @@
 
 import math
 
-import pandas as pd
 import pytest
 
-from eml.analysis.curves import curves, trainings_of
-from eml.analysis.labels import in_common, varying, words
-from eml.analysis.summary import Outcomes, by_rate, summary, tried
+from eml.analysis import summary as summaries
+from eml.analysis.comparison import Comparison
+from eml.analysis.labels import words
+from eml.analysis.summary import CurveSummary, Outcomes, Reached, by_rate, tried
 from eml.analysis.tables import readable
 from support.histories import GRID, NAN, run, together
 
@@ -27,20 +27,30 @@ OPTIMIZERS = together(
 )
 
 
-def test_what_varies():
-    assert varying(SWEEP) == ["learning_rate"]
-    assert varying(run("a", [0.1])) == []
+def summary(history, targets=()) -> list[CurveSummary]:
+    return summaries.summary(Comparison(history), targets)
+
+
+def by_label(history, targets=()) -> dict[str, CurveSummary]:
+    return {row.curve: row for row in summary(history, targets)}
+
+
+def named(*runs) -> list[str]:
+    return Comparison(together(*runs)).named
+
+
+def test_what_labels_name():
+    assert named(SWEEP) == ["learning_rate"]
+    assert named(run("a", [0.1])) == []
     seeds = together(run("a", [0.1], seed=1), run("b", [0.1], seed=2))
-    assert varying(seeds) == []
-    assert varying(together(seeds, run("c", [0.1], batch_size=32))) == ["batch_size"]
+    assert named(seeds) == []
+    assert named(seeds, run("c", [0.1], batch_size=32)) == ["batch_size"]
 
 
 def test_an_optimizer_is_never_named_without_its_learning_rate():
-    same_rate = together(
-        run("a", [0.1], optimizer="adam", lr="0.01"), run("b", [0.1], optimizer="sgd", lr="0.01")
-    )
-    assert varying(same_rate) == ["optimizer", "learning_rate"]
-    assert [curve.label for curve in curves(OPTIMIZERS)] == [
+    same_rate = [run(name, [0.1], optimizer=name, lr="0.01") for name in ("adam", "sgd")]
+    assert named(*same_rate) == ["optimizer", "learning_rate"]
+    assert [curve.label for curve in Comparison(OPTIMIZERS).curves] == [
         "adam, learning rate 0.001",
         "rmsprop, learning rate 0.0003",
         "sgd, learning rate 0.1",
@@ -49,24 +59,25 @@ def test_an_optimizer_is_never_named_without_its_learning_rate():
 
 def test_what_makes_the_model_is_not_named_beside_it():
     both = together(run("a", [0.1]), run("b", [0.1], optimizer="sgd"))
-    assert varying(both) == ["model", "framework", "dataset"]
+    assert named(both) == ["model", "framework", "dataset"]
     relu = run("c", [0.1])
     relu["activation"] = "relu"  # unless the same model has several
-    assert varying(together(both, relu)) == ["model", "framework", "dataset", "activation"]
+    assert named(both, relu) == ["model", "framework", "dataset", "activation"]
 
 
 def test_curves_are_in_the_order_of_what_varies():
-    assert [curve.label for curve in curves(SWEEP)] == [
+    assert [curve.label for curve in Comparison(SWEEP).curves] == [
         "learning rate 0.001",
         "learning rate 0.5",
         "learning rate 1",
     ]
-    (seeds,) = curves(together(run("a", [0.1], seed=1), run("b", [0.1], seed=2)))
+    (seeds,) = Comparison(together(run("a", [0.1], seed=1), run("b", [0.1], seed=2))).curves
     assert len(seeds.trainings) == 2
 
 
 def test_in_common():
-    assert in_common(SWEEP, ("model", "framework", "dataset", "learning_rate", "subset")) == [
+    names = ("model", "framework", "dataset", "learning_rate", "subset")
+    assert Comparison(SWEEP).in_common(names) == [
         "MLP",
         "NumPy",
         "MNIST",
@@ -95,7 +106,7 @@ def test_different_values_are_said_differently(name, value, said):
 
 def test_diverged_and_unfinished():
     def of(*arguments, **options):
-        (training,) = trainings_of(run("a", *arguments, **options))
+        (training,) = Comparison(run("a", *arguments, **options)).trainings
         return training.diverged, training.unfinished, training.complete
 
     assert of([0.1, NAN]) == (1, False, False)
@@ -108,50 +119,64 @@ def test_diverged_and_unfinished():
 def test_one_score_that_is_not_finite_is_enough(metric):
     one = run("a", [0.1, 0.5])
     one.loc[1, metric] = NAN
-    (training,) = trainings_of(one)
+    (training,) = Comparison(one).trainings
     assert training.diverged == 1
 
 
 def test_summary_of_seeds():
-    table = summary(OPTIMIZERS, [0.5, 0.65, 0.9]).set_index("optimizer")
-    assert table["n"].tolist() == [2, 2, 2]
-    sgd = table.loc["sgd"]
+    rows = by_label(OPTIMIZERS, [0.5, 0.65, 0.9])
+    assert [row.n for row in rows.values()] == [2, 2, 2]
+    sgd, adam = rows["sgd, learning rate 0.1"], rows["adam, learning rate 0.001"]
     assert (sgd.final_lowest, sgd.final_highest) == (0.6, 0.7)
-    assert sgd.final_test_accuracy == pytest.approx(0.65)
-    assert sgd.best_test_accuracy == pytest.approx(0.65)
+    assert sgd.final_accuracy == sgd.best_accuracy == pytest.approx(0.65)
     assert sgd.best_epoch == "2, 4"
-    assert table.loc["adam"].best_test_accuracy == pytest.approx((0.7 + 0.75) / 2)
-    assert table.loc["adam"].best_epoch == "1, 2"
-    assert sgd.train_seconds_per_epoch == 3
-    assert sgd.parameters == 1000
-    # Seed 1 reached 0.5 in epoch 2 after 4 s, seed 2 in epoch 1 after 4 s.
-    assert (sgd["epochs_to_0.5"], sgd["seconds_to_0.5"], sgd["reached_0.5"]) == (1.5, 4, 2)
-    assert sgd["epochs_to_0.65"] == math.inf  # of two seeds, half have missed it
-    assert (sgd["reached_0.65"], sgd["reached_0.9"]) == (1, 0)
+    assert adam.best_accuracy == pytest.approx((0.7 + 0.75) / 2)
+    assert adam.best_epoch == "1, 2"
+    assert (sgd.seconds.mean, sgd.parameters) == (3, 1000)
+    # Seed 1 reached 0.5 in epoch 2 after 4 s, seed 2 in epoch 1 after 4 s. Half have missed 0.65.
+    assert sgd.targets[:2] == (
+        Reached(0.5, 1.5, 4, seeds=2, first_touch=1),
+        Reached(0.65, math.inf, math.inf, seeds=1, first_touch=2),
+    )
+    assert sgd.targets[2].seeds == 0
+    assert {row.not_separable_from for row in rows.values()} == {"n = 2: too few seeds to tell"}
 
 
-def test_too_few_seeds_separate_nothing():
-    table = summary(OPTIMIZERS).set_index("optimizer")
-    assert set(table["not_separable_from"]) == {"n = 2: too few seeds to tell"}
+def test_the_columns_of_the_summary():
+    (row,) = summary(run("a", [0.1, 0.5, 0.5, 0.5], seed=3), [0.5])
+    columns = row.row()
+    assert columns["final_test_accuracy"] == columns["best_test_accuracy"] == 0.5
+    assert (columns["train_seconds_per_epoch"], columns["seconds_highest"]) == (2, 2)
+    assert (columns["epochs_to_0.5"], columns["seconds_to_0.5"], columns["reached_0.5"]) == (
+        1,
+        2,
+        1,
+    )
+    columns = by_label(OPTIMIZERS)["sgd, learning rate 0.1"].row()
+    assert (columns["optimizer"], columns["learning_rate"]) == ("sgd", 0.1)
 
 
 def test_a_diverged_run_is_counted_as_chance_and_named():
-    table = summary(SWEEP, [0.5]).set_index("learning_rate")
-    assert table["complete"].to_dict() == {0.001: 1, 0.5: 0, 1.0: 1}
-    assert table.loc[0.5, "diverged"] == "seed 1 in epoch 2"
-    assert math.isnan(table.loc[0.5, "final_test_accuracy"])  # there is no model
-    assert table.loc[1.0, "final_test_accuracy"] == 0.8
-    assert table.loc[1.0, "best_test_accuracy"] == 0.9
+    rows = by_label(SWEEP, [0.5])
+    assert {name: row.complete for name, row in rows.items()} == {
+        "learning rate 0.001": 1,
+        "learning rate 0.5": 0,
+        "learning rate 1": 1,
+    }
+    assert rows["learning rate 0.5"].diverged == "seed 1 in epoch 2"
+    assert math.isnan(rows["learning rate 0.5"].final_accuracy)  # there is no model
+    one = rows["learning rate 1"]
+    assert (one.final_accuracy, one.best_accuracy) == (0.8, 0.9)
     # Three of five seeds diverge: they do not leave a mean of the two that are left.
     five = [run(f"{s}", [0.1, 0.62, 0.62, 0.62], seed=s) for s in (1, 2)]
     five += [run(f"{s}", [0.1, 0.62, NAN], seed=s, epochs=3) for s in (3, 4, 5)]
-    (row,) = summary(together(*five), [0.6]).to_dict("records")
-    assert (row["n"], row["complete"]) == (5, 2)
-    assert row["final_test_accuracy"] == pytest.approx((2 * 0.62 + 3 * 0.1) / 5)
-    assert row["final_lowest"] == 0.1
-    assert (row["reached_0.6"], row["epochs_to_0.6"]) == (2, math.inf)
-    (shown,) = readable(summary(together(*five), [0.6]), [0.6]).to_dict("records")
-    assert (shown["n"], shown["to 0.6"]) == ("2 of 5 (3 diverged)", "2 of 5 seeds")
+    (row,) = summary(together(*five), [0.6])
+    assert (row.n, row.complete) == (5, 2)
+    assert row.final_accuracy == pytest.approx((2 * 0.62 + 3 * 0.1) / 5)
+    assert row.final_lowest == 0.1
+    assert (row.targets[0].seeds, row.targets[0].epochs) == (2, math.inf)
+    (text,) = readable([row])
+    assert (text["n"], text["to 0.6"]) == ("2 of 5 (3 diverged)", "2 of 5 seeds")
 
 
 def test_a_rate_at_which_a_seed_diverged_is_not_the_best():
@@ -160,97 +185,88 @@ def test_a_rate_at_which_a_seed_diverged_is_not_the_best():
         run("b", [0.1, NAN], lr=0.5, seed=2),
         *(run(f"c{s}", [0.1, 0.55], lr=0.1, seed=s) for s in (1, 2)),
     )
-    assert by_rate(rates)["sgd"].to_dict() == {0.1: 0.55, 0.5: pytest.approx(0.36)}
+    assert by_rate(Comparison(rates)) == {"sgd": {0.1: 0.55, 0.5: pytest.approx(0.36)}}
 
 
 def test_the_median_counts_a_miss_as_infinite():
     three = [run(f"{s}", [0.1, 0.5, 0.5, 0.5], seed=s, seconds=s) for s in (1, 2)]
     three.append(run("3", [0.1, 0.2, 0.2, 0.2], seed=3))
-    (row,) = summary(together(*three), [0.5]).to_dict("records")
-    assert (row["epochs_to_0.5"], row["seconds_to_0.5"]) == (1, 2)
-    (shown,) = readable(summary(together(*three), [0.5]), [0.5]).to_dict("records")
-    assert shown["to 0.5"] == "2 of 3 seeds, median: epoch 1, 2 s"
+    (row,) = summary(together(*three), [0.5])
+    assert row.targets == (Reached(0.5, 1, 2, seeds=2, first_touch=1),)
+    assert readable([row])[0]["to 0.5"] == "2 of 3 seeds, median: epoch 1, 2 s"
 
 
 def test_a_target_must_be_held():
-    touched = run("a", [0.1, 0.7, 0.4, 0.5, 0.7, 0.7, 0.8])
-    (row,) = summary(touched, [0.7, 0.75]).to_dict("records")
-    assert (row["epochs_to_0.7"], row["seconds_to_0.7"]) == (4, 8)
-    (shown,) = readable(summary(touched, [0.7, 0.75]), [0.7, 0.75]).to_dict("records")
-    assert shown["to 0.7"] == "epoch 4, 8 s"
-    assert shown["to 0.75"] == "not held for 3 epochs, first touch in epoch 6"
+    (row,) = summary(run("a", [0.1, 0.7, 0.4, 0.5, 0.7, 0.7, 0.8]), [0.7, 0.75])
+    assert row.targets[0] == Reached(0.7, 4, 8, seeds=1, first_touch=1)
+    (text,) = readable([row])
+    assert text["to 0.7"] == "epoch 4, 8 s"
+    assert text["to 0.75"] == "not held for 3 epochs, first touch in epoch 6"
 
 
 def test_seconds_that_overlap_are_not_ranked():
     """The CPU takes 2 and 9 s for its epochs, the GPU 4 and 4: 5.5 against 4.0 means nothing."""
-    cpu, gpu = run("a", [0.1, 0.4, 0.5]), run("b", [0.1, 0.4, 0.5], seconds=4)
-    cpu["train_seconds"] = [0, 2, 11]
-    gpu["device_type"] = "cuda"
-    table = summary(together(cpu, gpu)).set_index("curve")
-    assert table["train_seconds_per_epoch"].to_dict() == {"CPU": 5.5, "GPU": 4}
-    assert table.loc["CPU", ["seconds_lowest", "seconds_highest"]].tolist() == [2, 9]
-    assert table["seconds_not_separable_from"].to_dict() == {"CPU": "GPU", "GPU": "CPU"}
-    shown = readable(summary(together(cpu, gpu))).set_index("curve")
-    assert shown.loc["CPU", "train s/epoch"] == "5.5 (2 to 9)"
-    touching = gpu.assign(train_seconds=[0, 9, 18])
-    assert set(summary(together(cpu, touching))["seconds_not_separable_from"]) == {"CPU", "GPU"}
-    faster = gpu.assign(train_seconds=[0, 1, 2])
-    assert set(summary(together(cpu, faster))["seconds_not_separable_from"]) == {""}
+
+    def others(gpu_seconds):
+        gpu = run("b", [0.1, 0.4, 0.5]).assign(device_type="cuda", train_seconds=gpu_seconds)
+        rows = summary(together(cpu, gpu))
+        return rows[0], [row.seconds_not_separable_from for row in rows]
+
+    cpu = run("a", [0.1, 0.4, 0.5]).assign(train_seconds=[0, 2, 11])
+    row, alike = others([0, 4, 8])
+    assert (row.curve, row.seconds) == ("CPU", (5.5, 2, 9))
+    assert readable([row])[0]["train s/epoch"] == "5.5 (2 to 9)"
+    assert alike == others([0, 9, 18])[1] == ["GPU", "CPU"]  # also where they touch
+    assert others([0, 1, 2])[1] == ["", ""]
 
 
 def test_a_single_run_has_the_error_of_its_test_set():
     history = run("a", [0.1, 0.64])
-    (row,) = summary(history).to_dict("records")
-    assert (row["final_low"], row["final_high"]) == pytest.approx((0.6305, 0.6493), abs=1e-4)
-    (shown,) = readable(summary(history)).to_dict("records")
-    assert shown["95 % interval"] == "63.05% to 64.94% (test set alone)"
-    (few,) = summary(history.assign(test_images=100)).to_dict("records")
-    assert few["final_high"] - few["final_low"] > 0.18
+    (row,) = summary(history)
+    assert (row.final_low, row.final_high) == pytest.approx((0.6305, 0.6493), abs=1e-4)
+    assert readable([row])[0]["95 % interval"] == "63.05% to 64.94% (test set alone)"
+    (few,) = summary(history.assign(test_images=100))
+    assert few.final_high - few.final_low > 0.18
 
 
-def test_a_run_without_an_accuracy_is_counted_out():
-    nothing = run("a", [0.1, 0.5])
-    nothing["test_accuracy"] = NAN
-    assert summary(nothing)["complete"].tolist() == [0]
+def test_runs_without_an_accuracy_or_without_all_epochs_are_counted_out():
+    (row,) = summary(run("a", [0.1, 0.5]).assign(test_accuracy=NAN))
+    assert row.complete == 0
+    (row,) = summary(run("a", [0.1, 0.9], epochs=30))
+    assert (row.n, row.complete, row.unfinished) == (1, 0, "seed 1 after epoch 1")
 
 
 def test_runs_on_validation_images_are_summed_up_by_them():
-    history = run("a", [0.1, 0.7, 0.6], optimizer="sgd", validation=5000)
-    (row,) = summary(history).to_dict("records")
-    assert (row["final_validation_accuracy"], row["best_validation_accuracy"]) == (0.6, 0.7)
-    assert "final_test_accuracy" not in row
-    (shown,) = readable(summary(history)).to_dict("records")
-    assert shown["final validation accuracy"] == "60.00%"
-    (training,) = trainings_of(run("b", [0.1, 0.7, NAN], optimizer="sgd", validation=5000))
+    held_out = run("a", [0.1, 0.7, 0.6], optimizer="sgd", validation=5000)
+    (row,) = summary(held_out)
+    assert (row.split, row.final_accuracy, row.best_accuracy) == ("validation", 0.6, 0.7)
+    assert row.row()["final_validation_accuracy"] == 0.6
+    mixed = readable(summary(together(held_out, run("b", [0.1, 0.5, 0.5], optimizer="sgd"))))
+    columns = ("final test accuracy", "final validation accuracy")
+    assert [[text[name] for name in columns] for text in mixed] == [["50.00%", ""], ["", "60.00%"]]
+    (training,) = Comparison(run("b", [0.1, 0.7, NAN], optimizer="sgd", validation=5000)).trainings
     assert training.diverged == 2
 
 
 def test_what_a_search_tried():
     outcomes = Outcomes(chosen=["a", "d"], pruned={"b": 1})
-    table = tried(GRID, outcomes)
-    assert table["run_id"].tolist() == ["d", "b", "a", "c"]
-    assert table["validation_accuracy"].tolist() == [0.3, 0.3, 0.5, 0.2]
-    assert table["in_epoch"].tolist() == [2, 1, 2, 1]
-    by_best = tried(GRID, outcomes, "best")
-    assert by_best["validation_accuracy"].tolist() == [0.6, 0.3, 0.5, 0.2]
-    assert table["outcome"].tolist() == [
+    rows = tried(Comparison(GRID), outcomes)
+    assert [row.run_id for row in rows] == ["d", "b", "a", "c"]
+    assert [row.validation_accuracy for row in rows] == [0.3, 0.3, 0.5, 0.2]
+    assert [row.in_epoch for row in rows] == [2, 1, 2, 1]
+    assert [row.outcome for row in rows] == [
         "chosen",
         "pruned after epoch 1",
         "chosen",
         "diverged in epoch 2",
     ]
-
-
-def test_an_unfinished_run_is_counted_out_and_named():
-    (row,) = summary(run("a", [0.1, 0.9], epochs=30)).to_dict("records")
-    assert (row["n"], row["complete"]) == (1, 0)
-    assert row["unfinished"] == "seed 1 after epoch 1"
+    by_best = tried(Comparison(GRID, "best"), outcomes)
+    assert [row.validation_accuracy for row in by_best] == [0.6, 0.3, 0.5, 0.2]
 
 
 def test_readable_summary():
-    targets = [0.5, 0.65, 0.9]
-    shown = readable(summary(OPTIMIZERS, targets), targets)
-    (sgd,) = shown[shown["curve"] == "sgd, learning rate 0.1"].to_dict("records")
+    rows = readable(summary(OPTIMIZERS, [0.5, 0.65, 0.9]))
+    (sgd,) = [row for row in rows if row["curve"] == "sgd, learning rate 0.1"]
     assert sgd == {
         "curve": "sgd, learning rate 0.1",
         "n": "2",
@@ -266,4 +282,3 @@ def test_readable_summary():
         "to 0.65": "1 of 2 seeds",
         "to 0.9": "not reached in 4",
     }
-    assert isinstance(shown, pd.DataFrame)

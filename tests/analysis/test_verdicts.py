@@ -7,14 +7,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from eml.analysis.curves import trainings_of
+from eml.analysis.comparison import Comparison
 from eml.analysis.summary import summary
 from eml.analysis.verdicts import (
     _intervals,
     above_chance,
     evaluated_images,
     interval,
-    verdicts,
     wilson,
 )
 from support.histories import NAN, run, together
@@ -36,19 +35,19 @@ def optimizers(**finals) -> pd.DataFrame:
 def test_a_point_in_each_of_five_seeds_is_found():
     """Seeds differ by five points, so that the ranges overlap; paired, the difference is clear."""
     sgd = [0.60, 0.61, 0.62, 0.64, 0.65]
-    (verdict,) = verdicts(optimizers(adam=[a + 0.01 for a in sgd], sgd=sgd), "last")
+    (verdict,) = Comparison(optimizers(adam=[a + 0.01 for a in sgd], sgd=sgd)).verdicts
     assert verdict.separable
     assert verdict.difference == pytest.approx(0.01)
     assert str(verdict).endswith("points (+0.99 to +1.01), n = 5: separable")
-    table = summary(optimizers(adam=[a + 0.01 for a in sgd], sgd=sgd))
-    assert table["not_separable_from"].tolist() == ["", ""]
+    rows = summary(Comparison(optimizers(adam=[a + 0.01 for a in sgd], sgd=sgd)))
+    assert [row.not_separable_from for row in rows] == ["", ""]
 
 
 def test_an_interval_is_students_and_pairs_are_told_apart_as_holm_says():
     rng = np.random.default_rng(1)
     names = ("adagrad", "adam", "rmsprop", "sgd")
     finals = {n: 0.6 + 0.006 * i + rng.normal(0, 0.004, 5) for i, n in enumerate(names)}
-    found = verdicts(optimizers(**finals), "last")
+    found = Comparison(optimizers(**finals)).verdicts
     p = [
         stats.ttest_rel(finals[a.split(",")[0]], finals[b.split(",")[0]]).pvalue
         for a, b in ((verdict.curve, verdict.other) for verdict in found)
@@ -70,23 +69,23 @@ def test_an_interval_is_students_and_pairs_are_told_apart_as_holm_says():
 
 def test_below_three_common_seeds_nothing_is_said():
     two = optimizers(adam=[0.9, 0.91], sgd=[0.5, 0.51, 0.52])
-    (verdict,) = verdicts(two, "last")
+    (verdict,) = Comparison(two).verdicts
     assert not verdict.separable
     assert str(verdict).endswith("n = 2: too few seeds to tell")
     other_seeds = together(
         run("a", [0.1, 0.5], optimizer="adam", seed=1),
         run("b", [0.1, 0.5], optimizer="sgd", seed=2),
     )
-    assert str(verdicts(other_seeds, "last")[0]).endswith("no common seed")
+    assert str(Comparison(other_seeds).verdicts[0]).endswith("no common seed")
 
 
 def test_a_diverged_seed_counts_as_chance_and_an_unfinished_one_not_yet():
     history = optimizers(adam=[0.5, 0.5, 0.5, 0.5], sgd=[0.6, 0.6, NAN, 0.6])
-    (verdict,) = verdicts(history, "last")
+    (verdict,) = Comparison(history).verdicts
     assert (verdict.n, verdict.difference) == (4, pytest.approx((-0.3 + 0.4) / 4))
     unfinished = history["run_id"] == "adam1"
     history.loc[unfinished, "epochs"] = 5
-    assert verdicts(history[~unfinished], "last")[0].n == 3
+    assert Comparison(history[~unfinished]).verdicts[0].n == 3
 
 
 def test_the_criterion_decides():
@@ -94,7 +93,10 @@ def test_the_criterion_decides():
         *(run(f"a{s}", [0.1, 0.9 + s / 100, 0.3], optimizer="adam", seed=s) for s in (1, 2, 3)),
         *(run(f"b{s}", [0.1, 0.5, 0.5 + s / 100], optimizer="sgd", seed=s) for s in (1, 2, 3)),
     )
-    assert [verdicts(falling, c)[0].difference > 0 for c in ("last", "best")] == [False, True]
+    assert [Comparison(falling, c).verdicts[0].difference > 0 for c in ("last", "best")] == [
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(("curves", "seeds"), [(2, 3), (2, 5), (4, 3), (4, 5)])
@@ -118,15 +120,15 @@ def test_equal_curves_are_rarely_told_apart(curves, seeds):
 def test_few_images_alone_do_not_decide():
     """With 20 test images, three seeds are often one image apart by chance."""
     history = optimizers(adam=[0.55, 0.60, 0.65], sgd=[0.5, 0.55, 0.6]).assign(test_images=20)
-    (verdict,) = verdicts(history, "last")
+    (verdict,) = Comparison(history).verdicts
     assert not verdict.separable
 
 
 @pytest.mark.parametrize("odd", ["many", "1e400", -3, 0, 10**30, None])
 def test_an_odd_number_of_images_is_taken_for_all(odd):
     history = run("a", [0.1, 0.5])
-    assert evaluated_images(trainings_of(history.assign(test_images=odd))) == 10_000
-    assert evaluated_images(trainings_of(history.assign(test_images=100))) == 100
+    assert evaluated_images(Comparison(history.assign(test_images=odd)).trainings) == 10_000
+    assert evaluated_images(Comparison(history.assign(test_images=100)).trainings) == 100
 
 
 @pytest.mark.parametrize("accuracy", [0.0, 0.1, 0.64, 1.0])

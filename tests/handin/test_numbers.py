@@ -2,26 +2,32 @@
 
 import pytest
 
-from eml.analysis.verdicts import verdicts
+from eml.analysis.comparison import Comparison
 from eml.exact.step import SHEET, solve
 from eml.handin.numbers import Numbers, named_curves, of_gradients, of_trainings
 from eml.handin.origin import command
 from eml.handin.sentences import sentences
 from eml.handin.sheet import load_sheet
+from eml.recipes import RECIPES
 from support.handins import evidence, lr_sweep, mlp_numpy, optimizers, sheet3, torch_run
 from support.histories import NAN, run
 
 BY_RECIPE = {t.recipe: t for name in ("ex2-2025", "ex3-2025") for t in load_sheet(name).trainings}
 
 
+def comparison_of(recipe: str, of) -> Comparison:
+    return Comparison(of.history, varies=RECIPES[recipe].varies)
+
+
 def numbers_of(recipe: str, of) -> Numbers:
-    named = named_curves(BY_RECIPE[recipe], of.history)
-    return Numbers(of_trainings(recipe, named, of, verdicts(of.history, "last")))
+    comparison = comparison_of(recipe, of)
+    return Numbers(of_trainings(recipe, named_curves(recipe, comparison), comparison, of.tried))
 
 
 def text_of(recipe: str, figure: str, of) -> str:
-    named = named_curves(BY_RECIPE[recipe], of.history)
-    lines = sentences(BY_RECIPE[recipe], figure, named, verdicts(of.history, "last"))
+    comparison = comparison_of(recipe, of)
+    named = named_curves(recipe, comparison)
+    lines = sentences(BY_RECIPE[recipe], figure, named, comparison.verdicts)
     numbers = numbers_of(recipe, of)
     return "\n".join(map(numbers.fill, lines)).replace("\N{NO-BREAK SPACE}", " ")
 

@@ -74,7 +74,7 @@ def together(*runs: pd.DataFrame) -> pd.DataFrame:
 
 def figures_of(recipe: str) -> dict:
     """The figures of a recipe, by name."""
-    return {name: FIGURES[name] for name in RECIPES[recipe].figures}
+    return {name: FIGURES[name].draw for name in RECIPES[recipe].figures}
 
 
 # What a search has tried: pruned, diverged and whole trainings.

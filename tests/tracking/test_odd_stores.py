@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from mlflow.entities import Metric, Param, RunTag
 
-from eml.analysis.curves import curves
+from eml.analysis.comparison import Comparison
 from eml.analysis.figures import losses, over, sensitivity
 from eml.analysis.report import write_report
-from eml.analysis.summary import summary
+from eml.analysis.summary import CurveSummary, summary
 from eml.config import Config
 from eml.recipes import RECIPES
 from eml.tracking.history import METRICS, load_history
@@ -109,20 +109,19 @@ def left_out(*run_ids: str) -> list[str]:
 def compared(folder: Path, run_ids, figures=DRAWN) -> tuple[str, dict]:
     """The Markdown that `compare` prints of these runs, and its summary by run."""
     history, _ = load(*run_ids)
-    text = write_report(figures, history, folder, [0.6])
+    text = write_report(figures, Comparison(history), folder, [0.6])
     assert {file.suffix for file in folder.iterdir()} >= {".csv", ".md"}
-    rows = summary(history, [0.6]).to_dict("records")
-    return text, {row["run_ids"]: row for row in rows}
+    return text, {row.run_ids: row for row in summary(Comparison(history), [0.6])}
 
 
-def is_right(row: dict) -> bool:
+def is_right(row: CurveSummary) -> bool:
     """Whether a row of a summary has the numbers of GOOD."""
     return (
-        (row["n"], row["complete"]) == (1, 1)
-        and row["final_test_accuracy"] == row["best_test_accuracy"] == 0.7
-        and row["train_seconds_per_epoch"] == 2
-        and row["first_touch_0.6"] == 2
-        and not row["diverged"] + row["unfinished"]
+        (row.n, row.complete) == (1, 1)
+        and row.final_accuracy == row.best_accuracy == 0.7
+        and row.seconds.mean == 2
+        and row.targets[0].first_touch == 2
+        and not row.diverged + row.unfinished
     )
 
 
@@ -149,7 +148,7 @@ def test_every_text_has_a_curve_of_its_own(store, tmp_path):
     text, rows = compared(tmp_path, [good, *odd], figures_of("lr_sweep"))
     assert set(rows) == {good, *odd}
     assert all(map(is_right, rows.values()))
-    assert len({row["curve"] for row in rows.values()}) == len(rows)
+    assert len({row.curve for row in rows.values()}) == len(rows)
     assert all(map(is_clean, text.splitlines()))
     table = text[: text.index("\n\n")].splitlines()
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
@@ -164,7 +163,7 @@ def test_text_of_the_store_is_no_mathematics(store, tmp_path):
         history, _ = load(*runs)
         for draw in (sensitivity, losses):
             with mpl.rc_context({"svg.fonttype": "none"}):
-                draw(history).savefig(tmp_path / "drawn.svg")
+                draw(Comparison(history)).savefig(tmp_path / "drawn.svg")
             drawn = re.findall("<text [^>]*>([^<]*)</text>", (tmp_path / "drawn.svg").read_text())
             # Three in the title, three below it, and some in the legend.
             assert "".join(drawn).replace("&quot;", '"').count(text) >= 7
@@ -200,8 +199,8 @@ def test_numbers_count_however_they_were_typed(store):
     as_typed, usual = add(store, seed="03", **typed), add(store, seed=4)
     history, lines = load(as_typed, usual)
     assert lines == []
-    (row,) = summary(history).to_dict("records")
-    assert (row["n"], row["final_test_accuracy"], row["curve"]) == (2, 0.7, "all runs")
+    (row,) = summary(Comparison(history))
+    assert (row.n, row.final_accuracy, row.curve) == (2, 0.7, "all runs")
     whole = add(store, seed=5, momentum="0", learning_rate="1", epochs="2.0")
     assert load(whole)[0][["momentum", "learning_rate", "epochs"]].iloc[0].tolist() == [0, 1, 2]
 
@@ -226,8 +225,8 @@ def test_an_infinite_score_is_a_diverged_epoch(store, tmp_path, png_only):
     ]
     text, rows = compared(tmp_path, [good, *odd], figures_of("lr_sweep"))
     assert is_right(rows.pop(good))
-    assert {row["complete"] for row in rows.values()} == {0}
-    assert {re.sub("seed [0-9]+", "seed", row["diverged"]) for row in rows.values()} == {
+    assert {row.complete for row in rows.values()} == {0}
+    assert {re.sub("seed [0-9]+", "seed", row.diverged) for row in rows.values()} == {
         "seed in epoch 2"
     }
     assert set(rows) == set(odd)
@@ -238,7 +237,7 @@ def test_an_infinite_score_on_the_way_is_a_gap_that_is_named(store, tmp_path, pn
     gap = {metric: [GOOD[metric][0], INFINITY, GOOD[metric][2]] for metric in GOOD}
     odd = add(store, logged=gap, name="odd")
     text, rows = compared(tmp_path, [odd], figures_of("mlp_torch"))
-    assert rows[odd]["final_test_accuracy"] == 0.7
+    assert rows[odd].final_accuracy == 0.7
     assert f"- only 2 of 3 epochs have an accuracy: odd, run {odd}\n" in text
 
 
@@ -264,7 +263,7 @@ def test_what_no_training_logs_is_named(store):
         *(f"no training of 2 epochs logs {what}" for what in (*logged, *points)),
     ]
     history, _ = load(good, *odd)
-    assert summary(history)["run_ids"].tolist() == [good]
+    assert [row.run_ids for row in summary(Comparison(history))] == [good]
     with pytest.raises(SelectionError, match=f"no training selected; left out, .*{odd[0]}"):
         load(odd[0])
 
@@ -323,14 +322,14 @@ def test_the_absurd_is_drawn_or_named(store, tmp_path, png_only):
         of_good = history[history["run_id"] == good]
         for metric in ("test_accuracy", "test_loss", "train_seconds"):
             assert of_good[metric].tolist() == GOOD[metric]
-    rows = summary(load(odd["a rate of 3"], good)[0]).to_dict("records")
-    assert [(row["n"], row["final_test_accuracy"]) for row in rows] == [(1, 0.7)] * 2
+    rows = summary(Comparison(load(odd["a rate of 3"], good)[0]))
+    assert [(row.n, row.final_accuracy) for row in rows] == [(1, 0.7)] * 2
 
 
 @pytest.mark.parametrize("what", ["infinite seconds", "no seconds", "another metric"])
 def test_a_curve_that_cannot_be_drawn_is_in_the_legend(what, store):
     good, odd = add(store), add(store, learning_rate=0.2, **ABSURD[what])
-    figure = over(load(good, odd)[0], x="train_seconds")
+    figure = over(Comparison(load(good, odd)[0]), x="train_seconds")
     _, said = (text.get_text() for text in figure.legends[0].get_texts())
     assert said.startswith("learning rate 0.2")
     assert said.endswith(("(nothing to draw)", "(diverged in epoch 2)"))
@@ -340,17 +339,17 @@ def test_points_in_a_wrong_order(store):
     good, run_id = add(store), add(store, seed=3, logged={"test_accuracy": []})
     for epoch in (2, 0, 1):
         store.log_metric(run_id, "test_accuracy", GOOD["test_accuracy"][epoch], step=epoch)
-    (row,) = summary(load(good, run_id)[0]).to_dict("records")
-    assert (row["n"], row["final_test_accuracy"]) == (2, 0.7)
+    (row,) = summary(Comparison(load(good, run_id)[0]))
+    assert (row.n, row.final_accuracy) == (2, 0.7)
 
 
 def test_texts_that_look_the_same_when_cut_are_one_curve_once(store):
     texts = ["W" * 2000 + middle + "W" * 2000 for middle in "ab"]
     older, newer = (add(store, optimizer=text) for text in texts)
     history, lines = load(older, newer)
-    assert summary(history)["n"].tolist() == [1]
+    assert [row.n for row in summary(Comparison(history))] == [1]
     assert lines == [f"left out, run again since with the same Config: {older}"]
-    assert len(curves(history)[0].label) < 100
+    assert len(Comparison(history).curves[0].label) < 100
 
 
 def test_messages_repeat_no_escapes(store):

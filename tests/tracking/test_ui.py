@@ -6,6 +6,7 @@ tests/test_browser.py looks at the pages themselves.
 import mlflow
 import pytest
 
+from eml.analysis.comparison import Comparison
 from eml.analysis.options import CompareOptions
 from eml.tracking import end, notes, ui
 from eml.tracking.compare import compare
@@ -24,7 +25,7 @@ def test_a_result_is_a_line_with_a_link_the_best_first():
     )
     history["run_name"] = history["run_id"].map("the [run] {}".format)
     link = "- [the (run) {0}](#/experiments/1/runs/{0}?workflowType=machine_learning)".format
-    assert notes.results(history) == [
+    assert notes.results(Comparison(history)) == [
         f"{link('b')}: 90.00% after epoch 1, 1,234 s of training",
         f"{link('a')}: 50.00% after epoch 1, 2 s of training",
         f"{link('c')}: diverged in epoch 1, 2 s of training",

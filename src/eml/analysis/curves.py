@@ -1,21 +1,19 @@
-"""The trainings of a history, and the curves that they form."""
+"""A training that was read back from the store, and the curve of trainings of several seeds."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
-
-from eml.analysis.labels import differing, varying, words
 
 CHANCE = 0.1  # accuracy of guessing one of ten classes
 
 
 @dataclass(frozen=True)
 class Training:
-    """A training of a history."""
+    """A training, read back from the store."""
 
     values: Mapping[str, Any]  # its parameters and tags, by the columns of the history
     points: Mapping[str, np.ndarray]  # "epoch" and the metrics: a value for each epoch, ascending
@@ -31,6 +29,7 @@ class Training:
 
     @property
     def losses(self) -> np.ndarray:
+        """On the training images, nats."""
         return self.points["train_loss"]
 
     @property
@@ -41,6 +40,12 @@ class Training:
     @property
     def last_epoch(self) -> int:
         return int(self.points["epoch"][-1])
+
+    @cached_property
+    def epoch_seconds(self) -> np.ndarray:
+        """The training seconds of each epoch, without epoch 0."""
+        seconds = np.diff(self.points["train_seconds"])
+        return seconds[~np.isnan(seconds)]
 
     @cached_property
     def diverged(self) -> int | None:
@@ -64,10 +69,49 @@ class Training:
         CHANCE if it has diverged, because its model is of no more use. NaN if it is unfinished.
         """
         if self.unfinished:
-            return float("nan")
+            return math.nan
         if self.diverged is not None:
             return CHANCE
         return float(self.accuracies[judged_at(self.accuracies, criterion)])
+
+    def number(self, name: str) -> float:
+        """A parameter or tag as a number; NaN where it is absent or no number."""
+        try:
+            return float(self.values.get(name, "nan"))
+        except (TypeError, ValueError):
+            return math.nan
+
+
+def judged_at(accuracies: np.ndarray, criterion: str) -> int:
+    """The index of the accuracy that a training is judged by: the "last", or the "best"."""
+    return len(accuracies) - 1 if criterion == "last" else int(np.nanargmax(accuracies))
+
+
+class Seconds(NamedTuple):
+    """The training seconds of the epochs of a curve; all NaN without an epoch."""
+
+    mean: float
+    lowest: float  # 10th percentile, so that one odd epoch decides nothing
+    highest: float  # 90th percentile
+
+    def overlaps(self, other: "Seconds") -> bool:
+        """Whether the two are too alike to call one of the curves faster."""
+        return self.lowest <= other.highest and other.lowest <= self.highest
+
+
+@dataclass(frozen=True)
+class Band:
+    """A metric of a curve over x: mean and range of the seeds. All arrays have shape (epochs,)."""
+
+    epochs: np.ndarray
+    x: np.ndarray
+    mean: np.ndarray
+    lowest: np.ndarray
+    highest: np.ndarray
+    n: np.ndarray  # seeds behind each mean
+
+    def __len__(self) -> int:
+        return len(self.epochs)
 
 
 @dataclass(frozen=True)
@@ -92,85 +136,51 @@ class Curve:
         """The epochs in which trainings diverged."""
         return [t.diverged for t in self.trainings if t.diverged is not None]
 
+    def scores(self, criterion: str) -> np.ndarray:
+        """The scores of the seeds that have ended; NaN alone if none of them is complete."""
+        if not any(training.complete for training in self.trainings):
+            return np.array([math.nan])
+        return np.array([t.score(criterion) for t in self.trainings if not t.unfinished])
 
-def trainings_of(history: pd.DataFrame) -> list[Training]:
-    """The trainings of a history, in its order."""
-    numbers = {str(n): column.to_numpy() for n, column in history.select_dtypes("number").items()}
-    rows = history.groupby("run_id", sort=False).indices
-    # Four times as fast as DataFrame.to_dict("records"); a report comes here up to 15 times.
-    columns = {str(n): column.tolist() for n, column in history.drop_duplicates("run_id").items()}
-    each = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
-    return [
-        Training(values, {n: column[rows[values["run_id"]]] for n, column in numbers.items()})
-        for values in each
-    ]
+    @cached_property
+    def seconds(self) -> Seconds:
+        """Of all epochs of all trainings."""
+        seconds = np.concatenate([training.epoch_seconds for training in self.trainings])
+        if not len(seconds):
+            return Seconds(math.nan, math.nan, math.nan)
+        return Seconds(
+            float(seconds.mean()),
+            float(np.quantile(seconds, 0.1, method="lower")),
+            float(np.quantile(seconds, 0.9, method="higher")),
+        )
 
+    def band(self, x: str, metric: str) -> Band:
+        """The seeds' mean and range of a metric over x: "epoch" or a clock.
 
-def curves(history: pd.DataFrame) -> list[Curve]:
-    """The trainings grouped by the fields that differ, in the order of their values."""
-    by, said = differing(history), varying(history)
-    firsts = history.drop_duplicates("run_id")
-    places = firsts.groupby(by, dropna=False).ngroup() if by else [0] * len(firsts)
-    groups: dict[int, list[Training]] = {}
-    for place, training in zip(places, trainings_of(history), strict=True):
-        groups.setdefault(place, []).append(training)
-    return [
-        Curve(", ".join(filter(None, (words(n, seeds[0].values[n]) for n in said))), seeds)
-        for _, seeds in sorted(groups.items())
-    ]
-
-
-def number_in(values: Mapping[str, Any], name: str) -> float:
-    """A value as a number; NaN where it is absent or no number."""
-    try:
-        return float(values.get(name, "nan"))
-    except (TypeError, ValueError):
-        return float("nan")
-
-
-def judged_at(accuracies: np.ndarray, criterion: str) -> int:
-    """The place of the accuracy that a training is judged by: the "last", or the "best"."""
-    return len(accuracies) - 1 if criterion == "last" else int(np.nanargmax(accuracies))
-
-
-def over_seeds(curve: Curve, x: str, metric: str) -> pd.DataFrame:
-    """By epoch: x, mean, lowest, highest, and n, the number of seeds that these come from.
-
-    Every seed counts as far as its run goes. The accuracy of a diverged run is CHANCE for as long
-    as another seed goes on, so the mean is that of the summary.
-    """
-    seeds = curve.trainings
-    epochs = np.unique(np.concatenate([seed.points["epoch"] for seed in seeds]))
-    values, xs = np.full((2, len(seeds), len(epochs)), np.nan)  # each (seeds, epochs)
-    for row, seed in enumerate(seeds):
-        there = np.searchsorted(epochs, seed.points["epoch"])
-        values[row, there], xs[row, there] = seed.points[metric], seed.points[x]
-    reached = np.flatnonzero(~np.isnan(values).all(axis=0))
-    for row, seed in enumerate(seeds):
-        if metric.endswith("accuracy") and seed.diverged is not None:
-            values[row, epochs >= seed.diverged] = CHANCE
-    # To the last epoch that any seed has reached without diverging.
-    end = reached[-1] + 1 if len(reached) else 0
-    values, epochs = values[:, :end], epochs[:end]
-    means, n = mean_of_seeds(values)
-    found = {
-        "x": epochs if x == "epoch" else mean_of_seeds(xs[:, :end])[0],
-        "mean": means,
-        "lowest": np.fmin.reduce(values, axis=0),
-        "highest": np.fmax.reduce(values, axis=0),
-        "n": n,
-    }
-    there = ~(np.isnan(found["x"]) | np.isnan(means))
-    index = pd.Index(epochs[there], name="epoch")
-    return pd.DataFrame({name: column[there] for name, column in found.items()}, index=index)
+        Every seed counts as far as its run goes. The accuracy of a diverged run is CHANCE for as
+        long as another seed goes on, so the mean is that of the summary.
+        """
+        seeds = self.trainings
+        epochs = np.unique(np.concatenate([seed.points["epoch"] for seed in seeds]))
+        values, xs = np.full((2, len(seeds), len(epochs)), np.nan)  # (seeds, epochs)
+        for row, seed in enumerate(seeds):
+            places = np.searchsorted(epochs, seed.points["epoch"])
+            values[row, places], xs[row, places] = seed.points[metric], seed.points[x]
+        reached = np.flatnonzero(~np.isnan(values).all(axis=0))
+        for row, seed in enumerate(seeds):
+            if metric.endswith("accuracy") and seed.diverged is not None:
+                values[row, epochs >= seed.diverged] = CHANCE
+        # To the last epoch that any seed has reached without diverging.
+        end = reached[-1] + 1 if len(reached) else 0
+        values, xs, epochs = values[:, :end], xs[:, :end], epochs[:end]
+        means, n = mean_of_seeds(values)
+        at = epochs if x == "epoch" else mean_of_seeds(xs)[0]
+        lowest, highest = np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
+        known = ~(np.isnan(at) | np.isnan(means))
+        return Band(*(column[known] for column in (epochs, at, means, lowest, highest, n)))
 
 
 def mean_of_seeds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mean over the first axis without NaN, and of how many; NaN where there are none."""
     n = (~np.isnan(values)).sum(axis=0)
     return np.nansum(values, axis=0) / np.where(n, n, np.nan), n
-
-
-def evaluated(history: pd.DataFrame) -> str:
-    """The split that the runs were evaluated on: "validation" if all were, else "test"."""
-    return "validation" if (history["validation"] > 0).all() else "test"

@@ -1,16 +1,14 @@
 """Lists other differences between the curves of a comparison, and warns about its runs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from itertools import combinations
 
 import numpy as np
-import pandas as pd
 
-from eml.analysis.curves import Curve, Training, curves, number_in, trainings_of
-from eml.analysis.labels import differing
-from eml.analysis.seconds import seconds_of_epochs
+from eml.analysis.comparison import Comparison, distinct
+from eml.analysis.curves import Curve, Training
 from eml.analysis.verdicts import above_chance, evaluated_images
 from eml.config import Config
 from eml.threads import DISTURBED
@@ -43,10 +41,9 @@ DECIDING = [
     for field in fields(Config)
     if field.name not in ("recipe", "framework", "device_type")
 ]
-SHORT = {"git_commit": 9}  # characters that tell values apart
+SHORT = 9  # characters that tell commits and digests apart
 OF_SECONDS = ("threads", "trainings_at_once")  # what decides nothing but seconds
 JOB = "slurm_job"  # the tag of a run that trained in a job (tracking/tags.py)
-NOTHING = np.empty(0)
 LARGEST_SWING = 0.25  # standard deviation of the seconds of an epoch, as a share of their mean
 SHORTEST = 0.1  # seconds; shorter epochs always swing
 NAMED = 3  # runs that a warning about disturbances names
@@ -56,73 +53,72 @@ LEAST_CPU = 0.5  # share of threads times seconds that an undisturbed training c
 ROUNDING = {0: 1e-4, 1: 5e-3}
 
 
-def differences(history: pd.DataFrame, seconds: bool = True) -> list[str]:
+def differences(comparison: Comparison, seconds: bool = True) -> list[str]:
     """A line for each difference between the runs that is not the subject of the comparison.
 
     seconds: whether those count that affect the seconds alone.
     """
-    drawn, firsts = curves(history), history.drop_duplicates("run_id")
-    compared = differing(history)
-    subject = compared[:1]
+    trainings, curves = comparison.trainings, comparison.curves
+    subject = comparison.differing[:1]
     aside = {*subject, *(other for name in subject for other in GOES_WITH.get(name, ()))}
     aside |= set(() if seconds else OF_SECONDS)
-    names = [name for name in (*compared, *LOGGED) if name not in aside]
     lines = [
-        _line(name.replace("_", " "), _by_value(drawn, name, SHORT.get(name)))
-        for name in names
-        if name in firsts and firsts[name].nunique(dropna=False) > 1
+        _line(name, _by_value(curves, name, SHORT if name == "git_commit" else None))
+        for name in (*comparison.differing, *LOGGED)
+        if name not in aside and distinct(trainings, name) > 1
     ]
     seeds: dict[str, list[str]] = {}
-    for curve in drawn:
-        of_curve = {str(each.values["seed"]) for each in curve.trainings}
+    for curve in curves:
+        of_curve = {str(training.values["seed"]) for training in curve.trainings}
         seeds.setdefault(", ".join(sorted(of_curve)), []).append(curve.label)
     if len(seeds) > 1:
         lines.append(_line("seeds", seeds))
-    if "dataset_digest" in history:
-        # A subset depends on the seed, so compare digests of equal dataset, subset and seed.
-        digests = firsts.groupby(["dataset", "subset", "seed"])["dataset_digest"].nunique()
-        if digests.max() > 1:
-            lines.append(_line("data digest", _by_value(drawn, "dataset_digest", 9)))
+    # A subset depends on the seed, so compare digests of equal dataset, subset and seed.
+    images = ("dataset", "subset", "seed")
+    known = [t for t in trainings if isinstance(t.values.get("dataset_digest"), str)]
+    if distinct(known, *images, "dataset_digest") > distinct(known, *images):
+        lines.append(_line("data digest", _by_value(curves, "dataset_digest", SHORT)))
     return lines
 
 
-def _by_value(drawn: Sequence[Curve], name: str, length: int | None) -> dict[str, list[str]]:
+def _by_value(curves: Sequence[Curve], name: str, length: int | None) -> dict[str, list[str]]:
     """By value: the labels of the curves that have it."""
     by_value: dict[str, list[str]] = {}
-    for curve in drawn:
-        for value in dict.fromkeys(str(each.values[name])[:length] for each in curve.trainings):
+    for curve in curves:
+        for value in dict.fromkeys(str(t.values[name])[:length] for t in curve.trainings):
             by_value.setdefault(value, []).append(curve.label)
     return by_value
 
 
 def _line(name: str, by_value: dict[str, list[str]]) -> str:
-    labels = [set(of) for of in by_value.values()]
-    if all(of == labels[0] for of in labels):  # every curve has all values: labels would not help
-        return f"{name}: {', '.join(by_value)}"
-    return f"{name}: " + ", ".join(f"{v} ({'; '.join(of)})" for v, of in by_value.items())
+    """labels by value; not shown if every curve has all values, because they would not help."""
+    groups = [set(labels) for labels in by_value.values()]
+    if all(group == groups[0] for group in groups):
+        values = list(by_value)
+    else:
+        values = [f"{value} ({'; '.join(labels)})" for value, labels in by_value.items()]
+    return f"{name.replace('_', ' ')}: {', '.join(values)}"
 
 
-def warnings(history: pd.DataFrame) -> list[str]:
+def warnings(comparison: Comparison) -> list[str]:
     """Warnings about runs that look like mistakes, one line each."""
-    drawn = curves(history)
+    trainings, curves = comparison.trainings, comparison.curves
     lines = []
-    if alone := [curve.label or "all runs" for curve in drawn if len(curve.trainings) == 1]:
-        which = "; ".join(alone) if len(alone) < len(drawn) else "all runs"
+    if alone := [curve.label or "all runs" for curve in curves if len(curve.trainings) == 1]:
+        which = "; ".join(alone) if len(alone) < len(curves) else "all runs"
         lines.append(f"one seed, so no spread: {which}")
-    if len(drawn) > 1 and JOB in history and history[JOB].notna().any():
+    if len(curves) > 1 and any(isinstance(t.values.get(JOB), str) for t in trainings):
         lines.append("trained in jobs on shared nodes: do not compare seconds")
-    compared = trainings_of(history)
-    lines += _identical(compared)
-    lines += _unlike(compared)
+    lines += _unlike(trainings)
     disturbed: dict[str, list[str]] = {}
-    for each in compared:
-        name = f"{each.values['run_name']}, run {each.run_id}"
-        lines += [f"{line}: {name}" for line in _scores(each)]
-        for sign, numbers in _disturbances(each).items():
+    for training in trainings:
+        name = f"{training.values['run_name']}, run {training.run_id}"
+        lines += [f"{line}: {name}" for line in _scores(training)]
+        for sign, numbers in _disturbances(training):
             disturbed.setdefault(sign, []).append(f"{numbers} in {name}")
-    for sign, found in disturbed.items():
-        more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
-        lines.append(f"{sign}: {'; '.join(found[:NAMED])}{more}")
+    for sign, runs in disturbed.items():
+        more = f"; and {len(runs) - NAMED} more" if len(runs) > NAMED else ""
+        lines.append(f"{sign}: {'; '.join(runs[:NAMED])}{more}")
     return lines
 
 
@@ -138,81 +134,52 @@ def _scores(training: Training) -> list[str]:
     return lines
 
 
-def _disturbances(training: Training) -> dict[str, str]:
-    """Signs that the machine did other things meanwhile, with the numbers that show it."""
-    found = {}
-    seconds = seconds_of_epochs(training)
+def _disturbances(training: Training) -> Iterator[tuple[str, str]]:
+    """Signs that the machine did other things meanwhile, and the numbers that show it."""
+    seconds, busy = training.epoch_seconds, "something else had the processor"
     mean = seconds.mean() if len(seconds) > 1 else 0.0
     if mean >= SHORTEST and (seconds / mean).std(ddof=1) > LARGEST_SWING:
-        found["the machine was probably disturbed"] = (
-            f"{seconds.min():.3g} to {seconds.max():.3g} s an epoch"
-        )
-    slowdowns, epochs = training.points.get("slowdown", NOTHING), training.points["epoch"]
+        numbers = f"{seconds.min():.3g} to {seconds.max():.3g} s an epoch"
+        yield "the machine was probably disturbed", numbers
+    unknown, epochs = np.full(len(training.losses), np.nan), training.points["epoch"]
+    slowdowns = training.points.get("slowdown", unknown)
     slow = slowdowns[slowdowns >= DISTURBED]
-    numbers = training.points.get("next_threads", NOTHING)[:-1]
-    changes = np.flatnonzero(np.abs(np.diff(numbers)) > 0) + 1  # no change where one is NaN
-    if len(slow) or len(changes):
-        signs = [f"threads: {numbers[n]:.0f} from epoch {epochs[n] + 1:.0f}" for n in changes]
-        if len(slow):
-            longest = f"up to {slow.max():.1f} times as long as on an idle machine"
-            signs.insert(0, f"{longest} in {len(slow)} of {training.last_epoch} epochs")
-        found["something else had the processor"] = ", ".join(signs)
+    threads = training.points.get("next_threads", unknown)[:-1]
+    changes = np.flatnonzero(np.abs(np.diff(threads)) > 0) + 1  # no change where one is NaN
+    signs = [f"threads: {threads[i]:.0f} from epoch {epochs[i] + 1:.0f}" for i in changes]
+    if len(slow):
+        longest = f"up to {slow.max():.1f} times as long as on an idle machine"
+        signs.insert(0, f"{longest} in {len(slow)} of {training.last_epoch} epochs")
+    if signs:
+        yield busy, ", ".join(signs)
     elif training.values["device_type"] == "cpu" and "train_cpu_seconds" in training.points:
-        computed, trained = (
-            training.points[name][-1] for name in ("train_cpu_seconds", "train_seconds")
-        )
-        threads = number_in(training.values, "threads")
-        share = computed / (threads * trained) if trained and threads else math.nan
+        computed = training.points["train_cpu_seconds"][-1]
+        trained, count = training.points["train_seconds"][-1], training.number("threads")
+        share = computed / (count * trained) if trained and count else math.nan
         if share < LEAST_CPU:
-            found["something else had the processor"] = (
-                f"{computed:.3g} CPU seconds in {trained:.3g} s with {threads:.0f} threads"
-            )
-    return found
+            yield busy, f"{computed:.3g} CPU seconds in {trained:.3g} s with {count:.0f} threads"
 
 
-def _unlike(compared: Sequence[Training]) -> list[str]:
+def _unlike(trainings: Sequence[Training]) -> Iterator[str]:
     """Runs of one Config on two devices, or in two frameworks, that began differently.
 
     Such runs see the same data in the same order from the same weights.
     """
-    lines = []
-    alike: dict[tuple, list[Training]] = {}
-    for each in compared:
-        alike.setdefault(_deciding(each), []).append(each)
-    for trained in alike.values():
-        for one, other in combinations(trained, 2):
-            for epoch, largest in ROUNDING.items():
-                a, b = _loss_after(one, epoch), _loss_after(other, epoch)
-                if not abs(a - b) > largest * max(abs(a), abs(b)):  # so also if one is NaN
-                    continue
-                lines.append(
+    alike: dict[tuple[object, ...], list[Training]] = {}
+    for training in trainings:
+        alike.setdefault(tuple(training.values[name] for name in DECIDING), []).append(training)
+    for one, other in (pair for group in alike.values() for pair in combinations(group, 2)):
+        for epoch, largest in ROUNDING.items():
+            a, b = _loss_after(one, epoch), _loss_after(other, epoch)
+            if abs(a - b) > largest * max(abs(a), abs(b)):  # not so if one is NaN
+                yield (
                     f"one Config, but the train losses after epoch {epoch} differ by more than "
                     f"rounding, {a:.4g} and {b:.4g}: runs {one.run_id} and {other.run_id}"
                 )
                 break
-    return lines
-
-
-def _deciding(training: Training) -> tuple:
-    return tuple(training.values[name] for name in DECIDING)
 
 
 def _loss_after(training: Training, epoch: int) -> float:
-    found = training.losses[training.points["epoch"] == epoch]
-    return float(found[0]) if len(found) else math.nan
-
-
-def _identical(compared: Sequence[Training]) -> list[str]:
-    """Runs with identical losses although their parameters differ."""
-    seen: dict[tuple, tuple[str, tuple]] = {}
-    lines = []
-    for each in compared:
-        if len(each.losses) < 2:
-            continue
-        config = _deciding(each)
-        other, other_config = seen.setdefault(tuple(each.losses), (each.run_id, config))
-        if config != other_config:
-            lines.append(
-                f"identical histories, different parameters: runs {other} and {each.run_id}"
-            )
-    return lines
+    """NaN if the epoch is missing."""
+    losses = training.losses[training.points["epoch"] == epoch]
+    return float(losses[0]) if len(losses) else math.nan

@@ -1,254 +1,247 @@
-"""Draws the figures from a history."""
+"""Draws the figures of a comparison."""
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from eml.analysis.curves import Curve, curves, evaluated, over_seeds
-from eml.analysis.labels import words
-from eml.analysis.options import CRITERIA, X_LABELS, FigureName
-from eml.analysis.style import (
-    FEW,
-    Caption,
-    Look,
-    apart,
-    canvas,
-    chance_line,
-    from_zero,
-    legend,
-    looks,
-    name_ends,
-    note_at,
-    per_cent,
-    rates_axis,
-    zoom,
-)
-from eml.analysis.summary import by_rate
+from eml.analysis.comparison import Comparison
+from eml.analysis.curves import Band, Curve
+from eml.analysis.labels import CRITERIA, X_LABELS, words
+from eml.analysis.style import Look, canvas, from_zero, legend, looks, over_rates, per_cent, zoom
+from eml.analysis.summary import Tried, by_rate
 
 UNITS = {"loss": " (cross-entropy, nats)", "accuracy": "", "second": "", "seconds": " (s)"}
-PLAIN = Caption()
+# By the first word of an outcome: its marker. WHOLE are trained to the end.
+KINDS = {"": "o", "chosen": "*", "tied": "D", "pruned": "o", "diverged": "x"}
+WHOLE = ("", "chosen", "tied")
 MOST = 20  # curves that are coloured, and named in the legend
+FEW = 10  # points up to which each is marked
+Draw = Callable[[Comparison], Figure]
 
 
-def losses(history: pd.DataFrame, caption: Caption = PLAIN) -> Figure:
+@dataclass(frozen=True)
+class RecipeFigure:
+    """A figure that recipes have."""
+
+    name: str  # of its files, without ending
+    title: str  # in the hand-in
+    needs: tuple[str, ...]  # metrics
+    draw: Draw
+
+
+def losses(comparison: Comparison) -> Figure:
     """Train and test (or validation) loss over the epochs, on one scale."""
-    split = evaluated(history)
-    what, unit = f"train and {split} loss", UNITS["loss"]
-    figure, (axes,) = canvas(history, what, "epoch", f"loss{unit}", caption)
-    drawn = curves(history)
-    metrics = ("train_loss", f"{split}_loss")
-    tables = {name: [over_seeds(curve, "epoch", name) for curve in drawn] for name in metrics}
-    shown, others = best(tables[f"{split}_loss"], highest=False)
-    each = looks(history, len(shown) if len(drawn) > 1 else 2)
-    _draw_in_grey(axes, [tables[name][i] for name in metrics for i in others], "losses")
-    for number, i in enumerate(shown):
-        for second, metric in enumerate(metrics):
-            # One curve has a colour for each loss, several have a line style for each loss.
-            look = Look(each[number].colour, "-" if not second else "--")
-            if len(drawn) == 1:
-                look = each[second]
-            name = metric.replace("_", " ")
-            label = ", ".join(filter(None, (drawn[i].label, name)))
-            _draw(axes, Curve(label, drawn[i].trainings), tables[metric][i], look, metric)
+    metrics, curves = ("train_loss", f"{comparison.split}_loss"), comparison.curves
+    what = f"train and {comparison.split} loss"
+    figure, (axes,) = canvas(comparison, what, "epoch", f"loss{UNITS['loss']}")
+    bands = {name: [curve.band("epoch", name) for curve in curves] for name in metrics}
+    best, others = ranked(bands[metrics[1]], highest=False)
+    by_curve = looks(comparison.differing, len(best) if len(curves) > 1 else 2)
+    _draw_in_grey(axes, [bands[name][i] for name in metrics for i in others], "losses")
+    for number, i in enumerate(best):
+        # One curve has a colour for each loss, several have a line style for each loss.
+        colour = by_curve[number].colour
+        pair = by_curve if len(curves) == 1 else [Look(colour), Look(colour, "--")]
+        for metric, look in zip(metrics, pair, strict=True):
+            label = ", ".join(filter(None, (curves[i].label, metric.replace("_", " "))))
+            _draw(axes, Curve(label, curves[i].trainings), bands[metric][i], look, metric)
     axes.set_ylim(bottom=0)
     legend(figure, axes)
     return figure
 
 
-def over(
-    history: pd.DataFrame,
-    caption: Caption = PLAIN,
-    *,
-    x: str,
-    metric: str = "test_accuracy",
-) -> Figure:
-    """A metric of all runs over `x`: "epoch", "train_seconds" or "wall_seconds".
+def over(comparison: Comparison, x: str, metric: str = "test_accuracy") -> Figure:
+    """A metric of all runs over `x`, a key of X_LABELS.
 
     One run is drawn as a line, several seeds as their mean with a band from lowest to highest. Of
     more than MOST curves the best are coloured. Where these end close to the best one, a second
     panel shows their ends.
     """
-    name = metric.replace("_", " ")
-    unit = UNITS[metric.rsplit("_", 1)[-1]]
-    drawn = curves(history)
-    tables = [over_seeds(curve, x, metric) for curve in drawn]
-    is_accuracy = metric.endswith("accuracy")
-    shown, others = best(tables, highest=is_accuracy or metric == "images_per_second")
-    each = dict(zip(shown, looks(history, len(shown)), strict=True))
-    last = {i: tables[i].iloc[-1] for i in shown if len(tables[i])}
-    ends = [row["mean"] for row in last.values()]
-    highest = history[metric].max()
-    height = min(highest, 1) if is_accuracy else highest
+    name, kind = metric.replace("_", " "), metric.rpartition("_")[2]
+    bands = [curve.band(x, metric) for curve in comparison.curves]
+    best, others = ranked(bands, highest=kind in ("accuracy", "second"))
+    points = [training.points[metric] for training in comparison.trainings]
+    highest = np.fmax.reduce(np.concatenate(points))
+    height = min(highest, 1) if kind == "accuracy" else highest
+    with_end = [i for i in best if len(bands[i])]
+    ends = [bands[i].mean[-1] for i in with_end]
     near = []
-    if metric.endswith(("accuracy", "loss")) and ends:
-        near = [list(last)[i] for i in zoom(ends, (max if is_accuracy else min)(ends), height)]
-    figure, panels = canvas(history, name, X_LABELS[x], name + unit, caption, 2 if near else 1)
+    if kind in ("accuracy", "loss") and ends:
+        leader = max(ends) if kind == "accuracy" else min(ends)
+        near = [bands[with_end[i]] for i in zoom(ends, leader, height)]
+    label = name + UNITS[kind]
+    figure, panels = canvas(comparison, name, X_LABELS[x], label, 2 if near else 1)
     for axes in panels:
-        _draw_in_grey(axes, [tables[i] for i in others], "curves")
-        for i in shown:
-            _draw(axes, drawn[i], tables[i], each[i], metric)
+        _draw_in_grey(axes, [bands[i] for i in others], "curves")
+        for i, look in zip(best, looks(comparison.differing, len(best)), strict=True):
+            _draw(axes, comparison.curves[i], bands[i], look, metric)
         axes.set_xlim(left=0)
-    if is_accuracy:
+    panels[0].set_ylim(bottom=0)
+    if kind == "accuracy":
         from_zero(panels[0], highest)
-    else:
-        panels[0].set_ylim(bottom=0)
     if near:
-        _zoom_in(panels[1], [tables[i] for i in near], is_accuracy)
-    elif len(drawn) > 1:
-        named = [(row["x"], row["mean"], drawn[i].label, each[i]) for i, row in last.items()]
-        name_ends(panels[0], named, height)
+        _zoom_in(panels[1], near, kind)
     legend(figure, panels[0])
     return figure
 
 
-def sensitivity(
-    history: pd.DataFrame, caption: Caption = PLAIN, criterion: str = CRITERIA[0]
-) -> Figure:
-    """Accuracy over the learning rate, a line for each optimizer."""
-    split = evaluated(history)
-    what = accuracy_by(criterion, split)
-    label = f"{what}\n(chosen on the test set)" if split == "test" and criterion == "best" else what
-    figure, (axes,) = canvas(history, what, "learning rate", label, caption)
-    lines = by_rate(history, criterion)
-    # Not the shades of learning rates: here a line is an optimizer.
-    each = looks(history.assign(learning_rate=0.0), len(lines))
-    for number, (name, rates) in enumerate(lines.items()):
-        look = each[number]
-        x = rates.index * apart(number, len(lines))
-        axes.plot(x, rates, f"o{look.style}", color=look.colour, label=name)
-    rates_axis(axes, history["learning_rate"])
-    from_zero(axes, max(rates.max() for rates in lines.values()))
-    chance_line(axes)
-    legend(figure, axes)
-    return figure
+FIGURES = {
+    figure.name: figure
+    for figure in (
+        RecipeFigure(
+            "loss_over_epochs",
+            "Train and test loss over the epochs",
+            ("train_loss", "test_loss"),
+            losses,
+        ),
+        RecipeFigure(
+            "test_accuracy_over_epochs",
+            "Test accuracy over the epochs",
+            ("test_accuracy",),
+            partial(over, x="epoch"),
+        ),
+        RecipeFigure(
+            "test_accuracy_over_train_seconds",
+            "Test accuracy over the training time",
+            ("test_accuracy", "train_seconds"),
+            partial(over, x="train_seconds"),
+        ),
+    )
+}
 
 
 def accuracy_by(criterion: str, split: str) -> str:
     """The number that trainings are judged by, in words."""
-    return f"best {split} accuracy" if criterion == "best" else f"final {split} accuracy"
+    return f"{CRITERIA[criterion]} {split} accuracy"
 
 
-# Takes a history and a caption.
-Draw = Callable[[pd.DataFrame, Caption], Figure]
-FIGURES: dict[FigureName, Draw] = {
-    "loss_over_epochs": losses,
-    "test_accuracy_over_epochs": partial(over, x="epoch"),
-    "test_accuracy_over_train_seconds": partial(over, x="train_seconds"),
-}
-
-
-def grid(
-    history: pd.DataFrame,
-    table: pd.DataFrame,
-    caption: Caption = PLAIN,
-    criterion: str = CRITERIA[0],
-) -> Figure:
-    """Validation accuracy over the learning rate, for all trainings of a search.
-
-    table: summary.tried of the history.
-    """
-    what = accuracy_by(criterion, "validation")
-    figure, (axes,) = canvas(history, what, "learning rate", what, caption)
-    # By the first word of an outcome.
-    kinds = {"": "o", "chosen": "*", "tied": "D", "pruned": "o", "diverged": "x"}
-    outcomes = table["outcome"].str.partition(" ")[0]
-    groups = list(table.groupby("optimizer"))
-    each = looks(history.assign(learning_rate=0.0), len(groups))
-    for number, (optimizer, rows) in enumerate(groups):
-        colour = each[number].colour
-        of = outcomes[rows.index]
-        accuracies = rows["validation_accuracy"]
-        rates = rows["learning_rate"] * apart(number, len(groups))
-        label = words("optimizer", optimizer)
-        for _, row in rows[of == "chosen"].iterrows():
-            label += f": {row['learning_rate']:g}, with {row['validation_accuracy']:.2%}"
-        whole = of.isin(["", "chosen", "tied"])
-        axes.plot(rates[whole], accuracies[whole], each[number].style, color=colour, label=label)
-        for word, marker in kinds.items():
-            axes.plot(
-                rates[of == word],
-                accuracies[of == word],
-                marker,
-                color=colour,
-                markerfacecolor="white" if word == "pruned" else colour,
-                markersize=12 if word == "chosen" else 6,
-            )
-    for word in kinds:
-        if word and (outcomes == word).any():
-            fill = "white" if word == "pruned" else "0.35"
-            axes.plot([], [], kinds[word], color="0.35", markerfacecolor=fill, label=word)
-    rates_axis(axes, table["learning_rate"])
-    from_zero(axes, table["validation_accuracy"].max())
-    chance_line(axes)
+def sensitivity(comparison: Comparison) -> Figure:
+    """Accuracy over the learning rate, a line for each optimizer."""
+    what = label = accuracy_by(comparison.criterion, comparison.split)
+    if comparison.split == "test" and comparison.criterion == "best":
+        label += "\n(chosen on the test set)"
+    figure, (axes,) = canvas(comparison, what, "learning rate", label)
+    lines = by_rate(comparison)
+    for (name, scores), (look, factor) in zip(
+        lines.items(), _lines(comparison, len(lines)), strict=True
+    ):
+        x = [rate * factor for rate in scores]
+        axes.plot(x, list(scores.values()), f"o{look.style}", color=look.colour, label=name)
+    over_rates(axes, {training.values["learning_rate"] for training in comparison.trainings})
+    from_zero(axes, max(max(scores.values()) for scores in lines.values()))
     legend(figure, axes)
     return figure
 
 
-def best(tables: Sequence[pd.DataFrame], highest: bool) -> tuple[list[int], list[int]]:
+def grid(comparison: Comparison, rows: Sequence[Tried]) -> Figure:
+    """Validation accuracy over the learning rate, for all trainings of a search."""
+    what = accuracy_by(comparison.criterion, "validation")
+    figure, (axes,) = canvas(comparison, what, "learning rate", what)
+    optimizers = list(dict.fromkeys(row.optimizer for row in rows))
+    for optimizer, (look, factor) in zip(
+        optimizers, _lines(comparison, len(optimizers)), strict=True
+    ):
+        points = [
+            (row.learning_rate * factor, row.validation_accuracy, row.outcome.partition(" ")[0])
+            for row in rows
+            if row.optimizer == optimizer
+        ]
+        label = words("optimizer", optimizer)
+        for row in rows:
+            if row.optimizer == optimizer and row.outcome == "chosen":
+                label += f": {row.learning_rate:g}, with {row.validation_accuracy:.2%}"
+        whole = [(x, y) for x, y, kind in points if kind in WHOLE]
+        axes.plot(*zip(*whole, strict=True), look.style, color=look.colour, label=label)
+        for x, y, kind in points:
+            _mark(axes, kind, [x], [y], look.colour)
+    for kind in KINDS:
+        if kind and any(row.outcome.startswith(kind) for row in rows):
+            _mark(axes, kind, [], [], "0.35", kind)
+    over_rates(axes, {row.learning_rate for row in rows})
+    from_zero(axes, max(row.validation_accuracy for row in rows))
+    legend(figure, axes)
+    return figure
+
+
+def _mark(
+    axes: Axes, kind: str, x: list[float], y: list[float], colour: str, label: str | None = None
+) -> None:
+    fill, size = "white" if kind == "pruned" else colour, 12 if kind == "chosen" else 6
+    axes.plot(x, y, KINDS[kind], color=colour, mfc=fill, markersize=size, label=label)
+
+
+def _lines(comparison: Comparison, count: int) -> list[tuple[Look, float]]:
+    """For each line over the learning rates: its look, and a factor that sets its points apart."""
+    names = [name for name in comparison.differing if name != "learning_rate"]
+    middle = (count - 1) / 2
+    return [(look, 1.04 ** (number - middle)) for number, look in enumerate(looks(names, count))]
+
+
+def ranked(bands: Sequence[Band], highest: bool) -> tuple[list[int], list[int]]:
     """The numbers of the MOST curves that end best, and of all others, both in their order.
 
-    tables: curves.over_seeds of each curve. highest: whether a higher end is better.
+    highest: whether a higher end is better.
     """
     worst = -math.inf if highest else math.inf
-    ends = [table["mean"].iloc[-1] if len(table) else worst for table in tables]
-    ranked = sorted(range(len(ends)), key=ends.__getitem__, reverse=highest)
-    return sorted(ranked[:MOST]), sorted(ranked[MOST:])
+    ends = [band.mean[-1] if len(band) else worst for band in bands]
+    order = sorted(range(len(ends)), key=ends.__getitem__, reverse=highest)
+    return sorted(order[:MOST]), sorted(order[MOST:])
 
 
-def _draw_in_grey(axes: Axes, tables: Sequence[pd.DataFrame], what: str) -> None:
-    if not tables:
-        return
-    grey: dict[str, Any] = {"color": "0.8", "linewidth": 0.6}
-    curves = [np.column_stack((table["x"], table["mean"])) for table in tables]
-    axes.add_collection(LineCollection(curves, zorder=1, **grey))
-    axes.plot([], [], label=f"{len(tables)} other {what}", **grey)
+def _draw_in_grey(axes: Axes, bands: Sequence[Band], what: str) -> None:
+    if bands:
+        grey: dict[str, Any] = {"color": "0.8", "linewidth": 0.6}
+        segments = [np.column_stack((band.x, band.mean)) for band in bands]
+        axes.add_collection(LineCollection(segments, zorder=1, **grey))
+        axes.plot([], [], label=f"{len(bands)} other {what}", **grey)
 
 
-def _zoom_in(axes: Axes, tables: list[pd.DataFrame], is_accuracy: bool) -> None:
-    """Set the y-axis to where these curves end."""
-    ends = pd.concat([table[["mean", "lowest", "highest"]].iloc[-1] for table in tables])
-    low, high = ends.min(), ends.max()
+def _zoom_in(axes: Axes, bands: Sequence[Band], kind: str) -> None:
+    """Set the y-axis to the range in which these curves end."""
+    low, high = min(band.lowest[-1] for band in bands), max(band.highest[-1] for band in bands)
     pad = 0.3 * (high - low) or 0.01 * high or 0.01
     axes.set_ylim(low - pad, high + pad)
     axes.set_ylabel("the ends, enlarged")
-    if is_accuracy:
+    if kind == "accuracy":
         per_cent(axes)
 
 
-def _draw(axes: Axes, curve: Curve, table: pd.DataFrame, look: Look, metric: str) -> None:
-    """Draw a curve, each seed as far as its run goes. table: curves.over_seeds of the curve."""
-    xs, ys = table["x"], table["mean"]
-    seeds, planned = len(curve.trainings), curve.values["epochs"]
-    label = curve.label
-    complete = any(each.complete for each in curve.trainings)
-    at_the_end = complete and len(table) and table.index[-1] == planned
-    if metric.endswith("accuracy") and at_the_end:
-        label = f"{label or metric.replace('_', ' ')}: {ys.iloc[-1]:.2%} at the end"
-    if seeds > 1:
-        label += f" (n = {seeds})"
-        for epoch in table.index[table["n"].diff() < 0]:
-            text = f"n = {table['n'][epoch]}"
-            note_at(axes, text, (xs[epoch], ys[epoch]), (2, -8), look.colour)
-    of_them = f"{{}} of {seeds} " if seeds > 1 else ""
-    if stopped := [each.last_epoch for each in curve.trainings if each.unfinished]:
-        label += f" ({of_them.format(len(stopped))}unfinished, epoch {min(stopped)} of {planned})"
-    if ends := curve.diverged:
-        label += f" ({of_them.format(len(ends))}diverged in epoch {', '.join(map(str, ends))})"
-    if table.empty and not (stopped or ends):
-        label += " (nothing to draw)"
-    label = label.strip() or metric.replace("_", " ")
-    marker = look.marker or ("o" if len(xs) <= FEW else "")
-    axes.plot(xs, ys, look.style, marker=marker, markersize=4, color=look.colour, label=label)
+def _draw(axes: Axes, curve: Curve, band: Band, look: Look, metric: str) -> None:
+    """Draw a curve, each seed as far as its run goes."""
+    label = _label(curve, band, metric)
+    marker = look.marker or ("o" if len(band) <= FEW else "")
+    style: dict[str, Any] = {"color": look.colour, "marker": marker, "markersize": 4}
+    axes.plot(band.x, band.mean, look.style, label=label, **style)
     # With "_" it is part of the curve, and not in the legend.
     part: dict[str, Any] = {"color": look.colour, "label": f"_{label}"}
+    if len(curve.trainings) > 1:
+        axes.fill_between(band.x, band.lowest, band.highest, alpha=0.2, linewidth=0, **part)
+    last = np.isin(band.epochs, [epoch - 1 for epoch in curve.diverged])
+    if last.any():
+        axes.plot(band.x[last], band.mean[last], "x", markersize=10, **part)
+
+
+def _label(curve: Curve, band: Band, metric: str) -> str:
+    """The name of a curve, the end of an accuracy, n, and what stopped or diverged."""
+    label, seeds, planned = curve.label, len(curve.trainings), curve.values["epochs"]
+    complete = any(training.complete for training in curve.trainings)
+    if metric.endswith("accuracy") and complete and len(band) and band.epochs[-1] == planned:
+        label = f"{label or metric.replace('_', ' ')}: {band.mean[-1]:.2%} at the end"
     if seeds > 1:
-        axes.fill_between(xs, table["lowest"], table["highest"], alpha=0.2, linewidth=0, **part)
-    if last := [epoch - 1 for epoch in ends if epoch - 1 in table.index]:
-        axes.plot(xs[last], ys[last], "x", markersize=10, **part)
+        label += f" (n = {seeds})"
+    stopped = [training.last_epoch for training in curve.trainings if training.unfinished]
+    some = "{} of " + f"{seeds} " if seeds > 1 else ""
+    if stopped:
+        label += f" ({some.format(len(stopped))}unfinished, epoch {min(stopped)} of {planned})"
+    if ends := curve.diverged:
+        label += f" ({some.format(len(ends))}diverged in epoch {', '.join(map(str, ends))})"
+    if not (len(band) or stopped or ends):
+        label += " (nothing to draw)"
+    return label.strip() or metric.replace("_", " ")

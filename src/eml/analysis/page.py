@@ -9,10 +9,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 from markdown_it import MarkdownIt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 TEMPLATE = Path(__file__).with_suffix(".html")
 
@@ -31,40 +34,44 @@ def mark(figure: Figure) -> str:
     bands begin with "curve<n>-", those of its entry in the legend with "key<n>-". A point is
     [x, y, text], in the units of the SVG. The layout of the figure must be fixed.
     """
-    names: dict[str, int] = {}
+    labels: list[str] = []
     for legend in figure.legends:
-        named = [line for line in figure.axes[0].lines if not str(line.get_label()).startswith("_")]
-        for number, (line, key, text) in enumerate(
-            zip(named, legend.legend_handles, legend.get_texts(), strict=True)
+        lines = [line for line in figure.axes[0].lines if not str(line.get_label()).startswith("_")]
+        labels = [str(line.get_label()) for line in lines]
+        for number, (key, text) in enumerate(
+            zip(legend.legend_handles, legend.get_texts(), strict=True)
         ):
-            names[str(line.get_label())] = number
-            for artist, end in ((key, "line"), (text, "name")):
-                if artist is not None:
-                    artist.set_gid(f"key{number}-{end}")
-    scale, height = 72 / figure.dpi, 72 * figure.get_figheight()
-    points: dict[int, list[tuple[float, float, str]]] = {}
+            text.set_gid(f"key{number}-name")
+            if key is not None:
+                key.set_gid(f"key{number}-line")
+    curves: dict[int, dict[str, Any]] = {
+        number: {"label": label, "points": []} for number, label in enumerate(labels)
+    }
     for panel, axes in enumerate(figure.axes):
-        in_words = axes.yaxis.get_major_formatter().format_data_short
         for place, artist in enumerate([*axes.lines, *axes.collections]):
             label = str(artist.get_label())
-            number = names.get(label.removeprefix("_"), -1)
-            if number < 0:
-                continue
-            artist.set_gid(f"curve{number}-{panel}-{place}")
-            if label in names and hasattr(artist, "get_xydata"):
-                for x, y in artist.get_xydata():
-                    where = axes.transData.transform((x, y))
-                    if axes.bbox.contains(*where):
-                        said = f"{axes.get_xlabel() or figure.axes[-1].get_xlabel()} {x:.4g}"
-                        points.setdefault(number, []).append(
-                            (
-                                round(where[0] * scale, 1),
-                                round(height - where[1] * scale, 1),
-                                f"{said}: {in_words(y)}",
-                            )
-                        )
-    labels = {number: label for label, number in names.items()}
-    return json.dumps({n: {"label": labels[n], "points": points.get(n, [])} for n in labels})
+            if label.removeprefix("_") in labels:
+                number = labels.index(label.removeprefix("_"))
+                artist.set_gid(f"curve{number}-{panel}-{place}")
+                if label in labels and isinstance(artist, Line2D):
+                    curves[number]["points"] += _points(artist, axes, figure)
+    return json.dumps(curves)
+
+
+def _points(line: Line2D, axes: Axes, figure: Figure) -> list[tuple[float, float, str]]:
+    """The visible points of a line: x and y in the units of the SVG, and their values in words."""
+    scale, height = 72 / figure.dpi, 72 * figure.get_figheight()
+    name, in_words = (
+        figure.axes[-1].get_xlabel(),
+        axes.yaxis.get_major_formatter().format_data_short,
+    )
+    values = np.asarray(line.get_xydata())
+    pixels = axes.transData.transform(values)
+    return [
+        (round(at * scale, 1), round(height - up * scale, 1), f"{name} {x:.4g}: {in_words(y)}")
+        for (x, y), (at, up) in zip(values, pixels, strict=True)
+        if axes.bbox.contains(at, up)
+    ]
 
 
 def write_page(file: Path, title: str, parts: Sequence[Part]) -> None:

@@ -2,26 +2,28 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from eml.analysis.comparison import Comparison
 from eml.analysis.curves import CHANCE
-from eml.analysis.labels import differing, in_common
+from eml.analysis.fairness import differences
+from eml.config import Config
 
 # Okabe and Ito's colours work for the colour-blind, the line styles in grey print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", ":")
 MARKERS = ("", "o", "s", "^")
 ORDERED = "viridis_r"  # from light to dark, also in grey
+NUMERIC = {field.name for field in fields(Config) if field.type is not str}
 SETTINGS = (
     "device_type",
     "optimizer",
@@ -35,18 +37,8 @@ SETTINGS = (
 # Characters that fit in a line.
 LINE = 100
 TITLE_LINE = 75
-FEW = 10  # points up to which each is marked
 # Text of the store is no mathematics.
 SMALL: dict[str, Any] = {"fontsize": "small", "parse_math": False}
-
-
-@dataclass(frozen=True)
-class Caption:
-    """What a figure says besides what its runs have in common."""
-
-    exercise: str = ""  # "3.4 Optimizers", say
-    different: Sequence[str] = ()  # lines of fairness.differences; only their names are shown
-    note: str = ""  # a sentence about this figure
 
 
 @dataclass(frozen=True)
@@ -58,10 +50,9 @@ class Look:
     marker: str = ""
 
 
-def looks(history: pd.DataFrame, count: int) -> list[Look]:
-    """A different look for each curve: shades in order where a single number differs."""
-    compared = differing(history)
-    if len(compared) == 1 and pd.api.types.is_numeric_dtype(history[compared[0]]):
+def looks(varying: Sequence[str], count: int) -> list[Look]:
+    """A different look for each of `count` curves: ordered shades where a single number varies."""
+    if len(varying) == 1 and varying[0] in NUMERIC:
         shades = mpl.colormaps[ORDERED](np.linspace(0.15, 1, count))
         return [Look(mpl.colors.to_hex(shade)) for shade in shades]
     both = len(COLOURS) * len(STYLES)
@@ -72,7 +63,7 @@ def looks(history: pd.DataFrame, count: int) -> list[Look]:
 
 
 def canvas(
-    history: pd.DataFrame, what: str, x: str, y: str, caption: Caption, panels: int = 1
+    comparison: Comparison, what: str, x: str, y: str, panels: int = 1
 ) -> tuple[Figure, list[Axes]]:
     """An empty figure whose title names what all runs have in common.
 
@@ -82,29 +73,15 @@ def canvas(
     figure = Figure(figsize=(8, 5 + 2.5 * (panels - 1)), layout="constrained")
     ratios = [3, 2][:panels]
     all_axes = figure.subplots(panels, sharex=True, height_ratios=ratios, squeeze=False)[:, 0]
-    top = all_axes[0]
-    model = " in ".join(in_common(history, ("model", "framework")))
-    subject = " on ".join(part for part in (model, *in_common(history, ("dataset",))) if part)
-    settings = in_common(history, SETTINGS)
-    if history["seed"].nunique() > 1:
-        settings.append("lines: mean of the seeds, bands: their range")
-    lines = textwrap.wrap(", ".join(settings), LINE)
-    if caption.different:
-        names = ", ".join(line.partition(":")[0] for line in caption.different)
-        lines += textwrap.wrap(f"also different: {names}", LINE)
-    lines += textwrap.wrap(caption.note, LINE)
-    named = f"{subject}: {what}" if subject else what
-    title = f"{caption.exercise}. {named}" if caption.exercise else named
+    top, lines = all_axes[0], _caption(comparison)
+    model = " in ".join(comparison.in_common(("model", "framework")))
+    subject = " on ".join(filter(None, (model, *comparison.in_common(("dataset",)))))
+    title = ". ".join(filter(None, (comparison.exercise, ": ".join(filter(None, (subject, what))))))
     pad = 8 + 13 * max(1, len(lines))
     top.set_title(textwrap.fill(title, TITLE_LINE), loc="left", pad=pad, parse_math=False)
     # Outside the layout, because a long line would leave no room for the axes.
-    grey: dict[str, Any] = {
-        "transform": top.transAxes,
-        "in_layout": False,
-        "color": "0.35",
-        **SMALL,
-    }
-    top.text(0, 1.02, "\n".join(lines), **grey)
+    grey: dict[str, Any] = {"transform": top.transAxes, "in_layout": False, "color": "0.35"}
+    top.text(0, 1.02, "\n".join(lines), **grey, **SMALL)
     all_axes[-1].set_xlabel(x)
     top.set_ylabel(y)
     for axes in all_axes:
@@ -114,6 +91,20 @@ def canvas(
         axes.grid(color="0.9")
         axes.spines[["top", "right"]].set_visible(False)
     return figure, list(all_axes)
+
+
+def _caption(comparison: Comparison) -> list[str]:
+    """The lines below the title: settings in common, what else differs, what has no counterpart."""
+    settings = comparison.in_common(SETTINGS)
+    if len({training.values["seed"] for training in comparison.trainings}) > 1:
+        settings.append("lines: mean of the seeds, bands: their range")
+    different = ", ".join(line.partition(":")[0] for line in differences(comparison))
+    texts = [
+        ", ".join(settings),
+        f"also different: {different}" if different else "",
+        comparison.alone,
+    ]
+    return [line for text in texts for line in textwrap.wrap(text, LINE)]
 
 
 def per_cent(axes: Axes) -> None:
@@ -128,28 +119,17 @@ def from_zero(axes: Axes, highest: float) -> None:
     axes.set_ylim(0, min(1, math.ceil(10 * min(highest, 1) + 0.2) / 10) if highest > 0 else 1)
 
 
-def rates_axis(axes: Axes, rates: Sequence[float]) -> None:
-    """A logarithmic x-axis that is labelled with the learning rates tried."""
+def over_rates(axes: Axes, rates: Iterable[float]) -> None:
+    """A logarithmic x-axis that is labelled with the learning rates tried; chance as a line."""
     axes.set_xscale("log")
     axes.margins(x=0.05)
     tried = sorted(set(rates))
     axes.xaxis.set_major_locator(FixedLocator(tried))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(tried, [f"{rate:g}" for rate in tried], rotation=45 if len(tried) > 8 else 0)
-
-
-def chance_line(axes: Axes) -> None:
-    """Mark the accuracy of guessing."""
     axes.axhline(CHANCE, color="0.5", linestyle=":", linewidth=1)
-    where = axes.get_yaxis_transform()
-    axes.text(
-        0.995, CHANCE, "chance", transform=where, ha="right", va="bottom", color="0.4", **SMALL
-    )
-
-
-def apart(number: int, count: int) -> float:
-    """The factor that moves one of `count` points on a logarithmic axis off the others."""
-    return float(1.04 ** (number - (count - 1) / 2))
+    where: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
+    axes.text(0.995, CHANCE, "chance", color="0.4", **where, **SMALL)
 
 
 def zoom(ends: Sequence[float], best: float, height: float) -> list[int]:
@@ -162,33 +142,6 @@ def zoom(ends: Sequence[float], best: float, height: float) -> list[int]:
     return near if closest < 0.03 * height else []
 
 
-def name_ends(axes: Axes, ends: Sequence[tuple[float, float, str, Look]], height: float) -> None:
-    """Write the names of a few curves at their ends (x, y), unless these are too close."""
-    ys = sorted(y for _, y, _, _ in ends)
-    crowded = any(b - a < 0.05 * height for a, b in pairwise(ys))
-    if not 2 <= len(ends) <= 6 or crowded or any(len(name) > 30 for *_, name, _ in ends):
-        return
-    for x, y, name, look in ends:
-        note_at(axes, name, (x, y), (5, 0), look.colour)
-
-
-def note_at(
-    axes: Axes, text: str, point: tuple[float, float], offset: tuple[int, int], colour: str
-) -> None:
-    """Write a text beside a point; offset: in typographic points."""
-    axes.annotate(
-        text,
-        point,
-        xytext=offset,
-        textcoords="offset points",
-        va="center",
-        color=colour,
-        annotation_clip=True,  # nothing where the point is not shown
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1},
-        **SMALL,
-    )
-
-
 def legend(figure: Figure, axes: Axes) -> None:
     """Put the legend below the axes, and enlarge the figure by its rows."""
     handles = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
@@ -199,6 +152,5 @@ def legend(figure: Figure, axes: Axes) -> None:
         rows = -(-len(handles) // columns) + sum(label.count("\n") for label in labels)
         figure.set_figheight(figure.get_figheight() + 0.2 * max(0, rows - 3))
         look: dict[str, Any] = {"frameon": False, "fontsize": "small", "ncols": columns}
-        drawn = figure.legend(handles, labels, loc="outside lower left", **look)
-        for text in drawn.get_texts():
+        for text in figure.legend(handles, labels, loc="outside lower left", **look).get_texts():
             text.set_parse_math(False)

@@ -2,160 +2,182 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from eml.analysis.curves import Curve, Training, curves, judged_at, trainings_of
-from eml.analysis.labels import differing, words
-from eml.analysis.options import CRITERIA, HELD
-from eml.analysis.seconds import epoch_seconds
-from eml.analysis.verdicts import Verdict, evaluated_images, interval, verdicts
+from eml.analysis.comparison import Comparison
+from eml.analysis.curves import Curve, Seconds, Training, judged_at
+from eml.analysis.labels import words
+from eml.analysis.verdicts import Verdict, evaluated_images, interval
+
+HELD = 3  # epochs in a row that must have a target accuracy
 
 
-def summary(
-    history: pd.DataFrame,
-    targets: Sequence[float] = (),
-    pairs: Sequence[Verdict] | None = None,
-) -> pd.DataFrame:
-    """A row for each curve: the fields that differ, and what its seeds have reached.
+@dataclass(frozen=True)
+class Reached:
+    """When the seeds of a curve reached and held (HELD) a target."""
 
-    n: number of seeds, of which `complete` have all epochs; the others are named in `diverged` and
-    `unfinished`. A diverged seed counts as chance in the accuracies and as a miss of each target.
-    final_low, final_high: the 95 % interval (verdicts.interval). not_separable_from: the curves
-    without a verdict against this one, by `pairs` (verdicts.verdicts; those by the last epoch if
-    not given). For each target: the number of seeds that reached and held it (HELD), the median of
-    the epochs and train_seconds until then, in which a miss is infinite, and the first epoch in
-    which any seed touched it.
+    target: float  # accuracy, 0 to 1
+    epochs: float  # median over the seeds; a miss is infinite
+    seconds: float  # of training: the same
+    seeds: int
+    first_touch: float  # first epoch in which any seed had the accuracy, held or not; or NaN
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveSummary:
+    """A curve in numbers: means and ranges over its seeds. Accuracies are fractions.
+
+    A diverged seed counts as chance in the accuracies and as a miss of each target. The accuracies
+    are NaN where no seed is complete, so that no model is left.
     """
-    drawn = curves(history)
-    by_curve: dict[str, list[Verdict]] = {curve.label: [] for curve in drawn}
-    for verdict in verdicts(history, CRITERIA[0]) if pairs is None else pairs:
-        for label in (verdict.curve, verdict.other):
-            by_curve[label].append(verdict)
-    seconds = [epoch_seconds(curve) for curve in drawn]
-    by = differing(history)
-    images = evaluated_images([each for curve in drawn for each in curve.trainings])
-    rows = []
-    for curve, own in zip(drawn, seconds, strict=True):
-        alike = [
-            other.label
-            for other, theirs in zip(drawn, seconds, strict=True)
-            if other is not curve and own.overlaps(theirs)
-        ]
-        rows.append(
-            {
-                "curve": curve.label or "all runs",
-                **{name: curve.values[name] for name in by},
-                **_accuracies(curve, images),
-                "not_separable_from": _not_separable(curve.label, by_curve[curve.label]),
-                "epochs": curve.values["epochs"],
-                "train_seconds_per_epoch": own.mean,
-                "seconds_lowest": own.lowest,
-                "seconds_highest": own.highest,
-                "seconds_not_separable_from": "; ".join(alike),
-                "parameters": curve.values.get("parameters", math.nan),
-                **{k: v for target in targets for k, v in _to_reach(target, curve).items()},
-                **_incomplete(curve),
-                "run_ids": " ".join(each.run_id for each in curve.trainings),
+
+    curve: str
+    varied: Mapping[str, Any]  # the fields that differ between the curves, and their values
+    n: int  # seeds
+    complete: int  # seeds with all epochs; `diverged` and `unfinished` name the others
+    split: str
+    final_accuracy: float
+    final_lowest: float
+    final_highest: float
+    final_low: float  # of the 95 % interval (verdicts.interval)
+    final_high: float
+    best_accuracy: float
+    best_epoch: str  # of each complete seed: "12, 9"
+    not_separable_from: str  # the curves without a verdict against this one
+    epochs: int
+    seconds: Seconds
+    seconds_not_separable_from: str
+    parameters: int | None
+    targets: tuple[Reached, ...]
+    diverged: str
+    unfinished: str
+    run_ids: str
+
+    def row(self) -> dict[str, Any]:
+        """The columns of summary.csv."""
+        row = asdict(self)
+        row |= row.pop("varied")
+        for name in ("final", "best"):
+            row[f"{name}_{self.split}_accuracy"] = row.pop(f"{name}_accuracy")
+        names = ("train_seconds_per_epoch", "seconds_lowest", "seconds_highest")
+        row |= dict(zip(names, row.pop("seconds"), strict=True))
+        for reached in row.pop("targets"):
+            row |= {
+                f"epochs_to_{reached['target']:g}": reached["epochs"],
+                f"seconds_to_{reached['target']:g}": reached["seconds"],
+                f"reached_{reached['target']:g}": reached["seeds"],
+                f"first_touch_{reached['target']:g}": reached["first_touch"],
             }
-        )
-    return pd.DataFrame(rows)
+        return row
 
 
-def _accuracies(curve: Curve, images: int) -> dict[str, float | str]:
-    """The columns from n to best_epoch; NaN where no seed is complete, so that no model is left."""
-    accuracy = f"{curve.split}_accuracy"
-    complete = [each for each in curve.trainings if each.complete]
-    scored = [each for each in curve.trainings if not each.unfinished] if complete else []
-    none = [math.nan]
-    finals = np.array([each.score("last") for each in scored] or none)
-    bests = np.array([each.score("best") for each in scored] or none)
-    best_epochs = [each.points["epoch"][np.nanargmax(each.accuracies)] for each in complete]
+def summary(comparison: Comparison, targets: Sequence[float] = ()) -> list[CurveSummary]:
+    """A row for each curve. targets: accuracies, 0 to 1."""
+    images = evaluated_images(comparison.trainings)
+    return [_summary(curve, comparison, images, targets) for curve in comparison.curves]
+
+
+def _summary(
+    curve: Curve, comparison: Comparison, images: int, targets: Sequence[float]
+) -> CurveSummary:
+    finals, bests = curve.scores("last"), curve.scores("best")
     low, high = interval(finals, images)
-    return {
-        "n": len(curve.trainings),
-        "complete": len(complete),
-        f"final_{accuracy}": finals.mean(),
-        "final_lowest": finals.min(),
-        "final_highest": finals.max(),
-        "final_low": low,
-        "final_high": high,
-        f"best_{accuracy}": bests.mean(),
-        "best_epoch": ", ".join(map(str, best_epochs)),
-    }
+    complete = [training for training in curve.trainings if training.complete]
+    best_epochs = [t.points["epoch"][np.nanargmax(t.accuracies)] for t in complete]
+    parameters = curve.trainings[0].number("parameters")
+    diverged = [(t, t.diverged) for t in curve.trainings if t.diverged is not None]
+    unfinished = [(t, t.last_epoch) for t in curve.trainings if t.unfinished]
+    return CurveSummary(
+        curve=curve.label or "all runs",
+        varied={name: curve.values[name] for name in comparison.differing},
+        n=len(curve.trainings),
+        complete=len(complete),
+        split=curve.split,
+        final_accuracy=float(finals.mean()),
+        final_lowest=float(finals.min()),
+        final_highest=float(finals.max()),
+        final_low=low,
+        final_high=high,
+        best_accuracy=float(bests.mean()),
+        best_epoch=", ".join(map(str, best_epochs)),
+        not_separable_from=_not_separable(curve.label, comparison.verdicts),
+        epochs=curve.values["epochs"],
+        seconds=curve.seconds,
+        seconds_not_separable_from=_overlapping(curve, comparison.curves),
+        parameters=None if math.isnan(parameters) else int(parameters),
+        targets=tuple(_reached(curve, target) for target in targets),
+        diverged=_named(diverged, "in epoch"),
+        unfinished=_named(unfinished, "after epoch"),
+        run_ids=" ".join(training.run_id for training in curve.trainings),
+    )
 
 
-def _incomplete(curve: Curve) -> dict[str, str]:
-    """The columns that name the seeds without all epochs."""
-    diverged = [
-        f"seed {each.values['seed']} in epoch {each.diverged}"
-        for each in curve.trainings
-        if each.diverged is not None
-    ]
-    stopped = [
-        f"seed {each.values['seed']} after epoch {each.last_epoch}"
-        for each in curve.trainings
-        if each.unfinished
-    ]
-    return {"diverged": ", ".join(diverged), "unfinished": ", ".join(stopped)}
+def _named(trainings: Sequence[tuple[Training, int]], at: str) -> str:
+    """ "seed 1 in epoch 3, seed 2 in epoch 7"."""
+    return ", ".join(f"seed {t.values['seed']} {at} {epoch}" for t, epoch in trainings)
 
 
-def _to_reach(target: float, curve: Curve) -> dict[str, float]:
-    """The columns of a target."""
-    reached = [(each, _reached(each, target)) for each in curve.trainings]
-    touched = [
-        each.points["epoch"][np.argmax(each.accuracies >= target)]
-        for each in curve.trainings
-        if (each.accuracies >= target).any()
-    ]
+def _reached(curve: Curve, target: float) -> Reached:
+    """A seed reaches a target in the first of HELD epochs in a row with that accuracy.
 
-    def median(name: str) -> float:
-        values = [math.inf if at is None else each.points[name][at] for each, at in reached]
-        return float(np.median(values))
-
-    return {
-        f"epochs_to_{target:g}": median("epoch"),
-        f"seconds_to_{target:g}": median("train_seconds"),
-        f"reached_{target:g}": sum(at is not None for _, at in reached),
-        f"first_touch_{target:g}": min(touched, default=math.nan),
-    }
-
-
-def _reached(training: Training, target: float) -> int | None:
-    """The place of the first of HELD epochs in a row with an accuracy of at least `target`.
-
-    None if there is none, or if the training has diverged.
+    A diverged seed does not.
     """
-    if training.diverged is not None:
-        return None
-    held = np.convolve(training.accuracies >= target, np.ones(HELD), "valid") == HELD
-    return int(np.argmax(held)) if held.any() else None
+    epochs, seconds, touches = [], [], []
+    for training in curve.trainings:
+        enough = training.accuracies >= target
+        held = np.convolve(enough, np.ones(HELD), "valid") == HELD
+        if held.any() and training.diverged is None:
+            epochs.append(training.points["epoch"][held.argmax()])
+            seconds.append(training.points["train_seconds"][held.argmax()])
+        if enough.any():
+            touches.append(training.points["epoch"][enough.argmax()])
+    misses = [math.inf] * (len(curve.trainings) - len(epochs))
+    return Reached(
+        target,
+        float(np.median(epochs + misses)),
+        float(np.median(seconds + misses)),
+        len(epochs),
+        float(min(touches, default=math.nan)),
+    )
 
 
-def _not_separable(label: str, own: Sequence[Verdict]) -> str:
-    """The curves that this one is not separable from; a word if there are too few seeds for any."""
-    if own and not any(pair.decided for pair in own):
-        return f"n = {max(pair.n for pair in own)}: too few seeds to tell"
-    undecided = [pair for pair in own if pair.decided and not pair.separable]
+def _not_separable(label: str, verdicts: Sequence[Verdict]) -> str:
+    """The curves that this one is not separable from; a sentence if all have too few seeds."""
+    pairs = [pair for pair in verdicts if label in (pair.curve, pair.other)]
+    if pairs and not any(pair.decided for pair in pairs):
+        return f"n = {max(pair.n for pair in pairs)}: too few seeds to tell"
+    undecided = [pair for pair in pairs if pair.decided and not pair.separable]
     return "; ".join(pair.other if pair.curve == label else pair.curve for pair in undecided)
 
 
-def by_rate(history: pd.DataFrame, criterion: str = CRITERIA[0]) -> dict[str, pd.Series]:
-    """By optimizer: the score (curves.score), mean over seeds, by ascending learning rate.
+def _overlapping(curve: Curve, curves: Sequence[Curve]) -> str:
+    """The other curves whose seconds are not separable from those of this one."""
+    others = [other for other in curves if other is not curve]
+    return "; ".join(other.label for other in others if curve.seconds.overlaps(other.seconds))
+
+
+def by_rate(comparison: Comparison) -> dict[str, dict[float, float]]:
+    """By optimizer: the score (Training.score), mean over seeds, by ascending learning rate.
 
     Groups also by every other field that differs. Leaves out groups with one learning rate, and
     unfinished runs.
     """
-    by = [name for name in differing(history) if name != "learning_rate"] or ["optimizer"]
-    found = {}
-    scores = {each.run_id: each.score(criterion) for each in trainings_of(history)}
-    for _, rows in history.drop_duplicates("run_id").groupby(by, dropna=False):
-        means = rows["run_id"].map(scores).groupby(rows["learning_rate"]).mean().dropna()
-        if len(means) > 1:
-            found[", ".join(words(name, rows[name].iloc[0]) for name in by)] = means
-    return found
+    by = [name for name in comparison.differing if name != "learning_rate"] or ["optimizer"]
+    groups: dict[tuple[Any, ...], dict[float, list[float]]] = {}
+    for training in comparison.trainings:
+        group = groups.setdefault(tuple(training.values[name] for name in by), {})
+        if not math.isnan(score := training.score(comparison.criterion)):
+            group.setdefault(training.values["learning_rate"], []).append(score)
+    return {
+        ", ".join(map(words, by, key)): {
+            rate: sum(scores) / len(scores) for rate, scores in sorted(groups[key].items())
+        }
+        for key in sorted(groups)
+        if len(groups[key]) > 1
+    }
 
 
 @dataclass(frozen=True)
@@ -167,31 +189,43 @@ class Outcomes:
     pruned: Mapping[str, int] = field(default_factory=dict)  # the epoch after which it stopped
 
 
-def tried(history: pd.DataFrame, outcomes: Outcomes, criterion: str = CRITERIA[0]) -> pd.DataFrame:
-    """A row for each training of a search, with its accuracy by `criterion` and its outcome.
+@dataclass(frozen=True)
+class Tried:
+    """A training of a search, with its accuracy by the criterion."""
+
+    optimizer: str
+    learning_rate: float
+    validation_accuracy: float
+    in_epoch: int
+    outcome: str  # "chosen", "tied", "pruned after epoch 15", "diverged in epoch 2", or ""
+    run_id: str
+
+
+def tried(comparison: Comparison, outcomes: Outcomes) -> list[Tried]:
+    """A row for each training of a search, by optimizer and rate.
 
     Epochs after the pruning, which a run finished earlier has, do not count.
     """
-    chosen, tied, pruned = outcomes.chosen, outcomes.tied, outcomes.pruned
     rows = []
-    for each in trainings_of(history):
-        run_id, accuracies, epochs = each.run_id, each.accuracies, each.points["epoch"]
+    for training in comparison.trainings:
+        run_id, accuracies, epochs = training.run_id, training.accuracies, training.points["epoch"]
         there = ~np.isnan(accuracies)
-        outcome = "chosen" if run_id in chosen else "tied" if run_id in tied else ""
-        if run_id in pruned:
-            there &= epochs <= pruned[run_id]
-            outcome = f"pruned after epoch {pruned[run_id]}"
-        elif each.diverged is not None:
-            outcome = f"diverged in epoch {each.diverged}"
-        at = judged_at(accuracies[there], criterion)
+        outcome = "tied" if run_id in outcomes.tied else ""
+        outcome = "chosen" if run_id in outcomes.chosen else outcome
+        if run_id in outcomes.pruned:
+            there &= epochs <= outcomes.pruned[run_id]
+            outcome = f"pruned after epoch {outcomes.pruned[run_id]}"
+        elif training.diverged is not None:
+            outcome = f"diverged in epoch {training.diverged}"
+        at = judged_at(accuracies[there], comparison.criterion)
         rows.append(
-            {
-                "optimizer": each.values["optimizer"],
-                "learning_rate": each.values["learning_rate"],
-                "validation_accuracy": accuracies[there][at],
-                "in_epoch": epochs[there][at],
-                "outcome": outcome,
-                "run_id": run_id,
-            }
+            Tried(
+                training.values["optimizer"],
+                training.values["learning_rate"],
+                float(accuracies[there][at]),
+                int(epochs[there][at]),
+                outcome,
+                run_id,
+            )
         )
-    return pd.DataFrame(rows).sort_values(["optimizer", "learning_rate"], ignore_index=True)
+    return sorted(rows, key=lambda row: (row.optimizer, row.learning_rate))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri, stdtr, stdtrit
 
-from eml.analysis.curves import CHANCE, Training, curves, mean_of_seeds, number_in
+from eml.analysis.curves import CHANCE, Curve, Training, mean_of_seeds
 
 ERROR = 0.05  # largest probability of a false verdict among all pairs of a comparison
 FEWEST_SEEDS = 3  # common seeds that a verdict needs
@@ -33,44 +33,41 @@ class Verdict:
         return self.n >= FEWEST_SEEDS
 
     def __str__(self) -> str:
-        said = f"{self.curve} minus {self.other}: "
         if not self.n:
-            return said + "no common seed"
-        said += f"{100 * self.difference:+.2f} points"
+            return f"{self.curve} minus {self.other}: no common seed"
+        text = f"{self.curve} minus {self.other}: {100 * self.difference:+.2f} points"
         if not self.decided:
-            return f"{said}, n = {self.n}: too few seeds to tell"
+            return f"{text}, n = {self.n}: too few seeds to tell"
         outcome = "separable" if self.separable else "not separable"
-        return f"{said} ({100 * self.low:+.2f} to {100 * self.high:+.2f}), n = {self.n}: {outcome}"
+        return f"{text} ({100 * self.low:+.2f} to {100 * self.high:+.2f}), n = {self.n}: {outcome}"
 
 
-def verdicts(history: pd.DataFrame, criterion: str) -> list[Verdict]:
+def verdicts(curves: Sequence[Curve], criterion: str) -> list[Verdict]:
     """A verdict for each pair of curves, by their scores (Training.score).
 
     The seeds are paired. The intervals are Student's, at the levels of Holm (1979), so that the
     probability of any false verdict is at most ERROR. Unfinished runs have no score yet.
     """
-    drawn = curves(history)
+    trainings = [training for curve in curves for training in curve.trainings]
     by_seed = pd.DataFrame(
         {
-            i: pd.Series({each.values["seed"]: each.score(criterion) for each in curve.trainings})
-            for i, curve in enumerate(drawn)
+            i: pd.Series({t.values["seed"]: t.score(criterion) for t in curve.trainings})
+            for i, curve in enumerate(curves)
         }
     )
     scores = by_seed.to_numpy()  # (seeds, curves); NaN where there is no score
-    first, second = np.triu_indices(len(drawn), 1)  # (pairs,)
+    first, second = np.triu_indices(len(curves), 1)  # (pairs,)
     differences = scores[:, first] - scores[:, second]  # (seeds, pairs)
     means, n = mean_of_seeds(differences)
     enough = n >= FEWEST_SEEDS
     lows, highs = np.full((2, len(n)), np.nan)
-    floor = _rounding([each for curve in drawn for each in curve.trainings])
-    lows[enough], highs[enough] = _intervals(differences[:, enough], floor)
+    lows[enough], highs[enough] = _intervals(differences[:, enough], _rounding(trainings))
     # Without an interval both comparisons are False.
     separable = (lows > 0) | (highs < 0)
-    labels = [curve.label for curve in drawn]
-    numbers = zip(*(each.tolist() for each in (n, means, lows, highs, separable)), strict=True)
+    columns = (column.tolist() for column in (first, second, n, means, lows, highs, separable))
     return [
-        Verdict(labels[a], labels[b], *of_pair)
-        for a, b, of_pair in zip(first, second, numbers, strict=True)
+        Verdict(curves[i].label, curves[j].label, *numbers)
+        for i, j, *numbers in zip(*columns, strict=True)
     ]
 
 
@@ -103,21 +100,21 @@ def above_chance(images: int) -> float:
     return wilson(CHANCE, images)[1]
 
 
-def evaluated_images(compared: Sequence[Training]) -> int:
+def evaluated_images(trainings: Sequence[Training]) -> int:
     """The smallest number of images that an accuracy of these trainings comes from.
 
     MOST_IMAGES where the store does not say it.
     """
-    said = [number_in(each.values, f"{each.split}_images") for each in compared]
-    return int(min((n for n in said if 1 <= n <= MOST_IMAGES), default=MOST_IMAGES))
+    counts = [training.number(f"{training.split}_images") for training in trainings]
+    return int(min((n for n in counts if 1 <= n <= MOST_IMAGES), default=MOST_IMAGES))
 
 
-def _rounding(compared: Sequence[Training]) -> float:
+def _rounding(trainings: Sequence[Training]) -> float:
     """Standard deviation that the rounding to whole images alone gives a difference of two scores.
 
     Without this least value, seeds that agree by chance on a few images would decide.
     """
-    return 1 / (math.sqrt(6) * evaluated_images(compared))
+    return 1 / (math.sqrt(6) * evaluated_images(trainings))
 
 
 def _intervals(differences: np.ndarray, floor: float) -> tuple[np.ndarray, np.ndarray]:

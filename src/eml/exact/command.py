@@ -149,5 +149,5 @@ def write_files(solution: Solution, folder: Path) -> None:
     table.to_csv(folder / "gradients.csv", index=False)
     parts = ["# One step of gradient descent\n"]
     for section, rows in table.groupby("section", sort=False):
-        parts.append(f"## {section}\n\n{markdown(rows.drop(columns='section'))}")
+        parts.append(f"## {section}\n\n{markdown(rows.drop(columns='section').to_dict('records'))}")
     (folder / "gradients.md").write_text("\n".join(parts), encoding="utf-8")

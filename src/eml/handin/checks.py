@@ -4,18 +4,11 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from eml.analysis.curves import trainings_of
-from eml.analysis.options import FigureName
+from eml.analysis.figures import FIGURES
 from eml.errors import UserError
 from eml.handin.handin import Handin
 from eml.handin.sheet import Exercise, Trainings
 
-# The columns that a figure needs.
-NEEDS: dict[FigureName, tuple[str, ...]] = {
-    "loss_over_epochs": ("train_loss", "test_loss"),
-    "test_accuracy_over_epochs": ("test_accuracy",),
-    "test_accuracy_over_train_seconds": ("test_accuracy", "train_seconds"),
-}
 NONE: Mapping[str, UserError] = MappingProxyType({})
 
 
@@ -76,10 +69,10 @@ def _declared(handin: Handin, exercise: Exercise) -> Iterator[tuple[str, str]]:
 
 
 def _trained(handin: Handin, exercise: Exercise, trainings: Trainings) -> Iterator[tuple[str, str]]:
-    evidence = handin.evidence[trainings.recipe]
+    evidence, comparison = handin.evidence[trainings.recipe], handin.comparisons[trainings.recipe]
     unfinished = [
         f"run {each.run_id} has {each.last_epoch} of {each.values['epochs']} epochs"
-        for each in trainings_of(evidence.history)
+        for each in comparison.trainings
         if each.unfinished
     ]
     yield ": every training has ended", ", ".join(unfinished)
@@ -87,7 +80,7 @@ def _trained(handin: Handin, exercise: Exercise, trainings: Trainings) -> Iterat
         yield f": {rule.says}", rule.why_broken(evidence.history, evidence.tried)
     for figure in trainings.figures:
         plot = handin.form.answers[exercise.number].plots[trainings.recipe, figure]
-        missing = [n for n in NEEDS[figure] if evidence.history[n].isna().all()]
+        missing = [name for name in FIGURES[figure].needs if not comparison.has(name)]
         why = f"the runs have no {' and no '.join(missing)}" if missing else ""
         yield f", {figure}: drawn", why
         yield f", {figure}: expected", _empty(plot.expected)

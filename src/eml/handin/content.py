@@ -3,11 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from eml.analysis.fairness import differences
+from eml.analysis.comparison import Comparison
 from eml.analysis.figures import FIGURES
-from eml.analysis.options import FigureName
-from eml.analysis.report import alone_in, edges, svg
-from eml.analysis.style import Caption
+from eml.analysis.report import edges, svg
 from eml.exact.step import SHEET as SHEET
 from eml.handin.calculation import calculation
 from eml.handin.document import (
@@ -24,11 +22,6 @@ from eml.handin.origin import commands, provenance
 from eml.handin.sentences import sentences
 from eml.handin.sheet import Exercise, Trainings
 
-TITLES: dict[FigureName, str] = {
-    "loss_over_epochs": "Train and test loss over the epochs",
-    "test_accuracy_over_epochs": "Test accuracy over the epochs",
-    "test_accuracy_over_train_seconds": "Test accuracy over the training time",
-}
 NONE = "-"  # in a cell without a number
 COLUMNS = {
     "learning_rate": "learning rate",
@@ -112,15 +105,13 @@ class _Composer:
             ],
         )
 
-    def figure(self, exercise: Exercise, trainings: Trainings, name: FigureName) -> FigureBlock:
-        handin, recipe, title = self.handin, trainings.recipe, TITLES[name]
-        history = handin.evidence[recipe].history
+    def figure(self, exercise: Exercise, trainings: Trainings, name: str) -> FigureBlock:
+        handin, recipe, title = self.handin, trainings.recipe, FIGURES[name].title
+        comparison = handin.comparisons[recipe]
         plot = handin.form.answers[exercise.number].plots[recipe, name]
-        alone = alone_in(history, trainings.of.varies)
-        caption = Caption(trainings.of.exercise, differences(history), alone)
         path = f"figures/{recipe}/{name}.svg"
-        self.figures[path] = svg(FIGURES[name](history, caption))
-        lines = sentences(trainings, name, handin.named[recipe], handin.verdicts[recipe])
+        self.figures[path] = svg(FIGURES[name].draw(comparison))
+        lines = sentences(trainings, name, handin.named[recipe], comparison.verdicts)
         observed = [handin.numbers.fill(line) for line in lines]
         about = f"{title}. {trainings.of.about.partition(chr(10))[0]}"
         subject = trainings.of.exercise.partition(" ")[2]
@@ -221,7 +212,7 @@ def _tried(handin: Handin, recipe: str) -> Table:
     notes = [
         "* chosen for the figure. Trainings that were behind halfway stopped there; a diverged one "
         "counts as chance.",
-        *(f"{line[:1].upper()}{line[1:]}." for line in edges(tried)),
+        *(f"{line[:1].upper()}{line[1:]}." for line in edges(Comparison(tried))),
     ]
     caption = "Learning rates tried: accuracy on validation images at the end of each training"
     return Table(caption, ["", *(f"{rate:g}" for rate in rates)], rows, " ".join(notes))

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from eml.analysis.verdicts import Verdict, verdicts
+from eml.analysis.comparison import Comparison
 from eml.exact.check import check
 from eml.exact.step import SHEET as SHEET
 from eml.exact.step import Solution, solve
@@ -14,6 +14,7 @@ from eml.handin.evidence import Evidence
 from eml.handin.form import Form
 from eml.handin.numbers import NamedCurve, Number, Numbers, named_curves, of_gradients, of_trainings
 from eml.handin.sheet import Exercise, Sheet, Trainings, broken
+from eml.recipes import RECIPES
 
 Read = Callable[[str], bytes]  # the file at a path relative to the form
 
@@ -63,15 +64,21 @@ class Handin:
         return solution
 
     @cached_property
-    def verdicts(self) -> dict[str, list[Verdict]]:
-        """By recipe: the verdicts on the pairs of its curves."""
-        return {name: verdicts(of.history, "last") for name, of in self.evidence.items()}
+    def comparisons(self) -> dict[str, Comparison]:
+        """By recipe: the comparison of its trainings in the figures."""
+        recipes = {name: RECIPES[name] for name in self.evidence}
+        return {
+            name: Comparison(
+                self.evidence[name].history, exercise=recipe.exercise, varies=recipe.varies
+            )
+            for name, recipe in recipes.items()
+        }
 
     @cached_property
     def named(self) -> dict[str, list[NamedCurve]]:
         """By recipe: its curves."""
         return {
-            each.recipe: named_curves(each, self.evidence[each.recipe].history)
+            each.recipe: named_curves(each.recipe, self.comparisons[each.recipe])
             for each in self.trainings
             if each.recipe in self.evidence
         }
@@ -82,7 +89,8 @@ class Handin:
         if any(exercise.gradients for exercise in self.exercises):
             numbers |= of_gradients(self.solution)
         for recipe, named in self.named.items():
-            numbers |= of_trainings(recipe, named, self.evidence[recipe], self.verdicts[recipe])
+            tried = self.evidence[recipe].tried
+            numbers |= of_trainings(recipe, named, self.comparisons[recipe], tried)
         return Numbers(numbers)
 
     @cached_property

@@ -5,27 +5,25 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from eml.analysis.curves import CHANCE, Curve, curves, over_seeds, trainings_of
+from eml.analysis.comparison import Comparison
+from eml.analysis.curves import CHANCE, Curve
 from eml.analysis.labels import words
-from eml.analysis.seconds import epoch_seconds
-from eml.analysis.summary import summary
+from eml.analysis.summary import CurveSummary, summary
 from eml.analysis.verdicts import Verdict
 from eml.errors import UserError
 from eml.exact.step import Solution
-from eml.handin.evidence import Evidence
-from eml.handin.sheet import Trainings
 from eml.text import printable
 
 REFERENCE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
-# The accuracies of a row of the summary; SPLIT: "test" or "validation".
+# The accuracies of a row of the summary.
 ACCURACIES = {
-    "final_SPLIT_accuracy": "after the last epoch",
-    "best_SPLIT_accuracy": "of the best epoch",
+    "final_accuracy": "after the last epoch",
+    "best_accuracy": "of the best epoch",
     "final_lowest": "after the last epoch, lowest of the runs",
     "final_highest": "after the last epoch, highest of the runs",
     "final_low": "after the last epoch, low end of the 95 % interval",
@@ -96,9 +94,9 @@ class NamedCurve(NamedTuple):
         return f"{{{{{self.start}.{key}}}}}"
 
 
-def named_curves(trainings: Trainings, history: pd.DataFrame) -> list[NamedCurve]:
+def named_curves(recipe: str, comparison: Comparison) -> list[NamedCurve]:
     """The curves, named by the field that the recipe compares; by their labels if it is equal."""
-    drawn, varies, recipe = curves(history), trainings.of.varies, trainings.recipe
+    drawn, varies = comparison.curves, comparison.varies
     values = [curve.values[varies] for curve in drawn] if varies else []
     if len(drawn) == 1 and not varies:
         return [NamedCurve(drawn[0], drawn[0].label or "the network", recipe)]
@@ -124,20 +122,18 @@ def of_gradients(solution: Solution) -> dict[str, Number]:
 
 
 def of_trainings(
-    recipe: str, named: Sequence[NamedCurve], evidence: Evidence, verdicts: Sequence[Verdict]
+    recipe: str, named: Sequence[NamedCurve], comparison: Comparison, tried: pd.DataFrame
 ) -> dict[str, Number]:
     """The numbers of all curves, of all pairs of curves, and of the trainings of a search."""
-    rows = summary(evidence.history, pairs=verdicts).to_dict("records")
     numbers: dict[str, Number] = {}
-    for one, row in zip(named, rows, strict=True):
+    for one, row in zip(named, summary(comparison), strict=True):
         for part in (_of_runs(one, row), _losses(one), _seconds(one)):
             numbers |= {f"{one.start}.{key}": number for key, number in part}
-    numbers |= dict([*_ratios(named), *_differences(named, verdicts), *_leads(named)])
-    tried = _of_search(evidence.tried)
-    return numbers | {f"{recipe}.tried.{key}": number for key, number in tried}
+    numbers |= dict([*_ratios(named), *_differences(named, comparison.verdicts), *_leads(named)])
+    return numbers | {f"{recipe}.tried.{key}": number for key, number in _of_search(tried)}
 
 
-def _of_runs(one: NamedCurve, row: dict[str, Any]) -> Numbered:
+def _of_runs(one: NamedCurve, row: CurveSummary) -> Numbered:
     """Number and parameters of a curve's runs, and their accuracies: means over the seeds."""
 
     def number(value: float, shown: str, metric: str) -> Number:
@@ -147,17 +143,16 @@ def _of_runs(one: NamedCurve, row: dict[str, Any]) -> Numbered:
     yield "n", number(n, str(n), "number of runs, one for each seed")
     for name in ("epochs", "batch_size", "learning_rate"):
         yield name, number(curve.values[name], f"{curve.values[name]:g}", f"parameter {name}")
-    if not pd.isna(row["parameters"]):
-        value = row["parameters"]
-        yield "parameters", number(value, f"{value:,.0f}", "parameter parameters")
+    if row.parameters is not None:
+        yield "parameters", number(row.parameters, f"{row.parameters:,}", "parameter parameters")
     for column, what in ACCURACIES.items():
-        key = column.replace("SPLIT", curve.split)
-        if not pd.isna(value := row[key]):
+        key = column.replace("_accuracy", f"_{accuracy}")
+        if not math.isnan(value := getattr(row, column)):
             yield key, number(value, per_cent(value), f"{accuracy} {what}")
     if curve.diverged:
         epoch = curve.diverged[0]
         yield "diverged_in_epoch", number(epoch, str(epoch), "first epoch without a loss")
-    if epochs := row["best_epoch"]:
+    if epochs := row.best_epoch:
         first = float(epochs.partition(",")[0])
         yield "best_epoch", number(first, epochs, f"epoch of the best {accuracy}")
 
@@ -173,23 +168,19 @@ def _mean(one: NamedCurve) -> str:
 
 def _losses(one: NamedCurve) -> Numbered:
     for loss in ("train_loss", f"{one.curve.split}_loss"):
-        means = over_seeds(one.curve, "epoch", loss)["mean"]
-        if means.empty:
+        band = one.curve.band("epoch", loss)
+        if not len(band):
             continue
-        low, mean = means.idxmin(), _mean(one)
-        for key, epoch in {
-            f"initial_{loss}": means.index[0],
-            f"final_{loss}": means.index[-1],
-            f"lowest_{loss}": low,
-        }.items():
-            value, metric = float(means[epoch]), f"{loss} in epoch {epoch}, {mean}"
-            yield key, Number(f"{value:.3g}", value, metric, one.ids)
-        metric = f"epoch of the lowest {loss}, {mean}"
-        yield f"lowest_{loss}_epoch", Number(str(low), float(low), metric, one.ids)
+        lowest, mean = int(band.mean.argmin()), _mean(one)
+        for key, at in {"initial": 0, "final": -1, "lowest": lowest}.items():
+            value, metric = float(band.mean[at]), f"{loss} in epoch {band.epochs[at]}, {mean}"
+            yield f"{key}_{loss}", Number(f"{value:.3g}", value, metric, one.ids)
+        metric, epoch = f"epoch of the lowest {loss}, {mean}", band.epochs[lowest]
+        yield f"lowest_{loss}_epoch", Number(str(epoch), float(epoch), metric, one.ids)
 
 
 def _seconds(one: NamedCurve) -> Numbered:
-    seconds, mean = epoch_seconds(one.curve).mean, _mean(one)
+    seconds, mean = one.curve.seconds.mean, _mean(one)
     if math.isfinite(seconds):
         ends = [np.nanmax(each.points["train_seconds"]) for each in one.curve.trainings]
         total = float(np.mean(ends))
@@ -200,7 +191,7 @@ def _seconds(one: NamedCurve) -> Numbered:
 
 
 def _ratios(named: Sequence[NamedCurve]) -> Numbered:
-    seconds = {one.start: epoch_seconds(one.curve).mean for one in named}
+    seconds = {one.start: one.curve.seconds.mean for one in named}
     for pair in combinations(named, 2):
         fast, slow = sorted(pair, key=lambda one: seconds[one.start])
         ratio = seconds[slow.start] / seconds[fast.start]
@@ -248,11 +239,11 @@ def _leaders(drawn: Sequence[Curve], x: str, metric: str) -> pd.Series:
     x: "epoch" or "train_seconds", in which a curve keeps its last value. Before training no curve
     leads. Of equal curves, the one that led before goes on leading.
     """
-    tables = [over_seeds(curve, x, metric) for curve in drawn]
+    bands = [curve.band(x, metric) for curve in drawn]
     columns = {
-        i: table.set_index("x")["mean"].groupby(level=0).last()
-        for i, table in enumerate(tables)
-        if len(table)
+        i: pd.Series(band.mean, band.x).groupby(level=0).last()
+        for i, band in enumerate(bands)
+        if len(band)
     }
     values = pd.DataFrame(columns).sort_index().ffill()
     values = values[values.index > 0].dropna(how="all")
@@ -267,7 +258,7 @@ def _leaders(drawn: Sequence[Curve], x: str, metric: str) -> pd.Series:
 
 def _of_search(tried: pd.DataFrame) -> Numbered:
     """The validation accuracies of a search, by optimizer and learning rate."""
-    for each in trainings_of(tried) if len(tried) else ():
+    for each in Comparison(tried).trainings if len(tried) else ():
         optimizer, rate = each.values["optimizer"], each.values["learning_rate"]
         value = float(each.accuracies[-1]) if each.diverged is None else CHANCE
         metric = f"validation_accuracy in epoch {each.last_epoch}"

@@ -80,6 +80,6 @@ def provenance(handin: Handin) -> list[str]:
     stores = {str(run["store"]): None for _, run in handin.runs if "store" in run}
     if other := [store for store in stores if store not in ("", "nan")]:
         lines.append(f"some runs were read from other stores: {', '.join(other)}")
-    for recipe, evidence in handin.evidence.items():
-        lines += [f"{recipe}: {warning}" for warning in warnings(evidence.history)]
+    for recipe, comparison in handin.comparisons.items():
+        lines += [f"{recipe}: {warning}" for warning in warnings(comparison)]
     return lines

@@ -4,9 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from eml.analysis.curves import over_seeds
-from eml.analysis.options import FigureName
-from eml.analysis.seconds import epoch_seconds
+from eml.analysis.figures import FIGURES
 from eml.analysis.verdicts import Verdict
 from eml.handin.numbers import NamedCurve
 from eml.handin.sheet import Trainings
@@ -14,18 +12,20 @@ from eml.handin.sheet import Trainings
 
 def sentences(
     trainings: Trainings,
-    figure: FigureName,
+    figure: str,
     named: Sequence[NamedCurve],
     verdicts: Sequence[Verdict],
 ) -> list[str]:
     """The order, the best epoch, what is separable, seconds and divergence; without conclusions."""
     lines: list[str] = []
-    if figure == "loss_over_epochs":
+    needs = FIGURES[figure].needs
+    if "test_loss" in needs:
         lines += _lowest_losses(named)
     # Several figures of the same accuracies: the order and the verdicts stand under the first.
-    elif figure == next(name for name in trainings.figures if "accuracy" in name):
+    accuracies = [n for n in trainings.figures if "test_accuracy" in FIGURES[n].needs]
+    if figure in accuracies[:1]:
         lines += [*_accuracies(named), *_separable(named, verdicts)]
-    if figure.endswith("over_train_seconds"):
+    if "train_seconds" in needs:
         lines += _seconds(named)
     lines += [
         f"{one.title} diverged in epoch {one.number('diverged_in_epoch')}."
@@ -38,7 +38,7 @@ def sentences(
 def _lowest_losses(named: Sequence[NamedCurve]) -> Iterator[str]:
     for one in named:
         loss = f"{one.curve.split}_loss"
-        if len(over_seeds(one.curve, "epoch", loss)):
+        if len(one.curve.band("epoch", loss)):
             of = f" of {one.title}" if len(named) > 1 else ""
             yield (
                 f"The lowest {one.curve.split} loss{of} is {one.number(f'lowest_{loss}')}, in "
@@ -53,9 +53,9 @@ def _accuracies(named: Sequence[NamedCurve]) -> Iterator[str]:
         return
     key = f"{whole[0].curve.split}_accuracy"
     accuracy, is_one = f"{whole[0].curve.split} accuracy", len(named) == 1
-    means = {one.start: over_seeds(one.curve, "epoch", key)["mean"] for one in whole}
+    means = {one.start: one.curve.band("epoch", key).mean for one in whole}
     parts = []
-    for one in sorted(whole, key=lambda one: -means[one.start].iloc[-1]):
+    for one in sorted(whole, key=lambda one: -means[one.start][-1]):
         part = one.number(f"final_{key}") if is_one else f"{one.title} {one.number(f'final_{key}')}"
         if len(one.ids) > 1:
             spread = f"{one.number('final_lowest')} to {one.number('final_highest')}"
@@ -97,7 +97,7 @@ def _separable(named: Sequence[NamedCurve], verdicts: Sequence[Verdict]) -> Iter
 
 
 def _seconds(named: Sequence[NamedCurve]) -> Iterator[str]:
-    timed = [(epoch_seconds(one.curve), one) for one in named]
+    timed = [(one.curve.seconds, one) for one in named]
     timed = [(seconds, one) for seconds, one in timed if math.isfinite(seconds.mean)]
     for _, one in timed:
         yield (

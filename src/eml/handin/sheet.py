@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 
 from eml.analysis.labels import words
-from eml.analysis.options import FigureName
 from eml.config import one_of
 from eml.recipes import RECIPES
 from eml.recipes.recipe import Recipe
@@ -64,7 +63,7 @@ class Trainings:
     """The trainings of one recipe that an exercise asks for, and their figures."""
 
     recipe: str
-    figures: tuple[FigureName, ...]
+    figures: tuple[str, ...]
     rules: tuple[Rule, ...]
     without_gpu: dict[str, Any]  # options of the recipe on a machine without GPU
 

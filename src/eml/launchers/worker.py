@@ -80,8 +80,7 @@ def train(task: Task, progress: MakeProgress = Display) -> None:
             return
         _train(task, run, progress)
         if not task.parent:
-            recipe = RECIPES[task.config.recipe]
-            report(recipe.figures, [run.run_id], recipe.subject(), task.output)
+            report(RECIPES[task.config.recipe], [run.run_id], task.output)
 
 
 def _run_of(task: Task) -> AbstractContextManager[resume.Resumed | None]:

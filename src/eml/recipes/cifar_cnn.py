@@ -13,11 +13,10 @@ about 20 minutes for 30.
 Source: sheet 3, tasks 3.3 and 3.4.
 """
 
-from eml.analysis.options import ONE_TRAINING
 from eml.config import Config
 from eml.recipes.options import TorchOptions as Options
 from eml.recipes.options import torch_config
-from eml.recipes.recipe import Recipe
+from eml.recipes.recipe import ONE_TRAINING, Recipe
 
 
 def configs(options: Options) -> list[Config]:

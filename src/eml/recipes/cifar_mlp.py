@@ -11,11 +11,10 @@ epoch, in about a minute and a half on two CPU cores.
 Source: sheet 3, task 3.3.
 """
 
-from eml.analysis.options import ONE_TRAINING
 from eml.config import Config
 from eml.recipes.options import MLPOptions as Options
 from eml.recipes.options import torch_config
-from eml.recipes.recipe import Recipe
+from eml.recipes.recipe import ONE_TRAINING, Recipe
 
 
 def configs(options: Options) -> list[Config]:

@@ -16,11 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from eml.analysis.options import OVER_EPOCHS_AND_SECONDS
 from eml.config import AUTO, Config, ConfigError
 from eml.recipes import mlp_torch
 from eml.recipes.options import FindDevice, TrainingOptions, listed
-from eml.recipes.recipe import Recipe
+from eml.recipes.recipe import OVER_EPOCHS_AND_SECONDS, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,10 @@ Expected: less than a minute on two CPU cores; accuracies far below those of ful
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from eml.analysis.options import OVER_EPOCHS
 from eml.config import Config
 from eml.recipes import cifar_cnn, cifar_mlp, mlp_numpy, mlp_torch
 from eml.recipes.options import DeviceOptions, Seed, SharedOptions, TrainingOptions
-from eml.recipes.recipe import Recipe
+from eml.recipes.recipe import OVER_EPOCHS, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,10 @@ Source: sheet 2, task 2.2 (2024: 2.1).
 from dataclasses import dataclass
 from typing import Annotated
 
-from eml.analysis.options import OVER_EPOCHS
 from eml.config import Config, ConfigError
 from eml.recipes import mlp_numpy
 from eml.recipes.options import SharedOptions, TrainingOptions, numbers
-from eml.recipes.recipe import Recipe
+from eml.recipes.recipe import OVER_EPOCHS, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

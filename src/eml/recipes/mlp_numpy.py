@@ -16,11 +16,10 @@ Source: sheet 2, task 2.2 (2024: 2.1).
 from dataclasses import dataclass
 from typing import Annotated
 
-from eml.analysis.options import ONE_TRAINING
 from eml.config import Config
 from eml.models.optimizers import OPTIMIZERS
 from eml.recipes.options import TrainingOptions
-from eml.recipes.recipe import Recipe
+from eml.recipes.recipe import ONE_TRAINING, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

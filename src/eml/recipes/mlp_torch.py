@@ -13,10 +13,9 @@ Source: sheet 3, task 3.2.
 
 from dataclasses import dataclass
 
-from eml.analysis.options import ONE_TRAINING
 from eml.config import Config
 from eml.recipes.options import Init, MLPOptions, torch_config
-from eml.recipes.recipe import Recipe
+from eml.recipes.recipe import ONE_TRAINING, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,10 @@ Source: sheet 3, task 3.3.
 
 from dataclasses import dataclass
 
-from eml.analysis.options import OVER_EPOCHS_AND_SECONDS
 from eml.config import Config
 from eml.recipes import cifar_cnn, cifar_mlp
 from eml.recipes.options import DeviceOptions, OptimizerName, TorchOptions, TrainingOptions
-from eml.recipes.recipe import Recipe
+from eml.recipes.recipe import OVER_EPOCHS_AND_SECONDS, Recipe
 
 
 @dataclass(frozen=True, kw_only=True)

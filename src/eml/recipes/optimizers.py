@@ -23,13 +23,13 @@ Source: sheet 3, task 3.4.
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from eml.analysis.options import CRITERIA, OVER_EPOCHS_AND_SECONDS, Criterion
+from eml.analysis.labels import CRITERIA, LAST, Criterion
 from eml.config import Config, ConfigError, one_of
 from eml.data.specs import SPECS
 from eml.models.optimizers import OPTIMIZERS
 from eml.recipes import cifar_cnn
 from eml.recipes.options import DeviceOptions, SharedOptions, listed, numbers
-from eml.recipes.recipe import Recipe
+from eml.recipes.recipe import OVER_EPOCHS_AND_SECONDS, Recipe
 
 PRUNING = ("halving", "none")
 
@@ -46,7 +46,7 @@ class Options(DeviceOptions, SharedOptions):
     prune: Annotated[str, f"stop the worse half of the grid halfway: {' or '.join(PRUNING)}"] = (
         "halving"
     )
-    criterion: Criterion = CRITERIA[0]
+    criterion: Criterion = LAST
     extend: Annotated[int, "steps beyond the grid, for an optimizer that is best at its edge"] = 2
     budget_minutes: Annotated[float, "what does not fit in is left out; 0: no limit"] = 0.0
 

@@ -3,9 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from eml.analysis.options import CRITERIA, FigureName, Subject
 from eml.config import Config
 from eml.recipes.options import RecipeOptions
+
+# Names of figures (analysis/figures.py).
+ONE_TRAINING = ("loss_over_epochs", "test_accuracy_over_epochs")
+OVER_EPOCHS = ("test_accuracy_over_epochs",)
+OVER_EPOCHS_AND_SECONDS = ("test_accuracy_over_epochs", "test_accuracy_over_train_seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +20,7 @@ class Recipe:
     about: str  # question, what varies, what is fixed, expected result, source
     options: type[RecipeOptions]
     configs: Callable[..., list[Config]]  # from options to Configs (for the CPU)
-    figures: tuple[FigureName, ...]
+    figures: tuple[str, ...]  # names
     # Whether a finished training of another command counts as done. False if times are compared,
     # because these must come from one machine in one hour.
     reuses: bool = False
@@ -28,7 +32,3 @@ class Recipe:
     def compares_seconds(self) -> bool:
         """Whether its figures compare the training seconds of several trainings."""
         return any("seconds" in figure for figure in self.figures)
-
-    def subject(self, criterion: str = CRITERIA[0]) -> Subject:
-        """What the figures and tables of its runs are about."""
-        return Subject(self.exercise, self.varies, criterion, self.about)

@@ -80,13 +80,14 @@ def compare_optimizers(
     print("\nwinners on all training images", flush=True)
     trainings.launcher, trainings.same_threads = finals_launcher, True
     trainings.train(finals)
-    subject = recipe.subject(options.criterion)
     if on_grid := trainings.made_of(trial.config for trial in found.every()):
         tied = [trial.config for name in found.trials for trial in found.ties(name)]
         outcomes = Outcomes(trainings.made_of(winners), trainings.made_of(tied), pruned)
-        report_grid(on_grid, outcomes, found.remarks, subject, output, trainings.others)
+        report_grid(
+            recipe, on_grid, outcomes, found.remarks, output, trainings.others, options.criterion
+        )
     if compared := trainings.made_of(finals):
-        report(recipe.figures, compared, subject, output, trainings.others)
+        report(recipe, compared, output, trainings.others, options.criterion)
     seconds = perf_counter() - started
     print(f"took {duration(seconds)}; the plan expected {duration(expected)}")
     log.log_metrics({"expected_seconds": expected, "taken_seconds": seconds})

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from eml.analysis.curves import Training, trainings_of
+from eml.analysis.comparison import Comparison
+from eml.analysis.curves import Training
 from eml.config import Config
 from eml.launchers.base import Launcher, Task
 from eml.launchers.options import LaunchOptions
@@ -98,4 +99,5 @@ class Trainings:
         ids = {self.run_ids[config]: config for config in configs if config in self.run_ids}
         if not ids:
             return {}
-        return {ids[each.run_id]: each for each in trainings_of(history_of(list(ids), self.others))}
+        trainings = Comparison(history_of(list(ids), self.others)).trainings
+        return {ids[training.run_id]: training for training in trainings}

@@ -173,7 +173,7 @@ def _sweep(
             else:
                 trainings.train(configs)
                 if made := trainings.made_of(configs):
-                    report(recipe.figures, made, recipe.subject(), launching.output, others)
+                    report(recipe, made, launching.output, others)
             if failed := trainings.failed:
                 reasons = "; ".join(f"{c.run_name}: {reason}" for c, reason in failed.items())
                 total = len(failed) + len(trainings.run_ids)

@@ -2,17 +2,18 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from eml.analysis.curves import evaluated
+from eml.analysis.comparison import Comparison
 from eml.analysis.fairness import differences
 from eml.analysis.figures import FIGURES, Draw, over
-from eml.analysis.options import ALL, CRITERIA, PAGE, X_LABELS, CompareOptions, Subject, figure_name
+from eml.analysis.labels import CRITERIA, X_LABELS
+from eml.analysis.options import ALL, CompareOptions
 from eml.analysis.page import Part, write_page
 from eml.analysis.report import write_report
 from eml.config import one_of
@@ -21,7 +22,7 @@ from eml.recipes import RECIPES
 from eml.tracking import log, runs
 from eml.tracking.history import METRICS, load_history
 from eml.tracking.notes import charts_of, describe, results
-from eml.tracking.publish import make_output, publish, say_where
+from eml.tracking.publish import PAGE, make_output, publish, say_where
 from eml.tracking.reap import begin
 from eml.tracking.selection import NothingFinishedError, SelectionError, selected_by
 from eml.tracking.stores import Others, names_in, open_others
@@ -33,14 +34,8 @@ class Section(NamedTuple):
     """A part of the comparison, with figures of its own."""
 
     name: str  # of the recipe whose figures are drawn; "" where none was named
-    history: pd.DataFrame
-    figures: dict[str, Draw]
-
-    @property
-    def subject(self) -> str:
-        """What is compared, for the name of the run."""
-        recipes = ", ".join(self.history["recipe"].unique())
-        return self.name or f"{self.history['run_id'].nunique()} runs of {recipes}"
+    comparison: Comparison
+    figures: Mapping[str, Draw]
 
 
 def compare(options: CompareOptions) -> dict[str, Any]:
@@ -58,27 +53,31 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     others = open_others(names_in(options.stores))
     begin(create=bool(others))
     sections = _sections(options, metrics, others)
-    if options.strict and (refused := [line for section in sections for line in _refused(section)]):
+    if options.strict and (refused := [line for s in sections for line in _refused(s)]):
         raise UserError(
             f"strict: these runs differ in more than what is compared: {'; '.join(refused)}"
         )
     make_output(options.output)
-    title = f"compare {', '.join(section.subject for section in sections)}"
+    title = f"compare {', '.join(map(_subject, sections))}"
     with tempfile.TemporaryDirectory() as work:
         parts = [_write(section, Path(work), options, targets) for section in sections]
         print("\n".join(part.text for part in parts))
         write_page(Path(work, PAGE), title, parts)
         with runs.run(title, "", {"recipe": "compare"}):
-            _publish(sections, parts, Path(work), options.output)
+            trainings = [training for s in sections for training in s.comparison.trainings]
+            log.log_sources([training.run_id for training in trainings])
+            publish(Path(work), options.output)
+            for section, part in zip(sections, parts, strict=True) if options.output else ():
+                file = Path(options.output, part.folder.relative_to(work), "history.csv")
+                section.comparison.history.to_csv(file, index=False)
+            describe([line for section in sections for line in results(section.comparison)], "")
+            charts = {
+                f"charts of {s.name or 'these runs'}": charts_of(s.comparison) for s in sections
+            }
+            say_where(options.output, charts)
             info = runs.active_run().info
-        return {
-            "run_id": info.run_id,
-            "artifacts": info.artifact_uri,
-            "comparisons": [
-                _for_json(section, part.folder)
-                for section, part in zip(sections, parts, strict=True)
-            ],
-        }
+        tables = [_for_json(*pair) for pair in zip(sections, parts, strict=True)]
+        return {"run_id": info.run_id, "artifacts": info.artifact_uri, "comparisons": tables}
 
 
 def _sections(options: CompareOptions, metrics: list[str], others: Others) -> list[Section]:
@@ -105,69 +104,50 @@ def _section(options: CompareOptions, name: str, metrics: list[str], others: Oth
     for store, count in history.groupby("store")["run_id"].nunique().items():
         if store:
             print(f"runs of {store}: {count}")
-    return Section(name, history, _figures(name, options.x, metrics, history))
+    if name:
+        recipe = RECIPES[name]
+        comparison = Comparison(history, options.criterion, recipe.exercise, recipe.varies)
+        return Section(name, comparison, {name: FIGURES[name].draw for name in recipe.figures})
+    comparison = Comparison(history, options.criterion)
+    figures: dict[str, Draw] = {}
+    for metric in metrics:
+        metric = metric.replace("test_", f"{comparison.split}_")
+        if not comparison.has(metric):
+            raise UserError(f"metric={metric}: none of these runs has this metric")
+        for x in X_LABELS if options.x == ALL else [options.x]:
+            file = f"{metric}_over_{'epochs' if x == 'epoch' else x}"
+            figures[file] = partial(over, x=x, metric=metric)
+    return Section(name, comparison, figures)
+
+
+def _subject(section: Section) -> str:
+    """What is compared, for the name of the run."""
+    trainings = section.comparison.trainings
+    recipes = ", ".join(dict.fromkeys(training.values["recipe"] for training in trainings))
+    return section.name or f"{len(trainings)} runs of {recipes}"
 
 
 def _refused(section: Section) -> list[str]:
     """The differences that strict refuses."""
-    return differences(section.history, seconds=any("seconds" in name for name in section.figures))
+    return differences(section.comparison, any("seconds" in name for name in section.figures))
 
 
 def _write(section: Section, work: Path, options: CompareOptions, targets: list[float]) -> Part:
     """Write the report of a section into `work`, or with plot=all into a folder of its own."""
     folder = work / (section.name if options.plot == ALL else "")
     folder.mkdir(exist_ok=True)
-    criterion = options.criterion
-    subject = (
-        RECIPES[section.name].subject(criterion) if section.name else Subject(criterion=criterion)
-    )
     pdf = bool(options.output)
-    text = write_report(section.figures, section.history, folder, targets, subject, pdf)
+    text = write_report(section.figures, section.comparison, folder, targets, pdf)
     return Part(folder, f"## {section.name}\n\n{text}" if section.name else text)
 
 
-def _publish(sections: Sequence[Section], parts: Sequence[Part], work: Path, output: str) -> None:
-    """Log files, sources and notes in the active run, and say where they are.
-
-    The copy of the files in `output` also gets the histories.
-    """
-    log.log_sources(
-        [run_id for section in sections for run_id in section.history["run_id"].unique()]
-    )
-    publish(work, output)
-    for section, part in zip(sections, parts, strict=True) if output else ():
-        file = Path(output, part.folder.relative_to(work), "history.csv")
-        section.history.to_csv(file, index=False)
-    describe([line for section in sections for line in results(section.history)], "")
-    charts = {
-        f"charts of {section.name or 'these runs'}": charts_of(section.history)
-        for section in sections
-    }
-    say_where(output, charts)
-
-
-def _for_json(section: Section, folder: Path) -> dict[str, Any]:
+def _for_json(section: Section, part: Part) -> dict[str, Any]:
     """The tables that a section has written, and what else differs."""
-    tables = {file.stem: pd.read_csv(file) for file in sorted(folder.glob("*.csv"))}
+    tables = {file.stem: pd.read_csv(file) for file in sorted(part.folder.glob("*.csv"))}
     return {
         "plot": section.name,
-        "also_different": differences(section.history),
+        "also_different": differences(section.comparison),
         **{name: json.loads(table.to_json(orient="records")) for name, table in tables.items()},
-    }
-
-
-def _figures(plot: str, x: str, metrics: list[str], history: pd.DataFrame) -> dict[str, Draw]:
-    if plot:
-        return {name: FIGURES[name] for name in RECIPES[plot].figures}
-    if evaluated(history) == "validation":
-        metrics = [metric.replace("test_", "validation_") for metric in metrics]
-    for metric in metrics:
-        if history[metric].isna().all():
-            raise UserError(f"metric={metric}: none of these runs has this metric")
-    return {
-        figure_name(metric, axis): partial(over, x=axis, metric=metric)
-        for metric in metrics
-        for axis in (X_LABELS if x == ALL else [x])
     }
 
 

@@ -3,25 +3,24 @@
 from collections.abc import Sequence
 
 import mlflow
-import pandas as pd
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from eml.analysis.curves import Training, evaluated, trainings_of
-from eml.analysis.labels import differing
-from eml.analysis.options import CRITERIA
+from eml.analysis.comparison import Comparison
+from eml.analysis.curves import Training
+from eml.analysis.labels import LAST
 from eml.tracking import ui
 from eml.tracking.calls import store_call
 from eml.tracking.runs import active_run
 from eml.tracking.tags import COMMAND
 
 
-def results(history: pd.DataFrame) -> list[str]:
+def results(comparison: Comparison) -> list[str]:
     """A line of Markdown for each run, with a link, accuracy and time; the best first."""
 
-    def rank(each: Training) -> float:
-        return -1.0 if each.unfinished else each.score(CRITERIA[0])
+    def rank(training: Training) -> float:
+        return -1.0 if training.unfinished else training.score(LAST)
 
-    return [_result(each) for each in sorted(trainings_of(history), key=rank, reverse=True)]
+    return [_result(t) for t in sorted(comparison.trainings, key=rank, reverse=True)]
 
 
 def _result(training: Training) -> str:
@@ -62,23 +61,22 @@ def describe(lines: Sequence[str], about: str) -> None:
 
 
 @store_call
-def charts_of(history: pd.DataFrame) -> str:
+def charts_of(comparison: Comparison) -> str:
     """The charts of those of these runs that the store here has, below the address of the UI."""
     info = mlflow.get_run(active_run().info.run_id).info
-    here = history[history["store"] == ""]
-    if here.empty:
+    local = [t for t in comparison.trainings if not t.values["store"]]
+    if not local:
         return ui.charts(info.experiment_id)
     return ui.charts_of(
-        here["experiment_id"].iloc[0],
+        local[0].values["experiment_id"],
         info.run_name,
-        list(here["run_id"].unique()),
-        differing(history),
-        evaluated(history),
+        [training.run_id for training in local],
+        comparison.differing,
+        comparison.split,
     )
 
 
-def best_score(history: pd.DataFrame) -> dict[str, float]:
+def best_score(comparison: Comparison) -> dict[str, float]:
     """The highest accuracy after the last epoch of any run, as that run has logged it."""
-    scores = [each.score(CRITERIA[0]) for each in trainings_of(history)]
-    finished = [each for each in scores if each == each]
-    return {f"final_{evaluated(history)}_accuracy": max(finished)} if finished else {}
+    scores = [t.score(LAST) for t in comparison.trainings if not t.unfinished]
+    return {f"final_{comparison.split}_accuracy": max(scores)} if scores else {}

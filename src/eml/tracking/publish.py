@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from eml.analysis.options import PAGE, FigureName, Subject
-from eml.analysis.summary import Outcomes, tried
+from eml.analysis.comparison import Comparison
+from eml.analysis.labels import LAST
+from eml.analysis.summary import Outcomes
 from eml.errors import UserError
+from eml.recipes.recipe import Recipe
 from eml.tracking import log, ui
 from eml.tracking.calls import is_server, uri
 from eml.tracking.history import history_of
@@ -17,54 +19,57 @@ from eml.tracking.notes import best_score, charts_of, describe, results
 from eml.tracking.runs import active_run
 from eml.tracking.stores import Others
 
+PAGE = "compare.html"  # the artifact with the figures and tables for the browser
+
 
 def report_grid(
+    recipe: Recipe,
     run_ids: Sequence[str],
     outcomes: Outcomes,
     remarks: Sequence[str],
-    subject: Subject,
     output: str = "",
     others: Others = (),
+    criterion: str = LAST,
 ) -> None:
     """Print which learning rates were tried and chosen, and publish it with a figure in `grid`."""
     from eml.analysis.report import write_grid
 
-    history = history_of(run_ids, others)
-    table = tried(history, outcomes, subject.criterion)
+    comparison = Comparison(history_of(run_ids, others), criterion, recipe.exercise)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "grid").mkdir()
-        print(write_grid(history, table, remarks, Path(folder, "grid"), subject, bool(output)))
+        print(write_grid(comparison, outcomes, remarks, Path(folder, "grid"), bool(output)))
         publish(Path(folder), output)
 
 
 def report(
-    figures: Sequence[FigureName],
+    recipe: Recipe,
     run_ids: Sequence[str],
-    subject: Subject,
     output: str = "",
     others: Others = (),
+    criterion: str = LAST,
 ) -> None:
     """Print the summary of these runs, publish it with the figures, and say where they are.
 
     The active run's note lists the runs, and a parent run gets the highest of their accuracies.
     """
     # Importing matplotlib takes half a second, which must not delay the first batch.
-    from eml.analysis.figures import FIGURES, Draw
+    from eml.analysis.figures import FIGURES
     from eml.analysis.page import Part, write_page
     from eml.analysis.report import write_report
 
     history = history_of(run_ids, others)
+    comparison = Comparison(history, criterion, recipe.exercise, recipe.varies)
     with tempfile.TemporaryDirectory() as folder:
-        drawn: dict[str, Draw] = {name: FIGURES[name] for name in figures}
-        text = write_report(drawn, history, Path(folder), subject=subject, pdf=bool(output))
+        figures = {name: FIGURES[name].draw for name in recipe.figures}
+        text = write_report(figures, comparison, Path(folder), pdf=bool(output))
         print(text)
-        title = subject.exercise or history["recipe"].iloc[0]
+        title = recipe.exercise or recipe.name
         write_page(Path(folder, PAGE), title, [Part(Path(folder), text)])
         publish(Path(folder), output)
-    describe(results(history), subject.about)
-    if active_run().info.run_id not in run_ids and (best := best_score(history)):
+    describe(results(comparison), recipe.about)
+    if active_run().info.run_id not in run_ids and (best := best_score(comparison)):
         log.log_metrics(best)
-    say_where(output, {"charts of these runs": charts_of(history)})
+    say_where(output, {"charts of these runs": charts_of(comparison)})
 
 
 def publish(folder: Path, output: str) -> None:

@@ -1,0 +1,117 @@
+"""Comparison: the trainings of a history, grouped once into curves, with the verdicts on them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from eml.analysis.curves import Curve, Training
+from eml.analysis.labels import LAST, words
+from eml.analysis.verdicts import Verdict, verdicts
+from eml.config import Config
+
+# In the order of a label. OF_THE_MODEL depend on the model.
+SUBJECTS = ["model", "framework", "dataset", "device_type", "optimizer", "learning_rate"]
+OF_THE_MODEL = ["activation", "init"]
+# Not mentioned if all trainings have this value.
+USUAL = {"precision": "fp32"}
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The trainings of a history, and what they are compared for."""
+
+    history: pd.DataFrame  # as of tracking.history.load_history
+    criterion: str = LAST  # Training.score
+    exercise: str = ""  # "3.4 Optimizers", say
+    varies: str = ""  # the field of Config that the exercise compares
+
+    @cached_property
+    def trainings(self) -> list[Training]:
+        """In the order of the history."""
+        history = self.history
+        numbers = {
+            str(n): column.to_numpy() for n, column in history.select_dtypes("number").items()
+        }
+        rows = history.groupby("run_id", sort=False).indices
+        firsts = history.drop_duplicates("run_id")
+        # Four times as fast as DataFrame.to_dict("records").
+        columns = {str(name): column.tolist() for name, column in firsts.items()}
+        values = [
+            dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
+        ]
+        return [
+            Training(row, {name: column[rows[row["run_id"]]] for name, column in numbers.items()})
+            for row in values
+        ]
+
+    @cached_property
+    def curves(self) -> list[Curve]:
+        """The trainings grouped by the fields that differ, in the order of their values."""
+        groups: dict[tuple[object, ...], list[Training]] = {}
+        for training in self.trainings:
+            key = tuple(training.values[name] for name in self.differing)
+            groups.setdefault(key, []).append(training)
+        return [
+            Curve(
+                ", ".join(filter(None, (words(n, seeds[0].values[n]) for n in self.named))), seeds
+            )
+            for _, seeds in sorted(groups.items())
+        ]
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """One for each pair of curves, by the criterion."""
+        return verdicts(self.curves, self.criterion)
+
+    @property
+    def split(self) -> str:
+        """The split of the accuracies: "validation" if all trainings have it, else "test"."""
+        all_held_out = all(training.split == "validation" for training in self.trainings)
+        return "validation" if all_held_out else "test"
+
+    @property
+    def alone(self) -> str:
+        """A sentence if all trainings have one value of the field that is to vary; else ""."""
+        value = self.in_common([self.varies] if self.varies else [])
+        return f"{value[0]} alone: nothing to compare it with" if value else ""
+
+    @cached_property
+    def differing(self) -> list[str]:
+        """The fields of Config, except recipe and seed, in which the trainings differ."""
+        names = [f.name for f in fields(Config) if f.name not in ("recipe", "seed", *SUBJECTS)]
+        return [name for name in (*SUBJECTS, *names) if distinct(self.trainings, name) > 1]
+
+    @cached_property
+    def named(self) -> list[str]:
+        """The fields in a label: those that differ, and the learning rate beside an optimizer."""
+        names, models = self.differing.copy(), distinct(self.trainings, "model")
+        if models > 1:  # the model tells these apart, unless one model has several
+            names = [
+                name
+                for name in names
+                if name not in OF_THE_MODEL or distinct(self.trainings, "model", name) > models
+            ]
+        if "optimizer" in names and "learning_rate" not in names:
+            names.insert(names.index("optimizer") + 1, "learning_rate")
+        return names
+
+    def in_common(self, names: Sequence[str]) -> list[str]:
+        """The parameters among `names` that all trainings have in common, in words."""
+        first = self.trainings[0].values
+        return [
+            words(name, first[name])
+            for name in names
+            if distinct(self.trainings, name) == 1 and first[name] != USUAL.get(name)
+        ]
+
+    def has(self, metric: str) -> bool:
+        """Whether any training has a value of this metric."""
+        return any(not np.isnan(training.points[metric]).all() for training in self.trainings)
+
+
+def distinct(trainings: Iterable[Training], *names: str) -> int:
+    """The number of different combinations of these parameters or tags."""
+    return len({tuple(str(t.values.get(name)) for name in names) for t in trainings})
