@@ -26,7 +26,7 @@ from benchmarks import training
 from benchmarks.table import Machine, Row, Target, rows, target, write
 from benchmarks.turns import in_turn, ratio
 from eml.config import Config
-from eml.hardware import cpu_instructions, cpu_name
+from eml.machine import cpu_instructions, cpu_name
 from eml.recipes import cifar_cnn, mlp_numpy, mlp_torch
 
 CNN_IMAGES = 12_800  # 200 batches: an epoch of 50,000 takes longer than a machine stays the same

@@ -12,8 +12,9 @@ from statistics import median
 from benchmarks.training import dataset_of
 from benchmarks.turns import Turns, Way
 from eml.config import Config
-from eml.threads import Asked, usable_cores
+from eml.machine import usable_cores
 from eml.training.loop import TrainingLoop
+from eml.training.threads import Asked
 
 AUTO, ONE, ALL = "eml, threads=auto", "one thread", "all cores"
 EPOCHS = 3

@@ -11,7 +11,7 @@ from signal import SIGINT
 import psutil
 import pytest
 
-from eml.interrupts import SIGNALS
+from eml.machine import SIGNALS
 from support.commands import call, eml_command, mlflow_command, stored_runs
 
 

@@ -16,15 +16,14 @@ from safetensors.numpy import save_file
 
 from eml import cli
 from eml.config import ConfigError
-from eml.errors import UserError
+from eml.errors import LONGEST, UserError, printable, redacted
 from eml.exact import command as exact
 from eml.handin.form import read_form, write_form
-from eml.interrupts import SIGNALS
 from eml.launchers.slurm import cluster
 from eml.launchers.slurm.settings import JobOptions
+from eml.machine import SIGNALS
 from eml.recipes import RECIPES
 from eml.sweeps import launch
-from eml.text import LONGEST, printable, redacted
 from eml.tracking import find
 from eml.tracking.digests import training_digest
 from eml.tracking.resume import EMPTY

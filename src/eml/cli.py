@@ -8,9 +8,8 @@ from importlib import import_module
 
 import click
 
-from eml.errors import UserError
-from eml.interrupts import Stopped, raise_on_signals, stop_with_parent
-from eml.text import printable, redacted
+from eml.errors import UserError, printable, redacted
+from eml.machine import Stopped, raise_on_signals, stop_with_parent
 from eml.tracking import mlflow_run
 
 # Name of a command -> its module in eml.commands, beside the commands of the recipes.

@@ -11,14 +11,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from eml import threads
 from eml.errors import CheckError
-from eml.interrupts import Stopped
 from eml.launchers import worker
+from eml.machine import THREAD_VARIABLES, Stopped
 from eml.models.gradient_check import TOLERANCE
 from eml.sweeps.launch import count_at_once, finals_launcher, launch, launcher_of
 from eml.tracking import find
-from eml.training import checkpoints
+from eml.training import checkpoints, threads
 from support.commands import (
     arguments,
     call,
@@ -129,7 +128,7 @@ def test_the_first_look_leaves_figures(small_data, store, tmp_path):
 def test_cores_are_used_by_workers_where_accuracies_alone_are_compared(
     recipe, options, at_once, monkeypatch
 ):
-    monkeypatch.setattr("eml.threads.usable_cores", lambda: 3)
+    monkeypatch.setattr("eml.machine.usable_cores", lambda: 3)
     recipe, configs, made, launching = arguments(recipe, **{"launcher": "auto"} | options)
     launcher = launcher_of(launching, count_at_once(launching, recipe, configs, made))
     assert launcher.at_once == at_once
@@ -141,7 +140,7 @@ def test_cores_are_used_by_workers_where_accuracies_alone_are_compared(
 def test_where_seconds_are_compared_all_have_the_threads_of_the_first(
     small_data, store, monkeypatch
 ):
-    for name in threads.VARIABLES:
+    for name in THREAD_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(threads, "usable_cores", lambda: 2)
     monkeypatch.setattr(threads, "TURN_SECONDS", 1e-4)

@@ -17,12 +17,12 @@ from eml.data.datasets import load
 from eml.launchers.base import Probe, Result, Task
 from eml.launchers.local import Workers
 from eml.sweeps.launch import LaunchError
-from eml.threads import Asked
 from eml.tracking import log
 from eml.tracking.history import load_history
 from eml.tracking.log import log_dataset
 from eml.tracking.runs import run
 from eml.tracking.selection import Selection
+from eml.training.threads import Asked
 from support.commands import config_of, eml_command, stored_runs, train
 
 LRS = "1,0.5,0.1,0.05,0.01"

@@ -15,7 +15,6 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from eml.config import ConfigError
-from eml.interrupts import REQUEUE, SIGNALS
 from eml.launchers.base import JobStatus, Result, Task, owners_of
 from eml.launchers.options import LaunchOptions
 from eml.launchers.slurm import cluster
@@ -23,6 +22,7 @@ from eml.launchers.slurm.job import Pack
 from eml.launchers.slurm.launcher import Slurm
 from eml.launchers.slurm.settings import JobOptions
 from eml.launchers.worker import prepare
+from eml.machine import REQUEUE, SIGNALS
 from eml.sweeps.plan import Plan
 from eml.tracking import end, find
 from eml.tracking.history import load_history

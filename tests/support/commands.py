@@ -12,8 +12,8 @@ import pytest
 
 from eml import cli
 from eml.config import Config, resolve_device
-from eml.interrupts import SIGNALS
 from eml.launchers.options import LaunchOptions
+from eml.machine import SIGNALS
 from eml.recipes import RECIPES
 from eml.recipes.recipe import Recipe
 from eml.sweeps.launch import launch

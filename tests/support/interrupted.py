@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from eml.interrupts import Stopped, raise_on_signals
+from eml.machine import Stopped, raise_on_signals
 from eml.tracking.delivery import Delivery
 from eml.tracking.history import METRICS
 

@@ -11,7 +11,6 @@ import mlflow
 import pandas as pd
 import pytest
 
-from eml import text
 from eml.analysis.options import CompareOptions
 from eml.errors import UserError
 from eml.launchers.worker import Inline
@@ -24,7 +23,7 @@ from eml.tracking.compare import compare
 from eml.tracking.history import load_history
 from eml.tracking.selection import Selection
 from eml.training import cost
-from eml.training.cost import Cost, kind_of, makespan
+from eml.training.cost import Cost, duration, kind_of, makespan
 from support.commands import arguments, call, eml_command, stored_runs, train
 from support.interrupted import in_place_of_logging
 
@@ -321,7 +320,7 @@ def test_makespan():
 
 
 def test_durations_for_people():
-    assert [text.duration(s) for s in (5, 89, 95, 3599, 7260)] == [
+    assert [duration(s) for s in (5, 89, 95, 3599, 7260)] == [
         "5 s",
         "89 s",
         "2 min",

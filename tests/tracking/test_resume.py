@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 
 from eml.config import DTYPES
-from eml.interrupts import SIGNALS, Stopped, raise_on_signals
 from eml.launchers import worker
 from eml.launchers.base import Task
+from eml.machine import SIGNALS, Stopped, raise_on_signals
 from eml.models.optimizers import OPTIMIZERS
-from eml.threads import Asked
 from eml.tracking import find, log, runs
 from eml.tracking.digests import training_digest
 from eml.tracking.history import load_history
@@ -24,6 +23,7 @@ from eml.tracking.selection import Selection
 from eml.training import checkpoints
 from eml.training.checkpoints import Checkpoint, Slot, new_slot
 from eml.training.loop import TrainingLoop, load_for
+from eml.training.threads import Asked
 from support.commands import call, config_of, mlflow_command, stored_runs, train
 from support.interrupted import (
     SCORES,

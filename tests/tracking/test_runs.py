@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from eml.interrupts import SIGNALS, Stopped, raise_on_signals
+from eml.machine import SIGNALS, Stopped, raise_on_signals
 from eml.models.numpy_mlp import NumpyLearner
 from eml.sweeps.launch import launch
 from eml.tracking import calls, end, find, log, models, runs

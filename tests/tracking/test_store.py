@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from eml.interrupts import Stopped, raise_on_signals
+from eml.machine import Stopped, raise_on_signals
 from eml.tracking import store
 from eml.tracking.calls import StoreError, sqlite_file
 from eml.tracking.history import load_history

@@ -11,7 +11,7 @@ from eml.analysis.comparison import Comparison, distinct
 from eml.analysis.curves import Curve, Training
 from eml.analysis.verdicts import above_chance, evaluated_images
 from eml.config import Config
-from eml.threads import DISTURBED
+from eml.machine import DISTURBED
 
 # Fields that change with the compared field.
 GOES_WITH = {

@@ -21,8 +21,7 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from eml.data.specs import SPECS, Spec
-from eml.errors import UserError
-from eml.text import printable
+from eml.errors import UserError, printable
 
 # torchvision imports torch, which takes seconds, so only a fetch imports torchvision.
 

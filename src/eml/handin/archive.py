@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from eml.errors import UserError
+from eml.errors import UserError, printable
 from eml.handin.content import compose
 from eml.handin.evidence import Evidence, of_csv
 from eml.handin.form import FormError, parse_form
@@ -19,7 +19,6 @@ from eml.handin.numbers import Number
 from eml.handin.options import FORM
 from eml.handin.source import source_digest
 from eml.handin.typesetting import typeset
-from eml.text import printable
 
 MANIFEST = "manifest.json"
 FORM_FOLDER, HISTORIES, SOURCE = "form", "histories", "source"

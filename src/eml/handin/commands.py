@@ -5,14 +5,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from eml.errors import UserError
+from eml.errors import UserError, printable
 from eml.handin import archive
 from eml.handin.checks import checks
 from eml.handin.evidence import Evidence, EvidenceError, from_store, of_runs
 from eml.handin.form import Form, FormError, read_form, write_form
 from eml.handin.handin import Handin
 from eml.handin.source import source_files
-from eml.text import printable
 from eml.tracking import log, runs
 from eml.tracking.mlflow_run import given_run_id
 from eml.tracking.reap import begin

@@ -7,8 +7,8 @@ from typing import Any
 from markdown_it import MarkdownIt
 from markdown_it.tree import SyntaxTreeNode
 
+from eml.errors import printable
 from eml.handin.form import FormError
-from eml.text import printable
 
 IMAGES = (".png", ".jpg", ".jpeg", ".svg")
 

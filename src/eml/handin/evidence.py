@@ -10,9 +10,8 @@ import pandas as pd
 
 from eml.analysis.fairness import LOGGED
 from eml.config import Config
-from eml.errors import UserError
+from eml.errors import UserError, printable
 from eml.handin.sheet import Rule, Trainings, broken
-from eml.text import printable
 from eml.tracking.history import METRICS, described, impossible_numbers, load_history
 from eml.tracking.parameters import CONFIG, DEFAULTS, config_values, is_number, lacks
 from eml.tracking.selection import Group, Selection, finished_groups, members, present

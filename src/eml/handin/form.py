@@ -11,10 +11,9 @@ from typing import Any
 import tomlkit
 
 from eml.config import one_of
-from eml.errors import UserError
+from eml.errors import UserError, printable, redacted
 from eml.handin.sheet import Exercise, Sheet, load_sheet, sheet_names
 from eml.recipes.recipe import Recipe
-from eml.text import printable, redacted
 
 TYPES = {
     str: "a text",

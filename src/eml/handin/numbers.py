@@ -15,9 +15,8 @@ from eml.analysis.curves import CHANCE, Curve
 from eml.analysis.labels import words
 from eml.analysis.summary import CurveSummary, summary
 from eml.analysis.verdicts import Verdict
-from eml.errors import UserError
+from eml.errors import UserError, printable
 from eml.exact.step import Solution
-from eml.text import printable
 
 REFERENCE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 # The accuracies of a row of the summary.

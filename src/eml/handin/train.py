@@ -15,11 +15,11 @@ from eml.handin.sheet import Rule, Sheet, Trainings, load_sheet, sheet_names
 from eml.launchers.options import LaunchOptions
 from eml.recipes.options import RecipeOptions
 from eml.sweeps.launch import launch, launcher_of, plan
-from eml.text import duration
 from eml.tracking import find, mlflow_run
 from eml.tracking.reap import begin
 from eml.tracking.selection import finished_groups
 from eml.tracking.stores import Others, below, names_in, open_others
+from eml.training.cost import duration
 
 
 class Work(NamedTuple):

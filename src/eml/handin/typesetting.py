@@ -13,9 +13,8 @@ from typing import Any
 import matplotlib as mpl
 import typst
 
-from eml.errors import UserError
+from eml.errors import UserError, printable
 from eml.handin.document import Document
-from eml.text import printable
 
 STANDARDS: Any = ["a-2a", "ua-1"]  # archivable; accessible: every figure has an alternative text
 # For letters that typst's own fonts lack. Matplotlib's others hold a box for every letter.

@@ -7,10 +7,10 @@ from typing import NamedTuple, Self, TypeVar
 
 from eml.config import Config, resolve_device
 from eml.launchers.options import LAUNCHERS, LaunchOptions
-from eml.threads import CHOOSE, Asked
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import JOB
 from eml.training.cost import Cost, makespan
+from eml.training.threads import CHOOSE, Asked
 
 
 @dataclass(frozen=True, kw_only=True)

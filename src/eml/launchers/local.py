@@ -9,12 +9,17 @@ from multiprocessing import connection, get_context
 from typing import Any, Self, cast
 
 from eml.config import Config, ConfigError
-from eml.environment import environment
-from eml.interrupts import Stopped, raise_on_signals, stop_with_parent
 from eml.launchers.base import Item, Launcher, Probe, Result, WorkItem
 from eml.launchers.options import LaunchOptions
 from eml.launchers.worker import perform
-from eml.threads import VARIABLES, usable_cores
+from eml.machine import (
+    THREAD_VARIABLES,
+    Stopped,
+    environment,
+    raise_on_signals,
+    stop_with_parent,
+    usable_cores,
+)
 from eml.tracking import end, runs
 from eml.tracking.calls import StoreAwayError, StoreError
 from eml.training.loop import EpochRecord, TrainingLoop
@@ -104,7 +109,7 @@ class _Worker:
         self.item: WorkItem | None = None
         self.run_id = ""
         # Libraries then start no threads that would never be used.
-        changes = {} if usable_cores() // count > 1 else dict.fromkeys(VARIABLES, "1")
+        changes = {} if usable_cores() // count > 1 else dict.fromkeys(THREAD_VARIABLES, "1")
         if gpus:
             visible = os.environ.get(VISIBLE_GPUS) or ",".join(map(str, range(gpus)))
             changes[VISIBLE_GPUS] = visible.split(",")[number % gpus]

@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 from eml.config import Config
 from eml.data.datasets import Dataset
-from eml.errors import CheckError, UserError
+from eml.errors import CheckError, UserError, printable, redacted
 from eml.launchers.base import Item, Launcher, Probe, Result, Task, WorkItem
+from eml.machine import threads_in_environment
 from eml.models.gradient_check import TOLERANCE, check_gradients
 from eml.recipes import RECIPES
-from eml.text import printable, redacted
-from eml.threads import Asked, from_environment
 from eml.tracking import find, log, models, resume, runs, tags, telemetry
 from eml.tracking.calls import StoreAwayError
 from eml.tracking.delivery import Delivery, kept
@@ -24,6 +23,7 @@ from eml.training.checkpoints import Checkpoint
 from eml.training.cost import probe
 from eml.training.loop import EpochRecord, TrainingLoop, load_for
 from eml.training.progress import Display, Progress
+from eml.training.threads import Asked
 
 # Makes the display of a training. The text is the location of the run.
 MakeProgress = Callable[[TrainingLoop, str], Progress]
@@ -159,7 +159,7 @@ def _train(task: Task, run: resume.Resumed, progress: MakeProgress) -> None:
 def _threads_of(task: Task) -> Asked:
     """The threads of a task; where seconds are compared, those of the first training there."""
     asked = task.threads
-    chosen = asked.number or from_environment() or asked.at_once > 1
+    chosen = asked.number or threads_in_environment() or asked.at_once > 1
     if chosen or not asked.stay or task.config.device_type != "cpu":
         return asked
     return asked._replace(number=find.threads_beside(task.parent, task.config.validation))

@@ -14,7 +14,7 @@ from threadpoolctl import ThreadpoolController
 
 from eml.config import Config
 from eml.data.datasets import Dataset
-from eml.hardware import cpu_name
+from eml.machine import cpu_name
 from eml.models.learner import Score
 from eml.seeds import weights_generator
 

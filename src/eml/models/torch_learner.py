@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from eml.config import Config, ConfigError
 from eml.data.datasets import Dataset
-from eml.hardware import cpu_instructions, cpu_name
+from eml.machine import cpu_instructions, cpu_name
 from eml.models.learner import Score
 from eml.models.torch_networks import make_model, make_optimizer
 

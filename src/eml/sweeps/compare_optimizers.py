@@ -15,9 +15,9 @@ from eml.sweeps.group import Trainings
 from eml.sweeps.lr_search import Findings, search
 from eml.sweeps.search_plan import probe_search, search_plan
 from eml.sweeps.status import status_of
-from eml.text import duration
 from eml.tracking import end, log
 from eml.tracking.publish import report, report_grid
+from eml.training.cost import duration
 
 
 def compare_optimizers(

@@ -8,12 +8,12 @@ from eml.config import Config
 from eml.launchers.base import Launcher, Task
 from eml.launchers.options import LaunchOptions
 from eml.recipes.recipe import Recipe
-from eml.threads import Asked
 from eml.tracking import find, log
 from eml.tracking.digests import training_digest
 from eml.tracking.history import history_of
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.stores import Others
+from eml.training.threads import Asked
 
 
 class Trainings:

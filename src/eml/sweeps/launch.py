@@ -9,6 +9,7 @@ from eml.errors import UserError
 from eml.launchers.base import Launcher, Task, launcher_class, owners_of
 from eml.launchers.options import LaunchOptions
 from eml.launchers.worker import Inline, train
+from eml.machine import worker_count
 from eml.recipes import optimizers
 from eml.recipes.options import RecipeOptions
 from eml.recipes.recipe import Recipe
@@ -17,7 +18,6 @@ from eml.sweeps.group import Trainings
 from eml.sweeps.plan import Plan, probe_costs
 from eml.sweeps.search_plan import probe_search, search_plan
 from eml.sweeps.status import status_of
-from eml.threads import Asked, worker_count
 from eml.tracking import find, resume
 from eml.tracking.digests import plan_digest
 from eml.tracking.publish import make_output, report
@@ -26,6 +26,7 @@ from eml.tracking.runs import where
 from eml.tracking.store import is_there
 from eml.tracking.stores import Others, names_in, open_others
 from eml.tracking.tags import PLAN_DIGEST
+from eml.training.threads import Asked
 
 
 class LaunchError(UserError):

@@ -7,9 +7,8 @@ from eml.config import Config
 from eml.errors import UserError
 from eml.launchers.base import Launcher, Probe
 from eml.sweeps.status import TrainingStatus
-from eml.text import duration
-from eml.threads import Asked
-from eml.training.cost import Costs, kind_of, seconds_of
+from eml.training.cost import Costs, duration, kind_of, seconds_of
+from eml.training.threads import Asked
 
 
 def probe_costs(configs: Iterable[Config], launcher: Launcher, threads: Asked) -> Costs:

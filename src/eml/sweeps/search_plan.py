@@ -10,11 +10,10 @@ from eml.recipes.optimizers import Options
 from eml.sweeps.lr_search import halfway, survivors
 from eml.sweeps.plan import Plan, probe_costs
 from eml.sweeps.status import TrainingStatus
-from eml.text import duration
-from eml.threads import Asked
 from eml.tracking import find
 from eml.tracking.stores import Others
-from eml.training.cost import Costs, seconds_of
+from eml.training.cost import Costs, duration, seconds_of
+from eml.training.threads import Asked
 
 SHARE_AT_AN_EDGE = 0.5  # expected share of the optimizers that extend the grid once
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from eml.config import Config
+from eml.errors import printable
 from eml.launchers.base import JobStatus, owners_of
 from eml.recipes.options import RecipeOptions
 from eml.recipes.recipe import Recipe
-from eml.text import printable
 from eml.tracking import find, log
 from eml.tracking.digests import plan_digest, training_digest
 from eml.tracking.stored_run import StoredRun

@@ -18,10 +18,8 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from eml.environment import environment
-from eml.errors import UserError
-from eml.interrupts import signals_held
-from eml.text import printable
+from eml.errors import UserError, printable
+from eml.machine import environment, signals_held
 
 SECONDS_TO_ANSWER = 20  # time limit of a request to a server
 SECONDS_TO_CLOSE = 3  # time limit of the request that ends a stopped or failed run

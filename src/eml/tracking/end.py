@@ -6,8 +6,8 @@ import mlflow
 from mlflow.entities import RunStatus, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
-from eml.interrupts import Stopped
-from eml.text import printable
+from eml.errors import printable
+from eml.machine import Stopped
 from eml.tracking.calls import SECONDS_TO_CLOSE, store_call
 from eml.tracking.find import stored_run
 from eml.tracking.mlflow_run import GENERATED_NAME

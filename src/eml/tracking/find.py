@@ -8,8 +8,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from eml.config import Config
-from eml.errors import UserError
-from eml.text import printable
+from eml.errors import UserError, printable
 from eml.tracking.calls import store_call, uri
 from eml.tracking.digests import training_digest
 from eml.tracking.readers import ABSENT

@@ -17,8 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from eml.config import Config
 from eml.data.datasets import Dataset
-from eml.errors import UserError
-from eml.text import printable
+from eml.errors import UserError, printable
 from eml.tracking.calls import store_call, uri, writing_artifacts
 from eml.tracking.find import TrackingError, stored_run
 from eml.tracking.log import Timed, best_of, log_files, metrics_of

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import get_type_hints
 
 from eml.config import LEARNING_RATES, Config
-from eml.text import printable
+from eml.errors import printable
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import TRAINING_DIGEST
 

@@ -14,7 +14,7 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_GIT_REPO_URL,
 )
 
-from eml.text import printable, redacted
+from eml.errors import printable, redacted
 
 PROGRAM = ("eml", "__main__.py")  # the file names of eml's command line
 

@@ -15,7 +15,7 @@ import requests
 from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 
-from eml.text import printable
+from eml.errors import printable
 from eml.tracking.calls import is_server
 from eml.tracking.stored_run import StoredRun
 

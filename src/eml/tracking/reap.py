@@ -4,8 +4,7 @@ import re
 import time
 from collections.abc import Sequence
 
-from eml.errors import UserError
-from eml.text import printable
+from eml.errors import UserError, printable
 from eml.tracking import end, find
 from eml.tracking.store import is_there, open_store
 from eml.tracking.stored_run import StoredRun

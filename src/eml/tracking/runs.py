@@ -11,8 +11,8 @@ from mlflow.entities import Run, RunStatus, RunTag
 from mlflow.environment_variables import MLFLOW_RUN_ID
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 
-from eml.interrupts import Deferred, Stopped
-from eml.text import printable
+from eml.errors import printable
+from eml.machine import Deferred, Stopped
 from eml.tracking import ui
 from eml.tracking.calls import (
     SECONDS_TO_CLOSE,

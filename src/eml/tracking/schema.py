@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import quote
 
-from eml.text import printable
+from eml.errors import printable
 from eml.tracking.calls import StoreError
 
 BUSY_SECONDS = 20  # time limit of SQLite's wait for a lock, as in MLflow

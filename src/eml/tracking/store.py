@@ -14,8 +14,7 @@ from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.utils.rest_utils import http_request
 from sqlalchemy.pool import NullPool
 
-from eml.errors import UserError
-from eml.text import printable
+from eml.errors import UserError, printable
 from eml.tracking import schema
 from eml.tracking.calls import (
     SECONDS_TO_ANSWER,

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from mlflow.entities import LifecycleStage, Run
 
-from eml.text import printable
+from eml.errors import printable
 from eml.tracking.tags import CONTINUED_IN, NUMBER, PARENT
 
 FINISHED = "FINISHED"  # MLflow's status

@@ -15,8 +15,7 @@ import requests
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from eml.errors import UserError
-from eml.text import printable
+from eml.errors import UserError, printable
 from eml.tracking import schema
 from eml.tracking.calls import StoreError, is_server, reason_of, uri
 from eml.tracking.readers import COLUMNS, ClientReader, reader

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from eml.hardware import memory, reset_peak
+from eml.machine import peak_memory, reset_peak_memory
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def system_metrics(run_id: str, wanted: bool) -> Iterator[None]:
 def reset_peaks() -> None:
     """Begin to measure the peaks of memory anew."""
     with suppress(OSError):  # not Linux
-        reset_peak()
+        reset_peak_memory()
     for cuda in _gpu():
         cuda.reset_peak_memory_stats()
 
@@ -38,7 +38,7 @@ def peaks() -> dict[str, float]:
     """
     found = {}
     with suppress(OSError):
-        found["peak_memory_mb"] = memory("VmHWM") / 1e6
+        found["peak_memory_mb"] = peak_memory() / 1e6
     for cuda in _gpu():
         found["peak_gpu_memory_mb"] = cuda.max_memory_allocated() / 1e6
     return found

@@ -12,7 +12,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
-from eml.text import printable
+from eml.errors import printable
 from eml.tracking.calls import is_server, store_call, uri
 
 # Without it the UI opens in its mode for language models, where runs are "evaluation runs".

@@ -6,9 +6,10 @@ from time import perf_counter, process_time
 
 from eml.config import Config
 from eml.data.specs import SPECS
+from eml.machine import DISTURBED
 from eml.seeds import order_of
-from eml.threads import CHOOSE, DISTURBED, Asked, Threads
 from eml.training.loop import load_for, make_learner
+from eml.training.threads import CHOOSE, Asked, Threads
 
 PROBE_SECONDS = 3.0  # of training
 # Rough guesses for an SQLite store; they matter little if an epoch takes seconds.
@@ -107,3 +108,11 @@ def seconds_of(config: Config, costs: Costs, epochs: float, begun: bool = False)
     cost = costs[kind_of(config)]
     seconds = cost.seconds(train, evaluated, epochs)
     return seconds - cost.evaluate_image * train if begun else seconds
+
+
+def duration(seconds: float) -> str:
+    """A duration for people: "40 s", "12 min", "3 h 5 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -12,7 +12,7 @@ from eml.data.datasets import Dataset, load
 from eml.models.learner import Learner, Score
 from eml.models.numpy_mlp import NumpyLearner
 from eml.seeds import order_of
-from eml.threads import CHOOSE, Asked, Threads
+from eml.training.threads import CHOOSE, Asked, Threads
 
 
 @dataclass(frozen=True)

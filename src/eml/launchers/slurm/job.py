@@ -14,14 +14,12 @@ from time import perf_counter
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-from eml.environment import environment
 from eml.errors import UserError
-from eml.interrupts import REQUEUE, Deferred, Stopped, raise_on_signals
 from eml.launchers.base import Probe, Result, Task, WorkItem
 from eml.launchers.slurm.cluster import ClusterError
 from eml.launchers.slurm.settings import JobOptions
 from eml.launchers.worker import perform
-from eml.threads import VARIABLES
+from eml.machine import REQUEUE, THREAD_VARIABLES, Deferred, Stopped, environment, raise_on_signals
 from eml.tracking import end
 from eml.tracking.calls import StoreAwayError, StoreError, for_other_processes
 from eml.tracking.store import open_store
@@ -114,7 +112,7 @@ def submit(packs: Sequence[Pack], name: str, settings: JobOptions) -> list[submi
         srun_args=[f"--cpus-per-task={settings.slurm_cpus}", "--open-mode=append"],
         additional_parameters=settings.flags | {"export": "ALL"},
     )
-    inherited = dict.fromkeys(VARIABLES, str(settings.slurm_cpus)) | for_other_processes()
+    inherited = dict.fromkeys(THREAD_VARIABLES, str(settings.slurm_cpus)) | for_other_processes()
     # Jobs run this code, even if another eml is installed.
     paths = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]
     inherited["PYTHONPATH"] = os.pathsep.join(filter(None, paths))

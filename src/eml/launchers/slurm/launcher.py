@@ -8,7 +8,6 @@ from submitit.core.utils import UncompletedJobError
 
 from eml.config import AUTO, Config
 from eml.errors import UserError
-from eml.interrupts import Deferred, Stopped
 from eml.launchers.base import JobStatus, Launcher, Probe, Result, Task
 from eml.launchers.options import LaunchOptions
 from eml.launchers.slurm import cluster
@@ -16,6 +15,7 @@ from eml.launchers.slurm.cluster import ClusterError, LiveJob
 from eml.launchers.slurm.job import Pack, submit
 from eml.launchers.slurm.settings import JobOptions
 from eml.launchers.slurm.watch import Submitted, refuse_if_cancelled
+from eml.machine import Deferred, Stopped
 from eml.tracking import end, find
 from eml.tracking.store import refuse_if_local
 from eml.tracking.stored_run import StoredRun

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from eml.errors import UserError
-from eml.interrupts import signals_held
 from eml.launchers.base import Result, Task
 from eml.launchers.slurm import cluster
 from eml.launchers.slurm.cluster import LiveJob
 from eml.launchers.slurm.job import Pack, submit
 from eml.launchers.slurm.settings import JobOptions
 from eml.launchers.worker import Prepared, prepare
+from eml.machine import signals_held
 from eml.tracking import end, find, tags
 from eml.tracking.calls import StoreError
 from eml.tracking.digests import training_digest

@@ -1,28 +1,21 @@
-"""The number of threads that a training on the CPU computes with, and the cores there are.
+"""The number of threads that a training on the CPU computes with.
 
 Several threads are up to twice as fast as one on an idle machine, and several times slower beside
 other processes: at the end of each small product they wait for a thread that has no core.
 """
 
 import math
-import os
-from collections.abc import Iterator
-from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
 from typing import NamedTuple
 
-import psutil
-
 from eml.config import Config
+from eml.machine import DISTURBED, threads_in_environment, usable_cores
 from eml.models.learner import Learner
 
-VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # read by libraries
 TURNS = 4  # of a measurement
 TURN_SECONDS = 0.1
 SLOW = 1.25  # an epoch this many times as long as with one thread: one is faster
-DISTURBED = 1.5  # slowdown of an epoch that is worth a warning
-WORKER_BYTES = 1.5e9  # memory of a worker process; the CNN on CIFAR-10 takes 1.2e9
 
 
 class Asked(NamedTuple):
@@ -42,7 +35,7 @@ class Threads:
     def __init__(self, learner: Learner, config: Config, asked: Asked, before: int | None = None):
         """before: the number that an interrupted training goes on with, if there are the cores."""
         self.learner, self.config = learner, config
-        given = asked.number or from_environment()
+        given = asked.number or threads_in_environment()
         self.stays = asked.stay or given > 0
         most = max(1, usable_cores() // asked.at_once)
         self.number = given or min(before or most, most)
@@ -112,64 +105,3 @@ class Threads:
             seconds = perf_counter() - start
         images = steps * self.config.batch_size
         return seconds / images, (process_time() - cpu_start) / images
-
-
-def from_environment() -> int:
-    """The number of threads that the user's environment variables ask for; 0 if none does."""
-    for name in VARIABLES:
-        number = os.environ.get(name, "").partition(",")[0]
-        if number.isdecimal() and int(number) > 0:
-            return int(number)
-    return 0
-
-
-def usable_cores(system: Path = Path("/")) -> int:
-    """The cores that this process may use: the smaller of its affinity and its CPU quota.
-
-    The hyper-threads of a core count once. system: the root of Linux's /proc and /sys.
-    """
-    if not hasattr(os, "sched_getaffinity"):  # not Linux
-        return psutil.cpu_count(logical=False) or 1
-    topology = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-    cores = {_read(system / topology.format(n)) or n for n in os.sched_getaffinity(0)}
-    quotas = [
-        int(limit[0]) / int(limit[1])
-        for limit in _limits(system, "cpu", "cpu.max", "cpu.cfs_quota_us")
-        if len(limit) == 2 and all(map(str.isdecimal, limit))  # not "max" or -1
-    ]
-    return max(1, math.floor(min([len(cores), *quotas])))
-
-
-def worker_count(trainings: int) -> int:
-    """Number of trainings to carry out at once with one thread each, for want of memory fewer."""
-    free = [psutil.virtual_memory().available]
-    for limit, *_ in _limits(Path("/"), "memory", "memory.max", "memory.limit_in_bytes"):
-        if limit.isdecimal():
-            free.append(int(limit))
-    return max(1, min(trainings, usable_cores(), int(min(free) / WORKER_BYTES)))
-
-
-def _limits(system: Path, controller: str, new: str, old: str) -> Iterator[list[str]]:
-    """The limits of the control groups of this process and of all above them, as they stand there.
-
-    new: the file of cgroups version 2; old: that of version 1, beside which a period may stand.
-    """
-    for line in _read(system / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and controller not in controllers.split(","):
-            continue
-        root = system / "sys/fs/cgroup" / (controller if controllers else "")
-        group = root / path.lstrip("/")  # in a container it may be missing: then its root counts
-        for folder in (group, *group.parents):
-            period = _read(folder / old.replace("quota", "period")) if "quota" in old else ""
-            if limit := f"{_read(folder / new)} {_read(folder / old)} {period}".split():
-                yield limit
-            if folder == root:
-                break
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text().strip()
-    except OSError:
-        return ""

@@ -1,15 +1,16 @@
-"""The number of threads: chosen by measuring, changed after a slow epoch; the usable cores."""
+"""The number of threads: chosen by measuring, changed after a slow epoch."""
 
 import itertools
-import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from eml import threads
 from eml.data.datasets import load
-from eml.threads import VARIABLES, Asked, Threads, usable_cores
+from eml.machine import THREAD_VARIABLES
+from eml.training import threads
 from eml.training.loop import TrainingLoop
+from eml.training.threads import Asked, Threads
 from support.commands import config_of
 
 
@@ -37,7 +38,7 @@ class FakeLearner:
 
 @pytest.fixture
 def four_cores(monkeypatch):
-    for name in VARIABLES:
+    for name in THREAD_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(threads, "usable_cores", lambda: 4)
 
@@ -70,7 +71,7 @@ def test_a_given_number_stays(four_cores, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("name", VARIABLES)
+@pytest.mark.parametrize("name", THREAD_VARIABLES)
 def test_a_variable_is_a_given_number_unless_one_is_given(name, four_cores, monkeypatch):
     monkeypatch.setenv(name, "2")
     assert chosen(monkeypatch, 0.01, 0.02)[0].number == 2
@@ -121,8 +122,7 @@ def test_an_interrupted_training_goes_on_with_its_number(four_cores, monkeypatch
 
 def test_on_a_gpu_nothing_is_measured(four_cores, monkeypatch):
     learner = FakeLearner({})
-    config = config_of("mlp_torch", device="cpu")
-    object.__setattr__(config, "device_type", "cuda")
+    config = replace(config_of("mlp_torch", device="cpu"), device_type="cuda")
     choice = Threads(learner, config, Asked())
     choice.after_epoch(1, 100, seconds=5, cpu_seconds=1)
     assert (choice.number, choice.slowdown, learner.now) == (4, None, 0)
@@ -159,68 +159,3 @@ def test_a_training_that_changed_its_threads_goes_on_to_the_last_digit(
         for ours, theirs in zip(rest, whole[epoch + 1 :], strict=True):
             assert (ours.train_loss, ours.test_loss) == (theirs.train_loss, theirs.test_loss)
             assert ours.next_threads == theirs.next_threads
-
-
-def system(folder, groups: str, files: dict[str, str]):
-    """Linux's /proc and /sys as far as they are read."""
-    for name, content in {"proc/self/cgroup": groups, **files}.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(content)
-    return folder
-
-
-V1 = "sys/fs/cgroup/cpu/jobs/7"
-V2 = "sys/fs/cgroup/user.slice/session"
-
-
-@pytest.mark.parametrize(
-    ("groups", "files", "cores"),
-    [
-        ("0::/\n", {}, 8),
-        ("0::/\n", {"sys/fs/cgroup/cpu.max": "max 100000\n"}, 8),
-        ("0::/\n", {"sys/fs/cgroup/cpu.max": "350000 100000\n"}, 3),
-        ("0::/\n", {"sys/fs/cgroup/cpu.max": "50000 100000\n"}, 1),
-        ("0::/\n", {"sys/fs/cgroup/cpu.max": "50000\n"}, 8),  # what no kernel writes: no limit
-        # The limit of a group above counts, too.
-        ("0::/user.slice/session\n", {f"{V2}/cpu.max": "max 1000", f"{V2}/../cpu.max": "2 1"}, 2),
-        ("0::/missing/here\n", {"sys/fs/cgroup/cpu.max": "400000 100000"}, 4),
-        ("4:memory:/a\n3:cpu,cpuacct:/jobs/7\n", {}, 8),
-        (
-            "3:cpu,cpuacct:/jobs/7\n0::/\n",
-            {f"{V1}/cpu.cfs_quota_us": "-1\n", f"{V1}/cpu.cfs_period_us": "100000\n"},
-            8,
-        ),
-        (
-            "3:cpu,cpuacct:/jobs/7\n",
-            {f"{V1}/cpu.cfs_quota_us": "200000\n", f"{V1}/cpu.cfs_period_us": "100000\n"},
-            2,
-        ),
-    ],
-)
-def test_a_quota_limits_the_cores(groups, files, cores, tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    (tmp_path / V2).mkdir(parents=True)
-    assert usable_cores(system(tmp_path, groups, files)) == cores
-
-
-def test_hyper_threads_count_once_and_the_affinity_counts(tmp_path, monkeypatch):
-    siblings = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-    files = {siblings.format(n): f"{n % 4},{n % 4 + 4}\n" for n in range(8)}
-    root = system(tmp_path, "0::/\n", files)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    assert usable_cores(root) == 4
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 4, 5})
-    assert usable_cores(root) == 2
-
-
-def test_memory_limits_the_workers(four_cores, monkeypatch):
-    class Memory:
-        available = 3.2e9
-
-    monkeypatch.setattr(threads.psutil, "virtual_memory", Memory)
-    assert threads.worker_count(10) == 2
-    Memory.available = 1e9
-    assert threads.worker_count(10) == 1
-    Memory.available = 1e12
-    assert threads.worker_count(10) == 4
-    assert threads.worker_count(3) == 3

@@ -1,0 +1,212 @@
+"""This machine and this process: processor, cores, memory, environment variables, signals."""
+
+import math
+import os
+import platform
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+DISTURBED = 1.5  # slowdown of an epoch, by other processes, that is worth a warning
+WORKER_BYTES = 1.5e9  # memory of a worker process; the CNN on CIFAR-10 takes 1.2e9
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+REQUEUE = signal.SIGUSR2  # tells a cluster's job to stop and be requeued; submitit's choice
+SHELLS = {"bash", "sh", "dash", "zsh", "ksh", "fish", "cmd.exe"}
+POLL_SECONDS = 0.5
+
+
+def cpu_name() -> str:
+    """The maker's name of the processor, or at least its architecture."""
+    if name := _cpuinfo("model name"):
+        return name
+    if platform.system() == "Darwin":
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return platform.processor() or platform.machine()
+
+
+def cpu_instructions() -> set[str]:
+    """The processor's sets of instructions in Linux's words ("avx2"); empty elsewhere."""
+    return set(_cpuinfo("flags").split())
+
+
+def _cpuinfo(name: str) -> str:
+    """A value of Linux's description of the first processor; "" where there is none."""
+    for line in _read(Path("/proc/cpuinfo")).splitlines():
+        if line.startswith(name):
+            return line.partition(":")[2].strip()
+    return ""
+
+
+def usable_cores(system: Path = Path("/")) -> int:
+    """The cores that this process may use: the smaller of its affinity and its CPU quota.
+
+    The hyper-threads of a core count once. system: the root of Linux's /proc and /sys.
+    """
+    if not hasattr(os, "sched_getaffinity"):  # not Linux
+        return psutil.cpu_count(logical=False) or 1
+    topology = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    cores = {_read(system / topology.format(n)) or n for n in os.sched_getaffinity(0)}
+    quota_files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+    quotas = [
+        int(limit[0]) / int(limit[1])
+        for limit in _limits(system, "cpu", "cpu.max", quota_files)
+        if len(limit) == 2 and all(map(str.isdecimal, limit))  # not "max" or -1
+    ]
+    return max(1, math.floor(min([len(cores), *quotas])))
+
+
+def worker_count(trainings: int) -> int:
+    """Number of trainings to carry out at once with one thread each; fewer if memory is scarce."""
+    limits = _limits(Path("/"), "memory", "memory.max", ("memory.limit_in_bytes",))
+    bounds = [int(limit[0]) for limit in limits if limit and limit[0].isdecimal()]
+    free = min([psutil.virtual_memory().available, *bounds])
+    return max(1, min(trainings, usable_cores(), int(free / WORKER_BYTES)))
+
+
+def _limits(
+    system: Path, controller: str, file: str, former_files: Sequence[str]
+) -> Iterator[list[str]]:
+    """The words of a limit, for this process's control group and all groups above it.
+
+    file: of version 2 of Linux's control groups; former_files: of version 1.
+    """
+    for line in _read(system / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        root = system / "sys/fs/cgroup" / (controller if controllers else "")
+        group = root / path.lstrip("/")  # in a container it may be missing: then its root counts
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(root):
+                files = former_files if controllers else [file]
+                yield [word for name in files for word in _read(folder / name).split()]
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return ""
+
+
+def peak_memory() -> int:
+    """The peak of this process's resident memory in bytes. Raises OSError except on Linux."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("no VmHWM")
+
+
+def reset_peak_memory() -> None:
+    """Measure the peak of the memory from now on. Raises OSError where Linux cannot."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def threads_in_environment() -> int:
+    """The number of threads that the user's environment variables ask for; 0 if none does."""
+    for name in THREAD_VARIABLES:
+        number = os.environ.get(name, "").partition(",")[0]
+        if number.isdecimal() and int(number) > 0:
+            return int(number)
+    return 0
+
+
+@contextmanager
+def environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """Set these environment variables within the context, also for processes started there."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+class Stopped(BaseException):
+    """A signal arrived. Not an Exception, so that only the end of a run handles it."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal.Signals(signal_number).name)
+        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number
+
+
+class Deferred(Stopped):
+    """Raised instead of Stopped when the work continues elsewhere: the run ends SCHEDULED."""
+
+
+def raise_on_signals(in_job: bool = False) -> None:
+    """Make the first of SIGNALS raise Stopped in the main thread; SIGHUP not under `nohup`.
+
+    Later signals are ignored: `mlflow run` answers Ctrl-C with a SIGTERM to its child, which would
+    otherwise interrupt the closing of the run.
+
+    in_job: whether the signal REQUEUE raises Deferred, as a job of a cluster needs it.
+    """
+
+    def stop(number: int, _: FrameType | None) -> None:
+        for other in handled:
+            signal.signal(other, signal.SIG_IGN)
+        raise Deferred(number) if number == REQUEUE else Stopped(number)
+
+    handled = (*SIGNALS, REQUEUE) if in_job else SIGNALS
+    for number in handled:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, stop)
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Hold signals back until the end of this context. Also a decorator.
+
+    For work that must not stop half done: an exception in the middle of a write to SQLite keeps the
+    lock as long as the traceback lives, and then the run cannot be closed.
+    """
+    came: list[int] = []
+    former = {number: signal.getsignal(number) for number in (*SIGNALS, REQUEUE)}
+    for number in former:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
+def stop_with_parent() -> None:
+    """Send SIGTERM to this process when the process that started it has died.
+
+    For a child of `mlflow run`, which passes no signal on when it is killed. Shells in between are
+    skipped, because they wait for this process.
+    """
+    owner = next((p for p in psutil.Process().parents() if p.name() not in SHELLS), None)
+    if owner is None:
+        return
+
+    def watch() -> None:
+        while _alive(owner):
+            pause.wait(POLL_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    pause = threading.Event()  # never set; only its wait() is used
+    threading.Thread(target=watch, name="parent watch", daemon=True).start()
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
