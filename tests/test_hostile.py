@@ -186,11 +186,6 @@ def test_odd_words_in_place_of_names(value, command):
 
 
 FILES = {
-    "gradients": (
-        'x = [1, -1, 0, -2, 2]\ny = [-1.75]\nweights_2 = [1, 0.5, "-1/2"]\nbias_2 = 0\n'
-        "weights_1 = [[1, -1, 0.5], [0.5, 1, 1], [1, -1, 0.5], [0.5, -1, 0], [1, -3, 1]]\n"
-        "bias_1 = [1, 2, 3]\nlearning_rate = 0.1\n"
-    ),
     "cluster": (
         'slurm_partition = "students"\nslurm_mem = "5GB"\nslurm_time = 30\n'
         'slurm_setup = ["module load python"]\n'
@@ -216,7 +211,7 @@ def spoilt(draw, text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-READERS = {"gradients": exact.read_problem, "cluster": _settings, "handin": read_form}
+READERS = {"cluster": _settings, "handin": read_form}
 
 
 @pytest.mark.parametrize("examples", [300, pytest.param(10_000, marks=pytest.mark.slow)])

@@ -4,118 +4,90 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from eml.errors import CheckError, UserError
 from eml.exact.check import autograd_difference, central_difference, check
-from eml.exact.command import read_problem
-from eml.exact.step import SHEET, solve
+from eml.exact.files import read_problem
+from eml.exact.step import SHEET, Problem, solve
 from support.commands import call, mlflow_command, stored_runs
 
-# Worked out on paper, as fractions' text.
-BY_HAND = {
-    "z[1]": "5/2",
-    "z[2]": "-4",
-    "z[3]": "9/2",
-    "a[1]": "5/2",
-    "a[2]": "0",
-    "a[3]": "9/2",
-    "f": "1/4",
-    "e": "-2",
-    "L": "2",
-    "dL/df": "2",
-    "dL/dw2[1]": "5",
-    "dL/dw2[2]": "0",
-    "dL/dw2[3]": "9",
-    "dL/db2": "2",
-    "dL/da[1]": "2",
-    "dL/da[2]": "1",
-    "dL/da[3]": "-1",
-    "dL/dz[1]": "2",
-    "dL/dz[2]": "0",
-    "dL/dz[3]": "-1",
-    "dL/dw1[1,1]": "2",
-    "dL/dw1[2,3]": "1",
-    "dL/dw1[4,1]": "-4",
-    "dL/dw1[5,3]": "-2",
-    "dL/db1[1]": "2",
-    "dL/db1[2]": "0",
-    "dL/db1[3]": "-1",
-    "new w1[1,1]": "4/5",
-    "new w1[1,2]": "-1",
-    "new w1[5,3]": "6/5",
-    "new b1[3]": "31/10",
-    "new w2[3]": "-7/5",
-    "new b2": "-1/5",
-    "z[1] after": "3/10",
-    "f after": "-789/100",
-    "L after": "94249/5000",
-}
+# Worked out on paper.
+BY_HAND = """
+z[1] = 5/2, z[2] = -4, z[3] = 9/2, a[1] = 5/2, a[2] = 0, a[3] = 9/2, f = 1/4, e = -2, L = 2
+dL/df = 2, dL/dw2[1] = 5, dL/dw2[2] = 0, dL/dw2[3] = 9, dL/db2 = 2
+dL/da[1] = 2, dL/da[2] = 1, dL/da[3] = -1, dL/dz[1] = 2, dL/dz[2] = 0, dL/dz[3] = -1
+dL/dw1[1,1] = 2, dL/dw1[2,3] = 1, dL/dw1[4,1] = -4, dL/dw1[5,3] = -2
+dL/db1[1] = 2, dL/db1[2] = 0, dL/db1[3] = -1
+new w1[1,1] = 4/5, new w1[1,2] = -1, new w1[5,3] = 6/5, new b1[3] = 31/10, new w2[3] = -7/5
+new b2 = -1/5, z[1] after = 3/10, f after = -789/100, L after = 94249/5000
+"""
+TWO_SAMPLES = replace(
+    SHEET,
+    x=np.array([*SHEET.x, list(map(Fraction, ("0.5", 2, 1, "1/3", 0)))]),
+    y=np.array([Fraction(1), Fraction(-3)]),
+)
+
+
+def with_first_sum(value: str) -> Problem:
+    """The sheet's problem, but for the sum z[1] of the first hidden neuron."""
+    return replace(SHEET, bias_1=np.array([Fraction("-1.5") + Fraction(value), *SHEET.bias_1[1:]]))
 
 
 def test_the_sheets_problem_by_hand():
-    values = {line.quantity: line.value for line in solve(SHEET).lines}
-    assert {name: str(values[name]) for name in BY_HAND} == BY_HAND
+    values = {line.quantity: str(line.value) for line in solve(SHEET).lines}
+    expected = dict(pair.split(" = ") for pair in BY_HAND.strip().replace("\n", ", ").split(", "))
+    assert {name: values[name] for name in expected} == expected
     # Every parameter has a gradient and an updated value.
     assert sum(name.startswith("dL/d") and name[4] in "wb" for name in values) == 22
     assert sum(name.startswith("new ") for name in values) == 22
 
 
-def test_the_working_is_shown():
-    (line,) = [line for line in solve(SHEET).lines if line.quantity == "z[1]"]
-    assert line.working == "1·1 + (-1)·1/2 + 0·1 + (-2)·1/2 + 2·1 + 1"
+@pytest.mark.parametrize("problem", [SHEET, TWO_SAMPLES])
+def test_each_calculation_has_the_value_of_its_line(problem):
+    for _, quantity, working, value in solve(problem).lines:
+        code = working.replace("·", "*").replace("/", "*one/")
+        assert eval(code, {"one": Fraction(1)}) == value, quantity
 
 
-def test_autograd_agrees_to_the_last_digit():
+def test_calculations_name_samples_only_where_there_are_several():
+    one, two = (
+        {line.quantity: line.working for line in solve(p).lines} for p in (SHEET, TWO_SAMPLES)
+    )
+    assert one["z[1]"] == "1·1 + (-1)·1/2 + 0·1 + (-2)·1/2 + 2·1 + 1"
+    assert two["z[2,3]"] == "1/2·1/2 + 2·1 + 1·1/2 + 1/3·0 + 0·1 + 3"
+    assert {"z[1]", "f", "e", "dL/dz[3]"} <= one.keys()
+    assert {"z[1,1]", "f[2]", "e[2]", "dL/dz[2,3]", "dL/dw2[3]"} <= two.keys()
+
+
+def test_checks_agree():
     solution = solve(SHEET)
     assert autograd_difference(SHEET, solution) == 0
     assert central_difference(SHEET, solution) == 0
-
-
-def test_several_samples():
-    x = (SHEET.x[0], tuple(map(Fraction, ("0.5", 2, 1, "1/3", 0))))
-    problem = replace(SHEET, x=x, y=(Fraction(1), Fraction(-3)))
-    solution = solve(problem)
-    differences = check(problem, solution, autograd=True)
+    differences = check(TWO_SAMPLES, solve(TWO_SAMPLES), autograd=True)
     assert differences["central_difference"] == 0
     assert differences["autograd_difference"] < 1e-14
-    assert "z[2,3]" in {line.quantity for line in solution.lines}
 
 
 @pytest.mark.parametrize("name", ["weights_1", "bias_1", "weights_2", "bias_2"])
 def test_a_wrong_gradient_is_noticed(name):
     solution = solve(SHEET)
-
-    def negated(value):
-        return tuple(map(negated, value)) if isinstance(value, tuple) else -value
-
-    wrong = solution._replace(gradient=solution.gradient | {name: negated(solution.gradient[name])})
+    wrong = solution._replace(gradient=solution.gradient | {name: -solution.gradient[name]})
     with pytest.raises(CheckError):
-        check(SHEET, wrong, autograd=True)
-    assert central_difference(SHEET, wrong) > 1
+        check(SHEET, wrong, autograd=False)
+    assert autograd_difference(SHEET, wrong) > 1
 
 
-@pytest.mark.parametrize(
-    ("sum_of_neuron_1", "checks"),
-    [
-        ("0", set()),
-        ("1e-12", {"central_difference"}),  # in floating point it may be on the other side
-        ("1e-6", {"autograd_difference", "central_difference"}),
-    ],
-)
-def test_a_neuron_on_the_kink_has_no_derivative_to_compare(sum_of_neuron_1, checks):
-    bias = Fraction("-1.5") + Fraction(sum_of_neuron_1)
-    problem = replace(SHEET, bias_1=(bias, *SHEET.bias_1[1:]))
-    assert set(check(problem, solve(problem), autograd=True)) == checks
-
-
-def test_the_derivative_of_relu_at_0_is_0():
+def test_at_the_kink_the_derivative_of_relu_is_0_and_there_is_none_to_compare():
     """As PyTorch has it; the sheet's neurons are all off the kink."""
-    problem = replace(SHEET, bias_1=(Fraction("-1.5"), *SHEET.bias_1[1:]))
-    values = {line.quantity: line.value for line in solve(problem).lines}
-    assert (values["z[1]"], values["a[1]"], values["dL/dz[1]"]) == (0, 0, 0)
-    assert values["dL/da[1]"] != 0
+    solution = solve(with_first_sum("0"))
+    values = solution.numbers()
+    assert (values["z.1"], values["a.1"], values["dL/dz.1"]) == (0, 0, 0)
+    assert values["dL/da.1"] != 0
+    assert check(with_first_sum("0"), solution, autograd=True) == {}
+    assert len(check(with_first_sum("1e-6"), solve(with_first_sum("1e-6")), autograd=True)) == 2
 
 
 def test_numbers_from_a_file(tmp_path):
@@ -131,54 +103,39 @@ def test_numbers_from_a_file(tmp_path):
         """
     )
     problem = read_problem(file)
-    assert problem.x == ((1, 2),)
-    assert problem.y == (Fraction(1, 3),)
-    assert problem.weights_1 == ((Fraction(1, 10), -1), (Fraction(1, 10), 1))
+    assert problem.x.tolist() == [[1, 2]]
+    assert problem.y.tolist() == [Fraction(1, 3)]
+    assert problem.weights_1.tolist() == [[Fraction(1, 10), -1], [Fraction(1, 10), 1]]
     assert problem.bias_2 == SHEET.bias_2
     values = {line.quantity: line.value for line in solve(problem).lines}
-    step = problem.bias_2 - values["new b2"]
-    assert step == values["dL/db2"] / 100  # with the file's learning rate
-    assert solve(problem).loss == (Fraction(1, 3) - Fraction(3, 10) - Fraction(5, 2)) ** 2 / 2
+    assert values["new b2"] == problem.bias_2 - values["dL/db2"] / 100
+    assert values["L"] == (Fraction(1, 3) - Fraction(3, 10) - Fraction(5, 2)) ** 2 / 2
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x = [1, 2]", "row 1 of x has 2 numbers: give 5, as rows in weights_1"),
-        ("y = [1, 2]", "y has 2 numbers: give 1, as rows in x"),
-        ("bias_1 = [1]", "row 1 of weights_1 has 3 numbers: give 1, as numbers in bias_1"),
-        ("weights_2 = [1]", "weights_2 has 1 numbers: give 3, as numbers in bias_1"),
+        ("x = [1, 2]", r"x has the shape \(1, 2\): give \(1, 5\)"),
+        ("y = [1, 2]", r"y has the shape \(2,\): give \(1,\)"),
+        ("bias_1 = [1]", r"weights_1 has the shape \(5, 3\): give \(5, 1\)"),
+        ("weights_2 = [1]", r"weights_2 has the shape \(1,\): give \(3,\)"),
+        ("weights_1 = [[1], [2, 3]]", r"x has the shape \(1, 5\): give \(1, 2\)"),
         ("weights_1 = [1, 2]", "weights_1: 1 is not a list of numbers"),
-        ("weights_1 = []", r"weights_1: \[\] is not a list of rows of numbers"),
         ("y = -1.75", "y: -1.75 is not a list of numbers"),
         ("bias_2 = [0]", r"bias_2: \[0\] is not a number"),
         ("bias_2 = 'zero'", "bias_2: zero is not a number"),
-        ("bias_2 = '1/0'", "bias_2: 1/0 divides by zero"),
+        ("bias_2 = '1/0'", "bias_2: 1/0 is not a number"),
         ("bias_2 = true", "bias_2: True is not a number"),
         ("bias_2 = nan", "bias_2: nan is not a number"),
-        ("bias_2 = 1e200", "bias_2: 10*(e[0-9]+)? is not a number with"),
-        (
-            "bias_2 = 1e999999999",
-            "bias_2: 10*(e[0-9]+)? is not a number with",
-        ),
-        (
-            "bias_2 = '1e999999999'",
-            "bias_2: 10*(e[0-9]+)? is not a number with",
-        ),
-        (
-            f"bias_2 = {10**40}",
-            "bias_2: 10*(e[0-9]+)? is not a number with",
-        ),
         ("learning_rate = 0", "learning_rate is 0: give a number above 0"),
-        (f"x = {'[' * 3000}", "cannot be read: "),
         ("lr = 0.1", "no key lr, give x, y, weights_1, bias_1, weights_2, bias_2, learning_rate"),
-        ("x = [1", "cannot be read: "),
+        ("x = [1", "Unclosed array"),
     ],
 )
 def test_a_wrong_file_is_refused(text, message, tmp_path):
     file = tmp_path / "exercise.toml"
     file.write_text(text)
-    with pytest.raises(UserError, match=f"exercise.toml:? {message}"):
+    with pytest.raises(UserError, match=f"exercise.toml: {message}"):
         read_problem(file)
 
 
@@ -199,10 +156,9 @@ def test_mlflow_run_gradients(store, environment):
     assert "| dL/dw2[3] | 2·9/2" in (folder / "gradients.md").read_text(encoding="utf-8")
 
 
-def test_a_file_that_is_not_there_is_named(store, eml, tmp_path):
+def test_a_file_that_is_not_there_is_named(store, eml):
     result = eml("gradients", "--file", "none.toml")
     assert result.returncode == 2
-    assert "eml: file=none.toml: there is no /" in result.stderr
-    assert result.stderr.endswith("none.toml, give an absolute path\n")
-    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("eml: /")
+    assert "none.toml: [Errno 2] No such file" in result.stderr
     assert not stored_runs(store)

@@ -70,12 +70,12 @@ def _matrix(letter: str, name: str, value: Value) -> dict[str, str]:
     """All numbers of a parameter or of the samples."""
     words = _words(value)
     rows = words.replace("], [", "; ").strip("[]")
-    mathematics = f'mat(delim: "[", {rows})' if isinstance(value, tuple) else words
+    mathematics = words if isinstance(value, Fraction) else f'mat(delim: "[", {rows})'
     return _typed(f"{letter} = {mathematics}", f"{name.replace('_', ' ')} = {words}")
 
 
 def _words(value: Value) -> str:
-    return f"[{', '.join(map(_words, value))}]" if isinstance(value, tuple) else str(value)
+    return str(value) if isinstance(value, Fraction) else f"[{', '.join(map(_words, value))}]"
 
 
 def _worked(section: str, lines: list[Line], neurons: int) -> dict[str, Any]:
