@@ -13,8 +13,8 @@ import mlflow
 
 from benchmarks.stores import fill
 from benchmarks.turns import Turns, Way
+from eml.analysis.options import Selection
 from eml.tracking.history import load_history
-from eml.tracking.selection import Selection
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = (sys.executable, "-c")

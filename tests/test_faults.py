@@ -9,11 +9,11 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from eml.analysis.options import Selection
 from eml.errors import UserError
 from eml.tracking import delivery
 from eml.tracking.calls import StoreError
 from eml.tracking.history import load_history
-from eml.tracking.selection import Selection
 from support import faults
 from support.commands import ROOT, call, eml_command, stored_runs, train
 from support.interrupted import assert_whole, in_place_of_logging

@@ -48,19 +48,14 @@ def load_history(
     Raises eml.errors.UserError if there is nothing to load.
     """
     # Here, because `eml --help` must not wait for mlflow.
+    from eml.analysis.options import Selection
     from eml.tracking import history
-    from eml.tracking.selection import Selection
     from eml.tracking.stores import open_others
 
-    chosen = Selection(
-        experiment=experiment,
-        recipe=recipe,
-        parent=parent,
-        runs=runs,
-        filter=filter,
-        stores=open_others(stores),
+    selection = Selection(
+        experiment=experiment, recipe=recipe, parent=parent, runs=",".join(runs), filter=filter
     )
-    frame, left_out = history.load_history(chosen)
+    frame, left_out = history.load_history(selection, open_others(stores))
     for line in left_out:
         print(line)
     return frame

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, get_type_hints
 
 from eml.data.specs import SPECS
 from eml.errors import UserError
@@ -52,13 +52,19 @@ class Config:
 
     @classmethod
     def from_stored(cls, values: Mapping[str, Any]) -> "Config":
-        """The Config that any version of eml has stored.
+        """The Config that any version of eml has stored, each field as a value or as text.
 
         A missing field takes its default, and a field that no longer exists is ignored. Raises
-        TypeError if a field without default is missing, ConfigError for invalid values.
+        ConfigError if a field without default is missing, or for invalid values.
         """
-        names = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in names})
+        for field in fields(cls):
+            if field.default is MISSING and field.name not in values:
+                raise ConfigError(f"no training with a {field.name}")
+        kinds = get_type_hints(cls)
+        try:
+            return cls(**{name: kinds[name](values[name]) for name in kinds if name in values})
+        except (ConfigError, KeyError, ValueError, OverflowError) as error:
+            raise ConfigError(f"no Config of this version of eml ({error})") from error
 
     def __post_init__(self):
         one_of("optimizer", self.optimizer, OPTIMIZERS)

@@ -12,6 +12,7 @@ import mlflow
 import psutil
 import pytest
 
+from eml.analysis.options import Selection
 from eml.config import ConfigError
 from eml.data.datasets import load
 from eml.launchers.base import Probe, Result, Task
@@ -21,7 +22,6 @@ from eml.tracking import log
 from eml.tracking.history import load_history
 from eml.tracking.log import log_dataset
 from eml.tracking.runs import run
-from eml.tracking.selection import Selection
 from eml.training.threads import Asked
 from support.commands import config_of, eml_command, stored_runs, train
 

@@ -14,6 +14,7 @@ import psutil
 import pytest
 from threadpoolctl import threadpool_limits
 
+from eml.analysis.options import Selection
 from eml.config import ConfigError
 from eml.launchers.base import JobStatus, Result, Task, owners_of
 from eml.launchers.options import LaunchOptions
@@ -27,7 +28,6 @@ from eml.sweeps.plan import Plan
 from eml.tracking import end, find
 from eml.tracking.history import load_history
 from eml.tracking.runs import run as tracked_run
-from eml.tracking.selection import Selection
 from eml.training.cost import Cost, kind_of, pack
 from eml.training.loop import TrainingLoop, load_for
 from support.commands import call, config_of, configs_of, eml_command, stored_runs

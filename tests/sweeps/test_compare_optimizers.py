@@ -11,7 +11,7 @@ import mlflow
 import pandas as pd
 import pytest
 
-from eml.analysis.options import CompareOptions
+from eml.analysis.options import CompareOptions, Selection
 from eml.errors import UserError
 from eml.launchers.worker import Inline
 from eml.recipes import RECIPES
@@ -21,7 +21,6 @@ from eml.sweeps.status import TrainingStatus
 from eml.tracking import find
 from eml.tracking.compare import compare
 from eml.tracking.history import load_history
-from eml.tracking.selection import Selection
 from eml.training import cost
 from eml.training.cost import Cost, duration, kind_of, makespan
 from support.commands import arguments, call, eml_command, stored_runs, train

@@ -11,10 +11,11 @@ import pytest
 from mlflow.entities import Metric, Param, RunTag
 
 from eml.analysis.comparison import Comparison
+from eml.analysis.options import Selection
 from eml.analysis.summary import summary
 from eml.tracking import history, readers
 from eml.tracking.history import METRICS, load_history
-from eml.tracking.selection import Selection, SelectionError
+from eml.tracking.selection import SelectionError
 from support.commands import call, config_of, eml_command, mlflow_command, stored_runs, train
 from support.servers import mlflow_server
 
@@ -68,14 +69,16 @@ def test_what_a_group_leaves_out_is_said(small_data, store):
     assert frame.drop_duplicates("run_id")["status"].tolist() == ["FINISHED", "RUNNING"]
     assert sum(row.complete for row in summary(Comparison(frame))) == 1
     # Asked for by id the older one is there.
-    assert set(load_history(Selection(runs=[older]))[0]["run_id"]) == {older}
+    assert set(load_history(Selection(runs=older))[0]["run_id"]) == {older}
 
 
 def test_a_seed_never_counts_twice(small_data, store):
     for _ in range(2):
         train_mlp(seed=1)
     train_mlp(seed=2)
-    frame, left_out = load_history(Selection(runs=[run.info.run_id for run in stored_runs(store)]))
+    frame, left_out = load_history(
+        Selection(runs=",".join(run.info.run_id for run in stored_runs(store)))
+    )
     assert [row.n for row in summary(Comparison(frame))] == [2]
     assert len(left_out) == 1
 
@@ -84,7 +87,7 @@ def test_a_finished_run_is_taken_before_a_newer_one_that_is_not(store):
     finished = add_run(store)
     store.set_terminated(finished)
     stopped = add_run(store)
-    frame, left_out = load_history(Selection(runs=[finished, stopped]))
+    frame, left_out = load_history(Selection(runs=",".join([finished, stopped])))
     assert set(frame["run_id"]) == {finished}
     assert left_out == [f"left out, not finished, run again with the same Config: {stopped}"]
 
@@ -92,19 +95,19 @@ def test_a_finished_run_is_taken_before_a_newer_one_that_is_not(store):
 def test_what_is_no_training_is_left_out_by_name(store):
     training, foreign, deleted = add_run(store), add_run(store, without="seed"), add_run(store)
     store.delete_run(deleted)
-    frame, left_out = load_history(Selection(runs=[foreign, training, deleted]))
+    frame, left_out = load_history(Selection(runs=",".join([foreign, training, deleted])))
     assert set(frame["run_id"]) == {training}
     assert set(left_out) == {
         f"left out, no training with a seed: {foreign}",
         f"left out, deleted: {deleted}",
     }
     with pytest.raises(SelectionError, match=f"no training selected; left out, .*{foreign}"):
-        load_history(Selection(runs=[foreign]))
+        load_history(Selection(runs=foreign))
 
 
 def test_a_tag_never_takes_the_place_of_what_was_logged(store):
     run_id = add_run(store, learning_rate="9", epoch="x", test_accuracy="1", run_id="y")
-    frame, _ = load_history(Selection(runs=[run_id]))
+    frame, _ = load_history(Selection(runs=run_id))
     (row,) = frame.to_dict("records")
     assert (row["learning_rate"], row["epoch"], row["test_accuracy"]) == (0.1, 0, 0.5)
     assert row["run_id"] == run_id
@@ -122,9 +125,9 @@ def test_a_group_whose_runs_were_deleted_is_passed_over(small_data, store):
 def test_runs_by_id_parent_and_filter(small_data, store):
     train("lr_sweep", epochs=1)
     parent, *children = (run.info.run_id for run in stored_runs(store))
-    for selection in (Selection(parent=parent), Selection(runs=[parent])):
+    for selection in (Selection(parent=parent), Selection(runs=parent)):
         assert load_history(selection)[0]["run_id"].unique().tolist() == children
-    frame, _ = load_history(Selection(runs=[children[2], children[0]]))
+    frame, _ = load_history(Selection(runs=",".join([children[2], children[0]])))
     assert frame["run_id"].unique().tolist() == [children[2], children[0]]
     frame, _ = load_history(Selection(filter="params.learning_rate = '0.1'"))
     assert frame["run_id"].unique().tolist() == [children[2]]
@@ -151,7 +154,7 @@ def test_the_last_point_of_an_epoch_holds(store):
     run_id = add_run(store)
     for timestamp, value in ((3000, 0.3), (2000, 0.2)):
         store.log_metric(run_id, "test_accuracy", value, timestamp=timestamp, step=0)
-    frame, _ = load_history(Selection(runs=[run_id]))
+    frame, _ = load_history(Selection(runs=run_id))
     assert frame[["epoch", "test_accuracy"]].values.tolist() == [[0, 0.3]]
     assert frame["test_loss"].isna().all()
 
@@ -159,7 +162,7 @@ def test_the_last_point_of_an_epoch_holds(store):
 def test_runs_without_an_epoch_are_refused(store):
     experiment = store.get_experiment_by_name("test").experiment_id
     run_id = store.create_run(experiment).info.run_id
-    for selection in (Selection(runs=[run_id]), Selection(parent=run_id)):
+    for selection in (Selection(runs=run_id), Selection(parent=run_id)):
         with pytest.raises(SelectionError, match="no training selected"):
             load_history(selection)
 
@@ -252,7 +255,7 @@ def test_a_database_whose_tables_are_not_known_is_read_by_the_client(store, monk
     monkeypatch.setattr(readers.DatabaseReader, "__init__", missing)
     assert type(readers.reader()) is readers.ClientReader
     run_id = add_run(store)
-    assert history.load_history(Selection(runs=[run_id]))[0]["test_accuracy"].tolist() == [0.5]
+    assert history.load_history(Selection(runs=run_id))[0]["test_accuracy"].tolist() == [0.5]
 
 
 def files(folder: Path) -> set[str]:
@@ -356,14 +359,14 @@ def test_what_meets_the_sheet_is_preferred_and_the_rest_is_named(store):
         return parent.info.run_id
 
     whole, small = sweep(30, 0), sweep(2, 100)
-    frame, lines = load_history(Selection(recipe="lr_sweep", of_the_sheet=True))
+    frame, lines = load_history(Selection(recipe="lr_sweep"), of_the_sheet=True)
     assert set(frame["epochs"]) == {30}
     assert lines == [
         f"passed over, a later try with other than 30 epochs or all images: lr_sweep, run {small}"
     ]
     assert set(load_history(Selection(recipe="lr_sweep"))[0]["epochs"]) == {2}  # the newest
     store.delete_run(whole)
-    frame, lines = load_history(Selection(recipe="lr_sweep", of_the_sheet=True))
+    frame, lines = load_history(Selection(recipe="lr_sweep"), of_the_sheet=True)
     assert (set(frame["epochs"]), lines) == ({2}, [])
 
 
@@ -374,16 +377,9 @@ def test_trainings_of_one_recipe_are_not_mixed(store):
         )
         for epochs, subset in ((30, 0), (30, 100), (2, 0))
     }
-    frame, lines = load_history(Selection(recipe="mlp_torch", of_the_sheet=True))
+    frame, lines = load_history(Selection(recipe="mlp_torch"), of_the_sheet=True)
     assert set(frame["run_id"]) == {made[30, 0]}
     assert len(lines) == 2  # both later tries
     frame, lines = load_history(Selection(recipe="mlp_torch"))
     assert set(frame["run_id"]) == {made[2, 0]}
     assert lines == [f"passed over, of other epochs or images: {made[30, 0]}, {made[30, 100]}"]
-
-
-def test_rates_equal_to_six_digits_are_one(store):
-    rates = enumerate(("0.1", "0.10000000149"))
-    ids = [add_training(store, "mlp_torch", lr=lr, seed=seed, device="cpu") for seed, lr in rates]
-    frame, _ = load_history(Selection(runs=ids))
-    assert frame["learning_rate"].unique().tolist() == [0.1]

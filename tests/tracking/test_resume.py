@@ -11,6 +11,7 @@ import mlflow
 import numpy as np
 import pytest
 
+from eml.analysis.options import Selection
 from eml.config import DTYPES
 from eml.launchers import worker
 from eml.launchers.base import Task
@@ -19,7 +20,6 @@ from eml.models.optimizers import OPTIMIZERS
 from eml.tracking import find, log, runs
 from eml.tracking.digests import training_digest
 from eml.tracking.history import load_history
-from eml.tracking.selection import Selection
 from eml.training import checkpoints
 from eml.training.checkpoints import Checkpoint, Slot, new_slot
 from eml.training.loop import TrainingLoop, load_for

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 import mlflow
 import pytest
 
+from eml.analysis.options import Selection
 from eml.tracking.history import METRICS, load_history
-from eml.tracking.selection import Selection
 from support.commands import eml_command, stored_runs
 from support.servers import free_port, mlflow_server
 

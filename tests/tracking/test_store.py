@@ -16,12 +16,12 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from eml.analysis.options import Selection
 from eml.machine import Stopped, raise_on_signals
 from eml.tracking import store
 from eml.tracking.calls import StoreError, sqlite_file
 from eml.tracking.history import load_history
 from eml.tracking.runs import run
-from eml.tracking.selection import Selection
 from eml.tracking.store import open_store
 from eml.tracking.stores import Stores
 from support.commands import call, eml_command, mlflow_command, stored_runs, train

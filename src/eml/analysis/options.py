@@ -10,8 +10,11 @@ ALL = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelectionOptions:
-    """Which runs of the tracking store are taken; by default the newest finished group."""
+class Selection:
+    """Which trainings of the tracking store are taken; by default the newest finished group.
+
+    A group is the trainings of a sweep, or all trainings of a recipe of one training.
+    """
 
     experiment: Annotated[str, "name of the experiment; else the active one"] = ""
     recipe: Annotated[str, "runs of this recipe; else of the newest finished one"] = ""
@@ -22,7 +25,7 @@ class SelectionOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareOptions(SelectionOptions):
+class CompareOptions(Selection):
     """Options of `compare`."""
 
     plot: Annotated[str, f"the figures of this recipe, of its newest finished runs; or {ALL}"] = ""

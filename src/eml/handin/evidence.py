@@ -1,27 +1,28 @@
 """The runs behind a hand-in: chosen in the store, kept as CSV, and read back from it."""
 
 import io
+import sys
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from datetime import datetime
 
-import numpy as np
 import pandas as pd
 
 from eml.analysis.fairness import LOGGED
-from eml.config import Config
+from eml.analysis.options import Selection
+from eml.config import Config, ConfigError
 from eml.errors import UserError, printable
 from eml.handin.sheet import Rule, Trainings, broken
-from eml.tracking.history import METRICS, described, impossible_numbers, load_history
-from eml.tracking.parameters import CONFIG, DEFAULTS, config_values, is_number, lacks
-from eml.tracking.selection import Group, Selection, finished_groups, members, present
+from eml.tracking.history import METRICS, described, load_history
+from eml.tracking.selection import Group, finished_groups, members, present
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.stores import Others, Stores
 from eml.tracking.tags import JOB, PRUNED_AFTER
 from eml.training.loop import EpochRecord
 
+CONFIG = {field.name: field.type for field in fields(Config) if field.name != "recipe"}
 NUMBERS = [
-    *(field.name for field in fields(Config) if CONFIG.get(field.name, str) is not str),
+    *(name for name, kind in CONFIG.items() if kind is not str),
     "scaling_mean",
     "scaling_std",
     "test_images",
@@ -73,27 +74,33 @@ def of_csv(csv: bytes, where: str) -> Evidence:
         frame = pd.read_csv(io.BytesIO(csv), dtype=str, keep_default_na=False, na_values=[""])
         required = [f.name for f in (*fields(Config), *fields(EpochRecord)) if f.default is MISSING]
         frame[["run_id", *required]]  # raises KeyError; other columns may be younger than the file
-        for name in DEFAULTS.keys() - frame.keys():
-            frame[name] = str(DEFAULTS[name])
+        for field in fields(Config):
+            if field.name not in frame:
+                frame[field.name] = str(field.default)
         frame = frame.reindex(columns=[*TEXTS, *NUMBERS])
+        texts = [name for name, kind in CONFIG.items() if kind is str]
+        frame[texts] = frame[texts].fillna("")
+        for values in frame[["recipe", *CONFIG]].drop_duplicates().to_dict("records"):
+            Config.from_stored(values)
         for name in NUMBERS:
             frame[name] = frame[name].astype(object).map(float)
-        for name, kind in CONFIG.items():
-            if kind is str:
-                frame[name] = frame[name].fillna("")
-            elif not all(is_number(value, name, kind) for value in frame[name].unique()):
-                raise ValueError(f"a {name} is not possible")
         whole = ["epoch", *(name for name, kind in CONFIG.items() if kind is int)]
         frame = frame.astype(dict.fromkeys(whole, int))
-        if frame.empty or np.isinf(frame[METRICS]).any(axis=None):
-            raise ValueError("no rows, or an infinite number")
-        for reason in impossible_numbers(frame).values():
-            raise ValueError(reason)
-    except (KeyError, ValueError, OverflowError) as error:
+        if frame.empty or not _is_possible(frame):
+            raise ValueError("no rows, or a number that no training logs")
+    except (ConfigError, KeyError, ValueError, OverflowError) as error:
         raise EvidenceError(printable(f"{where} holds no histories: {error}", 300)) from error
     # Without a column's values there is no column, as in a history of the store.
     named = [name for name in frame if name in METRICS or frame[name].notna().any()]
     return Evidence(csv, *_apart(frame[named]))
+
+
+def _is_possible(frame: pd.DataFrame) -> bool:
+    """Whether a training can have logged these epochs and metrics."""
+    metrics = frame[METRICS].fillna(0)
+    highest = [1 if name.endswith("accuracy") else sys.float_info.max for name in METRICS]
+    epochs = frame["epoch"].between(0, frame["epochs"])
+    return bool(epochs.all() and ((metrics >= 0) & (metrics <= highest)).all(axis=None))
 
 
 def from_store(
@@ -112,7 +119,7 @@ def of_runs(
     run_ids: Sequence[str], recipe: str, others: Others = ()
 ) -> tuple[Evidence | None, list[str]]:
     """The evidence of the stores for these runs, and the ids that they lack; None without any."""
-    runs = [run for run in present(run_ids, others) if not run.deleted and not lacks(run)]
+    runs = [run for run in present(run_ids, others) if not run.deleted and not run.why_no_training]
     missing = [run_id for run_id in run_ids if run_id not in {run.run_id for run in runs}]
     return (_load(runs, recipe, others)[0] if runs else None), missing
 
@@ -120,9 +127,9 @@ def of_runs(
 def _load(runs: Sequence[StoredRun], recipe: str, others: Others) -> tuple[Evidence, list[str]]:
     by_split: dict[bool, list[str]] = {False: [], True: []}
     for run in runs:
-        by_split[config_values(run)["validation"] != 0].append(run.run_id)
-    selections = [Selection(runs=ids, stores=others) for ids in by_split.values() if ids]
-    loaded = [load_history(selection) for selection in selections]
+        by_split[run.config.validation != 0].append(run.run_id)
+    selections = [Selection(runs=",".join(ids)) for ids in by_split.values() if ids]
+    loaded = [load_history(selection, others) for selection in selections]
     history = pd.concat([frame for frame, _ in loaded], ignore_index=True)
     return of_csv(csv_of(history), recipe), [line for _, lines in loaded for line in lines]
 
@@ -180,12 +187,12 @@ def meeting_groups(groups: Sequence[Group], rules: Sequence[Rule]) -> list[Group
 def _merged(groups: Sequence[Group]) -> list[Group]:
     """The groups; single trainings that differ in their seed alone become one group."""
     merged = [group for group in groups if len(group.members) > 1]
-    singles: dict[tuple, dict[int, list[Group]]] = {}  # by the Config without seed, and the seed
+    singles: dict[Config, dict[int, list[Group]]] = {}  # by the Config without seed, and the seed
     for group in groups:
         if len(group.members) == 1:
-            values = described(group.members[0])
-            key = tuple(values[name] for name in CONFIG if name != "seed")
-            singles.setdefault(key, {}).setdefault(int(values["seed"]), []).append(group)
+            config = group.members[0].config
+            key = replace(config, recipe="", seed=0)
+            singles.setdefault(key, {}).setdefault(config.seed, []).append(group)
     for by_seed in singles.values():
         same = [group for groups in by_seed.values() for group in groups]
         if len(same) == len(by_seed):

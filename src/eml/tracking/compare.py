@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from eml.tracking.history import METRICS, load_history
 from eml.tracking.notes import charts_of, describe, results
 from eml.tracking.publish import PAGE, make_output, publish, say_where
 from eml.tracking.reap import begin
-from eml.tracking.selection import NothingFinishedError, SelectionError, selected_by
+from eml.tracking.selection import NothingFinishedError, SelectionError
 from eml.tracking.stores import Others, names_in, open_others
 
 PLOTS = [recipe.name for recipe in RECIPES.values() if recipe.exercise]
@@ -98,7 +99,9 @@ def _sections(options: CompareOptions, metrics: list[str], others: Others) -> li
 
 def _section(options: CompareOptions, name: str, metrics: list[str], others: Others) -> Section:
     """name: of the recipe whose figures are drawn, or ""."""
-    history, left_out = load_history(selected_by(options, name, others))
+    named = options.recipe or options.runs or options.parent or options.filter
+    selection = options if named else replace(options, recipe=name)
+    history, left_out = load_history(selection, others, of_the_sheet=bool(name))
     for line in left_out:
         print(line)
     for store, count in history.groupby("store")["run_id"].nunique().items():

@@ -44,7 +44,7 @@ def plan_digest(recipe: str, configs: Sequence[Config], options: RecipeOptions) 
     return _digest(parts)
 
 
-def _digest(parts: list) -> str:
+def _digest(parts: list[Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 

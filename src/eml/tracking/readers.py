@@ -5,7 +5,7 @@ query, a server for 100 runs in one request. These two ways are not public API, 
 replaces them if they are missing or changed. All readers return the same (a test compares them).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +21,6 @@ from eml.tracking.stored_run import StoredRun
 
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for no such run
 COLUMNS = ["run_id", "metric", "epoch", "timestamp", "value"]
-IDS_IN_A_QUERY = 500  # SQLite takes 32,766 values in a query, old versions 999
 BULK_ENDPOINT = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 IDS_IN_A_REQUEST = 100  # the endpoint's limit
 POINTS_IN_A_REQUEST = 25_000  # the endpoint silently drops further points
@@ -37,7 +36,10 @@ class ClientReader:
     @cached_property
     def experiments(self) -> dict[str, str]:
         """The ids of the experiments, by their names."""
-        return {each.name: each.experiment_id for each in self.client.search_experiments()}
+        return {
+            experiment.name: experiment.experiment_id
+            for experiment in self.client.search_experiments()
+        }
 
     def find(self, experiment_ids: Sequence[str], tags: Mapping[str, str]) -> list[StoredRun]:
         """The runs of some experiments that have these tags, newest first."""
@@ -45,27 +47,26 @@ class ClientReader:
 
     def search(self, experiment_ids: Sequence[str], filter_string: str) -> list[StoredRun]:
         """The runs of some experiments that MLflow's filter string selects, newest first."""
-        found: list[StoredRun] = []
+        runs: list[StoredRun] = []
         token = None
-        while True:
+        while token != "":
             page = self.client.search_runs(
                 list(experiment_ids), filter_string, max_results=1000, page_token=token
             )
-            found += [StoredRun.of(run, self.name) for run in page]
-            token = page.token
-            if not token:
-                return found
+            runs += [StoredRun.of(run, self.name) for run in page]
+            token = page.token or ""
+        return runs
 
     def get(self, run_ids: Sequence[str]) -> list[StoredRun]:
         """Those of these runs that the store has, in this order."""
-        found = []
+        runs = []
         for run_id in run_ids:
             try:
-                found.append(StoredRun.of(self.client.get_run(run_id), self.name))
+                runs.append(StoredRun.of(self.client.get_run(run_id), self.name))
             except MlflowException as error:
                 if error.error_code not in ABSENT:
                     raise
-        return found
+        return runs
 
     def points(self, run_ids: Sequence[str], metrics: Iterable[str]) -> pd.DataFrame:
         """All points of these metrics, a row for each, with the columns COLUMNS."""
@@ -84,8 +85,8 @@ class ServerReader(ClientReader):
     def points(self, run_ids: Sequence[str], metrics: Iterable[str]) -> pd.DataFrame:
         rows = []
         for metric in metrics:
-            for ids in _chunks(run_ids, IDS_IN_A_REQUEST):
-                points = self._request(ids, metric)
+            for start in range(0, len(run_ids), IDS_IN_A_REQUEST):
+                points = self._request(run_ids[start : start + IDS_IN_A_REQUEST], metric)
                 if points is None:
                     return super().points(run_ids, metrics)
                 rows += [
@@ -93,10 +94,11 @@ class ServerReader(ClientReader):
                 ]
         return pd.DataFrame(rows, columns=COLUMNS)
 
-    def _request(self, run_ids: Sequence[str], metric: str) -> list[dict] | None:
+    def _request(self, run_ids: Sequence[str], metric: str) -> list[dict[str, Any]] | None:
         """The points of one metric; None if the server does not return all of them."""
-        from mlflow.utils.rest_utils import http_request
+        from mlflow.utils import rest_utils
 
+        http_request: Any = rest_utils.http_request
         try:
             response = http_request(
                 self.client._tracking_client.store.get_host_creds(),
@@ -104,7 +106,9 @@ class ServerReader(ClientReader):
                 "GET",
                 params={"run_id": list(run_ids), "metric_key": metric},
             )
-            points = response.json()["metrics"] if response.ok else None
+            points: list[dict[str, Any]] | None = (
+                response.json()["metrics"] if response.ok else None
+            )
         except (AttributeError, KeyError, ValueError, requests.RequestException):
             return None
         return points if points is not None and len(points) < POINTS_IN_A_REQUEST else None
@@ -118,65 +122,55 @@ class DatabaseReader(ClientReader):
 
         super().__init__(client, name)
         self.engine = client._tracking_client.store.engine
-        self.models = models
+        self.models: Any = models
 
     def find(self, experiment_ids: Sequence[str], tags: Mapping[str, str]) -> list[StoredRun]:
         from sqlalchemy import select
 
         run, tag = self.models.SqlRun, self.models.SqlTag
-        query: Any = select(run.run_uuid).where(
+        query = select(run.run_uuid).where(
             run.experiment_id.in_(list(map(int, experiment_ids))), run.lifecycle_stage == "active"
         )
         for key, value in tags.items():
             having = select(tag.run_uuid).where(tag.key == key, tag.value == value)
             query = query.where(run.run_uuid.in_(having))
-        query = query.order_by(run.start_time.desc(), run.run_uuid)
         with self.engine.connect() as connection:
-            return self.get(connection.scalars(query).all())
+            ids = connection.scalars(query.order_by(run.start_time.desc(), run.run_uuid))
+            return self.get(list(ids))
 
     def get(self, run_ids: Sequence[str]) -> list[StoredRun]:
         run, param, tag = self.models.SqlRun, self.models.SqlParam, self.models.SqlTag
-        columns = (run.run_uuid, run.name, run.status, run.start_time, run.experiment_id)
-        found = {
-            row[0]: StoredRun(
-                row[0],
-                printable(row[1]),
-                row[2],
-                row[3],
-                str(row[4]),
-                row[5] == LifecycleStage.DELETED,
-                {},
-                {},
-                self.name,
-            )
-            for row in self._rows((*columns, run.lifecycle_stage), run, run_ids)
-        }
-        for run_id, key, value in self._rows(
-            (param.run_uuid, param.key, param.value), param, run_ids
-        ):
-            found[run_id].params[key] = value
-        for run_id, key, value in self._rows((tag.run_uuid, tag.key, tag.value), tag, run_ids):
-            found[run_id].tags[key] = value
-        return [found[run_id] for run_id in run_ids if run_id in found]
+        runs = {}
+        columns = (run.name, run.status, run.start_time, run.experiment_id, run.lifecycle_stage)
+        for run_id, name, status, start, experiment, stage in self._rows(run_ids, run, *columns):
+            about = (run_id, printable(name), status, start, str(experiment))
+            deleted = stage == LifecycleStage.DELETED
+            runs[run_id] = StoredRun(*about, deleted, {}, {}, self.name)
+        for run_id, key, value in self._rows(run_ids, param, param.key, param.value):
+            runs[run_id].params[key] = value
+        for run_id, key, value in self._rows(run_ids, tag, tag.key, tag.value):
+            runs[run_id].tags[key] = value
+        return [runs[run_id] for run_id in run_ids if run_id in runs]
 
     def points(self, run_ids: Sequence[str], metrics: Iterable[str]) -> pd.DataFrame:
-        metric = self.models.SqlMetric
-        columns = (metric.run_uuid, metric.key, metric.step, metric.timestamp, metric.value)
-        rows = self._rows((*columns, metric.is_nan), metric, run_ids, metric.key.in_(list(metrics)))
+        table = self.models.SqlMetric
+        columns = (table.key, table.step, table.timestamp, table.value, table.is_nan)
+        where = [table.key.in_(list(metrics))]
+        rows = self._rows(run_ids, table, *columns, where=where)
         frame = pd.DataFrame(rows, columns=[*COLUMNS, "is_nan"])
         frame["value"] = frame["value"].mask(frame["is_nan"].astype(bool))
         return frame[COLUMNS]
 
-    def _rows(self, columns: Sequence, table, run_ids: Sequence[str], *where) -> list[tuple]:
+    def _rows(
+        self, run_ids: Sequence[str], table: Any, *columns: Any, where: Sequence[Any] = ()
+    ) -> list[Any]:
+        """The id of the run, and these columns, of the table's rows for these runs."""
         from sqlalchemy import select
 
-        rows = []
+        query = select(table.run_uuid, *columns).where(table.run_uuid.in_(run_ids), *where)
         with self.engine.connect() as connection:
-            for ids in _chunks(run_ids, IDS_IN_A_QUERY):
-                query = select(*columns).where(table.run_uuid.in_(ids), *where)
-                # Plain tuples of the driver: SQLAlchemy's rows take twice as long.
-                rows += connection.execute(query).cursor.fetchall()
-        return rows
+            # Plain tuples of the driver: SQLAlchemy's rows take twice as long.
+            return list(connection.execute(query).cursor.fetchall())
 
 
 def reader(client: mlflow.MlflowClient | None = None, name: str = "") -> ClientReader:
@@ -188,8 +182,3 @@ def reader(client: mlflow.MlflowClient | None = None, name: str = "") -> ClientR
         return DatabaseReader(client, name)
     except (ImportError, AttributeError):
         return ClientReader(client, name)
-
-
-def _chunks(items: Sequence, size: int) -> Iterator[Sequence]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -1,18 +1,18 @@
 """Selects the runs to compare."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import NamedTuple
 
-from eml.analysis.options import SelectionOptions
-from eml.errors import UserError
+from eml.analysis.options import Selection
+from eml.config import Config, one_of
+from eml.errors import UserError, printable
 from eml.recipes import RECIPES
 from eml.recipes.options import SharedOptions
 from eml.tracking.calls import store_call
-from eml.tracking.parameters import CONFIG, config_values, lacks, shown
 from eml.tracking.stored_run import FINISHED, StoredRun
 from eml.tracking.stores import Others, Stores
-from eml.tracking.tags import CONTINUED_IN, PARENT, REUSED
+from eml.tracking.tags import CONTINUED_IN, REUSED
 
 SHEET_EPOCHS = SharedOptions.epochs
 
@@ -25,47 +25,41 @@ class NothingFinishedError(SelectionError):
     """No run was named, and the store holds no finished training."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """Which runs to compare; by default the newest finished group of trainings.
+class Group(NamedTuple):
+    """A finished top-level run of a recipe, and its trainings."""
 
-    A group is the trainings of a sweep, or all trainings of a recipe of one training.
+    top: StoredRun
+    members: list[StoredRun]
+
+    @property
+    def meets_the_sheet(self) -> bool:
+        """Whether all trainings have the epochs and the images that the sheets ask for."""
+        return {_extent(run.config) for run in self.members} == {(SHEET_EPOCHS, 0)}
+
+
+def select(
+    selection: Selection, stores: Stores, of_the_sheet: bool = False
+) -> tuple[list[StoredRun], list[str]]:
+    """The selected runs, oldest first or in the order given, and a line for each passed over.
+
+    of_the_sheet: prefer a group that meets the sheets. Raises SelectionError if nothing can be
+    selected.
     """
-
-    experiment: str = ""  # name; by default the one that `mlflow run` would use here
-    recipe: str = ""
-    parent: str = ""  # a run id
-    runs: Sequence[str] = ()  # run ids; a parent's id stands for its trainings
-    filter: str = ""  # as in MLflow's search
-    of_the_sheet: bool = False  # prefer a group with the epochs and images that the sheets ask for
-    stores: Others = ()  # read beside the store here
-
-    def __post_init__(self):
-        if (self.runs or self.parent) and (self.experiment or self.recipe or self.filter):
-            raise SelectionError("with runs or parent, experiment, recipe and filter say nothing")
-        if self.recipe and self.recipe not in RECIPES:
-            raise SelectionError(f"recipe={self.recipe}: give one of {', '.join(RECIPES)}")
-
-
-def selected_by(options: SelectionOptions, plot: str = "", stores: Others = ()) -> Selection:
-    """The selection that a command's options describe, from the store here and these.
-
-    plot: the recipe whose figures are wanted; its runs are taken unless others are named. Raises
-    UserError if `runs` holds no id.
-    """
-    run_ids = ids_in(options.runs)
-    if options.runs and not run_ids:
-        raise UserError(f"runs={options.runs}: give run ids separated by commas")
-    named = options.runs or options.parent or options.filter
-    return Selection(
-        experiment=options.experiment,
-        recipe=options.recipe or ("" if named else plot),
-        parent=options.parent,
-        runs=run_ids,
-        filter=options.filter,
-        of_the_sheet=bool(plot),
-        stores=stores,
-    )
+    recipe, named = selection.recipe, selection.runs or selection.parent
+    if named and (selection.experiment or recipe or selection.filter):
+        raise SelectionError("experiment, recipe and filter have no effect with runs or parent")
+    if recipe:
+        one_of("recipe", recipe, RECIPES)
+    if named:
+        ids = ids_in(f"{selection.runs},{selection.parent}")
+        if not ids:
+            raise SelectionError(f"runs={selection.runs}: give run ids separated by commas")
+        return _with_ids(ids, stores), []
+    if selection.filter:
+        runs = stores.search(selection.filter, selection.experiment)[::-1]
+        return [run for run in runs if recipe in ("", run.tags.get("recipe"))], []
+    tags = {"recipe": recipe} if recipe else {}
+    return _newest_group(stores.find(tags, selection.experiment), stores, of_the_sheet)
 
 
 def ids_in(text: str) -> list[str]:
@@ -73,42 +67,13 @@ def ids_in(text: str) -> list[str]:
     return [run_id.strip() for run_id in text.split(",") if run_id.strip()]
 
 
-def select(selection: Selection, stores: Stores) -> tuple[list[StoredRun], list[str]]:
-    """The selected runs, oldest first or in the order given, and a line for each passed over."""
-    if selection.runs or selection.parent:
-        ids = [*selection.runs, selection.parent] if selection.parent else selection.runs
-        ids = [stores.full_id(id_) for id_ in ids]
-        found = stores.get(ids)
-        if missing := [id_ for id_ in ids if id_ not in {run.run_id for run in found}]:
-            raise SelectionError(f"no run {shown(', '.join(missing))} in {stores}")
-        return [member for run in found for member in _members(run, stores)], []
-    if selection.filter:
-        found = stores.search(selection.filter, selection.experiment)[::-1]
-        return [run for run in found if selection.recipe in ("", run.tags.get("recipe"))], []
-    tags = {"recipe": selection.recipe} if selection.recipe else {}
-    found = stores.find(tags, selection.experiment)
-    return _newest_group(found, stores, selection.of_the_sheet)
-
-
-class Group(NamedTuple):
-    """A finished top-level run of a recipe, and its trainings."""
-
-    top: StoredRun
-    members: list[StoredRun]
-
-
-@store_call(held=False)
-def finished_groups(recipe: str, others: Others = ()) -> list[Group]:
-    """The finished groups of a recipe in all experiments and stores, newest first."""
-    stores = Stores(others)
-    tops = [run for run in stores.find({"recipe": recipe}) if PARENT not in run.tags]
-    return [Group(*group) for group in _finished_groups(tops, stores)]
-
-
 @store_call(held=False)
 def members(run_ids: Sequence[str], others: Others = ()) -> list[StoredRun]:
-    """The trainings with these ids; a parent's id stands for its trainings."""
-    return select(Selection(runs=run_ids), Stores(others))[0]
+    """The trainings with these ids; a parent's id stands for its trainings.
+
+    Raises SelectionError if no store has a run.
+    """
+    return _with_ids(run_ids, Stores(others))
 
 
 @store_call(held=False)
@@ -117,67 +82,79 @@ def present(run_ids: Sequence[str], others: Others = ()) -> list[StoredRun]:
     return Stores(others).get(run_ids)
 
 
-def _newest_group(
-    runs: list[StoredRun], stores: Stores, of_the_sheet: bool
-) -> tuple[list[StoredRun], list[str]]:
-    """The trainings of the newest finished group, and a line for what was passed over.
+@store_call(held=False)
+def finished_groups(recipe: str, others: Others = ()) -> list[Group]:
+    """The finished groups of a recipe in all experiments and stores, newest first."""
+    stores = Stores(others)
+    return list(_finished(_tops(stores.find({"recipe": recipe})), stores))
 
-    of_the_sheet: prefer a group that is trained as the sheets ask.
+
+def _with_ids(run_ids: Sequence[str], stores: Stores) -> list[StoredRun]:
+    ids = [stores.full_id(run_id) for run_id in run_ids]
+    runs = stores.get(ids)
+    if missing := set(ids) - {run.run_id for run in runs}:
+        raise SelectionError(f"no run {printable(', '.join(sorted(missing)), 200)} in {stores}")
+    return [member for run in runs for member in _members(run, stores)]
+
+
+def _tops(runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """The runs of recipes that are not nested."""
+    return [run for run in runs if not run.parent and run.tags.get("recipe") in RECIPES]
+
+
+def _finished(tops: Sequence[StoredRun], stores: Stores) -> Iterator[Group]:
+    """The groups of the finished runs that have trainings, read one by one."""
+    for top in tops:
+        if top.status == FINISHED:
+            members = [run for run in _members(top, stores) if not run.why_no_training]
+            if members:
+                yield Group(top, members)
+
+
+def _newest_group(
+    runs: Sequence[StoredRun], stores: Stores, of_the_sheet: bool
+) -> tuple[list[StoredRun], list[str]]:
+    """The trainings of the newest finished group, and a line for each run passed over.
+
+    of_the_sheet: prefer a group that meets the sheets.
     """
-    tops = [run for run in runs if PARENT not in run.tags and run.tags.get("recipe") in RECIPES]
-    seen = []
-    for group in _finished_groups(tops, stores):
-        seen.append(group)
-        if not of_the_sheet or all(map(meets_the_sheet, group[1])):
+    tops = _tops(runs)
+    groups: list[Group] = []
+    for group in _finished(tops, stores):
+        groups.append(group)
+        if not of_the_sheet or group.meets_the_sheet:
             break
-    else:  # no group, or none of the sheet: the newest
-        seen = seen[:1]
-    if not seen:
+    else:  # no group, or none that meets the sheets: the newest
+        del groups[1:]
+    if not groups:
         unfinished = f", {len(tops)} not finished" if tops else ""
         raise NothingFinishedError(
             f"no finished training in {stores}{unfinished}: train first, "
             "or give experiment, recipe, parent, runs or filter"
         )
-    *passed_over, (newest, members) = seen
-    lines = [
+    *later, (newest, members) = groups
+    passed_over = [
         f"passed over, a later try with other than {SHEET_EPOCHS} epochs or all images: "
         f"{run.name}, run {run.where}"
-        for run, _ in passed_over
+        for run, _ in later
     ]
     recipe = newest.tags["recipe"]
     if any(run.tags.get("recipe") != recipe for run in members):
-        return members, lines
+        return members, passed_over
     # A recipe of one training: all its trainings form one group, however launched, unless they
     # differ from the newest in epochs or images.
+    extent = _extent(members[-1].config)
     same = [
         run for top in tops[::-1] if top.tags["recipe"] == recipe for run in _members(top, stores)
     ]
-    extent = _extent(members[-1])
-    other = [run.where for run in same if not lacks(run) and _extent(run) != extent]
-    if other and not passed_over:
-        lines.append(f"passed over, of other epochs or images: {', '.join(other)}")
-    return [run for run in same if run.where not in other], lines
+    other = [run.where for run in same if not run.why_no_training and _extent(run.config) != extent]
+    if other and not later:
+        passed_over.append(f"passed over, of other epochs or images: {', '.join(other)}")
+    return [run for run in same if run.where not in other], passed_over
 
 
-def _finished_groups(
-    tops: list[StoredRun], stores: Stores
-) -> Iterator[tuple[StoredRun, list[StoredRun]]]:
-    """The finished runs that have trainings, with these; newest first, read one by one."""
-    for run in tops:
-        if run.status == FINISHED:
-            members = [member for member in _members(run, stores) if not lacks(member)]
-            if members:
-                yield run, members
-
-
-def meets_the_sheet(run: StoredRun) -> bool:
-    """Whether a training has the epochs and the images that the sheets ask for."""
-    return _extent(run) == (SHEET_EPOCHS, 0)
-
-
-def _extent(run: StoredRun) -> tuple:
-    values = config_values(run)
-    return values["epochs"], values["subset"]
+def _extent(config: Config) -> tuple[int, int]:
+    return config.epochs, config.subset
 
 
 def _members(run: StoredRun, stores: Stores) -> list[StoredRun]:
@@ -185,44 +162,40 @@ def _members(run: StoredRun, stores: Stores) -> list[StoredRun]:
 
     Raises SelectionError if the run has reused a run that no store has.
     """
-    if not lacks(run):
+    if not run.why_no_training:
         return [run]
-    ids = [run_id for run_id in run.tags.get(REUSED, "").split(",") if run_id]
+    ids = ids_in(run.tags.get(REUSED, ""))
     reused = stores.get(ids)
-    if missing := set(ids) - {each.run_id for each in reused}:
+    if missing := set(ids) - {other.run_id for other in reused}:
         raise SelectionError(
             f"{run.name}, run {run.where}, has reused runs that {stores} lacks: name their store "
-            f"as stores, or delete that run ({shown(', '.join(sorted(missing)))})"
+            f"as stores, or delete that run ({printable(', '.join(sorted(missing)), 200)})"
         )
     return (reused + stores.nested(run.run_id)) or [run]
 
 
-def comparable(runs: list[StoredRun]) -> tuple[list[StoredRun], list[str]]:
+def comparable(runs: Sequence[StoredRun]) -> tuple[list[StoredRun], list[str]]:
     """The runs that can be compared, each Config once, and a line for each one left out."""
     left_out = []
-    newest: dict[tuple, StoredRun] = {}
+    newest: dict[Config, StoredRun] = {}
     for run in sorted(runs, key=lambda run: (run.status == FINISHED, run.start_time or 0)):
         if run.deleted:
             left_out.append(f"left out, deleted: {run.where}")
-        elif CONTINUED_IN in run.tags:
-            later = shown(run.tags[CONTINUED_IN])
+        elif later := run.tags.get(CONTINUED_IN):
+            later = printable(later, 100)
             left_out.append(f"left out, interrupted and continued in {later}: {run.where}")
-        elif why := lacks(run):
-            left_out.append(f"left out, {why}: {run.where}")
+        elif run.why_no_training:
+            left_out.append(f"left out, {run.why_no_training}: {run.where}")
         else:
-            # The values of the frame: runs that are equal there must not count twice.
-            values = config_values(run)
-            key = tuple(values[name] for name in CONFIG)
-            if older := newest.get(key):
+            config = replace(run.config, recipe="")
+            if older := newest.get(config):
                 kind = "run again since" if older.status == FINISHED else "not finished, run again"
                 left_out.append(f"left out, {kind} with the same Config: {older.where}")
-            newest[key] = run
-    on_validation = [run for run in newest.values() if config_values(run)["validation"]]
-    if len(on_validation) < len(newest):
-        # Test and validation accuracies cannot be compared: keep the test accuracies.
-        if on_validation:
-            ids = ", ".join(run.where for run in on_validation)
-            left_out.append(f"left out, evaluated on validation images: {ids}")
-        newest = {key: run for key, run in newest.items() if run not in on_validation}
+            newest[config] = run
+    # Test and validation accuracies cannot be compared: keep the test accuracies.
+    on_validation = [config for config in newest if config.validation]
+    if 0 < len(on_validation) < len(newest):
+        ids = ", ".join([newest.pop(config).where for config in on_validation])
+        left_out.append(f"left out, evaluated on validation images: {ids}")
     kept = {run.run_id for run in newest.values()}
     return list({run.run_id: run for run in runs if run.run_id in kept}.values()), left_out

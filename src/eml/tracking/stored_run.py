@@ -1,16 +1,20 @@
 """A run as the store holds it, without its points."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 from mlflow.entities import LifecycleStage, Run
 
+from eml.config import Config, ConfigError
 from eml.errors import printable
 from eml.tracking.tags import CONTINUED_IN, NUMBER, PARENT
 
 FINISHED = "FINISHED"  # MLflow's status
+LONGEST_REASON = 200  # characters
 
 
-class StoredRun(NamedTuple):
+@dataclass(frozen=True)
+class StoredRun:
     """A run without its points. Anyone may have made the run: tags and params hold any text."""
 
     run_id: str
@@ -38,6 +42,20 @@ class StoredRun(NamedTuple):
             data.tags,
             store,
         )
+
+    @cached_property
+    def config(self) -> Config:
+        """The Config of a training. Raises ConfigError if the run has none."""
+        return Config.from_stored(self.params)
+
+    @cached_property
+    def why_no_training(self) -> str:
+        """Why the run is not the training of a Config, in words; "" if it is."""
+        try:
+            Config.from_stored(self.params)
+        except ConfigError as error:
+            return printable(error, LONGEST_REASON)
+        return ""
 
     @property
     def where(self) -> str:
