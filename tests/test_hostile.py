@@ -15,7 +15,6 @@ from mlflow.entities import Metric
 from safetensors.numpy import save_file
 
 from eml import cli
-from eml.config import ConfigError
 from eml.errors import LONGEST, UserError, printable, redacted
 from eml.exact import command as exact
 from eml.handin.form import read_form, write_form
@@ -266,14 +265,6 @@ def test_printable():
     assert len(long) <= LONGEST
     assert long.startswith("begin")
     assert long.endswith("end")
-
-
-@pytest.mark.parametrize("name", ["partition", "mem", "gres", "account", "qos", "constraint"])
-@pytest.mark.parametrize("value", ["a\nrm -rf ~", "a --wrap=b", "a\tb", "\x1b[2J"])
-def test_a_setting_of_slurm_is_one_word(name, value):
-    with pytest.raises(ConfigError, match=f"slurm_{name}=") as refused:
-        JobOptions(**{f"slurm_{name}": value}).resolved()
-    assert refused.value.shown().isprintable()
 
 
 def test_a_tag_that_is_no_job_never_reaches_slurm(tmp_path, monkeypatch):

@@ -57,9 +57,9 @@ def test_a_training_that_fails_takes_no_other_along(small_data, store, environme
         # Refused when the model is made, in the worker.
         bad = task(parent, seed=4)
         object.__setattr__(bad.config, "dtype", "float31")
-        ended = workers.run([good[0], bad, *good[1:]])
-    assert [ended[one] for one in good] == [Result()] * 3
-    assert "float31" in ended[bad].reason
+        results = workers.run([good[0], bad, *good[1:]])
+    assert "float31" in results.pop(1).reason
+    assert results == [Result()] * 3
     states = [one.info.status for one in stored_runs(store) if "training_digest" in one.data.tags]
     assert sorted(states) == ["FAILED", *["FINISHED"] * 3]
 
@@ -85,11 +85,10 @@ def test_a_killed_worker_takes_no_other_along(small_data, store, environment, fa
         killer = threading.Thread(target=kill_the_first)
         killer.start()
         others = [task(parent, seed=seed) for seed in (2, 3, 4)]
-        ended = workers.run([endless, *others])
+        results = workers.run([endless, *others])
         done.set()
         killer.join()
-    assert ended.pop(endless) == Result("its worker was ended by SIGKILL")
-    assert list(ended.values()) == [Result()] * 3
+    assert results == [Result("its worker was ended by SIGKILL"), *[Result()] * 3]
     (killed,) = [one for one in stored_runs(store) if one.data.params.get("epochs") == "100000"]
     assert killed.info.status == "FAILED"
     assert killed.data.tags["error"] == "its worker was ended by SIGKILL"
@@ -163,13 +162,10 @@ def test_workers_end_with_the_process_that_launched_them(store, environment):
 
 
 def test_probes_are_timed(small_data, store, environment):
-    config = config_of("mlp_numpy", epochs=1)
-    probes = [Probe(config=config), Probe(config=config, number=1)]
     with Workers(2) as workers:
-        ended = workers.run(probes)
-    for probe in probes:
-        cost = ended[probe].cost
-        assert min(cost.evaluate_image, cost.train_image) > 0
+        results = workers.run([Probe(config=config_of("mlp_numpy", epochs=1))] * 2)
+    for result in results:
+        assert min(result.cost.evaluate_image, result.cost.train_image) > 0
     assert stored_runs(store) == []
 
 

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from eml.analysis.options import Selection
 from eml.config import ConfigError
-from eml.launchers.base import JobStatus, Result, Task, owners_of
+from eml.launchers.base import JobStatus, Result, Task, job_status
 from eml.launchers.options import LaunchOptions
 from eml.launchers.slurm import cluster
 from eml.launchers.slurm.job import Pack
@@ -28,7 +28,7 @@ from eml.sweeps.plan import Plan
 from eml.tracking import end, find
 from eml.tracking.history import load_history
 from eml.tracking.runs import run as tracked_run
-from eml.training.cost import Cost, kind_of, pack
+from eml.training.cost import Cost, kind_of, seconds_of
 from eml.training.loop import TrainingLoop, load_for
 from support.commands import call, config_of, configs_of, eml_command, stored_runs
 from support.interrupted import SCORES, assert_whole
@@ -278,7 +278,7 @@ def test_the_time_limit_requeues(shared_store, slurm, environment, small_data):
     with tracked_run("parent", "", {}) as parent, Slurm(JobOptions(slurm_time=1)) as launcher:
         task = Task(config=config, parent=parent)
         canceller.start()
-        assert "CANCELLED" in launcher.run([task])[task].reason
+        assert "CANCELLED" in launcher.run([task])[0].reason
         canceller.join()
     (one,) = trained(shared_store).values()
     points = shared_store.get_metric_history(one.info.run_id, "train_loss")
@@ -383,12 +383,11 @@ def test_the_status_of_a_job_where_there_is_no_cluster(store, small_data, monkey
             prepare(Task(config=replace(config, seed=seed), parent=parent)).run_id
             for seed in (1, 2)
         )
-        assert owners_of(find.children(parent).values()) == {}
+        assert job_status(find.children(parent).values()) == {}
         end.note_job(in_job, "7", "/a/log")
         runs = find.children(parent).values()
     assert {run.run_id for run in runs} == {free, in_job}
-    assert owners_of(runs) == {"slurm": Slurm}
-    assert Slurm.status(runs) == {in_job: JobStatus(None, "in job 7", "/a/log")}
+    assert job_status(runs) == {in_job: JobStatus("slurm", None, "in job 7", "/a/log")}
 
 
 @pytest.mark.parametrize(
@@ -399,8 +398,7 @@ def test_the_status_of_a_job_where_there_is_no_cluster(store, small_data, monkey
         ('slurm_time = "30"', "slurm_time='30': give a whole number"),
         ("slurm_time = true", "slurm_time=True: give a whole number"),
         ("slurm_mem = 5", "slurm_mem=5: give a text"),
-        ('slurm_setup = "module load python"', "give a list of texts"),
-        ("slurm_setup = [1]", "give a list of texts"),
+        ("slurm_setup = [1]", "expected str"),
         ("slurm_time = ", "Invalid value"),
         ("slurm_time = 0", "slurm_time=0: give a whole number, 1 or more"),
         (None, "No such file or directory"),
@@ -457,17 +455,18 @@ def test_expected_seconds_of_jobs(small_data):
     launcher = Slurm(JobOptions(slurm_pack_minutes=1, slurm_array_parallelism=2))
     configs = configs_of("lr_sweep")
     costs = {kind_of(configs[0]): Cost(0, 0, 0)}
-    each = costs[kind_of(configs[0])].seconds(0, 0, 30)
+    each = seconds_of(configs[0], costs, 30)
     assert 6 * each < 60  # so that all share a job
     assert Plan(configs, launcher, costs, {}).expected == pytest.approx(6 * each)
     configs = configs_of("lr_sweep", epochs=30 * 10)
-    each = costs[kind_of(configs[0])].seconds(0, 0, 300)
+    each = seconds_of(configs[0], costs, 300)
     assert 60 > each > 30  # so that each has one, and two run at once
     assert Plan(configs, launcher, costs, {}).expected == pytest.approx(3 * each)
 
 
 def test_short_trainings_share_a_job():
-    assert pack([10, 10, 10, 10], 25) == [[0, 1], [2, 3]]
-    assert pack([20, 30, 5, 4], 25) == [[0, 2], [1], [3]]
-    assert pack([float("inf"), 1, float("inf")], 25) == [[0], [1], [2]]
-    assert pack([], 25) == []
+    groups = JobOptions(slurm_pack_minutes=1).groups
+    assert groups([20, 20, 20, 20]) == [[0, 1, 2], [3]]
+    assert groups([40, 70, 10, 50, 1]) == [[0], [1], [2, 3], [4]]
+    assert groups([float("inf"), 1, float("inf")]) == [[0], [1], [2]]
+    assert groups([]) == []

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self
 
 from eml.config import Config, resolve_device
 from eml.launchers.options import LAUNCHERS, LaunchOptions
@@ -34,12 +34,10 @@ class Probe:
     """A few batches of a training, which show whether the training works and how long it takes."""
 
     config: Config
-    number: int = 0  # distinguishes probes of the same Config
     threads: Asked = CHOOSE
 
 
 WorkItem = Task | Probe
-Item = TypeVar("Item", Task, Probe)
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,7 @@ class Result:
 class JobStatus(NamedTuple):
     """The status of the job that has a run."""
 
+    launcher: str  # its name in LAUNCHERS
     lives: bool | None  # whether the job waits or runs; None if the cluster does not answer
     words: str  # such as "in job 7 (running on n1)", or how the job ended
     log: str  # the job's log file
@@ -71,13 +70,8 @@ class Launcher:
         return cls()
 
     @classmethod
-    def owns(cls, run: StoredRun) -> bool:
-        """Whether a job of this launcher trains in a run, is to, or has done so."""
-        return False
-
-    @classmethod
     def status(cls, runs: Collection[StoredRun]) -> dict[str, JobStatus]:
-        """The jobs of the unfinished runs that this launcher owns, by run id."""
+        """The status of this launcher's jobs that have some of these unfinished runs, by run id."""
         return {}
 
     @classmethod
@@ -94,12 +88,11 @@ class Launcher:
     def check(self, configs: Sequence[Config]) -> None:
         """Raise UserError if these trainings cannot run here."""
 
-    def run(self, tasks: Sequence[Task]) -> dict[Task, Result]:
-        """Carry out all tasks and return their results. A failed task does not stop the others."""
-        raise NotImplementedError
+    def run(self, items: Sequence[WorkItem]) -> list[Result]:
+        """Carry out all items and return their results. A failed item does not stop the others.
 
-    def probe(self, probes: Sequence[Probe]) -> dict[Probe, Result]:
-        """Carry out all probes, as many at once as tasks, and return their results."""
+        items: either Tasks or Probes; of Probes as many at once as of Tasks.
+        """
         raise NotImplementedError
 
     def device(self, device: str) -> str:
@@ -120,12 +113,16 @@ class Launcher:
 
 def launcher_class(name: str) -> type[Launcher]:
     """The class of a launcher in the table, imported now: its libraries take time to load."""
-    return getattr(import_module(LAUNCHERS[name].module), LAUNCHERS[name].class_name)
+    launcher: type[Launcher] = getattr(
+        import_module(LAUNCHERS[name].module), LAUNCHERS[name].class_name
+    )
+    return launcher
 
 
-def owners_of(runs: Collection[StoredRun]) -> dict[str, type[Launcher]]:
-    """The launchers, by name, whose jobs have some of these runs."""
-    if not any(JOB in run.tags for run in runs):
-        return {}  # without importing any launcher
-    classes = {name: launcher_class(name) for name in LAUNCHERS}
-    return {name: owner for name, owner in classes.items() if any(map(owner.owns, runs))}
+def job_status(runs: Collection[StoredRun]) -> dict[str, JobStatus]:
+    """The status of the jobs that have some of these runs, by run id."""
+    in_jobs = [run for run in runs if JOB in run.tags]
+    jobs: dict[str, JobStatus] = {}
+    for name in LAUNCHERS if in_jobs else ():  # without a job no launcher is imported
+        jobs |= launcher_class(name).status(in_jobs)
+    return jobs

@@ -3,13 +3,14 @@
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing import connection, get_context
-from typing import Any, Self, cast
+from typing import Self, cast
 
 from eml.config import Config, ConfigError
-from eml.launchers.base import Item, Launcher, Probe, Result, WorkItem
+from eml.launchers.base import Launcher, Result, Task, WorkItem
 from eml.launchers.options import LaunchOptions
 from eml.launchers.worker import perform
 from eml.machine import (
@@ -20,17 +21,14 @@ from eml.machine import (
     stop_with_parent,
     usable_cores,
 )
-from eml.tracking import end, runs
+from eml.tracking import end, find
 from eml.tracking.calls import StoreAwayError, StoreError
-from eml.training.loop import EpochRecord, TrainingLoop
-from eml.training.progress import epoch_line
+from eml.tracking.digests import training_digest
+from eml.training.loop import TrainingLoop
+from eml.training.progress import ShowEpoch, epoch_line
 
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 SECONDS_TO_END = 30  # time limit for a worker to close its run
-
-
-# From a worker: the id of the run in which its training has begun, an epoch, the item's result.
-Message = str | EpochRecord | Result
 
 
 class Workers(Launcher):
@@ -43,7 +41,7 @@ class Workers(Launcher):
         """share_gpu: whether several workers may use one GPU."""
         self.at_once, self.share_gpu = count, share_gpu
         self.gpus = 0  # number of GPUs to divide among the workers
-        self.workers: list[_Worker] = []
+        self.workers: dict[int, _Worker] = {}  # by a number from 0 to count - 1
 
     @classmethod
     def of(cls, options: LaunchOptions, jobs: int) -> Self:
@@ -62,90 +60,78 @@ class Workers(Launcher):
                 "jobs, or share_gpu=true"
             )
 
-    def __exit__(self, *_):
-        for worker in self.workers:
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers.values():
             worker.process.terminate()
-        for worker in self.workers:
+        for worker in self.workers.values():
             worker.process.join(SECONDS_TO_END)
             worker.process.kill()
 
-    def run(self, tasks: Sequence[Item]) -> dict[Item, Result]:
+    def run(self, items: Sequence[WorkItem]) -> list[Result]:
         """Carry out all items and return their results. A dead worker does not stop the others."""
-        waiting: list[WorkItem] = list(tasks)
-        results: dict[Any, Result] = {}
-        numbers: dict[WorkItem, int] = {item: n for n, item in enumerate(tasks, start=1)}
-        while len(results) < len(tasks):
-            self._hand_out(waiting)
-            busy = {worker.pipe: worker for worker in self.workers if worker.item}
-            for pipe in connection.wait(list(busy)):
-                worker = busy[cast(connection.Connection, pipe)]
-                item, message = worker.item, worker.receive()
-                assert item is not None
-                if isinstance(message, Result):
-                    results[item] = message
-                _print(f"{numbers[item]}/{len(tasks)}", item, message)
-        return results
+        names = [f"[{n}/{len(items)}] {i.config.run_name}" for n, i in enumerate(items, start=1)]
+        waiting = list(range(len(items)))  # indices of items
+        results: dict[int, Result] = {}
+        busy: dict[int, int] = {}  # by the worker's number, the index of its item
+        while len(results) < len(items):
+            for number in range(self.at_once):
+                if waiting and number not in busy:
+                    busy[number] = index = waiting.pop(0)
+                    self._worker(number).send(items[index], names[index])
+            pipes = {self.workers[number].pipe: number for number in busy}
+            for pipe in connection.wait(list(pipes)):
+                number = pipes[cast(connection.Connection, pipe)]
+                index = busy.pop(number)
+                results[index] = self.workers[number].result_of(items[index])
+                if reason := results[index].reason:
+                    print(f"{names[index]}: failed: {reason}", flush=True)
+        return [results[index] for index in range(len(items))]
 
-    def probe(self, probes: Sequence[Probe]) -> dict[Probe, Result]:
-        return self.run(probes)
-
-    def _hand_out(self, waiting: list[WorkItem]) -> None:
-        self.workers = [w for w in self.workers if w.item or w.process.is_alive()]
-        numbers = {worker.number for worker in self.workers}
-        while len(self.workers) < min(self.at_once, len(waiting) + len(self.workers)):
-            number = next(n for n in range(self.at_once) if n not in numbers)
-            numbers.add(number)
-            self.workers.append(_Worker(number, self.at_once, self.gpus))
-        for worker in self.workers:
-            if waiting and worker.item is None:
-                worker.send(waiting.pop(0))
+    def _worker(self, number: int) -> "_Worker":
+        """The worker with this number, started if there is none, or if it died."""
+        if number not in self.workers or not self.workers[number].process.is_alive():
+            # Libraries then start no threads that would never be used.
+            single = usable_cores() // self.at_once <= 1
+            variables = dict.fromkeys(THREAD_VARIABLES, "1") if single else {}
+            if self.gpus:
+                visible = os.environ.get(VISIBLE_GPUS) or ",".join(map(str, range(self.gpus)))
+                variables[VISIBLE_GPUS] = visible.split(",")[number % self.gpus]
+            self.workers[number] = _Worker(variables)
+        return self.workers[number]
 
 
 class _Worker:
-    """A worker process with its pipe and its current item. Lives in the launching process."""
+    """A worker process and the pipe to it. Lives in the launching process."""
 
-    def __init__(self, number: int, count: int, gpus: int):
-        self.number = number
-        self.item: WorkItem | None = None
-        self.run_id = ""
-        # Libraries then start no threads that would never be used.
-        changes = {} if usable_cores() // count > 1 else dict.fromkeys(THREAD_VARIABLES, "1")
-        if gpus:
-            visible = os.environ.get(VISIBLE_GPUS) or ",".join(map(str, range(gpus)))
-            changes[VISIBLE_GPUS] = visible.split(",")[number % gpus]
+    def __init__(self, variables: dict[str, str]):
+        """variables: changes of the environment."""
         context = get_context("spawn")  # fork is unsafe in a process with threads
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs,), name=f"worker {number}")
-        with environment(changes):
+        self.process = context.Process(target=_work, args=(theirs,), name="worker")
+        with environment(variables):
             self.process.start()
         theirs.close()  # otherwise recv() would not notice that the worker died
 
-    def send(self, item: WorkItem) -> None:
-        self.item, self.run_id = item, ""
-        with suppress(BrokenPipeError):  # receive() reports the dead worker
-            self.pipe.send(item)
+    def send(self, item: WorkItem, name: str) -> None:
+        with suppress(BrokenPipeError):  # result_of() reports the dead worker
+            self.pipe.send((item, name))
 
-    def receive(self) -> Message:
-        """The next message; if the worker has died, mark its run FAILED and return Result."""
+    def result_of(self, item: WorkItem) -> Result:
+        """Receive the result of an item; if the worker has died, mark the item's run FAILED."""
         try:
-            message = self.pipe.recv()
+            result: Result = self.pipe.recv()
         except (EOFError, ConnectionResetError):
             self.process.join()
-            message = Result(_death(self.process.exitcode))
-            if self.run_id:
-                with suppress(StoreError):  # the other workers continue
-                    end.fail(self.run_id, message.reason)
-        if isinstance(message, str):
-            self.run_id = message
-        if isinstance(message, Result):
-            self.item = None
-        return message
-
-
-def _death(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        return f"its worker was ended by {signal.Signals(-exit_code).name}"
-    return f"its worker ended with exit code {exit_code}"
+            code = self.process.exitcode or 0
+            result = Result(f"its worker ended with exit code {code}")
+            if code < 0:
+                result = Result(f"its worker was ended by {signal.Signals(-code).name}")
+            with suppress(StoreError):  # the other workers continue
+                if isinstance(item, Task):
+                    made = find.children(item.parent)
+                    if run := made.get(training_digest(item.config)):
+                        end.fail(run.run_id, result.reason)
+        return result
 
 
 def _work(pipe: connection.Connection) -> None:
@@ -154,9 +140,9 @@ def _work(pipe: connection.Connection) -> None:
     stop_with_parent()
     try:
         while True:
-            item = pipe.recv()
+            item, name = pipe.recv()
             try:
-                result = perform(item, lambda training, _: _Reporter(training, pipe))
+                result = perform(item, partial(_print_epochs, name))
             except StoreAwayError as error:
                 result = Result(error.shown())
             pipe.send(result)
@@ -166,31 +152,8 @@ def _work(pipe: connection.Connection) -> None:
         sys.exit(stopped.exit_code)
 
 
-class _Reporter:
-    """A Progress that sends its messages to the launching process."""
-
-    def __init__(self, training: TrainingLoop, pipe: connection.Connection):
-        self.pipe = pipe
-
-    def __enter__(self) -> "_Reporter":
-        self.pipe.send(runs.active_run().info.run_id)
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-    def show(self, record: EpochRecord) -> None:
-        self.pipe.send(record)
-
-
-def _print(number: str, item: WorkItem, message: Message) -> None:
-    """Print a line about a message from the worker of an item."""
-    if isinstance(message, str):
-        text = f"run {message}"
-    elif isinstance(message, EpochRecord):
-        text = epoch_line(message, item.config.epochs)
-    elif message.reason:
-        text = f"failed: {message.reason}"
-    else:
-        return
-    print(f"[{number}] {item.config.run_name}: {text}", flush=True)
+@contextmanager
+def _print_epochs(name: str, training: TrainingLoop, where: str) -> Iterator[ShowEpoch]:
+    print(f"{name}: {where}", flush=True)
+    epochs = training.config.epochs
+    yield lambda record: print(f"{name}: {epoch_line(record, epochs)}", flush=True)

@@ -45,7 +45,7 @@ class LaunchOptions(JobOptions):
     share_gpu: Annotated[bool, "let several trainings at once use one GPU"] = False
     stores: Annotated[str, STORES] = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raise ConfigError for an invalid value, or an option that has no effect."""
         one_of("launcher", self.launcher, [AUTO, *LAUNCHERS])
         for name in ("jobs", "threads"):

@@ -3,14 +3,13 @@
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple
 
 from eml.config import Config
 from eml.data.datasets import Dataset
 from eml.errors import CheckError, UserError, printable, redacted
-from eml.launchers.base import Item, Launcher, Probe, Result, Task, WorkItem
+from eml.launchers.base import Launcher, Probe, Result, Task, WorkItem
 from eml.machine import threads_in_environment
 from eml.models.gradient_check import TOLERANCE, check_gradients
 from eml.recipes import RECIPES
@@ -22,11 +21,8 @@ from eml.tracking.publish import report
 from eml.training.checkpoints import Checkpoint
 from eml.training.cost import probe
 from eml.training.loop import EpochRecord, TrainingLoop, load_for
-from eml.training.progress import Display, Progress
+from eml.training.progress import MakeDisplay, display
 from eml.training.threads import Asked
-
-# Makes the display of a training. The text is the location of the run.
-MakeProgress = Callable[[TrainingLoop, str], Progress]
 
 
 class Inline(Launcher):
@@ -34,28 +30,36 @@ class Inline(Launcher):
 
     in_this_run = True
 
-    def run(self, tasks: Sequence[Item]) -> dict[Item, Result]:
-        results = {}
-        for number, item in enumerate(tasks, start=1):
-            print(f"{number} of {len(tasks)}: {item.config.run_name}", flush=True)
-            results[item] = perform(item)
-            if reason := results[item].reason:
+    def run(self, items: Sequence[WorkItem]) -> list[Result]:
+        results = []
+        for number, item in enumerate(items, start=1):
+            print(f"{number} of {len(items)}: {item.config.run_name}", flush=True)
+            results.append(perform(item))
+            if reason := results[-1].reason:
                 print(f"failed: {reason}", flush=True)
         return results
 
-    def probe(self, probes: Sequence[Probe]) -> dict[Probe, Result]:
-        return self.run(probes)
+
+def perform(item: WorkItem, make_display: MakeDisplay = display) -> Result:
+    """Carry out an item in this process and return its result.
+
+    Raises StoreAwayError, because the next item could not reach the store either.
+    """
+    try:
+        if isinstance(item, Probe):
+            return Result(cost=probe(item.config, item.threads))
+        train(item, make_display)
+        return Result()
+    except StoreAwayError:
+        raise
+    except UserError as error:
+        return Result(error.shown())
+    except Exception as error:
+        print(redacted(traceback.format_exc()), end="", file=sys.stderr, flush=True)
+        return Result(printable(f"{type(error).__name__}: {error}"))
 
 
-class Prepared(NamedTuple):
-    """A training whose run exists already, so that another process can carry it out."""
-
-    run_id: str
-    epochs: int  # number of epochs done
-    already_done: bool  # whether the task has nothing left to do
-
-
-def prepare(task: Task) -> Prepared:
+def prepare(task: Task) -> resume.Resumed:
     """Make a SCHEDULED run, which another process carries out (Task.run_id).
 
     The run continues an interrupted training, if there is one.
@@ -63,22 +67,24 @@ def prepare(task: Task) -> Prepared:
     with _run_of(task) as run:
         assert run is not None  # only a task with run_id can have a run that has ended
         Delivery(run.run_id, run.checkpoint).complete()
-        records = run.checkpoint.records
-        epochs = records[-1].epoch if records else 0
-        already_done = _at_pause(task, records)
-        raise runs.Paused(epochs if already_done else None)
-    return Prepared(run.run_id, epochs, already_done)
+        epoch = run.checkpoint.epochs if is_at_pause(task, run.checkpoint.records) else None
+        raise runs.Paused(epoch)
+    return run
 
 
-def train(task: Task, progress: MakeProgress = Display) -> None:
-    """Carry out a training in a run. Without a parent, also log the figures of its recipe.
+def is_at_pause(task: Task, records: Sequence[EpochRecord]) -> bool:
+    """Whether a training with these records has reached the epoch after which the task pauses."""
+    if task.until is None or not records or records[-1].diverged:
+        return False
+    return task.until <= records[-1].epoch < task.config.epochs
 
-    progress: makes the display of the training.
-    """
+
+def train(task: Task, make_display: MakeDisplay = display) -> None:
+    """Carry out a training in a run. Without a parent, also log the figures of its recipe."""
     with _run_of(task) as run:
         if run is None:
             return
-        _train(task, run, progress)
+        _train(task, run, make_display)
         if not task.parent:
             report(RECIPES[task.config.recipe], [run.run_id], task.output)
 
@@ -105,30 +111,19 @@ def _run_of(task: Task) -> AbstractContextManager[resume.Resumed | None]:
     )
 
 
-def _train(task: Task, run: resume.Resumed, progress: MakeProgress) -> None:
-    config = task.config
+def _train(task: Task, run: resume.Resumed, make_display: MakeDisplay) -> None:
     records, timestamps = list(run.checkpoint.records), list(run.checkpoint.timestamps)
     delivery = Delivery(run.run_id, run.checkpoint)
     delivery.complete()
-    if _at_pause(task, records) and not run.new:
-        raise runs.Paused(records[-1].epoch)
-    dataset = load_for(config)
-    telemetry.reset_peaks()
-    if task.check and not records:
-        _check(config, dataset)
-    last, state = (records[-1], run.checkpoint.state) if records else (None, None)
-    training = TrainingLoop(config, dataset, last, state, _threads_of(task))
-    threads = training.threads.number
-    if last and threads == last.next_threads:
-        threads = records[0].next_threads or threads  # the tag has the number it began with
-    log.log_setup(config, dataset, training.learner, threads)
-    models.log_config(config)
-    if _at_pause(task, records):
-        raise runs.Paused(records[-1].epoch)
+    if not run.new:
+        _pause_if_due(task, records)
+    dataset = load_for(task.config)
+    training = _begin(task, run.checkpoint, dataset)
+    _pause_if_due(task, records)
     best = run.checkpoint.best
     with (
         telemetry.system_metrics(run.run_id, task.system_metrics),
-        progress(training, runs.where()) as shown,
+        make_display(training, runs.where()) as show,
     ):
         for record in training:
             records.append(record)
@@ -139,21 +134,44 @@ def _train(task: Task, run: resume.Resumed, progress: MakeProgress) -> None:
             # epoch of the run, unless saving failed.
             _keep(run, Checkpoint(records, timestamps, training.learner.training_state(), best))
             delivery.offer(record, timestamps[-1])
-            shown.show(record)
+            show(record)
             if training.threads.remark:
                 print(training.threads.remark, flush=True)
-            if _at_pause(task, records):
+            if is_at_pause(task, records):
                 break
     try:
         delivery.complete()
-        if _at_pause(task, records):
-            raise runs.Paused(records[-1].epoch)
+        _pause_if_due(task, records)
         log.log_result(records)
         log.log_metrics(telemetry.peaks())
         epochs = list(zip(records, timestamps, strict=True))
-        models.log_models(config, dataset, epochs, training.learner.state(), best)
+        models.log_models(task.config, dataset, epochs, training.learner.state(), best)
     except StoreAwayError as error:
         raise kept(error, len(records) - 1) from error
+
+
+def _begin(task: Task, checkpoint: Checkpoint, dataset: Dataset) -> TrainingLoop:
+    """Begin or continue a training, and log its set-up."""
+    config, records = task.config, checkpoint.records
+    telemetry.reset_peaks()
+    if task.check and not records:
+        _check(config, dataset)
+    last, state = (records[-1], checkpoint.state) if records else (None, None)
+    training = TrainingLoop(config, dataset, last, state, _threads_of(task))
+    threads = training.threads.number
+    if last and threads == last.next_threads:
+        threads = records[0].next_threads or threads  # the tag has the number it began with
+    log.log_setup(config, dataset, training.learner, threads)
+    models.log_config(config)
+    return training
+
+
+def _check(config: Config, dataset: Dataset) -> None:
+    error = check_gradients(config, dataset)
+    log.log_metrics({"gradient_check_error": error})
+    print(f"gradients against central differences: worst relative error {error:.1e}")
+    if not error < TOLERANCE:
+        raise CheckError("the gradients are wrong: see gradient_check_error")
 
 
 def _threads_of(task: Task) -> Asked:
@@ -169,37 +187,9 @@ def _keep(run: resume.Resumed, checkpoint: Checkpoint) -> None:
     try:
         run.slot.save(checkpoint)
     except OSError as error:  # a full disk must not end the training
-        print(f"no checkpoint of epoch {checkpoint.records[-1].epoch}: {error}", flush=True)
+        print(f"no checkpoint of epoch {checkpoint.epochs}: {error}", flush=True)
 
 
-def _at_pause(task: Task, records: Sequence[EpochRecord]) -> bool:
-    if task.until is None or not records or records[-1].diverged:
-        return False
-    return task.until <= records[-1].epoch < task.config.epochs
-
-
-def _check(config: Config, dataset: Dataset) -> None:
-    error = check_gradients(config, dataset)
-    log.log_metrics({"gradient_check_error": error})
-    print(f"gradients against central differences: worst relative error {error:.1e}")
-    if not error < TOLERANCE:
-        raise CheckError("the gradients are wrong: see gradient_check_error")
-
-
-def perform(item: WorkItem, progress: MakeProgress = Display) -> Result:
-    """Carry out an item in this process and return its result; `progress` as in train().
-
-    Raises StoreAwayError, because the next item could not reach the store either.
-    """
-    try:
-        if isinstance(item, Probe):
-            return Result(cost=probe(item.config, item.threads))
-        train(item, progress)
-        return Result()
-    except StoreAwayError:
-        raise
-    except UserError as error:
-        return Result(error.shown())
-    except Exception as error:
-        print(redacted(traceback.format_exc()), end="", file=sys.stderr, flush=True)
-        return Result(printable(f"{type(error).__name__}: {error}"))
+def _pause_if_due(task: Task, records: Sequence[EpochRecord]) -> None:
+    if is_at_pause(task, records):
+        raise runs.Paused(records[-1].epoch)

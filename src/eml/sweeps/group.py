@@ -71,12 +71,11 @@ class Trainings:
         self._begun.update(missing)
         results = self.launcher.run(tasks)
         made = find.children(self.parent)
-        for task in tasks:
-            reason = results[task].reason
+        for task, result in zip(tasks, results, strict=True):
             for former in (self.failed, self.run_ids):
                 former.pop(task.config, None)
-            if reason:
-                self.failed[task.config] = reason
+            if result.reason:
+                self.failed[task.config] = result.reason
             else:
                 self.run_ids[task.config] = made[training_digest(task.config)].run_id
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 from eml.config import AUTO, Config, resolve_device
 from eml.data.cache import fetch
 from eml.errors import UserError
-from eml.launchers.base import Launcher, Task, launcher_class, owners_of
+from eml.launchers.base import Launcher, Task, job_status, launcher_class
 from eml.launchers.options import LaunchOptions
 from eml.launchers.worker import Inline, train
 from eml.machine import worker_count
@@ -196,10 +196,10 @@ def _refuse_if_in_other_jobs(digest: str, launcher: Launcher) -> None:
     """Raise UserError if jobs of another launcher already have the trainings of this launch."""
     parent = find.unfinished_plan(digest)
     runs = find.children(parent).values() if parent else ()
-    for name, owner in owners_of(runs).items():
-        if type(launcher) is owner or not any(j.lives for j in owner.status(runs).values()):
-            continue
-        raise UserError(
-            f"these trainings are in {name} jobs: continue them with launcher={name}, or end them "
-            f"with `eml cancel {parent}`"
-        )
+    for job in job_status(runs).values():
+        name = job.launcher
+        if job.lives and not isinstance(launcher, launcher_class(name)):
+            raise UserError(
+                f"these trainings are in {name} jobs: continue them with launcher={name}, or end "
+                f"them with `eml cancel {parent}`"
+            )

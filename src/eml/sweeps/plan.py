@@ -1,7 +1,8 @@
 """Estimates the time of a recipe's trainings from probes."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import cycle, islice
 
 from eml.config import Config
 from eml.errors import UserError
@@ -20,12 +21,13 @@ def probe_costs(configs: Iterable[Config], launcher: Launcher, threads: Asked) -
     kinds = {kind_of(config): config for config in configs}
     probes = [Probe(config=config, threads=threads) for config in kinds.values()]
     # Add probes to keep all workers busy: a probe alone on the machine would be too fast.
-    for number in range(-len(probes) % launcher.at_once):
-        probes.append(replace(probes[number % len(kinds)], number=number + 1))
-    ended = launcher.probe(probes)
-    if failed := [f"{p.config.run_name}: {ended[p].reason}" for p in probes if ended[p].reason]:
-        raise UserError(failed[0])
-    return {kind_of(probe.config): cost for probe in probes if (cost := ended[probe].cost)}
+    probes += islice(cycle(tuple(probes)), -len(probes) % launcher.at_once)
+    costs: Costs = {}
+    for probe, result in zip(probes, launcher.run(probes), strict=True):
+        if result.cost is None:
+            raise UserError(f"{probe.config.run_name}: {result.reason}")
+        costs[kind_of(probe.config)] = result.cost
+    return costs
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from eml.config import Config
 from eml.errors import printable
-from eml.launchers.base import JobStatus, owners_of
+from eml.launchers.base import JobStatus, job_status
 from eml.recipes.options import RecipeOptions
 from eml.recipes.recipe import Recipe
 from eml.tracking import find, log
@@ -68,9 +68,7 @@ def status_of(
     digests = {training_digest(config): config for config in configs}
     parent = find.unfinished_plan(plan_digest(recipe.name, configs, options)) if resume else None
     children = find.children(parent) if parent else {}
-    jobs: dict[str, JobStatus] = {}
-    for owner in owners_of(children.values()).values():
-        jobs |= owner.status(children.values())
+    jobs = job_status(children.values())
     states, others = {}, {}
     for digest, config in digests.items():
         run = children.get(digest)
@@ -100,7 +98,8 @@ def _state(
     epochs = 0
     if resume:
         here = (slot for slot in slots(digest) if find.of_checkpoint(slot.name))
-        epochs = max((slot.epochs() for slot in here), default=0)
+        begun = [checkpoint for slot in here if (checkpoint := slot.load())]
+        epochs = max((checkpoint.epochs for checkpoint in begun), default=0)
     if epochs:
         return TrainingStatus(f"{epochs} of {config.epochs} epochs done", epochs)
     return TrainingStatus(f"{config.epochs} epochs to do", 0)

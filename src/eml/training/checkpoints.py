@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import platformdirs
@@ -22,6 +23,8 @@ from eml.training.loop import EpochRecord
 BEST = "best epoch: "  # the beginning of the names of Checkpoint.best in the file
 KEPT_SECONDS = 30 * 24 * 3600  # older checkpoints are deleted
 
+Arrays = dict[str, np.ndarray[Any, Any]]
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -29,9 +32,13 @@ class Checkpoint:
 
     records: list[EpochRecord]  # one for each epoch so far
     timestamps: list[int]  # of the records, in milliseconds since 1970
-    state: dict[str, np.ndarray]  # from Learner.training_state
-    # The weights of the best epoch so far; empty where an older version of eml did not keep them.
-    best: dict[str, np.ndarray] = field(default_factory=dict)
+    state: Arrays  # from Learner.training_state
+    best: Arrays = field(default_factory=dict)  # the weights of the best epoch so far
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs trained."""
+        return self.records[-1].epoch if self.records else 0
 
 
 class Slot:
@@ -53,7 +60,7 @@ class Slot:
 
         Returns whether the slot was free. wait: wait until it is free.
         """
-        _make_directory()
+        private_folder()
         try:
             self.lock.acquire(blocking=wait)
         except Timeout:
@@ -73,11 +80,9 @@ class Slot:
             "timestamps": json.dumps(checkpoint.timestamps),
         }
         part = self.file.with_suffix(".part")
+        arrays = checkpoint.state | {BEST + name: a for name, a in checkpoint.best.items()}
         # safetensors ignores strides, so arrays must be contiguous.
-        best = {BEST + name: value for name, value in checkpoint.best.items()}
-        arrays = {
-            name: np.asarray(value, order="C") for name, value in (checkpoint.state | best).items()
-        }
+        arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
         try:
             save_file(arrays, part, metadata)
         except SafetensorError as error:
@@ -87,7 +92,7 @@ class Slot:
         _to_disk(self.file.parent)
 
     def load(self) -> Checkpoint | None:
-        """The checkpoint; None without one, or if it is damaged."""
+        """The checkpoint, also of a slot that is not held; None without one, or if damaged."""
         # A damaged file may raise anything.
         with suppress(Exception), safe_open(self.file, framework="numpy") as content:
             metadata = content.metadata()
@@ -102,19 +107,18 @@ class Slot:
                 return checkpoint
         return None
 
-    def epochs(self) -> int:
-        """Number of epochs in the checkpoint. Works without holding the slot."""
-        with suppress(Exception), safe_open(self.file, framework="numpy") as content:
-            records = json.loads(content.metadata()["records"])
-            return int(records[-1]["epoch"]) if records else 0
-        return 0
-
     def remove(self) -> None:
         """Delete the checkpoint and release the slot, because the run is over."""
         for suffix in (".safetensors", ".part"):
             self.file.with_suffix(suffix).unlink(missing_ok=True)
         self.release()
         self.file.with_suffix(".lock").unlink(missing_ok=True)
+
+    def age(self) -> float:
+        """Seconds since the checkpoint was saved; 0 if the run has just ended."""
+        with suppress(FileNotFoundError):
+            return time.time() - self.file.stat().st_mtime
+        return 0.0
 
 
 def _to_disk(path: Path) -> None:
@@ -136,27 +140,33 @@ def directory() -> Path:
     return Path(chosen).expanduser() / f"user-{os.getuid()}"
 
 
-def _make_directory() -> None:
-    """Make directory(), which is private: it also holds pickles of jobs."""
-    directory().parent.mkdir(parents=True, exist_ok=True)
-    directory().mkdir(mode=0o700, exist_ok=True)
-    found = directory().stat()
-    if found.st_uid != os.getuid():
-        raise PermissionError(errno.EACCES, "the folder belongs to another user")
-    if found.st_mode & 0o077:
-        directory().chmod(0o700)
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Raise UserError in place of OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"no checkpoints can be kept in {directory()}: {error.strerror or error}; set "
+            "EML_CHECKPOINT_DIR to a folder that can be written"
+        ) from error
 
 
 def private_folder(*names: str) -> Path:
-    """A folder below directory() that this user alone can read and write: for pickles, say.
+    """Make directory(), or a folder below it, which this user alone can read and write.
 
-    Raises UserError if another user could write there, or if it cannot be made.
+    It also holds pickles, of jobs. Raises UserError if another user could write there, or if the
+    folder cannot be made.
     """
-    folder = directory().joinpath(*names)
-    with _said_in_a_line():
-        _make_directory()
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    folder = directory()
+    with _one_line_errors():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid != os.getuid():
+            raise PermissionError(errno.EACCES, "the folder belongs to another user")
+        folder.chmod(0o700)
+        folder.joinpath(*names).mkdir(parents=True, exist_ok=True)
+    return folder.joinpath(*names)
 
 
 @contextmanager
@@ -165,9 +175,8 @@ def claiming() -> Iterator[None]:
 
     Raises UserError if the folder cannot be written.
     """
-    with _said_in_a_line():
-        _make_directory()
-        lock = FileLock(directory() / "claiming.lock")
+    with _one_line_errors():
+        lock = FileLock(private_folder() / "claiming.lock")
         lock.acquire()
     try:
         yield
@@ -178,54 +187,22 @@ def claiming() -> Iterator[None]:
 def new_slot(digest: str, checkpoint: Checkpoint) -> Slot:
     """A new slot, held, with this checkpoint. Raises UserError if it cannot be written."""
     slot = Slot(digest, uuid.uuid4().hex)
-    with _said_in_a_line():
+    with _one_line_errors():
         slot.acquire()
         slot.save(checkpoint)
     return slot
 
 
-@contextmanager
-def _said_in_a_line() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"no checkpoints can be kept in {directory()}: {error.strerror or error}; set "
-            "EML_CHECKPOINT_DIR to a folder that can be written"
-        ) from error
-
-
 def slots(digest: str) -> list[Slot]:
-    """All slots with this digest, newest first, held or not."""
-    return [_slot_of(file) for file in sorted(_files(digest), key=_age)]
+    """All slots with this digest, or with any if "*", newest first, held or not."""
+    files = directory().glob(f"{digest}.*.safetensors")
+    return sorted([Slot(*file.stem.split(".", 1)) for file in files], key=Slot.age)
 
 
 def free_slots(digest: str) -> list[Slot]:
     """The slots with this digest whose processes died, newest first; all are held now."""
     with claiming():
-        _tidy_up()
-        return [slot for slot in slots(digest) if slot.acquire()]
-
-
-def _tidy_up() -> None:
-    for file in _files("*"):
-        if _age(file) > KEPT_SECONDS:
-            slot = _slot_of(file)
-            if slot.acquire():
+        for slot in slots("*"):
+            if slot.age() > KEPT_SECONDS and slot.acquire():
                 slot.remove()
-
-
-def _files(digest: str) -> Iterator[Path]:
-    return directory().glob(f"{digest}.*.safetensors")
-
-
-def _slot_of(file: Path) -> Slot:
-    digest, _, name = file.stem.partition(".")
-    return Slot(digest, name)
-
-
-def _age(file: Path) -> float:
-    try:
-        return time.time() - file.stat().st_mtime
-    except FileNotFoundError:  # its run has just ended
-        return 0.0
+        return [slot for slot in slots(digest) if slot.acquire()]

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from time import perf_counter, process_time
+from typing import Any
 
 from eml.config import Config
 from eml.data.specs import SPECS
@@ -26,11 +28,13 @@ class Cost:
     evaluate_image: float
     disturbed: bool = False  # whether something else had the processor meanwhile
 
-    def seconds(self, train_images: int, evaluated_images: int, epochs: float) -> float:
-        """Seconds of a training with these numbers of images and epochs."""
-        epoch = train_images * self.train_image + evaluated_images * self.evaluate_image
-        before = self.setup + train_images * self.evaluate_image
-        return SECONDS_A_TRAINING + before + epochs * (epoch + SECONDS_AN_EPOCH)
+
+Costs = dict[tuple[Any, ...], Cost]  # by kind_of(config)
+# The Config fields that determine the time per image.
+kind_of = attrgetter(
+    *("framework", "model", "dataset", "optimizer"),
+    *("batch_size", "dtype", "device_type", "precision"),
+)
 
 
 def probe(config: Config, asked: Asked = CHOOSE) -> Cost:
@@ -61,53 +65,22 @@ def probe(config: Config, asked: Asked = CHOOSE) -> Cost:
     return Cost(setup, seconds / images, evaluation, disturbed)
 
 
+def seconds_of(config: Config, costs: Costs, epochs: float, begun: bool = False) -> float:
+    """Expected seconds of `epochs` epochs; `begun` leaves out the first evaluation."""
+    train = (config.subset or SPECS[config.dataset].train_size) - config.validation
+    evaluated = config.validation or (config.subset // 5 or SPECS[config.dataset].test_size)
+    cost = costs[kind_of(config)]
+    epoch = train * cost.train_image + evaluated * cost.evaluate_image + SECONDS_AN_EPOCH
+    first_evaluation = 0.0 if begun else train * cost.evaluate_image
+    return SECONDS_A_TRAINING + cost.setup + first_evaluation + epochs * epoch
+
+
 def makespan(durations: Sequence[float], at_once: int) -> float:
     """Seconds until all are done, if each begins in this order as soon as a worker is free."""
     free = [0.0] * at_once
     for duration in durations:
         free[free.index(min(free))] += duration
     return max(free)
-
-
-def pack(durations: Sequence[float], seconds: float) -> list[list[int]]:
-    """Indices of `durations` in first-fit groups of at most `seconds`; a longer one is alone."""
-    lots: list[list[int]] = []
-    left: list[float] = []
-    for number, duration in enumerate(durations):
-        fits = next((n for n, free in enumerate(left) if duration <= free), None)
-        if fits is None:
-            lots.append([])
-            left.append(seconds)
-            fits = -1
-        lots[fits].append(number)
-        left[fits] -= duration
-    return lots
-
-
-Costs = dict[tuple, Cost]  # by kind_of(config)
-
-
-def kind_of(config: Config) -> tuple:
-    """The Config fields that determine the time per image."""
-    return (
-        config.framework,
-        config.model,
-        config.dataset,
-        config.optimizer,
-        config.batch_size,
-        config.dtype,
-        config.device_type,
-        config.precision,
-    )
-
-
-def seconds_of(config: Config, costs: Costs, epochs: float, begun: bool = False) -> float:
-    """Expected seconds of `epochs` epochs; `begun` leaves out the first evaluation."""
-    train = (config.subset or SPECS[config.dataset].train_size) - config.validation
-    evaluated = config.validation or (config.subset // 5 or SPECS[config.dataset].test_size)
-    cost = costs[kind_of(config)]
-    seconds = cost.seconds(train, evaluated, epochs)
-    return seconds - cost.evaluate_image * train if begun else seconds
 
 
 def duration(seconds: float) -> str:

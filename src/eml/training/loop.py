@@ -58,12 +58,14 @@ class EpochRecord:
     @property
     def loss(self) -> float:
         """The loss of the evaluated split."""
-        return getattr(self, f"{self.evaluated}_loss")
+        loss: float = getattr(self, f"{self.evaluated}_loss")
+        return loss
 
     @property
     def accuracy(self) -> float:
         """The accuracy of the evaluated split."""
-        return getattr(self, f"{self.evaluated}_accuracy")
+        accuracy: float = getattr(self, f"{self.evaluated}_accuracy")
+        return accuracy
 
 
 def load_for(config: Config) -> Dataset:

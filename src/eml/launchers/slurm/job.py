@@ -3,8 +3,8 @@
 import os
 import sys
 import uuid
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -17,17 +17,15 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from eml.errors import UserError
 from eml.launchers.base import Probe, Result, Task, WorkItem
 from eml.launchers.slurm.cluster import ClusterError
-from eml.launchers.slurm.settings import JobOptions
+from eml.launchers.slurm.settings import REQUEUES, JobOptions
 from eml.launchers.worker import perform
 from eml.machine import REQUEUE, THREAD_VARIABLES, Deferred, Stopped, environment, raise_on_signals
 from eml.tracking import end
 from eml.tracking.calls import StoreAwayError, StoreError, for_other_processes
 from eml.tracking.store import open_store
 from eml.training.checkpoints import private_folder
-from eml.training.loop import EpochRecord
-from eml.training.progress import Display
-
-NO_LIMIT = 1_000_000  # on requeues; Pack ends a job that makes no progress
+from eml.training.loop import EpochRecord, TrainingLoop
+from eml.training.progress import ShowEpoch, display
 
 
 @dataclass
@@ -45,21 +43,22 @@ class Pack:
         assert callable(requeue)
         raise_on_signals(in_job=True)
 
-        class Log(Display):
-            def __enter__(self) -> Display:
-                epochs.append(0)
-                return super().__enter__()
-
-            def show(self, record: EpochRecord) -> None:
+        @contextmanager
+        def counting(training: TrainingLoop, where: str) -> Iterator[ShowEpoch]:
+            def show(record: EpochRecord) -> None:
                 epochs[-1] += 1
-                super().show(record)
+                show_epoch(record)
+
+            epochs.append(0)
+            with display(training, where) as show_epoch:
+                yield show
 
         try:
             if isinstance(self.items[0], Probe):
                 open_store()  # check that the node can use the store
             self._tag_runs()
             while self.items:
-                self._note(perform(self.items[0], Log))
+                self._note(perform(self.items[0], counting))
         except Deferred:
             stuck = epochs and not any(epochs)
             if stuck and perf_counter() - started > self.seconds / 2:
@@ -97,11 +96,13 @@ class Pack:
                     end.fail(item.run_id, result.reason)
 
 
-def submit(packs: Sequence[Pack], name: str, settings: JobOptions) -> list[submitit.Job]:
+def submit(
+    packs: Sequence[Pack], name: str, settings: JobOptions
+) -> list[submitit.Job[list[Result]]]:
     """Submit an array with one job for each pack. Raises ClusterError if sbatch fails."""
     # The folder is private, because its files are pickles that the jobs execute.
     folder = private_folder("slurm", f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{uuid.uuid4().hex[:8]}")
-    executor = submitit.SlurmExecutor(folder, max_num_timeout=NO_LIMIT)
+    executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
     executor.update_parameters(
         job_name=name,
         time=settings.slurm_time,
@@ -112,15 +113,14 @@ def submit(packs: Sequence[Pack], name: str, settings: JobOptions) -> list[submi
         srun_args=[f"--cpus-per-task={settings.slurm_cpus}", "--open-mode=append"],
         additional_parameters=settings.flags | {"export": "ALL"},
     )
-    inherited = dict.fromkeys(THREAD_VARIABLES, str(settings.slurm_cpus)) | for_other_processes()
+    variables = dict.fromkeys(THREAD_VARIABLES, str(settings.slurm_cpus)) | for_other_processes()
     # Jobs run this code, even if another eml is installed.
     paths = [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")]
-    inherited["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     # clean_env: this process may itself be in a job, whose variables must not be inherited.
-    with submitit.helpers.clean_env(), environment(inherited):
+    with submitit.helpers.clean_env(), environment(variables):
         try:
             with executor.batch():
-                jobs = [executor.submit(pack) for pack in packs]
+                return [executor.submit(pack) for pack in packs]
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             raise ClusterError(f"sbatch: {' '.join(str(error).split())}") from error
-    return jobs

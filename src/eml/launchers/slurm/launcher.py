@@ -8,10 +8,10 @@ from submitit.core.utils import UncompletedJobError
 
 from eml.config import AUTO, Config
 from eml.errors import UserError
-from eml.launchers.base import JobStatus, Launcher, Probe, Result, Task
+from eml.launchers.base import JobStatus, Launcher, Probe, Result, Task, WorkItem
 from eml.launchers.options import LaunchOptions
 from eml.launchers.slurm import cluster
-from eml.launchers.slurm.cluster import ClusterError, LiveJob
+from eml.launchers.slurm.cluster import ClusterError
 from eml.launchers.slurm.job import Pack, submit
 from eml.launchers.slurm.settings import JobOptions
 from eml.launchers.slurm.watch import Submitted, refuse_if_cancelled
@@ -21,7 +21,7 @@ from eml.tracking.store import refuse_if_local
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import CHECKPOINT, JOB, JOB_LOG, PLAN_DIGEST
 from eml.training.checkpoints import Slot, claiming
-from eml.training.cost import Costs, kind_of, makespan, pack
+from eml.training.cost import Costs, kind_of, makespan
 
 
 class Slurm(Launcher):
@@ -36,10 +36,6 @@ class Slurm(Launcher):
     @classmethod
     def of(cls, options: LaunchOptions, jobs: int) -> Self:
         return cls(options)
-
-    @classmethod
-    def owns(cls, run: StoredRun) -> bool:
-        return JOB in run.tags
 
     @classmethod
     def status(cls, runs: Collection[StoredRun]) -> dict[str, JobStatus]:
@@ -58,7 +54,7 @@ class Slurm(Launcher):
         runs = find.children(parent.run_id).values()
         if jobs := cluster.alive(run.tags.get(JOB, "") for run in runs):
             cluster.cancel(jobs)
-            next(alive for alive in cluster.polls(jobs) if not alive)
+            next(alive for alive in cluster.polls(lambda: jobs) if not alive)
         for run in find.children(parent.run_id).values():
             if run.status in ("SCHEDULED", "RUNNING"):
                 end.cancel(run.run_id)
@@ -77,13 +73,12 @@ class Slurm(Launcher):
 
     def device(self, device: str) -> str:
         """The device of a job, which does not depend on this machine."""
-        if device == AUTO:
-            return "cuda" if self.settings.has_gpu else "cpu"
-        return device
+        has_gpu = any(part.startswith("gpu") for part in self.settings.slurm_gres.split(","))
+        return device if device != AUTO else "cuda" if has_gpu else "cpu"
 
     def elapsed(self, durations: Sequence[float]) -> float:
-        groups = pack(durations, self.settings.pack_seconds)
-        of_jobs = [sum(durations[number] for number in group) for group in groups]
+        groups = self.settings.groups(durations)
+        of_jobs = [sum(durations[index] for index in group) for group in groups]
         return makespan(of_jobs, self.settings.slurm_array_parallelism)
 
     def why_not_probed(self, begun: bool) -> str:
@@ -92,19 +87,22 @@ class Slurm(Launcher):
         # A plan must not submit jobs while trainings of the same command are under way.
         return "trainings are under way" if begun else ""
 
-    def run(self, tasks: Sequence[Task]) -> dict[Task, Result]:
-        """Carry out all tasks and return their results.
+    def run(self, items: Sequence[WorkItem]) -> list[Result]:
+        """Carry out all items in jobs and return their results.
 
         Trainings in jobs of an earlier process are not submitted again. Once jobs are submitted, a
         signal raises Deferred instead of Stopped, because the jobs continue.
         """
+        if probes := [item for item in items if isinstance(item, Probe)]:
+            return self._probe(probes)
+        tasks = [item for item in items if isinstance(item, Task)]
         if not tasks:
-            return {}
+            return []
         trainings = Submitted(tasks, self.settings, self.costs_of)
         try:
             return trainings.wait()
         except Stopped as stopped:
-            if not trainings.packs:
+            if not trainings.jobs():
                 raise
             print(
                 "\nstopped waiting: submitted jobs continue. The same command waits for them "
@@ -118,16 +116,16 @@ class Slurm(Launcher):
         kinds = {kind_of(task.config): task for task in tasks}
         unknown = [task for kind, task in kinds.items() if kind not in self.costs]
         if unknown:
-            self.probe([Probe(config=task.config, threads=task.threads) for task in unknown])
+            self._probe([Probe(config=task.config, threads=task.threads) for task in unknown])
         return self.costs
 
-    def probe(self, probes: Sequence[Probe]) -> dict[Probe, Result]:
+    def _probe(self, probes: list[Probe]) -> list[Result]:
         """Carry out all probes in one job. Raises UserError if the job ends without results."""
-        seconds = 60 * self.settings.slurm_time
-        (job,) = submit([Pack(list(probes), seconds)], "eml-probe", self.settings)
+        pack = Pack(list(probes), self.settings.seconds)
+        (job,) = submit([pack], "eml-probe", self.settings)
         print(f"job {job.job_id} probes each kind of training; log {job.paths.stdout}", flush=True)
         try:
-            for alive in cluster.polls([job.job_id]):
+            for alive in cluster.polls(lambda: [job.job_id]):
                 refuse_if_cancelled()
                 if not alive:
                     break
@@ -138,21 +136,24 @@ class Slurm(Launcher):
         try:
             if not job.paths.result_pickle.exists():
                 raise UncompletedJobError
-            results = dict(zip(probes, job.result(), strict=True))
+            results: list[Result] = job.result()
         except UncompletedJobError as error:
             outcome = cluster.outcome(job.job_id)
             raise UserError(f"job {job.job_id}: {outcome}; log {job.paths.stdout}") from error
-        self.costs |= {kind_of(p.config): r.cost for p, r in results.items() if r.cost}
+        pairs = zip(probes, results, strict=True)
+        self.costs |= {kind_of(probe.config): result.cost for probe, result in pairs if result.cost}
         return results
 
 
-def _status(run: StoredRun, alive: dict[str, LiveJob] | None) -> JobStatus:
+def _status(run: StoredRun, alive: dict[str, str] | None) -> JobStatus:
     """The status of a run's job; `alive` is None if Slurm does not answer."""
-    job, log = run.tags[JOB], run.tags.get(JOB_LOG, "")
+    job = run.tags[JOB]
     if alive is None:
-        return JobStatus(None, f"in job {job}", log)
-    if job in alive:
-        return JobStatus(True, f"in job {job} ({alive[job]})", log)
-    if run.status in ("FAILED", "KILLED"):  # the run itself has the reason
-        return JobStatus(False, f"job {job} has ended", log)
-    return JobStatus(False, f"job {job} has ended: {cluster.outcome(job)}", log)
+        lives, words = None, f"in job {job}"
+    elif job in alive:
+        lives, words = True, f"in job {job} ({alive[job]})"
+    elif run.status in ("FAILED", "KILLED"):  # the run itself has the reason
+        lives, words = False, f"job {job} has ended"
+    else:
+        lives, words = False, f"job {job} has ended: {cluster.outcome(job)}"
+    return JobStatus("slurm", lives, words, run.tags.get(JOB_LOG, ""))

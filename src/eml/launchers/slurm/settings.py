@@ -1,15 +1,21 @@
-"""The settings of Slurm's jobs: options on the command line, or in a TOML file."""
+"""The settings of Slurm's jobs, as options or in a TOML file, and the launcher's own numbers."""
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 from eml.config import ConfigError
 
-FILLED = 0.8  # share of a job's time to fill: estimates err, and a job needs time to start
 DEFAULTS = {"slurm_time": 30, "slurm_cpus": 1, "slurm_array_parallelism": 100}
 FLAGS = ("partition", "time", "cpus", "mem", "gres", "account", "qos", "constraint")
+FILLED = 0.8  # share of a job's time to fill: estimates err, and a job needs time to start
+REQUEUES = 1_000_000  # no limit on the requeues of a job: Pack gives up what makes no progress
+WARNING_SECONDS = 90  # from the signal to stop to the end of a job; Slurm may be a minute early
+SECONDS_TO_ANSWER = 60  # time limit of a command of Slurm
+POLL_SECONDS = 1.0, 30.0  # pauses between questions to Slurm: the first, the longest
+PATIENCE = 600  # seconds to wait for an answer, because Slurm's controller may be restarting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,27 +42,46 @@ class JobOptions:
 
         Raises ConfigError for an invalid name or value, or a file that cannot be read.
         """
-        kinds = {field.name: get_args(field.type)[0] for field in fields(JobOptions)}
-        given = {name: value for name in kinds if (value := getattr(self, name))}
-        file = given.pop("slurm_file", "")
-        values = DEFAULTS | (_read(file) if file else {}) | given
-        del kinds["slurm_file"]
+        kinds = {f.name: get_args(f.type)[0] for f in fields(JobOptions) if f.name != "slurm_file"}
+        options = {name: value for name in kinds if (value := getattr(self, name))}
+        in_file = _read(self.slurm_file) if self.slurm_file else {}
+        if unknown := in_file.keys() - kinds:
+            raise ConfigError(
+                f"slurm_file={self.slurm_file}: no setting {', '.join(sorted(unknown))}: give some "
+                f"of {', '.join(kinds)}"
+            )
+        values = DEFAULTS | in_file | options
         for name, value in values.items():
-            if name not in kinds:
-                valid = ", ".join(kinds)
-                raise ConfigError(f"slurm_file={file}: no setting {name}: give some of {valid}")
-            _check(name, value, kinds[name])
+            if type(value) is not kinds[name] or (kinds[name] is int and value < 1):
+                words = "a whole number, 1 or more" if kinds[name] is int else "a text"
+                raise ConfigError(f"{name}={value!r}: give {words}")
         return JobOptions(**values)
 
     @property
-    def pack_seconds(self) -> float:
-        """Largest expected duration of trainings that share a job, in seconds."""
-        return 60 * (self.slurm_pack_minutes or FILLED * self.slurm_time)
+    def seconds(self) -> int:
+        """Time limit of a job, in seconds."""
+        return 60 * self.slurm_time
 
     @property
     def warning_seconds(self) -> int:
-        """Seconds from the signal to stop to the end of a job. Slurm may be a minute early."""
-        return min(90, 15 * self.slurm_time)
+        """Seconds from the signal to stop to the end of a job."""
+        return min(WARNING_SECONDS, self.seconds // 4)
+
+    def groups(self, durations: Sequence[float]) -> list[list[int]]:
+        """Indices of `durations`, in seconds, grouped so that the trainings of a group fit a job.
+
+        A group is full when the next training does not fit; one that is too long is alone.
+        """
+        longest = 60 * self.slurm_pack_minutes or FILLED * self.seconds
+        groups: list[list[int]] = []
+        free = 0.0
+        for index, duration in enumerate(durations):
+            if duration > free or not groups:
+                groups.append([])
+                free = longest
+            groups[-1].append(index)
+            free -= duration
+        return groups
 
     @property
     def flags(self) -> dict[str, str | int | bool]:
@@ -70,32 +95,13 @@ class JobOptions:
         """The shell commands before Python; a command that fails ends the job."""
         return ["set -e", *self.slurm_setup.splitlines(), "set +e"] if self.slurm_setup else []
 
-    @property
-    def has_gpu(self) -> bool:
-        return any(part.startswith("gpu") for part in self.slurm_gres.split(","))
-
 
 def _read(file: str) -> dict[str, Any]:
-    """The content of a TOML file of settings."""
+    """The settings in a TOML file; `slurm_setup` is a list there."""
     try:
-        content = tomllib.loads(Path(file).expanduser().read_text())
-    except (OSError, RuntimeError, ValueError) as error:
+        values = tomllib.loads(Path(file).expanduser().read_text())
+        setup = values.get("slurm_setup", "")
+        return values | {"slurm_setup": setup if isinstance(setup, str) else "\n".join(setup)}
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"slurm_file={file}: {reason}") from error
-    setup = content.get("slurm_setup", [])
-    if not isinstance(setup, list) or not all(isinstance(command, str) for command in setup):
-        raise ConfigError(f"slurm_file={file}: slurm_setup = {setup!r}: give a list of texts")
-    return content | {"slurm_setup": "\n".join(setup)}
-
-
-def _check(name: str, value: Any, kind: type) -> None:
-    """Raise ConfigError if a setting has an invalid value."""
-    if kind is int:
-        lowest = 0 if name == "slurm_pack_minutes" else 1
-        valid = type(value) is int and value >= lowest
-        words = f"a whole number, {lowest} or more"
-    else:  # a newline would add a command to the job's script, a blank a flag of sbatch
-        is_word = isinstance(value, str) and value.isprintable() and " " not in value
-        valid, words = is_word or name == "slurm_setup", "a text without blanks"
-    if not valid:
-        raise ConfigError(f"{name}={value!r}: give {words}")
