@@ -60,8 +60,9 @@ class CurveSummary:
         """The columns of summary.csv."""
         row = asdict(self)
         row |= row.pop("varied")
+        split = row.pop("split")
         for name in ("final", "best"):
-            row[f"{name}_{self.split}_accuracy"] = row.pop(f"{name}_accuracy")
+            row[f"{name}_{split}_accuracy"] = row.pop(f"{name}_accuracy")
         names = ("train_seconds_per_epoch", "seconds_lowest", "seconds_highest")
         row |= dict(zip(names, row.pop("seconds"), strict=True))
         for reached in row.pop("targets"):

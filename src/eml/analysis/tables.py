@@ -14,7 +14,8 @@ def readable(rows: Sequence[CurveSummary]) -> list[dict[str, str]]:
     A column that is empty in all rows is left out.
     """
     texts = [_in_words(row, len(rows)) for row in rows]
-    filled = {name: "" for text in texts for name, cell in text.items() if cell}
+    names = dict.fromkeys(name for text in texts for name in text)
+    filled = [name for name in names if any(text.get(name) for text in texts)]
     return [{name: text.get(name, "") for name in filled} for text in texts]
 
 
