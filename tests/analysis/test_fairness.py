@@ -130,16 +130,6 @@ def test_epochs_that_swing_are_warned_of():
     assert line.endswith("run c; and 2 more")
 
 
-@pytest.mark.parametrize(("cpu_seconds", "warned"), [(3.9, False), (1.5, True)])
-def test_a_training_that_did_not_get_the_processor_is_warned_of(cpu_seconds, warned):
-    disturbed = run("a", [0.1, 0.5], tags={"threads": "2"})  # 2 s
-    disturbed["train_cpu_seconds"] = [0, cpu_seconds]
-    found = [line for line in warnings(disturbed) if "CPU seconds" in line]
-    assert bool(found) == warned
-    gpu = disturbed.assign(device_type="cuda")  # a GPU computes while the CPU waits
-    assert not any("CPU seconds" in line for line in warnings(gpu))
-
-
 def test_epochs_that_were_slow_and_threads_that_changed_are_warned_of():
     disturbed = run("a", [0.1, 0.4, 0.5, 0.6], tags={"threads": "2"})
     disturbed["next_threads"] = [2, 2, 1, 1]

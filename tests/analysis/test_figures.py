@@ -156,23 +156,15 @@ def test_what_else_differs_is_on_the_figure():
     assert caption.endswith("also different: batch size, hardware")
 
 
-def test_of_many_curves_the_best_are_coloured_and_named():
-    """Each ends 1 % above the one before; the first 20 of 50 are grey, and counted."""
-    many = together(*(run(f"r{n}", [0.1, 0.2 + n / 100], lr=0.001 + n / 1000) for n in range(50)))
-    for figure, others in (
-        (over(many), "30 other curves"),
-        (losses(Comparison(many)), "60 other losses"),
-    ):
-        axes = figure.axes[0]
-        coloured = [line for line in axes.lines if line.get_label() != others]
-        assert len({(line.get_color(), line.get_linestyle()) for line in coloured}) == len(coloured)
-        (grey,) = axes.collections
-        assert len(grey.get_segments()) == int(others.split()[0])
-        named = " ".join(str(line.get_label()) for line in coloured)
-        assert all(f"rate {0.031 + n / 1000:g}" in named for n in range(20))
-        (legend,) = figure.legends
-        assert len(legend.get_texts()) == len(coloured) + 1
-        assert max(segment[:, 1].max() for segment in grey.get_segments()) <= axes.get_ylim()[1]
+def test_of_many_curves_the_best_are_drawn():
+    """Each ends 1 % above the one before; the first 10 of 30 are counted."""
+    many = together(*(run(f"r{n}", [0.1, 0.2 + n / 100], lr=0.001 + n / 1000) for n in range(30)))
+    for figure in (over(many), losses(Comparison(many))):
+        *curves, others = figure.axes[0].lines
+        assert len({(line.get_color(), line.get_linestyle()) for line in curves}) == len(curves)
+        rates = {str(line.get_label()).split(":")[0].split(",")[0] for line in curves}
+        assert rates == {f"learning rate {0.001 + n / 1000:g}" for n in range(10, 30)}
+        assert others.get_label() == "not drawn: 10 other curves, which end worse"
 
 
 def test_more_than_fits_in_a_line_is_wrapped():

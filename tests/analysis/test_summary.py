@@ -134,11 +134,9 @@ def test_summary_of_seeds():
     assert adam.best_epoch == "1, 2"
     assert (sgd.seconds.mean, sgd.parameters) == (3, 1000)
     # Seed 1 reached 0.5 in epoch 2 after 4 s, seed 2 in epoch 1 after 4 s. Half have missed 0.65.
-    assert sgd.targets[:2] == (
-        Reached(0.5, 1.5, 4, seeds=2, first_touch=1),
-        Reached(0.65, math.inf, math.inf, seeds=1, first_touch=2),
-    )
-    assert sgd.targets[2].seeds == 0
+    assert sgd.targets[0.5] == Reached(1.5, 4, reached=2, first_touch=1)
+    assert sgd.targets[0.65] == Reached(math.inf, math.inf, reached=1, first_touch=2)
+    assert sgd.targets[0.9].reached == 0
     assert {row.not_separable_from for row in rows.values()} == {"n = 2: too few seeds to tell"}
 
 
@@ -174,7 +172,7 @@ def test_a_diverged_run_is_counted_as_chance_and_named():
     assert (row.n, row.complete) == (5, 2)
     assert row.final_accuracy == pytest.approx((2 * 0.62 + 3 * 0.1) / 5)
     assert row.final_lowest == 0.1
-    assert (row.targets[0].seeds, row.targets[0].epochs) == (2, math.inf)
+    assert (row.targets[0.6].reached, row.targets[0.6].epochs_to) == (2, math.inf)
     (text,) = readable([row])
     assert (text["n"], text["to 0.6"]) == ("2 of 5 (3 diverged)", "2 of 5 seeds")
 
@@ -192,13 +190,13 @@ def test_the_median_counts_a_miss_as_infinite():
     three = [run(f"{s}", [0.1, 0.5, 0.5, 0.5], seed=s, seconds=s) for s in (1, 2)]
     three.append(run("3", [0.1, 0.2, 0.2, 0.2], seed=3))
     (row,) = summary(together(*three), [0.5])
-    assert row.targets == (Reached(0.5, 1, 2, seeds=2, first_touch=1),)
+    assert row.targets == {0.5: Reached(1, 2, reached=2, first_touch=1)}
     assert readable([row])[0]["to 0.5"] == "2 of 3 seeds, median: epoch 1, 2 s"
 
 
 def test_a_target_must_be_held():
     (row,) = summary(run("a", [0.1, 0.7, 0.4, 0.5, 0.7, 0.7, 0.8]), [0.7, 0.75])
-    assert row.targets[0] == Reached(0.7, 4, 8, seeds=1, first_touch=1)
+    assert row.targets[0.7] == Reached(4, 8, reached=1, first_touch=1)
     (text,) = readable([row])
     assert text["to 0.7"] == "epoch 4, 8 s"
     assert text["to 0.75"] == "not held for 3 epochs, first touch in epoch 6"

@@ -108,7 +108,6 @@ class Band:
     mean: np.ndarray
     lowest: np.ndarray
     highest: np.ndarray
-    n: np.ndarray  # seeds behind each mean
 
     def __len__(self) -> int:
         return len(self.epochs)
@@ -173,11 +172,11 @@ class Curve:
         # To the last epoch that any seed has reached without diverging.
         end = reached[-1] + 1 if len(reached) else 0
         values, xs, epochs = values[:, :end], xs[:, :end], epochs[:end]
-        means, n = mean_of_seeds(values)
+        means, _ = mean_of_seeds(values)
         at = epochs if x == "epoch" else mean_of_seeds(xs)[0]
         lowest, highest = np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
         known = ~(np.isnan(at) | np.isnan(means))
-        return Band(*(column[known] for column in (epochs, at, means, lowest, highest, n)))
+        return Band(*(column[known] for column in (epochs, at, means, lowest, highest)))
 
 
 def mean_of_seeds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

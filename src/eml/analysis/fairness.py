@@ -1,6 +1,5 @@
 """Lists other differences between the curves of a comparison, and warns about its runs."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from itertools import combinations
@@ -36,18 +35,13 @@ LOGGED = (
     "system_metrics",
 )
 # What decides the losses of a training, wherever and with whatever framework it is computed.
-DECIDING = [
-    field.name
-    for field in fields(Config)
-    if field.name not in ("recipe", "framework", "device_type")
-]
+DECIDING = {field.name for field in fields(Config)} - {"recipe", "framework", "device_type"}
 SHORT = 9  # characters that tell commits and digests apart
 OF_SECONDS = ("threads", "trainings_at_once")  # what decides nothing but seconds
 JOB = "slurm_job"  # the tag of a run that trained in a job (tracking/tags.py)
 LARGEST_SWING = 0.25  # standard deviation of the seconds of an epoch, as a share of their mean
 SHORTEST = 0.1  # seconds; shorter epochs always swing
 NAMED = 3  # runs that a warning about disturbances names
-LEAST_CPU = 0.5  # share of threads times seconds that an undisturbed training computes
 # Relative difference of a train loss that rounding alone can cause, by epoch. Another order of the
 # data changes that of the MLP on MNIST by 1 % in epoch 1; rounding changes the CNN's by 0.1 %.
 ROUNDING = {0: 1e-4, 1: 5e-3}
@@ -136,7 +130,7 @@ def _scores(training: Training) -> list[str]:
 
 def _disturbances(training: Training) -> Iterator[tuple[str, str]]:
     """Signs that the machine did other things meanwhile, and the numbers that show it."""
-    seconds, busy = training.epoch_seconds, "something else had the processor"
+    seconds = training.epoch_seconds
     mean = seconds.mean() if len(seconds) > 1 else 0.0
     if mean >= SHORTEST and (seconds / mean).std(ddof=1) > LARGEST_SWING:
         numbers = f"{seconds.min():.3g} to {seconds.max():.3g} s an epoch"
@@ -151,13 +145,7 @@ def _disturbances(training: Training) -> Iterator[tuple[str, str]]:
         longest = f"up to {slow.max():.1f} times as long as on an idle machine"
         signs.insert(0, f"{longest} in {len(slow)} of {training.last_epoch} epochs")
     if signs:
-        yield busy, ", ".join(signs)
-    elif training.values["device_type"] == "cpu" and "train_cpu_seconds" in training.points:
-        computed = training.points["train_cpu_seconds"][-1]
-        trained, count = training.points["train_seconds"][-1], training.number("threads")
-        share = computed / (count * trained) if trained and count else math.nan
-        if share < LEAST_CPU:
-            yield busy, f"{computed:.3g} CPU seconds in {trained:.3g} s with {count:.0f} threads"
+        yield "something else had the processor", ", ".join(signs)
 
 
 def _unlike(trainings: Sequence[Training]) -> Iterator[str]:
@@ -169,17 +157,12 @@ def _unlike(trainings: Sequence[Training]) -> Iterator[str]:
     for training in trainings:
         alike.setdefault(tuple(training.values[name] for name in DECIDING), []).append(training)
     for one, other in (pair for group in alike.values() for pair in combinations(group, 2)):
+        by_epoch = [dict(zip(t.points["epoch"], t.losses, strict=True)) for t in (one, other)]
         for epoch, largest in ROUNDING.items():
-            a, b = _loss_after(one, epoch), _loss_after(other, epoch)
+            a, b = (losses.get(epoch, np.nan) for losses in by_epoch)
             if abs(a - b) > largest * max(abs(a), abs(b)):  # not so if one is NaN
                 yield (
                     f"one Config, but the train losses after epoch {epoch} differ by more than "
                     f"rounding, {a:.4g} and {b:.4g}: runs {one.run_id} and {other.run_id}"
                 )
                 break
-
-
-def _loss_after(training: Training, epoch: int) -> float:
-    """NaN if the epoch is missing."""
-    losses = training.losses[training.points["epoch"] == epoch]
-    return float(losses[0]) if len(losses) else math.nan

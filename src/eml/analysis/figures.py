@@ -4,24 +4,24 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from eml.analysis.comparison import Comparison
 from eml.analysis.curves import Band, Curve
 from eml.analysis.labels import CRITERIA, X_LABELS, words
-from eml.analysis.style import Look, canvas, from_zero, legend, looks, over_rates, per_cent, zoom
+from eml.analysis.style import Look, canvas, from_zero, legend, looks, per_cent, rates_axis
 from eml.analysis.summary import Tried, by_rate
 
 UNITS = {"loss": " (cross-entropy, nats)", "accuracy": "", "second": "", "seconds": " (s)"}
 # By the first word of an outcome: its marker. WHOLE are trained to the end.
 KINDS = {"": "o", "chosen": "*", "tied": "D", "pruned": "o", "diverged": "x"}
 WHOLE = ("", "chosen", "tied")
-MOST = 20  # curves that are coloured, and named in the legend
+MOST = 20  # curves in a figure
 FEW = 10  # points up to which each is marked
 Draw = Callable[[Comparison], Figure]
 
@@ -38,57 +38,47 @@ class RecipeFigure:
 
 def losses(comparison: Comparison) -> Figure:
     """Train and test (or validation) loss over the epochs, on one scale."""
-    metrics, curves = ("train_loss", f"{comparison.split}_loss"), comparison.curves
-    what = f"train and {comparison.split} loss"
+    metrics, what = ("train_loss", f"{comparison.split}_loss"), f"train and {comparison.split} loss"
     figure, (axes,) = canvas(comparison, what, "epoch", f"loss{UNITS['loss']}")
-    bands = {name: [curve.band("epoch", name) for curve in curves] for name in metrics}
-    best, others = ranked(bands[metrics[1]], highest=False)
-    by_curve = looks(comparison.differing, len(best) if len(curves) > 1 else 2)
-    _draw_in_grey(axes, [bands[name][i] for name in metrics for i in others], "losses")
-    for number, i in enumerate(best):
+    curves = _best(comparison.curves, "epoch", metrics[1])
+    by_curve = looks(comparison.differing, max(2, len(curves)))
+    for curve, look in zip(curves, by_curve, strict=False):
         # One curve has a colour for each loss, several have a line style for each loss.
-        colour = by_curve[number].colour
-        pair = by_curve if len(curves) == 1 else [Look(colour), Look(colour, "--")]
-        for metric, look in zip(metrics, pair, strict=True):
-            label = ", ".join(filter(None, (curves[i].label, metric.replace("_", " "))))
-            _draw(axes, Curve(label, curves[i].trainings), bands[metric][i], look, metric)
+        by_loss = by_curve if len(curves) == 1 else [look._replace(style=s) for s in ("-", "--")]
+        for metric, style in zip(metrics, by_loss, strict=True):
+            label = ", ".join(filter(None, (curve.label, metric.replace("_", " "))))
+            part = Curve(label, curve.trainings)
+            _draw(axes, part, part.band("epoch", metric), style, metric)
     axes.set_ylim(bottom=0)
-    legend(figure, axes)
+    _end(figure, axes, comparison)
     return figure
 
 
 def over(comparison: Comparison, x: str, metric: str = "test_accuracy") -> Figure:
     """A metric of all runs over `x`, a key of X_LABELS.
 
-    One run is drawn as a line, several seeds as their mean with a band from lowest to highest. Of
-    more than MOST curves the best are coloured. Where these end close to the best one, a second
-    panel shows their ends.
+    One run is drawn as a line, several seeds as their mean with a band from lowest to highest.
+    Where curves end close to the best one, a second panel shows their ends.
     """
     name, kind = metric.replace("_", " "), metric.rpartition("_")[2]
-    bands = [curve.band(x, metric) for curve in comparison.curves]
-    best, others = ranked(bands, highest=kind in ("accuracy", "second"))
+    curves = _best(comparison.curves, x, metric)
+    bands = [curve.band(x, metric) for curve in curves]
     points = [training.points[metric] for training in comparison.trainings]
-    highest = np.fmax.reduce(np.concatenate(points))
-    height = min(highest, 1) if kind == "accuracy" else highest
-    with_end = [i for i in best if len(bands[i])]
-    ends = [bands[i].mean[-1] for i in with_end]
-    near = []
-    if kind in ("accuracy", "loss") and ends:
-        leader = max(ends) if kind == "accuracy" else min(ends)
-        near = [bands[with_end[i]] for i in zoom(ends, leader, height)]
+    highest = float(np.fmax.reduce(np.concatenate(points)))
+    near = _near(bands, kind, min(highest, 1) if kind == "accuracy" else highest)
     label = name + UNITS[kind]
     figure, panels = canvas(comparison, name, X_LABELS[x], label, 2 if near else 1)
     for axes in panels:
-        _draw_in_grey(axes, [bands[i] for i in others], "curves")
-        for i, look in zip(best, looks(comparison.differing, len(best)), strict=True):
-            _draw(axes, comparison.curves[i], bands[i], look, metric)
+        by_curve = looks(comparison.differing, len(curves))
+        for curve, band, look in zip(curves, bands, by_curve, strict=True):
+            _draw(axes, curve, band, look, metric)
         axes.set_xlim(left=0)
     panels[0].set_ylim(bottom=0)
     if kind == "accuracy":
         from_zero(panels[0], highest)
     if near:
         _zoom_in(panels[1], near, kind)
-    legend(figure, panels[0])
+    _end(figure, panels[0], comparison)
     return figure
 
 
@@ -124,48 +114,51 @@ def accuracy_by(criterion: str, split: str) -> str:
 
 def sensitivity(comparison: Comparison) -> Figure:
     """Accuracy over the learning rate, a line for each optimizer."""
-    what = label = accuracy_by(comparison.criterion, comparison.split)
-    if comparison.split == "test" and comparison.criterion == "best":
-        label += "\n(chosen on the test set)"
-    figure, (axes,) = canvas(comparison, what, "learning rate", label)
-    lines = by_rate(comparison)
-    for (name, scores), (look, factor) in zip(
-        lines.items(), _lines(comparison, len(lines)), strict=True
-    ):
-        x = [rate * factor for rate in scores]
-        axes.plot(x, list(scores.values()), f"o{look.style}", color=look.colour, label=name)
-    over_rates(axes, {training.values["learning_rate"] for training in comparison.trainings})
-    from_zero(axes, max(max(scores.values()) for scores in lines.values()))
-    legend(figure, axes)
-    return figure
+    points = [
+        (optimizer, rate, score, "")
+        for optimizer, scores in by_rate(comparison).items()
+        for rate, score in scores.items()
+    ]
+    return _over_rates(comparison, comparison.split, points)
 
 
 def grid(comparison: Comparison, rows: Sequence[Tried]) -> Figure:
     """Validation accuracy over the learning rate, for all trainings of a search."""
-    what = accuracy_by(comparison.criterion, "validation")
-    figure, (axes,) = canvas(comparison, what, "learning rate", what)
-    optimizers = list(dict.fromkeys(row.optimizer for row in rows))
-    for optimizer, (look, factor) in zip(
-        optimizers, _lines(comparison, len(optimizers)), strict=True
-    ):
-        points = [
-            (row.learning_rate * factor, row.validation_accuracy, row.outcome.partition(" ")[0])
-            for row in rows
-            if row.optimizer == optimizer
+    points = [
+        (words("optimizer", row.optimizer), row.learning_rate, row.validation_accuracy, row.outcome)
+        for row in rows
+    ]
+    return _over_rates(comparison, "validation", points)
+
+
+def _over_rates(
+    comparison: Comparison, split: str, points: Sequence[tuple[str, float, float, str]]
+) -> Figure:
+    """Points by the name of their line: learning rate, accuracy, and outcome (Tried.outcome)."""
+    what = label = accuracy_by(comparison.criterion, split)
+    if split == "test" and comparison.criterion == "best":
+        label += "\n(chosen on the test set)"
+    figure, (axes,) = canvas(comparison, what, "learning rate", label)
+    names = list(dict.fromkeys(name for name, *_ in points))
+    varying = [field for field in comparison.differing if field != "learning_rate"]
+    for number, (name, look) in enumerate(zip(names, looks(varying, len(names)), strict=True)):
+        apart = 1.04 ** (number - (len(names) - 1) / 2)  # off the points of the other lines
+        line = [
+            (rate * apart, y, outcome.partition(" ")[0], f": {rate:g}, with {y:.2%}")
+            for other, rate, y, outcome in points
+            if other == name
         ]
-        label = words("optimizer", optimizer)
-        for row in rows:
-            if row.optimizer == optimizer and row.outcome == "chosen":
-                label += f": {row.learning_rate:g}, with {row.validation_accuracy:.2%}"
-        whole = [(x, y) for x, y, kind in points if kind in WHOLE]
-        axes.plot(*zip(*whole, strict=True), look.style, color=look.colour, label=label)
-        for x, y, kind in points:
+        label = name + "".join(text for *_, kind, text in line if kind == "chosen")
+        whole = [(x, y) for x, y, kind, _ in line if kind in WHOLE]
+        xs, ys = [x for x, _ in whole], [y for _, y in whole]
+        axes.plot(xs, ys, look.style, color=look.colour, label=label)
+        for x, y, kind, _ in line:
             _mark(axes, kind, [x], [y], look.colour)
     for kind in KINDS:
-        if kind and any(row.outcome.startswith(kind) for row in rows):
+        if kind and any(outcome.startswith(kind) for *_, outcome in points):
             _mark(axes, kind, [], [], "0.35", kind)
-    over_rates(axes, {row.learning_rate for row in rows})
-    from_zero(axes, max(row.validation_accuracy for row in rows))
+    rates_axis(axes, {rate for _, rate, _, _ in points})
+    from_zero(axes, max(y for _, _, y, _ in points))
     legend(figure, axes)
     return figure
 
@@ -177,30 +170,34 @@ def _mark(
     axes.plot(x, y, KINDS[kind], color=colour, mfc=fill, markersize=size, label=label)
 
 
-def _lines(comparison: Comparison, count: int) -> list[tuple[Look, float]]:
-    """For each line over the learning rates: its look, and a factor that sets its points apart."""
-    names = [name for name in comparison.differing if name != "learning_rate"]
-    middle = (count - 1) / 2
-    return [(look, 1.04 ** (number - middle)) for number, look in enumerate(looks(names, count))]
+def _best(curves: Sequence[Curve], x: str, metric: str) -> list[Curve]:
+    """The MOST curves that end best, in their order."""
+    sign = 1 if metric.endswith(("accuracy", "second")) else -1
+    bands = [curve.band(x, metric) for curve in curves]
+    ends = [sign * band.mean[-1] if len(band) else -math.inf for band in bands]
+    ranked = sorted(range(len(ends)), key=ends.__getitem__, reverse=True)
+    return [curves[i] for i in sorted(ranked[:MOST])]
 
 
-def ranked(bands: Sequence[Band], highest: bool) -> tuple[list[int], list[int]]:
-    """The numbers of the MOST curves that end best, and of all others, both in their order.
+def _end(figure: Figure, axes: Axes, comparison: Comparison) -> None:
+    """Draw the legend, with the number of curves that are not drawn."""
+    if (others := len(comparison.curves) - MOST) > 0:
+        axes.plot([], [], " ", label=f"not drawn: {others} other curves, which end worse")
+    legend(figure, axes)
 
-    highest: whether a higher end is better.
+
+def _near(bands: Sequence[Band], kind: str, height: float) -> list[Band]:
+    """Those that end too close to the best one to be told apart by eye; [] if they can be.
+
+    height: of the y-axis.
     """
-    worst = -math.inf if highest else math.inf
-    ends = [band.mean[-1] if len(band) else worst for band in bands]
-    order = sorted(range(len(ends)), key=ends.__getitem__, reverse=highest)
-    return sorted(order[:MOST]), sorted(order[MOST:])
-
-
-def _draw_in_grey(axes: Axes, bands: Sequence[Band], what: str) -> None:
-    if bands:
-        grey: dict[str, Any] = {"color": "0.8", "linewidth": 0.6}
-        segments = [np.column_stack((band.x, band.mean)) for band in bands]
-        axes.add_collection(LineCollection(segments, zorder=1, **grey))
-        axes.plot([], [], label=f"{len(bands)} other {what}", **grey)
+    ends = [band.mean[-1] for band in bands if len(band)]
+    if kind not in ("accuracy", "loss") or not ends:
+        return []
+    best = max(ends) if kind == "accuracy" else min(ends)
+    near = [b for b in bands if len(b) and abs(b.mean[-1] - best) <= 0.1 * height]
+    steps = [high - low for low, high in pairwise(sorted(band.mean[-1] for band in near))]
+    return near if min(steps, default=height) < 0.03 * height else []
 
 
 def _zoom_in(axes: Axes, bands: Sequence[Band], kind: str) -> None:
@@ -216,7 +213,7 @@ def _zoom_in(axes: Axes, bands: Sequence[Band], kind: str) -> None:
 def _draw(axes: Axes, curve: Curve, band: Band, look: Look, metric: str) -> None:
     """Draw a curve, each seed as far as its run goes."""
     label = _label(curve, band, metric)
-    marker = look.marker or ("o" if len(band) <= FEW else "")
+    marker = "o" if len(band) <= FEW else ""
     style: dict[str, Any] = {"color": look.colour, "marker": marker, "markersize": 4}
     axes.plot(band.x, band.mean, look.style, label=label, **style)
     # With "_" it is part of the curve, and not in the legend.

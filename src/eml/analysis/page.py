@@ -80,13 +80,8 @@ def write_page(file: Path, title: str, parts: Sequence[Part]) -> None:
     body = ""
     for part in parts:
         body += markdown.render(part.text)
-        for figure in sorted(part.folder.glob("*.svg"), key=_rank):
+        for figure in sorted(part.folder.glob("*.svg")):
             _, tag, drawing = figure.read_text(encoding="utf-8").partition("<svg")
             body += f"<figure>{tag}{drawing}</figure>\n"
     template = Template(TEMPLATE.read_text(encoding="utf-8"))
     file.write_text(template.substitute(title=html.escape(title), body=body), encoding="utf-8")
-
-
-def _rank(figure: Path) -> tuple[bool, bool, str]:
-    """Accuracies come first, losses last."""
-    return "loss" in figure.name, "accuracy" not in figure.name, figure.name

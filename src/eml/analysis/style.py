@@ -3,9 +3,8 @@
 import math
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
-from itertools import pairwise
-from typing import Any
+from dataclasses import fields
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -21,7 +20,6 @@ from eml.config import Config
 # Okabe and Ito's colours work for the colour-blind, the line styles in grey print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", ":")
-MARKERS = ("", "o", "s", "^")
 ORDERED = "viridis_r"  # from light to dark, also in grey
 NUMERIC = {field.name for field in fields(Config) if field.type is not str}
 SETTINGS = (
@@ -41,13 +39,11 @@ TITLE_LINE = 75
 SMALL: dict[str, Any] = {"fontsize": "small", "parse_math": False}
 
 
-@dataclass(frozen=True)
-class Look:
-    """Colour, line style and marker of a curve."""
+class Look(NamedTuple):
+    """Colour and line style of a curve."""
 
     colour: str
     style: str = "-"
-    marker: str = ""
 
 
 def looks(varying: Sequence[str], count: int) -> list[Look]:
@@ -55,11 +51,7 @@ def looks(varying: Sequence[str], count: int) -> list[Look]:
     if len(varying) == 1 and varying[0] in NUMERIC:
         shades = mpl.colormaps[ORDERED](np.linspace(0.15, 1, count))
         return [Look(mpl.colors.to_hex(shade)) for shade in shades]
-    both = len(COLOURS) * len(STYLES)
-    return [
-        Look(COLOURS[i % len(COLOURS)], STYLES[i % len(STYLES)], MARKERS[i // both % len(MARKERS)])
-        for i in range(count)
-    ]
+    return [Look(COLOURS[i % len(COLOURS)], STYLES[i % len(STYLES)]) for i in range(count)]
 
 
 def canvas(
@@ -119,7 +111,7 @@ def from_zero(axes: Axes, highest: float) -> None:
     axes.set_ylim(0, min(1, math.ceil(10 * min(highest, 1) + 0.2) / 10) if highest > 0 else 1)
 
 
-def over_rates(axes: Axes, rates: Iterable[float]) -> None:
+def rates_axis(axes: Axes, rates: Iterable[float]) -> None:
     """A logarithmic x-axis that is labelled with the learning rates tried; chance as a line."""
     axes.set_xscale("log")
     axes.margins(x=0.05)
@@ -130,16 +122,6 @@ def over_rates(axes: Axes, rates: Iterable[float]) -> None:
     axes.axhline(CHANCE, color="0.5", linestyle=":", linewidth=1)
     where: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
     axes.text(0.995, CHANCE, "chance", color="0.4", **where, **SMALL)
-
-
-def zoom(ends: Sequence[float], best: float, height: float) -> list[int]:
-    """The numbers of the curves that end too close to the best one to be told apart by eye.
-
-    ends: the last value of each curve. height: of the y-axis. Empty if no second panel is needed.
-    """
-    near = [i for i, end in enumerate(ends) if abs(end - best) <= 0.1 * height]
-    closest = min((b - a for a, b in pairwise(sorted(ends[i] for i in near))), default=height)
-    return near if closest < 0.03 * height else []
 
 
 def legend(figure: Figure, axes: Axes) -> None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,14 +15,12 @@ from eml.analysis.verdicts import Verdict, evaluated_images, interval
 HELD = 3  # epochs in a row that must have a target accuracy
 
 
-@dataclass(frozen=True)
-class Reached:
-    """When the seeds of a curve reached and held (HELD) a target."""
+class Reached(NamedTuple):
+    """When the seeds of a curve reached and held (HELD) a target; its columns of summary.csv."""
 
-    target: float  # accuracy, 0 to 1
-    epochs: float  # median over the seeds; a miss is infinite
-    seconds: float  # of training: the same
-    seeds: int
+    epochs_to: float  # median over the seeds; a miss is infinite
+    seconds_to: float  # of training: the same
+    reached: int  # seeds
     first_touch: float  # first epoch in which any seed had the accuracy, held or not; or NaN
 
 
@@ -51,7 +49,7 @@ class CurveSummary:
     seconds: Seconds
     seconds_not_separable_from: str
     parameters: int | None
-    targets: tuple[Reached, ...]
+    targets: Mapping[float, Reached]  # by accuracy
     diverged: str
     unfinished: str
     run_ids: str
@@ -65,13 +63,8 @@ class CurveSummary:
             row[f"{name}_{split}_accuracy"] = row.pop(f"{name}_accuracy")
         names = ("train_seconds_per_epoch", "seconds_lowest", "seconds_highest")
         row |= dict(zip(names, row.pop("seconds"), strict=True))
-        for reached in row.pop("targets"):
-            row |= {
-                f"epochs_to_{reached['target']:g}": reached["epochs"],
-                f"seconds_to_{reached['target']:g}": reached["seconds"],
-                f"reached_{reached['target']:g}": reached["seeds"],
-                f"first_touch_{reached['target']:g}": reached["first_touch"],
-            }
+        for target, reached in row.pop("targets").items():
+            row |= {f"{name}_{target:g}": number for name, number in reached._asdict().items()}
         return row
 
 
@@ -109,7 +102,7 @@ def _summary(
         seconds=curve.seconds,
         seconds_not_separable_from=_overlapping(curve, comparison.curves),
         parameters=None if math.isnan(parameters) else int(parameters),
-        targets=tuple(_reached(curve, target) for target in targets),
+        targets={target: _reached(curve, target) for target in targets},
         diverged=_named(diverged, "in epoch"),
         unfinished=_named(unfinished, "after epoch"),
         run_ids=" ".join(training.run_id for training in curve.trainings),
@@ -137,7 +130,6 @@ def _reached(curve: Curve, target: float) -> Reached:
             touches.append(training.points["epoch"][enough.argmax()])
     misses = [math.inf] * (len(curve.trainings) - len(epochs))
     return Reached(
-        target,
         float(np.median(epochs + misses)),
         float(np.median(seconds + misses)),
         len(epochs),

@@ -34,7 +34,7 @@ def _in_words(row: CurveSummary, curves: int) -> dict[str, str]:
         "train s/epoch": _seconds(row.seconds),
         "seconds not separable from": _shortened(row.seconds_not_separable_from, curves),
         "parameters": "" if row.parameters is None else f"{row.parameters:,}",
-        **{f"to {reached.target:.4g}": _to_target(row, reached) for reached in row.targets},
+        **{f"to {target:.4g}": _to_target(row, reached) for target, reached in row.targets.items()},
         "diverged": row.diverged,
         "unfinished": row.unfinished,
     }
@@ -67,15 +67,15 @@ def _seconds(seconds: Seconds) -> str:
 
 
 def _to_target(row: CurveSummary, reached: Reached) -> str:
-    when = f"epoch {reached.epochs:.3g}, {reached.seconds:.4g} s"
-    if not reached.seeds:
+    when = f"epoch {reached.epochs_to:.3g}, {reached.seconds_to:.4g} s"
+    if not reached.reached:
         if math.isnan(reached.first_touch):
             return f"not reached in {row.epochs}"
         return f"not held for {HELD} epochs, first touch in epoch {reached.first_touch:g}"
-    if reached.seeds == row.n:
+    if reached.reached == row.n:
         return when if row.n == 1 else f"median: {when}"
-    seeds = f"{reached.seeds} of {row.n} seeds"
-    return f"{seeds}, median: {when}" if math.isfinite(reached.epochs) else seeds
+    seeds = f"{reached.reached} of {row.n} seeds"
+    return f"{seeds}, median: {when}" if math.isfinite(reached.epochs_to) else seeds
 
 
 def _per_cent(fraction: float) -> str:

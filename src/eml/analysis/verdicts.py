@@ -48,7 +48,6 @@ def verdicts(curves: Sequence[Curve], criterion: str) -> list[Verdict]:
     The seeds are paired. The intervals are Student's, at the levels of Holm (1979), so that the
     probability of any false verdict is at most ERROR. Unfinished runs have no score yet.
     """
-    trainings = [training for curve in curves for training in curve.trainings]
     by_seed = pd.DataFrame(
         {
             i: pd.Series({t.values["seed"]: t.score(criterion) for t in curve.trainings})
@@ -61,7 +60,10 @@ def verdicts(curves: Sequence[Curve], criterion: str) -> list[Verdict]:
     means, n = mean_of_seeds(differences)
     enough = n >= FEWEST_SEEDS
     lows, highs = np.full((2, len(n)), np.nan)
-    lows[enough], highs[enough] = _intervals(differences[:, enough], _rounding(trainings))
+    # Standard deviation that rounding to whole images alone gives a difference of two scores.
+    # Without this least value, seeds that agree by chance on a few images would decide.
+    floor = 1 / (math.sqrt(6) * evaluated_images([t for c in curves for t in c.trainings]))
+    lows[enough], highs[enough] = _intervals(differences[:, enough], floor)
     # Without an interval both comparisons are False.
     separable = (lows > 0) | (highs < 0)
     columns = (column.tolist() for column in (first, second, n, means, lows, highs, separable))
@@ -107,14 +109,6 @@ def evaluated_images(trainings: Sequence[Training]) -> int:
     """
     counts = [training.number(f"{training.split}_images") for training in trainings]
     return int(min((n for n in counts if 1 <= n <= MOST_IMAGES), default=MOST_IMAGES))
-
-
-def _rounding(trainings: Sequence[Training]) -> float:
-    """Standard deviation that the rounding to whole images alone gives a difference of two scores.
-
-    Without this least value, seeds that agree by chance on a few images would decide.
-    """
-    return 1 / (math.sqrt(6) * evaluated_images(trainings))
 
 
 def _intervals(differences: np.ndarray, floor: float) -> tuple[np.ndarray, np.ndarray]:
