@@ -1,6 +1,5 @@
 """Faults from outside: servers, disks, kills, clocks, paths. docs/reliability.md has the table."""
 
-import re
 import subprocess
 import threading
 import time
@@ -11,11 +10,11 @@ import pytest
 
 from eml.analysis.options import Selection
 from eml.errors import UserError
-from eml.tracking import delivery
+from eml.tracking import log
 from eml.tracking.calls import StoreError
 from eml.tracking.history import load_history
 from support import faults
-from support.commands import ROOT, call, eml_command, stored_runs, train
+from support.commands import call, eml_command, stored_runs, train
 from support.interrupted import assert_whole, in_place_of_logging
 from support.servers import free_port, mlflow_server
 
@@ -64,7 +63,7 @@ def test_a_server_is_stopped(name, again_at, small_data, fresh_store, tmp_path, 
     serving = (f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts", port)
     monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path / "checkpoints"))
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "test")
-    monkeypatch.setattr(delivery, "SHARE", 1e9)  # try after each epoch
+    monkeypatch.setattr(log, "SHARE", 1e9)  # try after each epoch
     servers, stopped = [], []
 
     def start() -> None:
@@ -212,20 +211,3 @@ def test_a_path_with_odd_characters(environment, tmp_path, monkeypatch, fault):
     assert len(list(folder.glob("mlruns/0/models/*/artifacts/weights.safetensors"))) == 1
     run_id = next(folder.glob("mlruns/0/*/artifacts/model")).parents[1].name
     assert call(eml_command("evaluate", run_id)).returncode == 0
-
-
-def test_the_table_in_the_docs_has_the_faults_of_the_tests():
-    """`pytest -m "" --faults docs/reliability.md` writes it."""
-    sources = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
-    tried = re.findall(r"fault\(\s*f?\"([^\"]+)\"", sources)
-    tried += re.findall(r"\(\"(server [^\"]+)\", ", sources)
-    text = (ROOT / "docs/reliability.md").read_text()
-    rows = re.findall(r"^\| (.+?) \| (\d+) \| (\d+) \|", text, re.MULTILINE)
-    assert len(rows) > 15
-    assert all(tried == survived for _, tried, survived in rows)
-    names = [name for name, _, _ in rows]
-    patterns = [re.sub(r"\\\{.+?\\\}", ".+", re.escape(name)) for name in tried]
-    for pattern in patterns:
-        assert any(re.fullmatch(pattern, name) for name in names), pattern
-    for name in names:
-        assert any(re.fullmatch(pattern, name) for pattern in patterns), name

@@ -65,21 +65,19 @@ def main() -> None:
     except Stopped as stopped:
         print(f"eml: stopped by {stopped}", file=sys.stderr)
         if given_run_id:
-            from eml.tracking import end
+            from eml.tracking import runs
 
             with suppress(UserError):  # the store does not answer
-                end.stop(given_run_id, stopped)
+                runs.stop_run(given_run_id, str(stopped))
         sys.exit(stopped.exit_code)
     except (UserError, click.ClickException) as error:
         message = _one_line(error) if isinstance(error, click.ClickException) else error.shown()
         print(f"eml: {message}", file=sys.stderr)
         if given_run_id:
-            from eml.tracking import end
+            from eml.tracking import runs
 
             with suppress(UserError):  # the message may say that the store does not answer
-                name = sys.argv[1] if len(sys.argv) > 1 else ""
-                command = name if name in cli.list_commands(click.Context(cli)) else ""
-                end.refuse(given_run_id, message, command)
+                runs.tag_run(given_run_id, {"error": message}, runs.SECONDS_TO_CLOSE)
         sys.exit(error.exit_code)
     except Exception:  # a bug: show its traceback, without passwords
         print(redacted(traceback.format_exc()), end="", file=sys.stderr)

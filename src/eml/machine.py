@@ -1,4 +1,4 @@
-"""This machine and this process: processor, cores, memory, environment variables, signals."""
+"""This machine and this process: processor, cores, environment variables, signals."""
 
 import math
 import os
@@ -95,19 +95,6 @@ def _read(file: Path) -> str:
         return file.read_text().strip()
     except OSError:
         return ""
-
-
-def peak_memory() -> int:
-    """The peak of this process's resident memory in bytes. Raises OSError except on Linux."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise OSError("no VmHWM")
-
-
-def reset_peak_memory() -> None:
-    """Measure the peak of the memory from now on. Raises OSError where Linux cannot."""
-    Path("/proc/self/clear_refs").write_text("5")
 
 
 def threads_in_environment() -> int:

@@ -25,9 +25,10 @@ from eml.launchers.slurm.settings import JobOptions
 from eml.launchers.worker import prepare
 from eml.machine import REQUEUE, SIGNALS
 from eml.sweeps.plan import Plan
-from eml.tracking import end, find
+from eml.tracking import find
 from eml.tracking.history import load_history
 from eml.tracking.runs import run as tracked_run
+from eml.tracking.runs import tag_run
 from eml.training.cost import Cost, kind_of, seconds_of
 from eml.training.loop import TrainingLoop, load_for
 from support.commands import call, config_of, configs_of, eml_command, stored_runs
@@ -384,7 +385,7 @@ def test_the_status_of_a_job_where_there_is_no_cluster(store, small_data, monkey
             for seed in (1, 2)
         )
         assert job_status(find.children(parent).values()) == {}
-        end.note_job(in_job, "7", "/a/log")
+        tag_run(in_job, {"slurm_job": "7", "slurm_log": "/a/log"})
         runs = find.children(parent).values()
     assert {run.run_id for run in runs} == {free, in_job}
     assert job_status(runs) == {in_job: JobStatus("slurm", None, "in job 7", "/a/log")}

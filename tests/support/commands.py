@@ -2,6 +2,8 @@
 
 import dataclasses
 import io
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -82,6 +84,16 @@ def mlflow_command(entry_point: str, project: Path = ROOT, **parameters) -> list
     for name, value in parameters.items():
         command += ["-P", f"{name}={value}"]
     return command
+
+
+def without_the_powers_of_root(command: list[str]) -> list[str]:
+    """The command as somebody to whom the modes of files apply."""
+    if os.geteuid() != 0:
+        return command
+    if not shutil.which("setpriv"):
+        pytest.skip("root may read and write everything, and there is no setpriv (util-linux)")
+    capability = "-dac_override,-dac_read_search"
+    return ["setpriv", f"--bounding-set={capability}", f"--inh-caps={capability}", *command]
 
 
 def call(command: list[str]) -> subprocess.CompletedProcess:

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from eml.machine import Stopped, raise_on_signals
-from eml.tracking.delivery import Delivery
 from eml.tracking.history import METRICS
+from eml.tracking.log import Delivery
 
 SCORES = ["train_loss", "train_accuracy", "test_loss", "test_accuracy"]
 

@@ -12,7 +12,7 @@ import mlflow
 import pytest
 
 from eml.models.numpy_mlp import NumpyLearner
-from eml.tracking import calls, delivery, log, runs
+from eml.tracking import calls, log, runs
 from eml.tracking.calls import StoreAwayError, StoreError
 from eml.tracking.models import load_model
 from eml.tracking.resume import EMPTY
@@ -101,7 +101,7 @@ def test_a_training_goes_on_without_the_server_and_delivers_later(
 ):
     """Away from the second epoch to the sixth; each epoch has its own time."""
     fault(f"server during a training: {SAID[behave]}")
-    monkeypatch.setattr(delivery, "SHARE", 1e9)  # try again after each epoch
+    monkeypatch.setattr(log, "SHARE", 1e9)  # try again after each epoch
     ends, held = {}, {}
 
     def away(record, log):
@@ -133,15 +133,16 @@ def test_tries_that_fail_take_a_small_share_of_the_time(small_data, proxy, clien
     """A server that hangs is asked once, for one second; then not before 200 seconds."""
     now, asked = [0.0], []
 
-    def hangs(records):
+    def hangs(records, seconds):
+        assert seconds == log.SECONDS_IN_TRAINING
         asked.append([record.epoch for record, _ in records])
         now[0] += log.SECONDS_IN_TRAINING
         raise StoreAwayError("away")
 
-    monkeypatch.setattr(delivery, "try_to_log_records", hangs)
-    monkeypatch.setattr(delivery.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(log, "log_records", hangs)
+    monkeypatch.setattr(log.time, "monotonic", lambda: now[0])
     with runs.run("r", "d", {}) as run_id:
-        offered = delivery.Delivery(run_id, EMPTY)
+        offered = log.Delivery(run_id, EMPTY)
         for epoch in range(500):
             now[0] += 1
             offered.offer(record_of(epoch), epoch)
@@ -220,22 +221,6 @@ def test_a_server_that_stays_away_ends_a_sweep_at_its_first_training(
     assert [one.info.status for one in served(client)] == ["FINISHED"] * 6
 
 
-def test_a_run_that_cannot_be_closed_is_off_the_stack_of_mlflow(proxy, client, monkeypatch):
-    """Else MLflow would wait for the server when the process ends, and call the run FINISHED."""
-    monkeypatch.setattr(calls, "PATIENCE", 0.1)
-
-    def paused():
-        with runs.run("r", "d", {}):
-            proxy.behave = "drop"
-            raise runs.Paused(1)
-
-    with pytest.raises(StoreAwayError):
-        paused()
-    assert mlflow.active_run() is None
-    (one,) = served(client)
-    assert one.info.status == "RUNNING"
-
-
 def test_a_run_whose_making_was_not_answered_has_no_twin(small_data, proxy, client, fault):
     fault("answer lost when a run is made")
     proxy.behave = "lose"
@@ -269,20 +254,20 @@ def test_no_output_holds_the_password(small_data, server, proxy, client, monkeyp
     secret = proxy.address.replace("//", f"//me:{PASSWORD.replace('/', '%2F')}@")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", secret)
     train_it = ["mlp_numpy", "--epochs", "1", "--subset", "100"]
-    outputs = {}
+    outputs = []
 
-    def note(name: str, *arguments: str) -> subprocess.CompletedProcess:
+    def output(code: int, *arguments: str) -> None:
         result = call(eml_command(*arguments))
-        outputs[name] = result.stdout + result.stderr
-        return result
+        assert result.returncode == code, result.stderr
+        outputs.append(result.stdout + result.stderr)
 
-    assert note("train", *train_it).returncode == 0
-    assert note("compare", "compare", "--x", "epoch").returncode == 0
-    assert note("plan", "plan", "lr_sweep", "--epochs", "1", "--subset", "100").returncode == 0
-    assert note("reap", "reap").returncode == 0
-    assert note("no run", "evaluate", "abc").returncode == 2
-    assert note("no recipe", "compare", "--recipe", "lr_sweep").returncode == 2
-    assert note("gradients", "gradients").returncode == 0
+    output(0, *train_it)
+    output(0, "compare", "--x", "epoch")
+    output(0, "plan", "lr_sweep", "--epochs", "1", "--subset", "100")
+    output(0, "reap")
+    output(2, "evaluate", "abc")
+    output(2, "compare", "--recipe", "lr_sweep")
+    output(0, "gradients")
     artifacts = server[1] / "artifacts"
     artifacts.rename(server[1] / "moved")
     artifacts.touch()  # nothing can be written: the server answers with 500
@@ -291,16 +276,16 @@ def test_no_output_holds_the_password(small_data, server, proxy, client, monkeyp
         mlflow.set_tracking_uri(secret)
         with pytest.raises(StoreAwayError) as raised:
             train("mlp_numpy", epochs=1, seed=2)
-    outputs["error"] = str(raised.value)
+    outputs.append(str(raised.value))
     artifacts.unlink()
     (server[1] / "moved").rename(artifacts)
     proxy.behave = "drop"
-    assert note("away", *train_it).returncode == 2
+    output(2, *train_it)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://me:{PASSWORD}@127.0.0.1:9/x")
-    assert note("database", *train_it).returncode == 2
-    for name, text in outputs.items():
-        assert text, name
-        assert "geh" not in text, f"{name}: {text}"
+    output(2, *train_it)
+    for text in outputs:
+        assert text
+        assert "geh" not in text
     for one in served(client):
         assert "geh" not in repr(one.to_dictionary()), one.info.run_name
     assert [one.info.status for one in served(client)][-1] == "FAILED"

@@ -1,7 +1,6 @@
 """What is logged is what is read back, and every way to end a run leaves its status."""
 
 import dataclasses
-import json
 import os
 import signal
 
@@ -13,35 +12,18 @@ from sqlalchemy.engine import Engine
 
 from eml.machine import SIGNALS, Stopped, raise_on_signals
 from eml.models.numpy_mlp import NumpyLearner
-from eml.sweeps.launch import launch
-from eml.tracking import calls, end, find, log, models, runs
+from eml.tracking import calls, find, log, models, runs
 from eml.training.loop import EpochRecord, TrainingLoop, load_for, make_learner
 from support import interrupted
-from support.commands import arguments, config_of, configs_of, stored_runs, train
+from support.commands import config_of, configs_of, stored_runs, train
 
-METRICS = {
-    "train_loss",
-    "train_accuracy",
-    "test_loss",
-    "test_accuracy",
-    "train_seconds",
-    "eval_seconds",
-    "wall_seconds",
-}
+CLOCKS = ("train_seconds", "eval_seconds", "wall_seconds")
 
 
 def record(epoch: int, accuracy: float) -> EpochRecord:
+    seconds = float(epoch)
     return EpochRecord(
-        epoch=epoch,
-        train_loss=0.5,
-        train_accuracy=0.8,
-        train_seconds=1.0 * epoch,
-        eval_seconds=0.5,
-        wall_seconds=2.0 * epoch,
-        setup_seconds=0.1,
-        images_per_second=100.0,
-        test_loss=0.6,
-        test_accuracy=accuracy,
+        epoch, 0.5, 0.8, seconds, 0.5, seconds, 0.1, 100.0, test_loss=0.6, test_accuracy=accuracy
     )
 
 
@@ -66,14 +48,15 @@ def test_all_of_a_training_is_logged(small_data, store, capsys):
     (given,) = run.inputs.dataset_inputs
     assert (given.dataset.name, given.dataset.digest) == ("cifar10", tags["dataset_digest"])
 
-    histories = {m: store.get_metric_history(run.info.run_id, m) for m in METRICS}
+    names = (*interrupted.SCORES, *CLOCKS)
+    histories = {name: store.get_metric_history(run.info.run_id, name) for name in names}
     for history in histories.values():
         assert [point.step for point in history] == [0, 1, 2]
     images_per_second = store.get_metric_history(run.info.run_id, "images_per_second")
     assert [point.step for point in images_per_second] == [1, 2]
     # What is logged is what was trained, to the last digit.
     trained = list(TrainingLoop(config, load_for(config)))
-    for metric in ("train_loss", "test_loss", "train_accuracy", "test_accuracy"):
+    for metric in interrupted.SCORES:
         logged = [point.value for point in histories[metric]]
         assert logged == [getattr(record, metric) for record in trained]
     accuracies = [point.value for point in histories["test_accuracy"]]
@@ -101,17 +84,6 @@ def test_a_run_that_holds_other_values_is_refused(small_data, store, monkeypatch
     monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
     with pytest.raises(find.TrackingError, match="the run given holds epochs=3, not 1"):
         train("mlp_torch", epochs=1, device="cpu")
-
-
-def test_several_configs_are_children_of_one_run(small_data, store):
-    recipe, _, *options = arguments("main", subset=100)
-    configs = [config_of("mlp_torch", epochs=1, seed=s) for s in (1, 2)]
-    launch(recipe, configs, *options)
-    parent, *children = stored_runs(store)
-    assert parent.info.run_name == "main epochs=1 seeds=2"
-    assert [c.data.params["seed"] for c in children] == ["1", "2"]
-    for child in children:
-        assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
@@ -203,24 +175,6 @@ def test_a_name_that_the_user_gave_is_kept(given, expected, store, monkeypatch):
     assert store.get_run(run.info.run_id).info.run_name == expected
 
 
-def test_weights_and_config_are_read_back_without_pickle(small_data, store):
-    options = {"epochs": 1, "activation": "relu", "device": "cpu"}
-    train("mlp_torch", **options)
-    (run,) = stored_runs(store)
-    stored = models.load_model(run.info.run_id)
-    assert [stored.config] == configs_of("mlp_torch", **options)
-    assert stored.weights["linear1.weight"].shape == (512, 784)
-    assert stored.accuracy == run.data.metrics["final_test_accuracy"]
-    assert stored.dataset_digest == run.data.tags["dataset_digest"]
-    text = mlflow.artifacts.load_text(f"{run.info.artifact_uri}/model/config.json")
-    assert json.loads(text) == dataclasses.asdict(stored.config)
-    (model,) = logged_models(store, run)
-    names = [artifact.path for artifact in store.list_logged_model_artifacts(model.model_id)]
-    assert sorted(names) == ["config.json", "weights.safetensors"]
-    (output,) = run.outputs.model_outputs
-    assert (output.model_id, output.step) == (model.model_id, 1)
-
-
 def logged_models(store, run) -> list:
     return store.search_logged_models(
         [run.info.experiment_id], f"source_run_id = '{run.info.run_id}'"
@@ -256,6 +210,10 @@ def test_the_final_and_the_best_weights_are_models_with_the_scores_of_their_epoc
     (run,) = stored_runs(store)
     by_tag = {model.tags["final"]: model for model in logged_models(store, run)}
     final, best = by_tag["true"], by_tag["false"]
+    for model in (final, best):
+        names = [file.path for file in store.list_logged_model_artifacts(model.model_id)]
+        assert sorted(names) == ["config.json", "weights.safetensors"]
+    assert [models.load_model(run.info.run_id).config] == configs_of("mlp_numpy", epochs=6)
     assert (final.name, best.name) == ("mlp_numpy_sgd_final", "mlp_numpy_sgd_best")
     assert best.tags == {
         "epoch": "4",
@@ -267,7 +225,7 @@ def test_the_final_and_the_best_weights_are_models_with_the_scores_of_their_epoc
     assert "chosen_on" not in final.tags
     history = {
         name: [point.value for point in store.get_metric_history(run.info.run_id, name)]
-        for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+        for name in interrupted.SCORES
     }
     for model, epoch in ((final, 6), (best, 4)):
         assert {point.key: point.value for point in model.metrics} == {
@@ -285,29 +243,6 @@ def test_the_final_and_the_best_weights_are_models_with_the_scores_of_their_epoc
     assert (score.loss, logged) == (history["test_loss"][4], 0.99)
 
 
-def test_the_store_finds_models_by_parameter_and_score(small_data, store):
-    train("mlp_numpy", epochs=2, lr=0.1)
-    train("mlp_numpy", epochs=2, lr=0.001)
-    found = mlflow.search_logged_models(
-        filter_string="params.model = 'mlp' AND metrics.test_loss < 10",
-        order_by=[{"field_name": "metrics.test_accuracy", "ascending": False}],
-        experiment_ids=[store.get_experiment_by_name("test").experiment_id],
-        output_format="list",
-    )
-    accuracies = [
-        next(point.value for point in model.metrics if point.key == "test_accuracy")
-        for model in found
-    ]
-    assert len(accuracies) >= 2
-    assert accuracies == sorted(accuracies, reverse=True)
-    assert found[0].params["learning_rate"] == "0.1"
-
-
-def test_a_model_that_is_not_there_is_named(store):
-    with pytest.raises(find.TrackingError, match="no model m-1 in the store sqlite"):
-        models.load_model("m-1")
-
-
 def test_a_retry_makes_no_second_model(small_data, store, monkeypatch):
     """The answer to a request is lost: the store has what was asked for."""
     logged = models._log_model.__wrapped__
@@ -320,7 +255,7 @@ def test_a_retry_makes_no_second_model(small_data, store, monkeypatch):
 
 
 def test_a_lock_that_passes_does_not_leave_a_run_open(store, monkeypatch):
-    monkeypatch.setattr(calls, "LOCKED_SECONDS", 0)
+    monkeypatch.setattr(calls, "PAUSES", (0.0, 0.0))
     end = mlflow.MlflowClient.set_terminated
     refused = []
 
@@ -338,20 +273,33 @@ def test_a_lock_that_passes_does_not_leave_a_run_open(store, monkeypatch):
     assert mlflow.active_run() is None
 
 
-def test_run_without_weights_is_named(store):
-    with pytest.raises(find.TrackingError, match="no run abc in the store sqlite"):
-        models.load_model("abc")
-    with runs.run("r", "d", {}) as run_id:
-        pass
-    with pytest.raises(find.TrackingError, match="holds no finished training"):
-        models.load_model(run_id)
+def test_system_metrics_are_logged_where_they_are_wanted(small_data, store, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.01")
+    train("mlp_numpy", epochs=3)
+    train("mlp_numpy", epochs=3, seed=2, system_metrics=True)
+    without, with_them = stored_runs(store)
+    assert not [name for name in without.data.metrics if name.startswith("system/")]
+    assert "system/cpu_utilization_percentage" in with_them.data.metrics
+    assert [run.data.tags["system_metrics"] for run in (without, with_them)] == ["false", "true"]
 
 
 def test_a_signal_before_the_training_began_ends_the_run_that_mlflow_run_made(store):
     run = store.create_run(store.get_experiment_by_name("test").experiment_id)
-    end.stop(run.info.run_id, Stopped(signal.SIGINT))
+    runs.stop_run(run.info.run_id, "SIGINT")
     ended = store.get_run(run.info.run_id)
     assert ended.info.status == "KILLED"
     assert ended.data.tags["stopped"].startswith("SIGINT at 20")
-    end.stop(run.info.run_id, Stopped(signal.SIGTERM))
+    runs.stop_run(run.info.run_id, "SIGTERM")
     assert store.get_run(run.info.run_id).data.tags == ended.data.tags
+
+
+def test_weights_that_are_not_there_are_named(store):
+    with runs.run("r", "d", {}) as run_id:
+        pass
+    for missing, message in (
+        ("m-1", "no model m-1 in the store sqlite"),
+        ("abc", "no run abc in the store sqlite"),
+        (run_id, "holds no finished training"),
+    ):
+        with pytest.raises(find.TrackingError, match=message):
+            models.load_model(missing)

@@ -19,7 +19,15 @@ from eml.errors import UserError
 from eml.tracking import find
 from eml.tracking.stores import Stores, open_others
 from eml.tracking.tags import REUSED
-from support.commands import call, config_of, eml_command, run_here, stored_runs, train
+from support.commands import (
+    call,
+    config_of,
+    eml_command,
+    run_here,
+    stored_runs,
+    train,
+    without_the_powers_of_root,
+)
 from support.servers import Proxy, mlflow_server
 
 RATES = "1,0.5,0.1,0.05,0.01"
@@ -168,15 +176,6 @@ def test_a_file_that_is_written_meanwhile(mode, ada, tmp_path):
     assert contents(folder) == before
 
 
-def without_the_powers_of_root(command: list[str]) -> list[str]:
-    if os.geteuid() != 0:
-        return command
-    if not shutil.which("setpriv"):
-        pytest.skip("root may read everything, and there is no setpriv (util-linux)")
-    capability = "-dac_override,-dac_read_search"
-    return ["setpriv", f"--bounding-set={capability}", f"--inh-caps={capability}", *command]
-
-
 @pytest.mark.parametrize("mode", ["delete", "wal"])
 def test_what_cannot_be_written_is_read(mode, ada, store, environment, tmp_path):
     add(ada)
@@ -221,16 +220,6 @@ def older(file: Path) -> None:
 
 
 def newer(file: Path) -> None:
-    change(
-        file,
-        "UPDATE alembic_version SET version_num = 'f4a9b2c7d1e6'",
-        "INSERT INTO runs (run_uuid, experiment_id) VALUES ('a', 1), ('b', 1), ('c', 1)",
-        "INSERT INTO tags (run_uuid, key, value) VALUES "
-        "('a', 'mlflow', '3.17.2'), ('b', 'mlflow', '3.100.0'), ('c', 'mlflow', '3.18.1')",
-    )
-
-
-def newer_without_runs(file: Path) -> None:
     change(file, "UPDATE alembic_version SET version_num = 'f4a9b2c7d1e6'")
 
 
@@ -259,12 +248,11 @@ def half_made(file: Path) -> None:
             older,
             r"was made by an older MLflow than [\d.]+: copy mlflow.db, then `mlflow db upgrade",
         ),
-        (newer, r"needs MLflow 3\.100\.0: `pip install -U mlflow` \(installed is"),
-        (newer_without_runs, "needs MLflow one newer than"),
+        (newer, r"was made by a newer MLflow than [\d.]+: `pip install -U mlflow`"),
         (no_database, "cannot be read: file is not a database"),
-        (empty, "has no table of experiments"),
-        (another_database, "has no version of MLflow's schema"),
-        (half_made, "has no table of experiments"),
+        (empty, "is no store of MLflow"),
+        (another_database, "is no store of MLflow"),
+        (half_made, "is no store of MLflow"),
     ],
 )
 def test_a_file_that_is_no_store_of_this_mlflow_is_a_line(spoil, reason, ada, store, eml, tmp_path):
@@ -304,7 +292,8 @@ def test_a_server_is_read_with_a_password_or_refuses_in_a_line(ada, store, eml, 
         assert set(package.load_history(stores=[address])["store"]) == {address}
         proxy.asks_for = "Basic " + base64.b64encode(b"ada:se/cret").decode()
         line = refusal("compare", "--stores", proxy.address)
-        assert line.startswith(f"eml: the tracking server {proxy.address} answers with 401: ")
+        assert line.startswith(f"eml: the tracking server {proxy.address}: ")
+        assert "error code 401" in line
         named = proxy.address.replace("://", "://ada:se%2Fcret@")
         result = eml("compare", "--stores", named, "--output", "out")
         assert result.returncode == 0, result.stderr

@@ -4,11 +4,10 @@ tests/test_browser.py looks at the pages themselves.
 """
 
 import mlflow
-import pytest
 
 from eml.analysis.comparison import Comparison
 from eml.analysis.options import CompareOptions
-from eml.tracking import end, notes, ui
+from eml.tracking import notes, ui
 from eml.tracking.compare import compare
 from support.commands import run_here, stored_runs, train
 from support.histories import NAN, run, together
@@ -95,16 +94,3 @@ def test_more_runs_than_a_view_can_name_are_in_the_view_of_all(store):
     experiment = store.get_experiment_by_name("test").experiment_id
     ids = [f"{n * 7919**8 % 16**32:032x}" for n in range(1, 400)]
     assert ui.charts_of(experiment, "many", ids, ["optimizer"], "test") == ui.charts(experiment)
-
-
-@pytest.mark.parametrize(
-    ("given", "named"), [("sassy-frog-431", "cifar_cnn, refused"), ("mine", "mine")]
-)
-def test_a_refused_run_is_named_by_its_command(given, named, store):
-    with mlflow.start_run(run_name=given) as active:
-        pass
-    end.refuse(active.info.run_id, "no such thing", "cifar_cnn")
-    refused = store.get_run(active.info.run_id)
-    assert refused.info.run_name == named
-    assert refused.data.tags["recipe"] == "cifar_cnn"
-    assert refused.data.tags["error"] == "no such thing"

@@ -21,9 +21,10 @@ from eml.machine import (
     stop_with_parent,
     usable_cores,
 )
-from eml.tracking import end, find
+from eml.tracking import find
 from eml.tracking.calls import StoreAwayError, StoreError
 from eml.tracking.digests import training_digest
+from eml.tracking.runs import close_run
 from eml.training.loop import TrainingLoop
 from eml.training.progress import ShowEpoch, epoch_line
 
@@ -130,7 +131,7 @@ class _Worker:
                 if isinstance(item, Task):
                     made = find.children(item.parent)
                     if run := made.get(training_digest(item.config)):
-                        end.fail(run.run_id, result.reason)
+                        close_run(run.run_id, "FAILED", "error", result.reason)
         return result
 
 

@@ -13,9 +13,8 @@ from eml.launchers.base import Launcher, Probe, Result, Task, WorkItem
 from eml.machine import threads_in_environment
 from eml.models.gradient_check import TOLERANCE, check_gradients
 from eml.recipes import RECIPES
-from eml.tracking import find, log, models, resume, runs, tags, telemetry
+from eml.tracking import find, log, models, resume, runs, tags
 from eml.tracking.calls import StoreAwayError
-from eml.tracking.delivery import Delivery, kept
 from eml.tracking.digests import training_digest
 from eml.tracking.publish import report
 from eml.training.checkpoints import Checkpoint
@@ -66,7 +65,7 @@ def prepare(task: Task) -> resume.Resumed:
     """
     with _run_of(task) as run:
         assert run is not None  # only a task with run_id can have a run that has ended
-        Delivery(run.run_id, run.checkpoint).complete()
+        log.Delivery(run.run_id, run.checkpoint).complete()
         epoch = run.checkpoint.epochs if is_at_pause(task, run.checkpoint.records) else None
         raise runs.Paused(epoch)
     return run
@@ -81,7 +80,7 @@ def is_at_pause(task: Task, records: Sequence[EpochRecord]) -> bool:
 
 def train(task: Task, make_display: MakeDisplay = display) -> None:
     """Carry out a training in a run. Without a parent, also log the figures of its recipe."""
-    with _run_of(task) as run:
+    with runs.system_metrics(task.system_metrics), _run_of(task) as run:
         if run is None:
             return
         _train(task, run, make_display)
@@ -113,7 +112,7 @@ def _run_of(task: Task) -> AbstractContextManager[resume.Resumed | None]:
 
 def _train(task: Task, run: resume.Resumed, make_display: MakeDisplay) -> None:
     records, timestamps = list(run.checkpoint.records), list(run.checkpoint.timestamps)
-    delivery = Delivery(run.run_id, run.checkpoint)
+    delivery = log.Delivery(run.run_id, run.checkpoint)
     delivery.complete()
     if not run.new:
         _pause_if_due(task, records)
@@ -121,10 +120,7 @@ def _train(task: Task, run: resume.Resumed, make_display: MakeDisplay) -> None:
     training = _begin(task, run.checkpoint, dataset)
     _pause_if_due(task, records)
     best = run.checkpoint.best
-    with (
-        telemetry.system_metrics(run.run_id, task.system_metrics),
-        make_display(training, runs.where()) as show,
-    ):
+    with make_display(training, runs.where()) as show:
         for record in training:
             records.append(record)
             timestamps.append(time.time_ns() // 1_000_000)
@@ -143,17 +139,15 @@ def _train(task: Task, run: resume.Resumed, make_display: MakeDisplay) -> None:
         delivery.complete()
         _pause_if_due(task, records)
         log.log_result(records)
-        log.log_metrics(telemetry.peaks())
         epochs = list(zip(records, timestamps, strict=True))
         models.log_models(task.config, dataset, epochs, training.learner.state(), best)
     except StoreAwayError as error:
-        raise kept(error, len(records) - 1) from error
+        raise log.kept(error, len(records) - 1) from error
 
 
 def _begin(task: Task, checkpoint: Checkpoint, dataset: Dataset) -> TrainingLoop:
     """Begin or continue a training, and log its set-up."""
     config, records = task.config, checkpoint.records
-    telemetry.reset_peaks()
     if task.check and not records:
         _check(config, dataset)
     last, state = (records[-1], checkpoint.state) if records else (None, None)

@@ -15,8 +15,10 @@ from eml.sweeps.group import Trainings
 from eml.sweeps.lr_search import Findings, search
 from eml.sweeps.search_plan import probe_search, search_plan
 from eml.sweeps.status import status_of
-from eml.tracking import end, log
+from eml.tracking import log
 from eml.tracking.publish import report, report_grid
+from eml.tracking.runs import close_run
+from eml.tracking.tags import PRUNED_AFTER
 from eml.training.cost import duration
 
 
@@ -69,7 +71,7 @@ def compare_optimizers(
         if trial.pruned is not None
     }
     for run_id in pruned.keys() - set(trainings.reused):
-        end.prune(run_id, pruned[run_id])
+        close_run(run_id, "KILLED", PRUNED_AFTER, str(pruned[run_id]), only=["SCHEDULED"])
     winners = found.winners()
     seeds = list(plan.seeds)
     while len(seeds) > 1 and not fits(

@@ -1,1 +1,14 @@
-"""Everything that touches MLflow."""
+"""Everything that touches MLflow. Other packages may call:
+
+calls: StoreError, StoreAwayError (the store refuses, does not answer); for_other_processes()
+store: is_there(), open_store(), open_to_read(), refuse_if_local()
+runs: run() and Paused (a run of this process); active_run(), where(), is_cancelled(),
+    system_metrics(); of any run close_run(), stop_run(), cancel_run(), tag_run(); now()
+resume: run(), go_on(), Resumed (a run that continues where an interrupted one ended)
+log: log_setup(), Delivery and kept() (epochs), best_of(), log_result(), log_metrics(), log_files(),
+    log_reused(), logged_epochs()
+find: get(), of_checkpoint(), children(), threads_beside(), finished_training(), finished(),
+    pruned_training(), unfinished_plan()
+reap: begin() (at the start of each command), reap()
+mlflow_run: given_run_id(), set_aside(), keep_quiet() (without importing mlflow)
+"""

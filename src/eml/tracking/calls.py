@@ -1,11 +1,12 @@
 """The gate for every call to the tracking store: waits for a server, protects SQLite writes."""
 
+import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar, overload
+from typing import ParamSpec, TypeVar
 
 import mlflow
 import requests
@@ -22,13 +23,11 @@ from eml.errors import UserError, printable
 from eml.machine import environment, signals_held
 
 SECONDS_TO_ANSWER = 20  # time limit of a request to a server
-SECONDS_TO_CLOSE = 3  # time limit of the request that ends a stopped or failed run
-PATIENCE = 60  # seconds to wait for a server that does not answer
+SECONDS_TO_CLOSE = 3  # time limit of the call that ends a stopped or failed run
+PATIENCE = 60  # seconds to wait for a store that does not answer
 PAUSES = 0.5, 10.0  # seconds between two tries: the first, the longest
-LOCKED_SECONDS = 2  # pause before the second try, if SQLite reports a lock at once
 # With any other code the server has understood the request and refuses it.
 PASSING = {"TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED"}
-
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,6 +46,11 @@ class StoreAwayError(StoreError):
 def uri() -> str:
     """The store's URI, for people: without a password."""
     return printable(mlflow.get_tracking_uri())
+
+
+def store_name() -> str:
+    """The name of the store in messages."""
+    return f"the tracking server {uri()}" if is_server() else f"the store {uri()}"
 
 
 def for_other_processes() -> dict[str, str]:
@@ -71,7 +75,7 @@ def sqlite_file() -> Path | None:
     return None if not database or database.startswith("file:") else Path(database).absolute()
 
 
-def undisturbed():
+def undisturbed() -> AbstractContextManager[None]:
     """A context that holds signals back if the store is SQLite.
 
     An exception in the middle of a write keeps SQLite's lock as long as the traceback lives, and
@@ -80,73 +84,66 @@ def undisturbed():
     return signals_held() if is_sqlite() else nullcontext()
 
 
-@overload
-def store_call(function: Callable[P, R]) -> Callable[P, R]: ...
-
-
-@overload
-def store_call(
-    *, once: int = 0, held: bool = True
-) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
-
-
-def store_call(function=None, *, once=0, held=True):
+def store_call(function: Callable[P, R], seconds: int = 0) -> Callable[P, R]:
     """Decorator of a function that reads from the store or writes to it.
 
     A request to a server has SECONDS_TO_ANSWER; MLflow does not repeat it. While the server does
-    not answer, the decorator prints a line and repeats the whole function for PATIENCE seconds,
-    so calling the function twice must have the same effect as calling it once. A signal ends the
-    wait.
+    not answer, or SQLite is locked, prints a line and repeats the whole function for PATIENCE
+    seconds, so calling the function twice must have the same effect as calling it once. A signal
+    ends the wait.
 
-    once: time limit in seconds of a single try; 0 waits as described. held: False lets a signal
-    interrupt SQLite (see undisturbed); use it for a long read that no write follows.
+    seconds: time limit in place of both, in which a server is asked once; 0 for none.
 
-    Raises StoreAwayError if the store does not answer, StoreError if it refuses the call.
+    Raises StoreAwayError if the store does not answer, StoreError if it refuses the call, or if
+    artifacts cannot be written.
     """
 
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        @wraps(function)
-        def call(*arguments: P.args, **options: P.kwargs) -> R:
-            with undisturbed() if held else nullcontext():
-                return _until_it_answers(lambda: function(*arguments, **options), once)
+    @wraps(function)
+    def call(*arguments: P.args, **options: P.kwargs) -> R:
+        def once() -> R:
+            with undisturbed(), one_request(seconds):
+                return function(*arguments, **options)
 
-        return call
+        return _until_it_answers(once, seconds)
 
-    return decorate(function) if function else decorate
+    return call
 
 
-def _until_it_answers(call: Callable[[], R], once: int) -> R:
-    began, pause = time.monotonic(), PAUSES[0]
-    waited = False
+def _until_it_answers(call: Callable[[], R], seconds: int) -> R:
+    began, pause, waited = time.monotonic(), PAUSES[0], False
     while True:
         try:
-            answer = _one_try(call, once)
-        except StoreAwayError as error:
-            left = (0 if once else PATIENCE) - (time.monotonic() - began)
-            if left <= 0:
-                raise
-            if not waited:
-                print(f"{error}: waiting for it, {left:.0f} s at most", flush=True)
-            waited = True
-            time.sleep(min(pause, left))
-            pause = min(2 * pause, PAUSES[1])
+            answer = call()
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            failed = failure(error, store_name())
+            left = (seconds or PATIENCE) - (time.monotonic() - began)
+            if isinstance(failed, StoreAwayError) and left > 0 and (is_sqlite() or not seconds):
+                if not (waited or seconds):
+                    print(f"{failed}: waiting for it, {left:.0f} s at most", flush=True)
+                waited = True
+            else:
+                raise failed from error
         else:
-            if waited:
+            if waited and not seconds:
                 print(f"{store_name()} answers again", flush=True)
             return answer
+        time.sleep(min(pause, left))
+        pause = min(2 * pause, PAUSES[1])
 
 
-def _one_try(call: Callable[[], R], once: int) -> R:
+def one_request(seconds: int = 0) -> AbstractContextManager[None]:
+    """A context in which MLflow sends each request to a server once, with this time limit."""
     limits = {MLFLOW_HTTP_REQUEST_MAX_RETRIES.name: "0"}
-    if once or not MLFLOW_HTTP_REQUEST_TIMEOUT.is_set():
-        limits[MLFLOW_HTTP_REQUEST_TIMEOUT.name] = str(once or SECONDS_TO_ANSWER)
-    with environment(limits):
-        try:
-            return _unless_locked(call)
-        except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
-            if _is_away(error):
-                raise StoreAwayError(f"{store_name()} does not answer") from error
-            raise StoreError(printable(f"{store_name()}: {reason_of(error)}")) from error
+    if seconds or MLFLOW_HTTP_REQUEST_TIMEOUT.name not in os.environ:
+        limits[MLFLOW_HTTP_REQUEST_TIMEOUT.name] = str(seconds or SECONDS_TO_ANSWER)
+    return environment(limits)
+
+
+def failure(error: Exception, name: str) -> StoreError:
+    """The error of a store with this name for an error of MLflow, a database or the disk."""
+    if _is_away(error):
+        return StoreAwayError(f"{name} does not answer")
+    return StoreError(printable(f"{name}: {reason_of(error)}"))
 
 
 def reason_of(error: Exception) -> str:
@@ -155,43 +152,13 @@ def reason_of(error: Exception) -> str:
     return str(getattr(database, "orig", None) or error).strip().partition("\n")[0]
 
 
-def _unless_locked(call: Callable[[], R]) -> R:
-    """Make the call, and make it again if SQLite reports a lock at once.
-
-    SQLite does so while it rolls back what a killed process had half written.
-    """
-    try:
-        return call()
-    except MlflowException as error:
-        if "database is locked" not in str(error):
-            raise
-    time.sleep(LOCKED_SECONDS)
-    return call()
-
-
 def _is_away(error: Exception) -> bool:
     """Whether a repeated call may succeed."""
     if isinstance(error, requests.HTTPError):
         return error.response.status_code in (408, 429) or error.response.status_code >= 500
-    if isinstance(error, requests.RequestException):
-        return True
-    if not isinstance(error, MlflowException) or is_sqlite():
-        return False
     # MLflow raises one exception for every failed request; its context is the cause.
-    return error.error_code in PASSING or isinstance(error.__context__, requests.RequestException)
-
-
-@contextmanager
-def writing_artifacts(where: str) -> Iterator[None]:
-    """A context, inside a store_call, that raises StoreError if artifacts cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, requests.RequestException):
-            raise  # a failed request, which store_call handles
-        raise StoreError(printable(f"artifacts cannot be written to {where}: {error}")) from error
-
-
-def store_name() -> str:
-    """The name of the store in messages."""
-    return f"the tracking server {uri()}" if is_server() else f"the store {uri()}"
+    if any(isinstance(e, requests.RequestException) for e in (error, error.__context__)):
+        return True
+    if is_sqlite():
+        return "database is locked" in str(error)
+    return isinstance(error, MlflowException) and error.error_code in PASSING

@@ -37,7 +37,7 @@ def load_history(
     cannot be read.
     """
     open_to_read(others)
-    return store_call(held=False)(_load)(selection, others, of_the_sheet)
+    return store_call(_load)(selection, others, of_the_sheet)
 
 
 def history_of(run_ids: Sequence[str], others: Others = ()) -> pd.DataFrame:

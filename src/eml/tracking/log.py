@@ -1,4 +1,9 @@
-"""Logs the data of a training, and the files of a command, to the active run."""
+"""Logs a training, and the files of a command, in the active run.
+
+The checkpoint has each epoch before the run does, so an epoch that the store does not take is kept:
+it goes with a later one, with its own time. MLflow stores equal points once, so delivering twice
+changes nothing.
+"""
 
 import math
 import time
@@ -16,15 +21,17 @@ from mlflow.exceptions import MlflowException
 from eml.config import Config
 from eml.data.datasets import Dataset
 from eml.models.learner import Learner
-from eml.tracking.calls import store_call, writing_artifacts
+from eml.tracking.calls import StoreAwayError, store_call
 from eml.tracking.find import TrackingError
 from eml.tracking.runs import active_run
 from eml.tracking.tags import REUSED, of_all_machines
+from eml.training.checkpoints import Checkpoint, directory
 from eml.training.loop import EpochRecord
 
 # An epoch, and its end in milliseconds since 1970.
 Timed = tuple[EpochRecord, int]
 SECONDS_IN_TRAINING = 1  # time limit of a try to log epochs during a training
+SHARE = 1 / 200  # of the training's time that may go into tries which fail
 EPOCHS_IN_A_REQUEST = 50  # MLflow takes 1,000 metrics, and an epoch has fewer than 20
 
 
@@ -71,25 +78,68 @@ def log_dataset(dataset: Dataset) -> None:
         mlflow.log_input(described, context="training")
 
 
-@store_call
-def log_records(records: Sequence[Timed]) -> None:
+class Delivery:
+    """The epochs of a training that its run does not hold yet. The training never waits for it."""
+
+    def __init__(self, run_id: str, checkpoint: Checkpoint):
+        """checkpoint: where the training continues. Asks the store which epochs the run holds."""
+        self._held = logged_epochs(run_id)
+        self._missing: list[Timed] = []
+        self._next_try = 0.0  # in seconds of time.monotonic(); 0 while the store answers
+        for record, timestamp in zip(checkpoint.records, checkpoint.timestamps, strict=True):
+            self._add(record, timestamp)
+
+    def offer(self, record: EpochRecord, timestamp: int) -> None:
+        """Try once to log an epoch, and all that are missing, unless a try failed a moment ago.
+
+        timestamp: end of the epoch, in milliseconds since 1970. Raises StoreError if the store
+        refuses the epochs; prints a line if it does not answer.
+        """
+        self._add(record, timestamp)
+        began = time.monotonic()
+        if not self._missing or began < self._next_try:
+            return
+        try:
+            log_records(self._missing, SECONDS_IN_TRAINING)
+        except StoreAwayError as error:
+            if not self._next_try:
+                print(f"{error}: the training goes on, and its epochs are kept", flush=True)
+            now = time.monotonic()
+            self._next_try = now + (now - began) / SHARE
+            return
+        if self._next_try:
+            print(f"the store answers again: {len(self._missing)} epochs delivered", flush=True)
+        self._next_try = 0.0
+        self._missing.clear()
+
+    def complete(self) -> None:
+        """Log all that is missing, and wait for the store. Raises StoreAwayError."""
+        log_records(self._missing)
+        self._missing.clear()
+
+    def _add(self, record: EpochRecord, timestamp: int) -> None:
+        if record.epoch not in self._held:
+            self._missing.append((record, timestamp))
+
+
+def kept(error: StoreAwayError, epoch: int) -> StoreAwayError:
+    """The error of a store that stayed away, with what is kept and how it is delivered."""
+    return StoreAwayError(
+        f"{error}: the training is kept up to epoch {epoch} in {directory()}; the same command "
+        "delivers it when the store answers"
+    )
+
+
+def log_records(records: Sequence[Timed], seconds: int = 0) -> None:
     """Log epochs as metrics of the active run, with `step` the epoch.
 
-    An epoch is never split between two requests, so the run holds all of it or nothing.
+    An epoch is never split between two requests, so the run holds all of it or nothing. seconds:
+    as in store_call.
     """
-    _log_records(records)
-
-
-@store_call(once=SECONDS_IN_TRAINING)
-def try_to_log_records(records: Sequence[Timed]) -> None:
-    """log_records in a single short try."""
-    _log_records(records)
-
-
-def _log_records(records: Sequence[Timed]) -> None:
     for start in range(0, len(records), EPOCHS_IN_A_REQUEST):
         several = records[start : start + EPOCHS_IN_A_REQUEST]
-        _send([metric for record, timestamp in several for metric in metrics_of(record, timestamp)])
+        metrics = [metric for record, end in several for metric in metrics_of(record, end)]
+        store_call(_send, seconds)(metrics)
 
 
 def metrics_of(record: EpochRecord, timestamp: int) -> list[Metric]:
@@ -166,5 +216,4 @@ def log_sources(run_ids: Sequence[str]) -> None:
 @store_call
 def log_files(folder: Path, below: str | None = None) -> None:
     """Log all files in `folder` as artifacts of the active run, in the artifact folder `below`."""
-    with writing_artifacts(active_run().info.artifact_uri):
-        mlflow.log_artifacts(str(folder), below)
+    mlflow.log_artifacts(str(folder), below)

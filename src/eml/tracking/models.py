@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from eml.config import Config
 from eml.data.datasets import Dataset
 from eml.errors import UserError, printable
-from eml.tracking.calls import store_call, uri, writing_artifacts
+from eml.tracking.calls import store_call, uri
 from eml.tracking.find import TrackingError, stored_run
 from eml.tracking.log import Timed, best_of, log_files, metrics_of
 from eml.tracking.runs import active_run
@@ -94,7 +94,7 @@ def _log_model(
         model_type=config.model,
     )
     if model.status != LoggedModelStatus.READY:
-        with tempfile.TemporaryDirectory() as folder, writing_artifacts(model.artifact_location):
+        with tempfile.TemporaryDirectory() as folder:
             _write_config(config, Path(folder))
             # safetensors ignores strides, so arrays must be contiguous.
             arrays = {name: np.ascontiguousarray(array) for name, array in weights.items()}

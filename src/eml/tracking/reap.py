@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 
 from eml.errors import UserError, printable
-from eml.tracking import end, find
+from eml.tracking import find, runs
 from eml.tracking.store import is_there, open_store
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import CHECKPOINT, JOB, PLAN_DIGEST, TRAINING_DIGEST
@@ -27,19 +27,10 @@ def end_dead() -> list[StoredRun]:
     The checkpoints stay, so that the same commands go on. Runs of jobs are left alone: the cluster
     knows the state of its jobs. If the store or the checkpoints cannot be written, no run is ended.
     """
-    ended = []
+    ended: list[StoredRun] = []
     try:
-        if not (is_there() and directory().exists()):
-            return []
-        here = [(run, slot) for run in find.running() if (slot := _slot_of(run))]
-        with claiming():
-            for run, slot in here:
-                if slot.acquire():
-                    try:
-                        end.end_dead(run.run_id)
-                        ended.append(run)
-                    finally:
-                        slot.release()
+        if is_there() and directory().exists():
+            ended += (run for run in find.running() if (slot := _slot_of(run)) and _end(run, slot))
     except (UserError, OSError):
         pass  # if the problem matters to the command, the command reports it
     return ended
@@ -56,6 +47,19 @@ def _slot_of(run: StoredRun) -> Slot | None:
     return slot if slot.file.exists() else None
 
 
+def _end(run: StoredRun, slot: Slot | None) -> bool:
+    """Mark a run KILLED unless its process holds the slot; return whether it does not."""
+    with claiming():
+        if slot and not slot.acquire():
+            return False
+        try:
+            runs.stop_run(run.run_id, "its process is gone, noticed")
+        finally:
+            if slot:
+                slot.release()
+    return True
+
+
 def reap(run_ids: Sequence[str]) -> None:
     """End dead runs, and list the other runs that are RUNNING in the store.
 
@@ -68,33 +72,19 @@ def reap(run_ids: Sequence[str]) -> None:
     for run in ended:
         print(f"ended: {_line(run)}: its process is gone; the same command goes on with it")
     for run in [find.get(run_id) for run_id in run_ids]:
-        _end_by_hand(run)
+        if run.status != "RUNNING":
+            raise UserError(f"{_line(run)} is not RUNNING but {run.status}: give one that is")
+        if not _end(run, _slot_of(run)):
+            raise UserError(f"{_line(run)}: its process lives, stop that (Ctrl-C, kill)")
         ended.append(run)
         print(f"ended: {_line(run)}")
-    gone = {run.run_id for run in ended}
-    left = [run for run in find.running() if run.run_id not in gone]
+    left = find.running()
     for run in left:
         print(f"left as it is: {_line(run)}: {_why(run)}")
     if any(map(_never_began, left)):
         print("`eml reap RUN_ID ...` ends what never began")
     if not ended and not left:
         print("no run is RUNNING")
-
-
-def _end_by_hand(run: StoredRun) -> None:
-    if run.status != "RUNNING":
-        raise UserError(f"{_line(run)} is not RUNNING but {run.status}: give one that is")
-    slot = _slot_of(run)
-    if slot is None:
-        end.end_dead(run.run_id)
-        return
-    with claiming():
-        if not slot.acquire():
-            raise UserError(f"{_line(run)}: its process lives, stop that (Ctrl-C, kill)")
-        try:
-            end.end_dead(run.run_id)
-        finally:
-            slot.release()
 
 
 def _why(run: StoredRun) -> str:

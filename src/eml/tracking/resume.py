@@ -12,7 +12,7 @@ from eml.tracking.mlflow_run import given_run_id
 from eml.tracking.runs import Paused
 from eml.tracking.store import make_store
 from eml.tracking.stored_run import StoredRun
-from eml.tracking.tags import CHECKPOINT, JOB, JOB_LOG, TRAINING_DIGEST
+from eml.tracking.tags import CHECKPOINT, JOB, JOB_LOG, of_all_machines
 from eml.training.checkpoints import Checkpoint, Slot, directory, free_slots, new_slot
 
 EMPTY = Checkpoint([], [], {})  # of a training that has not begun
@@ -45,58 +45,32 @@ def run(
     """A run (runs.run) that continues where an interrupted run with this digest ended.
 
     An interrupted run with the same parent and experiment continues itself, unless `mlflow run`
-    has made a new run: the new run then takes over the old run's epochs. An interrupted run
-    elsewhere stays as it is, and a new run begins with a copy of its checkpoint. The checkpoint
-    is kept until the run is finished.
+    has made a new run, which then takes over the old one's epochs. An interrupted run elsewhere
+    stays as it is, and a new run begins with a copy of its checkpoint.
 
     digest: training or plan digest (digests.py). resume: False starts anew. copy_from_others: False
     copies no checkpoints of runs elsewhere.
     """
     make_store()
-    same, others = _interrupted(digest, parent)
-    candidates = [*same, *(others if copy_from_others else [])] if resume else []
-    # Prefer the newest with an epoch: a damaged checkpoint has none.
-    begun = [one for one in candidates if one.checkpoint.records]
-    old = next(iter([*begun, *candidates]), None)
-    for other in [*same, *others]:
-        if other is not old:
-            other.slot.release()
+    old = _take_up(digest, parent, resume, copy_from_others)
     checkpoint = old.checkpoint if old else EMPTY
-    given = "" if parent else given_run_id()
-    # Only a run with the same parent and experiment can be continued or taken over.
-    own = old if old in same else None
-    goes_on = own is not None and (given == own.run.run_id or (not given and not _is_ahead(own)))
+    former = old.run.run_id if old and old.same_place else ""
+    goes_on = bool(old and former and _goes_on(old, parent))
     # The slot comes before the run: a process that is killed between the two leaves no run that the
     # next process cannot find.
-    slot = own.slot if own and goes_on else new_slot(digest, checkpoint)
-    try:
-        with runs.run(
-            name,
-            description,
-            {**tags, CHECKPOINT: slot.name},
-            parent=parent,
-            go_on_in=own.run.run_id if own and goes_on else "",
-            take_over=own.run.run_id if own and not goes_on else "",
-            before=old.run.tags if old and checkpoint.records else {},
-        ) as run_id:
-            yield Resumed(run_id, slot, checkpoint, new=not goes_on)
-    except Paused:
-        pass
-    else:
-        if own:
-            own.slot.remove()
-        slot.remove()
-        # Other interrupted runs of this training are superseded. This run is over in any case.
-        with suppress(StoreError):
-            superseded, others = _interrupted(digest, parent)
-            for former in superseded:
-                former.slot.remove()
-            for other in others:
-                other.slot.release()
-    finally:
-        slot.release()
-        if old:
+    slot = old.slot if old and goes_on else new_slot(digest, checkpoint)
+    before = old.run.tags if old and checkpoint.records else {}
+    tags = {**of_all_machines(before, tags), CHECKPOINT: slot.name}
+    place = {"parent": parent, "run_id" if goes_on else "take_over": former}
+    with _kept(slot), runs.run(name, description, tags, **place) as run_id:
+        if old and not goes_on:
             old.slot.release()
+        yield Resumed(run_id, slot, checkpoint, new=not goes_on)
+        with suppress(StoreError):  # other interrupted runs of this training are superseded
+            for one in _interrupted(digest, parent):
+                if one.same_place:
+                    one.slot.remove()
+                one.slot.release()
 
 
 @contextmanager
@@ -107,35 +81,31 @@ def go_on(
 
     Waits while another process holds the run's slot. Otherwise like run().
     """
-    found = find.get(run_id)
-    if found.tags[TRAINING_DIGEST] != digest:
-        raise UserError(
-            f"eml's code has changed since run {run_id} was made: give the command again"
-        )
-    slot = Slot(digest, found.tags[CHECKPOINT])
+    slot = Slot(digest, find.get(run_id).tags[CHECKPOINT])
     slot.acquire(wait=True)
-    try:
-        found = find.get(run_id)  # read again after the wait
-        if found.is_over:
-            slot.remove()
+    with _kept(slot):
+        stored = find.get(run_id)  # read again after the wait
+        if stored.is_over:
             yield None
             return
         checkpoint = slot.load()
         if checkpoint is None:
             raise UserError(
-                f"the checkpoint of run {run_id} is not in {directory()}, or is damaged: every "
-                "node has to see this folder (EML_CHECKPOINT_DIR)"
+                f"{directory()} has no checkpoint of run {run_id} that this code can continue: "
+                "every node has to see this folder (EML_CHECKPOINT_DIR); if eml has changed since, "
+                "give the command again"
             )
-        in_job = {key: found.tags[key] for key in (JOB, JOB_LOG) if key in found.tags}
-        with runs.run(
-            name,
-            description,
-            {**tags, **in_job},
-            parent=found.parent,
-            go_on_in=run_id,
-            before=found.tags,
-        ):
+        in_job = {key: stored.tags[key] for key in (JOB, JOB_LOG) if key in stored.tags}
+        tags = {**of_all_machines(stored.tags, tags), **in_job}
+        with runs.run(name, description, tags, parent=stored.parent, run_id=run_id):
             yield Resumed(run_id, slot, checkpoint, new=False)
+
+
+@contextmanager
+def _kept(slot: Slot) -> Iterator[None]:
+    """A context that removes a slot at its end, but keeps it after Paused or an error."""
+    try:
+        yield
         slot.remove()
     except Paused:
         pass
@@ -147,13 +117,29 @@ class _Interrupted(NamedTuple):
     slot: Slot  # held
     run: StoredRun
     checkpoint: Checkpoint
+    same_place: bool  # whether it has the parent and the experiment of the new run
 
 
-def _is_ahead(old: _Interrupted) -> bool:
-    """Whether a run holds epochs that its checkpoint lacks (full disk, damaged file).
+def _take_up(digest: str, parent: str, resume: bool, copy_from_others: bool) -> _Interrupted | None:
+    """The interrupted run to continue or to copy, the newest one; only its slot is held."""
+    interrupted = _interrupted(digest, parent)
+    usable = [one for one in interrupted if resume and (one.same_place or copy_from_others)]
+    # A damaged checkpoint, which has no epoch, is of less use than one of a run elsewhere.
+    best = max(usable, key=lambda o: (bool(o.checkpoint.records), o.same_place), default=None)
+    for one in interrupted:
+        if one is not best:
+            one.slot.release()
+    return best
 
-    These epochs would be logged twice, with another clock, and a run's points cannot be deleted.
+
+def _goes_on(old: _Interrupted, parent: str) -> bool:
+    """Whether an interrupted run continues itself; otherwise a new run takes it over.
+
+    A run may hold epochs that its checkpoint lacks (full disk, damaged file). It would get them
+    again with another clock, and a run's points cannot be deleted.
     """
+    if given := "" if parent else given_run_id():
+        return given == old.run.run_id
     ahead = log.logged_epochs(old.run.run_id) - {r.epoch for r in old.checkpoint.records}
     if ahead:
         print(
@@ -161,28 +147,23 @@ def _is_ahead(old: _Interrupted) -> bool:
             "takes its place, and trains them again",
             flush=True,
         )
-    return bool(ahead)
+    return not ahead
 
 
-def _interrupted(digest: str, parent: str) -> tuple[list[_Interrupted], list[_Interrupted]]:
-    """Interrupted runs of this store with this digest, newest first, in two lists.
-
-    First the runs with this parent, in the experiment of a new run; then all others.
-    """
-    here = (parent, find.experiment_of(parent))
-    same: list[_Interrupted] = []
-    others: list[_Interrupted] = []
+def _interrupted(digest: str, parent: str) -> list[_Interrupted]:
+    """The interrupted runs of this store with this digest, newest first; their slots are held."""
+    place = (parent, find.experiment_of(parent))
+    interrupted = []
     for slot in free_slots(digest):
         run = find.of_checkpoint(slot.name)
         checkpoint = slot.load()
         if run is None and checkpoint:
             slot.release()  # belongs to another store
-            continue
-        if run is None or run.is_over:
-            slot.remove()  # its run is over or deleted
-            continue
-        if checkpoint is None:
-            print(f"the checkpoint of run {run.run_id} is damaged and of no use", flush=True)
-        where = (run.parent, run.experiment_id)
-        (same if where == here else others).append(_Interrupted(slot, run, checkpoint or EMPTY))
-    return same, others
+        elif run is None or run.is_over:
+            slot.remove()
+        else:
+            if checkpoint is None:
+                print(f"the checkpoint of run {run.run_id} is damaged and of no use", flush=True)
+            same_place = (run.parent, run.experiment_id) == place
+            interrupted.append(_Interrupted(slot, run, checkpoint or EMPTY, same_place))
+    return interrupted

@@ -1,44 +1,44 @@
-"""The run of this process: begins it, continues it, and ends it with the right status."""
+"""The life of a run: how it begins, continues, and ends with the right status."""
 
+import os
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import mlflow
-from mlflow.entities import Run, RunStatus, RunTag
-from mlflow.environment_variables import MLFLOW_RUN_ID
+from mlflow.entities import Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 
 from eml.errors import printable
-from eml.machine import Deferred, Stopped
+from eml.machine import Deferred, Stopped, environment
 from eml.tracking import ui
 from eml.tracking.calls import (
     SECONDS_TO_CLOSE,
     StoreError,
     is_server,
     store_call,
-    undisturbed,
     uri,
-    writing_artifacts,
 )
-from eml.tracking.end import when
 from eml.tracking.find import experiment_of
-from eml.tracking.mlflow_run import GENERATED_NAME, given_run_id
+from eml.tracking.mlflow_run import GENERATED_NAME, RUN_ID, given_run_id
 from eml.tracking.provenance import command, git_tags, uncommitted, versions
 from eml.tracking.store import make_store
 from eml.tracking.stores import Stores
 from eml.tracking.tags import (
+    CANCELLED,
     COMMAND,
     CONTINUED_IN,
     CREATION,
     ENDINGS,
     PAUSED_AFTER,
-    of_all_machines,
 )
 
 CHANGES = "uncommitted.diff"  # artifact: what the code differs in from its commit
+UNFINISHED = ("RUNNING", "SCHEDULED")  # MLflow's status
 
 
 class Paused(Exception):  # noqa: N818, not an error
@@ -59,9 +59,8 @@ def run(
     tags: Mapping[str, str],
     *,
     parent: str = "",
-    go_on_in: str = "",
+    run_id: str = "",
     take_over: str = "",
-    before: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
     """A context that begins a run, yields its id, and ends the run with the right status.
 
@@ -69,93 +68,61 @@ def run(
     FINISHED; KILLED on a signal, with the tag `stopped` (signal and time); SCHEDULED on Paused or
     Deferred; FAILED on any other exception, with its message in the tag `error`.
 
-    parent: id of the run to nest in. go_on_in: id of an interrupted run to continue. take_over: id
-    of an interrupted run that this run replaces (see _take_over). before: tags of the run whose
-    epochs this run continues, if any.
+    parent: id of the run to nest in. run_id: id of an interrupted run to continue. take_over: id
+    of an interrupted run that this run replaces (see _take_over).
     """
     make_store()
-    status, ending, in_order = RunStatus.FINISHED, {}, False
-    with ExitStack() as beginning:
-        beginning.enter_context(undisturbed())
-        # start_run() as a context manager knows FINISHED and FAILED only.
-        active = _start(parent, go_on_in, of_all_machines(before or {}, tags))
-        try:
-            _describe(active, name, description, own_name=bool(parent), take_over=take_over)
-            beginning.close()
-            yield active.info.run_id
-            in_order = True
-        except Paused as paused:
-            status, in_order = RunStatus.SCHEDULED, True
-            if paused.epoch is not None:
-                ending[PAUSED_AFTER] = str(paused.epoch)
-            raise
-        except Deferred:
-            status = RunStatus.SCHEDULED
-            raise
-        except Stopped as stopped:
-            status = RunStatus.KILLED
-            ending["stopped"] = when(stopped)
-            raise
-        except BaseException as error:
-            status = RunStatus.FAILED
-            ending["error"] = printable(f"{type(error).__name__}: {error}")
-            raise
-        finally:
-            _end(active.info.run_id, RunStatus.to_string(status), ending, in_order)
+    with _ending():
+        active = _start(parent, run_id, tags)
+        _describe(active, name, description, nested=bool(parent), take_over=take_over)
+        yield active.info.run_id
 
 
-def _start(parent: str, go_on_in: str, tags: Mapping[str, str]) -> mlflow.ActiveRun:
+def _start(parent: str, run_id: str, tags: Mapping[str, str]) -> mlflow.ActiveRun:
     """Begin a run, with its tags from the first request on, or continue one."""
-    given = go_on_in or ("" if parent else given_run_id())
-    tags = {**tags, CREATION: uuid.uuid4().hex}
-    asked = False  # whether a new run was requested
+    existing = run_id or ("" if parent else given_run_id())
+    creation = {} if existing else {CREATION: uuid.uuid4().hex}
+    options: dict[str, Any] = {"nested": bool(parent), "tags": {**tags, **creation}}
+    if parent and not existing:
+        options |= {"experiment_id": experiment_of(parent), "parent_run_id": parent}
+    requested = False
 
     @store_call
     def start() -> mlflow.ActiveRun:
-        nonlocal asked
-        if go_on_in:
+        nonlocal requested
+        if existing:
             client = mlflow.MlflowClient()
-            for tag in ENDINGS & client.get_run(go_on_in).data.tags.keys():
-                client.delete_tag(go_on_in, tag)
-        if given:
-            return mlflow.start_run(run_id=given, nested=bool(parent), tags=tags)
-        # The answer may be lost although the store has the run.
-        if asked and (made := Stores().find({CREATION: tags[CREATION]})):
-            return mlflow.start_run(run_id=made[0].run_id, nested=bool(parent))
-        asked = True
-        if parent:
-            return mlflow.start_run(
-                experiment_id=experiment_of(parent), nested=True, parent_run_id=parent, tags=tags
-            )
-        return mlflow.start_run(tags=tags)
+            for tag in ENDINGS & client.get_run(existing).data.tags.keys():
+                client.delete_tag(existing, tag)
+            return mlflow.start_run(run_id=existing, **options)
+        # The answer may have been lost although the store has the run.
+        if requested and (made := Stores().find(creation)):
+            return mlflow.start_run(run_id=made[0].run_id, **options)
+        requested = True
+        return mlflow.start_run(**options)
 
-    if given:
-        del tags[CREATION]
     active = start()
-    MLFLOW_RUN_ID.unset()  # this process uses it now; later runs must not
+    os.environ.pop(RUN_ID, None)  # this process uses it now; later runs must not
     return active
 
 
 @store_call
 def _describe(
-    active: mlflow.ActiveRun, name: str, description: str, own_name: bool, take_over: str
+    active: mlflow.ActiveRun, name: str, description: str, nested: bool, take_over: str
 ) -> None:
     """Name the active run unless its user has, set its note, and take over the old run."""
     if take_over:
         _take_over(take_over, active.info.run_id)
-    if own_name or GENERATED_NAME.fullmatch(active.info.run_name):
-        mlflow.set_tag(MLFLOW_RUN_NAME, name)
-    if not own_name and (typed := command()):
-        mlflow.set_tag(COMMAND, typed)
     changes = uncommitted()
-    note = description[: ui.LONGEST_TAG]
-    mlflow.set_tags({**versions(), **git_tags(changes), MLFLOW_RUN_NOTE: note})
+    tags = versions() | git_tags(changes) | {MLFLOW_RUN_NOTE: description[: ui.LONGEST_TAG]}
+    if nested or GENERATED_NAME.fullmatch(active.info.run_name):
+        tags[MLFLOW_RUN_NAME] = name
+    if not nested and (typed := command()):
+        tags[COMMAND] = typed
+    mlflow.set_tags(tags)
     ui.introduce(active.info.experiment_id)
     if changes:
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            writing_artifacts(active.info.artifact_uri),
-        ):
+        with tempfile.TemporaryDirectory() as folder:
             Path(folder, CHANGES).write_bytes(changes)
             mlflow.log_artifacts(folder)
 
@@ -166,40 +133,119 @@ def _take_over(old: str, new: str) -> None:
     The runs nested in `old` become nested in `new`.
     """
     client = mlflow.MlflowClient()
-    found = client.get_run(old)
     for child in Stores().nested(old):
         client.set_tag(child.run_id, MLFLOW_PARENT_RUN_ID, new)
     client.set_tag(new, "continues", old)
     client.set_tag(old, CONTINUED_IN, new)
-    if found.info.status == RunStatus.to_string(RunStatus.RUNNING):
-        client.set_terminated(old, RunStatus.to_string(RunStatus.KILLED))
+    if client.get_run(old).info.status == "RUNNING":
+        client.set_terminated(old, "KILLED")
 
 
-def _end(run_id: str, status: str, tags: Mapping[str, str], in_order: bool) -> None:
-    """End the active run. in_order: False tries a server once instead of waiting for it."""
+@contextmanager
+def _ending() -> Iterator[None]:
+    """A context that ends the run that begins in it, with the status of its exception, if any."""
+    outer = mlflow.active_run()
+    try:
+        yield
+    except Paused as paused:
+        epoch = "" if paused.epoch is None else str(paused.epoch)
+        _end_active(outer, "SCHEDULED", PAUSED_AFTER, epoch)
+        raise
+    except BaseException as error:
+        status, tag, message = "FAILED", "error", printable(f"{type(error).__name__}: {error}")
+        if isinstance(error, Stopped):
+            status, tag, message = "KILLED", "stopped", f"{error} at {now()}"
+        if isinstance(error, Deferred):
+            status, message = "SCHEDULED", ""
+        # Without waiting for a server that is away.
+        _end_active(outer, status, tag, message, seconds=SECONDS_TO_CLOSE)
+        raise
+    _end_active(outer, "FINISHED")
 
-    def end() -> None:
-        if tags:
-            client = mlflow.MlflowClient()
-            client.log_batch(run_id, tags=[RunTag(*item) for item in tags.items()])
-        end_alone()
 
-    def end_alone() -> None:
-        active = mlflow.active_run()
-        if active and active.info.run_id == run_id:
-            mlflow.end_run(status)
-        else:  # a failed try has taken it off MLflow's stack already
-            mlflow.MlflowClient().set_terminated(run_id, status)
+def _end_active(
+    outer: Run | None, status: str, tag: str = "", value: str = "", seconds: int = 0
+) -> None:
+    """End the active run unless it is `outer`: then none has begun.
+
+    value: of the tag; "" sets no tag. seconds: as in store_call; a failure is printed if it is set.
+    """
+    active = mlflow.active_run()
+    if active is None or active is outer:
+        return
+    run_id = active.info.run_id
+
+    def end_it() -> None:
+        try:
+            if value:
+                mlflow.MlflowClient().set_tag(run_id, tag, value)
+        finally:  # MLflow marks every run FINISHED that is on its stack when the process ends
+            if mlflow.active_run() is active:
+                mlflow.end_run(status)
+            else:  # a failed try has taken it off the stack already
+                mlflow.MlflowClient().set_terminated(run_id, status)
 
     try:
-        store_call(once=0 if in_order else SECONDS_TO_CLOSE)(end)()
-    except BaseException as error:
-        # MLflow marks every run FINISHED that is on its stack when the process ends.
-        with suppress(StoreError):
-            store_call(once=SECONDS_TO_CLOSE)(end_alone)()
-        if in_order or not isinstance(error, StoreError):
+        store_call(end_it, seconds)()
+    except StoreError as why:
+        if not seconds:
             raise
-        print(f"run {run_id} is not closed: {error}", flush=True)
+        print(f"run {run_id} is not closed: {why}", flush=True)
+
+
+def close_run(
+    run_id: str,
+    status: str,
+    tag: str,
+    message: str,
+    only: Collection[str] = UNFINISHED,
+    seconds: int = 0,
+) -> None:
+    """End a run in place of its process, with the reason in a tag.
+
+    only: a run with another status stays as it is. seconds: as in store_call.
+    """
+
+    def end_it() -> None:
+        client = mlflow.MlflowClient()
+        if client.get_run(run_id).info.status in only:
+            client.set_tag(run_id, tag, printable(message))
+            client.set_terminated(run_id, status)
+
+    store_call(end_it, seconds)()
+
+
+def stop_run(run_id: str, why: str) -> None:
+    """Mark a RUNNING run KILLED in place of its process, without waiting for a server."""
+    close_run(run_id, "KILLED", "stopped", f"{why} at {now()}", ["RUNNING"], SECONDS_TO_CLOSE)
+
+
+def cancel_run(run_id: str) -> None:
+    """Mark a run KILLED that was cancelled, unless the run has already ended."""
+    close_run(run_id, "KILLED", "stopped", f"cancelled at {now()}")
+
+
+def tag_run(run_id: str, tags: Mapping[str, str], seconds: int = 0) -> None:
+    """Set tags of a run. seconds: as in store_call."""
+    values = [RunTag(*item) for item in tags.items()]
+    store_call(mlflow.MlflowClient().log_batch, seconds)(run_id, tags=values)
+
+
+@store_call
+def is_cancelled() -> bool:
+    """Whether `eml cancel` has marked the active run, if there is one."""
+    active = mlflow.active_run()
+    return active is not None and CANCELLED in mlflow.get_run(active.info.run_id).data.tags
+
+
+def now() -> str:
+    """The time in words, for tags."""
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def system_metrics(wanted: bool) -> AbstractContextManager[None]:
+    """A context in which runs that begin log MLflow's system metrics every 10 s, if wanted."""
+    return environment({"MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true"} if wanted else {})
 
 
 def active_run() -> Run:

@@ -67,7 +67,7 @@ def ids_in(text: str) -> list[str]:
     return [run_id.strip() for run_id in text.split(",") if run_id.strip()]
 
 
-@store_call(held=False)
+@store_call
 def members(run_ids: Sequence[str], others: Others = ()) -> list[StoredRun]:
     """The trainings with these ids; a parent's id stands for its trainings.
 
@@ -76,13 +76,13 @@ def members(run_ids: Sequence[str], others: Others = ()) -> list[StoredRun]:
     return _with_ids(run_ids, Stores(others))
 
 
-@store_call(held=False)
+@store_call
 def present(run_ids: Sequence[str], others: Others = ()) -> list[StoredRun]:
     """Those of these runs that a store has."""
     return Stores(others).get(run_ids)
 
 
-@store_call(held=False)
+@store_call
 def finished_groups(recipe: str, others: Others = ()) -> list[Group]:
     """The finished groups of a recipe in all experiments and stores, newest first."""
     stores = Stores(others)

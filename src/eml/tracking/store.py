@@ -1,32 +1,40 @@
 """Creates and opens the tracking store, and checks that it can be used."""
 
 import logging
-import os
+import re
 import shutil
-import time
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import quote
 
 import mlflow
 import sqlalchemy
 from filelock import FileLock
+from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
-from mlflow.utils.rest_utils import http_request
 from sqlalchemy.pool import NullPool
 
-from eml.errors import UserError, printable
-from eml.tracking import schema
+from eml.errors import UserError
 from eml.tracking.calls import (
     SECONDS_TO_ANSWER,
     SECONDS_TO_CLOSE,
     StoreError,
+    failure,
     is_server,
     is_sqlite,
+    one_request,
     sqlite_file,
     store_call,
     store_name,
     uri,
 )
+
+BUSY_SECONDS = 20  # time limit of SQLite's wait for a lock, as in MLflow
+HEADER = 19  # bytes of an SQLite file; the last of them is 2 in WAL mode
 
 
 def is_there() -> bool:
@@ -40,8 +48,8 @@ def open_store(create: bool = True) -> None:
 
     create: True creates a missing SQLite file, False refuses it.
 
-    Raises StoreError if a server does not answer at once, if a file cannot be written, is half
-    created or is no store, or if the schema is that of another version of MLflow.
+    Raises StoreError if a server does not answer at once, if a file cannot be written or is no
+    store, or if the schema is that of another version of MLflow.
     """
     # MLflow would log a traceback for errors that are reported in a line here.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
@@ -55,29 +63,37 @@ def open_store(create: bool = True) -> None:
         )
     make_store()
     if file := sqlite_file():
-        schema.check(file, store_name())
-    _open()
+        check(file, store_name())
+    store_call(_open, SECONDS_TO_CLOSE)()
 
 
-def open_to_read(others: Sequence) -> None:
+def open_to_read(others: Sequence[object]) -> None:
     """Check the store here before a read; beside stores of others it may be missing."""
     if is_there() or not others:
         open_store(create=False)
 
 
-@store_call(once=SECONDS_TO_CLOSE)
 def _open() -> None:
     given = mlflow.get_tracking_uri()
-    if given.partition(":")[0].partition("+")[0] in DATABASE_ENGINES and not is_sqlite():
+    if re.split("[+:]", given)[0] in DATABASE_ENGINES and not is_sqlite():
         # MLflow itself would retry for minutes.
         try:
             sqlalchemy.create_engine(given, poolclass=NullPool).connect().close()
         except ImportError as error:  # the database driver is missing
             raise StoreError(f"{store_name()}: {error}") from error
-    try:
-        mlflow.MlflowClient().search_experiments(max_results=1)
-    except PermissionError as error:
-        raise StoreError(f"{store_name()}: {error}") from error
+    mlflow.MlflowClient().search_experiments(max_results=1)
+
+
+def ask_server(client: mlflow.MlflowClient, name: str) -> None:
+    """Raise StoreError if a server does not answer at once, or rejects the password.
+
+    name: of the server in messages.
+    """
+    with one_request(SECONDS_TO_ANSWER):
+        try:
+            client.search_experiments(max_results=1)
+        except MlflowException as error:
+            raise StoreError(str(failure(error, name))) from error
 
 
 def make_store() -> None:
@@ -89,41 +105,30 @@ def make_store() -> None:
     file = sqlite_file()
     if file is None or is_there():
         return
+    file = file.resolve()
+    work = file.with_name(f".{file.name}.new")  # a folder: SQLite keeps a journal beside the file
     try:
-        _make(file.resolve())
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(file.with_name(f".{file.name}.lock")):
+            shutil.rmtree(work, ignore_errors=True)  # left by a killed process
+            if is_there():
+                return
+            work.mkdir()
+            try:
+                _fill(work / file.name)
+                if not is_there():  # MLflow, which ignores our lock, may have been faster
+                    (work / file.name).replace(file)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
         raise StoreError(f"{store_name()}: {error.strerror or error}") from error
 
 
-def _make(file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_name(f".{file.name}.lock")):
-        if is_there():
-            return
-        if file.exists() and time.time() - file.stat().st_mtime > schema.FILLING_SECONDS:
-            file.unlink()  # empty and abandoned
-        # In a folder of its own, because SQLite keeps a journal beside the file.
-        work = file.with_name(f".{file.name}.new")
-        shutil.rmtree(work, ignore_errors=True)  # left by a killed process
-        work.mkdir()
-        try:
-            _fill(work / file.name)
-            try:
-                os.link(work / file.name, file)
-            except OSError:
-                # MLflow, which ignores our lock, was faster; or this file system has no links.
-                if not file.exists():
-                    (work / file.name).replace(file)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-
-
-@store_call(held=False)
+@store_call
 def _fill(file: Path) -> None:
     # Through MLflow's client, so that artifacts get MLflow's default location.
     query = mlflow.get_tracking_uri().partition("?")[2]
-    client = mlflow.MlflowClient(sqlite_uri(file) + (f"?{query}" if query else ""))
-    client._tracking_client.store.engine.dispose()
+    mlflow.MlflowClient(sqlite_uri(file) + (f"?{query}" if query else ""))
 
 
 def sqlite_uri(file: Path) -> str:
@@ -132,23 +137,70 @@ def sqlite_uri(file: Path) -> str:
     return "sqlite:///" + str(file).replace("%", "%25").replace("?", "%3F")
 
 
-def ask_server(client: mlflow.MlflowClient, name: str) -> None:
-    """Raise StoreError if a server does not answer at once, or rejects the password."""
+def check(file: Path, name: str) -> None:
+    """Raise StoreError unless an SQLite file is a store of the installed MLflow's schema.
+
+    MLflow itself fills a file that is no store, and upgrades some older stores without a copy.
+    name: of the store in messages.
+    """
     try:
-        answer = http_request(
-            client._tracking_client.store.get_host_creds(),
-            "/api/2.0/mlflow/experiments/search",
-            "POST",
-            json={"max_results": 1},
-            max_retries=0,
-            timeout=SECONDS_TO_ANSWER,
-            raise_on_status=False,
+        with closing(_connect(file, "rw")) as connection:
+            rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+    except sqlite3.DatabaseError as error:
+        if "no such" not in str(error):
+            raise StoreError(f"{name}: {error}") from error
+        rows = []
+    if len(rows) != 1:
+        raise StoreError(
+            f"{name} is no store of MLflow, or is not complete: if no other command is making it "
+            "now, move it away"
         )
-    except mlflow.MlflowException as error:
-        raise StoreError(f"{name} does not answer") from error
-    if answer.status_code != 200:
-        reason = printable(" ".join(answer.text.split()), 200)
-        raise StoreError(f"{name} answers with {answer.status_code}: {reason}")
+    ((revision,),) = rows
+    newest, *older = _revisions()
+    if revision in older:
+        raise StoreError(
+            f"{name} was made by an older MLflow than {version('mlflow')}: copy mlflow.db, then "
+            "`mlflow db upgrade URI`"
+        )
+    if revision != newest:
+        raise StoreError(
+            f"{name} was made by a newer MLflow than {version('mlflow')}: `pip install -U mlflow`"
+        )
+
+
+@cache
+def _revisions() -> list[str]:
+    """The revisions of the schema that the installed MLflow knows, the newest first."""
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory(Path(mlflow.__file__).parent / "store" / "db_migrations")
+    return [script.revision for script in scripts.walk_revisions()]
+
+
+def back_up(file: Path, copy: Path, name: str) -> None:
+    """Copy an SQLite file as its last finished write left it; write nothing beside it.
+
+    Other processes may write to the file meanwhile. Raises StoreError if it cannot be read.
+    """
+    try:
+        with file.open("rb") as content:
+            in_wal_mode = content.read(HEADER)[-1:] == b"\2"
+        # Opened in WAL mode, SQLite would make two files beside this one, and leave them there.
+        idle = in_wal_mode and not file.with_name(f"{file.name}-wal").exists()
+        mode = "ro&immutable=1" if idle else "ro"
+        with closing(_connect(file, mode)) as source, closing(sqlite3.connect(copy)) as target:
+            source.execute("BEGIN")
+            source.execute("SELECT count(*) FROM sqlite_master")  # waits for a lock, not forever
+            source.backup(target)
+    except (OSError, sqlite3.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise StoreError(f"{name} cannot be read: {reason}") from error
+
+
+def _connect(file: Path, mode: str) -> sqlite3.Connection:
+    """A connection to an SQLite file that exists, which waits for locks as MLflow does."""
+    uri = f"file:{quote(str(file.absolute()))}?mode={mode}"
+    return sqlite3.connect(uri, BUSY_SECONDS, uri=True)
 
 
 def refuse_if_local() -> None:

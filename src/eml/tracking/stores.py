@@ -16,10 +16,9 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from eml.errors import UserError, printable
-from eml.tracking import schema
 from eml.tracking.calls import StoreError, is_server, reason_of, uri
 from eml.tracking.readers import COLUMNS, ClientReader, reader
-from eml.tracking.store import ask_server, is_there, sqlite_uri
+from eml.tracking.store import ask_server, back_up, check, is_there, sqlite_uri
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import PARENT
 
@@ -60,8 +59,8 @@ def _open(name: str, folder: Path) -> ClientReader:
         )
     with ExitStack() as copied:
         copy = Path(copied.enter_context(tempfile.TemporaryDirectory()), "mlflow.db")
-        schema.back_up(file, copy, f"the store {shown}")
-        schema.check(copy, f"the store {shown}")
+        back_up(file, copy, f"the store {shown}")
+        check(copy, f"the store {shown}")
         read = reader(mlflow.MlflowClient(sqlite_uri(copy)), shown)
         weakref.finalize(read, copied.pop_all().close)
         return read

@@ -16,10 +16,11 @@ from eml.launchers.slurm.job import Pack, submit
 from eml.launchers.slurm.settings import JobOptions
 from eml.launchers.slurm.watch import Submitted, refuse_if_cancelled
 from eml.machine import Deferred, Stopped
-from eml.tracking import end, find
+from eml.tracking import find
+from eml.tracking.runs import cancel_run, now, tag_run
 from eml.tracking.store import refuse_if_local
 from eml.tracking.stored_run import StoredRun
-from eml.tracking.tags import CHECKPOINT, JOB, JOB_LOG, PLAN_DIGEST
+from eml.tracking.tags import CANCELLED, CHECKPOINT, JOB, JOB_LOG, PLAN_DIGEST
 from eml.training.checkpoints import Slot, claiming
 from eml.training.cost import Costs, kind_of, makespan
 
@@ -50,20 +51,21 @@ class Slurm(Launcher):
     def cancel(cls, parent: StoredRun) -> int:
         """As in Launcher. Raises ClusterError if this machine has no Slurm."""
         cluster.refuse_if_absent()
-        end.mark_cancelled(parent.run_id)  # first, so that the waiting process submits no more jobs
+        # First, so that the waiting process submits no more jobs.
+        tag_run(parent.run_id, {CANCELLED: now()})
         runs = find.children(parent.run_id).values()
         if jobs := cluster.alive(run.tags.get(JOB, "") for run in runs):
             cluster.cancel(jobs)
             next(alive for alive in cluster.polls(lambda: jobs) if not alive)
         for run in find.children(parent.run_id).values():
             if run.status in ("SCHEDULED", "RUNNING"):
-                end.cancel(run.run_id)
+                cancel_run(run.run_id)
         slot = Slot(parent.tags[PLAN_DIGEST], parent.tags[CHECKPOINT])
         with claiming():
             nobody_waits = slot.acquire()
             slot.release()
         if nobody_waits:
-            end.cancel(parent.run_id)
+            cancel_run(parent.run_id)
         return len(jobs)
 
     def check(self, configs: Sequence[Config]) -> None:

@@ -14,9 +14,10 @@ from eml.launchers.slurm.job import Pack, submit
 from eml.launchers.slurm.settings import JobOptions
 from eml.launchers.worker import is_at_pause, prepare
 from eml.machine import signals_held
-from eml.tracking import end, find, tags
+from eml.tracking import find, tags
 from eml.tracking.calls import StoreError
 from eml.tracking.digests import training_digest
+from eml.tracking.runs import cancel_run, close_run, is_cancelled, tag_run
 from eml.tracking.store import open_store
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import JOB, JOB_LOG, PAUSED_AFTER
@@ -34,7 +35,7 @@ class CancelledError(UserError):
 
 def refuse_if_cancelled() -> None:
     """Raise CancelledError if `eml cancel` has cancelled the run of this process."""
-    if end.is_cancelled():
+    if is_cancelled():
         raise CancelledError("cancelled by `eml cancel`")
 
 
@@ -153,7 +154,7 @@ class Submitted:
                     row.job = job.job_id
         for job, group in zip(jobs, groups, strict=True):
             for row in group:
-                end.note_job(row.run_id, job.job_id, str(job.paths.stdout))
+                tag_run(row.run_id, {JOB: job.job_id, JOB_LOG: str(job.paths.stdout)})
         ids = f"job {jobs[0].job_id}"
         if len(jobs) > 1:
             ids = f"jobs {jobs[0].job_id} to {jobs[-1].job_id}"
@@ -199,7 +200,7 @@ class Submitted:
             if run_id in failed:
                 reason = f"job {job} has ended: {outcome}"
                 if cancelled:
-                    end.cancel(run_id)
+                    cancel_run(run_id)
                 else:
-                    end.fail(run_id, reason)
+                    close_run(run_id, "FAILED", "error", reason)
                 row.end(f"failed: {reason}; log {runs[run_id].tags.get(JOB_LOG)}")
