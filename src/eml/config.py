@@ -12,6 +12,8 @@ from eml.models.optimizers import OPTIMIZERS
 # What the option `stores` of several commands is.
 STORES = "stores of others, read too: mlflow.db files or addresses of servers, separated by commas"
 AUTO = "auto"
+FRAMEWORKS = ("numpy", "torch")
+MODELS = ("mlp", "cnn")
 ACTIVATIONS = ("sigmoid", "relu")
 DEVICES = (AUTO, "cpu", "cuda")
 DTYPES = ("float32", "float64")
@@ -67,6 +69,10 @@ class Config:
             raise ConfigError(f"no Config of this version of eml ({error})") from error
 
     def __post_init__(self):
+        one_of("framework", self.framework, FRAMEWORKS)
+        one_of("dataset", self.dataset, SPECS)
+        one_of("model", self.model, MODELS)
+        one_of("device_type", self.device_type, DEVICES[1:])
         one_of("optimizer", self.optimizer, OPTIMIZERS)
         one_of("activation", self.activation, ACTIVATIONS)
         one_of("init", self.init, INITIAL_WEIGHTS)

@@ -7,12 +7,12 @@ from matplotlib.colors import to_rgb
 from eml.analysis import figures
 from eml.analysis.comparison import Comparison
 from eml.analysis.fairness import LOGGED
-from eml.analysis.figures import grid, losses, sensitivity
+from eml.analysis.figures import losses, sensitivity
 from eml.analysis.report import edges, write_report
-from eml.analysis.summary import Outcomes, by_rate, summary, tried
+from eml.analysis.summary import by_rate, summary
 from eml.analysis.tables import markdown
 from eml.recipes import RECIPES
-from support.histories import GRID, NAN, figures_of, run, together
+from support.histories import NAN, figures_of, run, together
 
 SWEEP = together(
     run("a", [0.1, 0.9, 0.8], lr=1.0),
@@ -39,23 +39,6 @@ def lines(figure) -> dict[str, tuple[list, list]]:
 def rounded(of: dict[str, tuple[list, list]]) -> dict[str, tuple[list, list]]:
     """Points of several curves are moved apart by some per cent."""
     return {name: (np.round(xs, 3).tolist(), ys) for name, (xs, ys) in of.items()}
-
-
-def test_grid_shows_what_was_chosen_pruned_and_diverged():
-    figure = grid(Comparison(GRID), tried(Comparison(GRID), Outcomes(["a", "d"], ["b"], {"b": 1})))
-    assert rounded(lines(figure)) == {
-        "adam: 0.001, with 30.00%": ([0.001], [0.3]),
-        "sgd: 0.1, with 50.00%": ([0.102], [0.5]),
-        "chosen": ([], []),
-        "pruned": ([], []),
-        "diverged": ([], []),
-    }
-    (axes,) = figure.axes
-    assert axes.get_ylabel() == "final validation accuracy"
-    marks = [(line.get_marker(), np.round(line.get_xdata(), 3).tolist()) for line in axes.lines]
-    for mark in (("*", [0.001]), ("*", [0.102]), ("o", [0.01]), ("x", [1.02])):
-        assert mark in marks
-    assert [text.get_text() for text in axes.get_xticklabels()] == ["0.001", "0.01", "0.1", "1"]
 
 
 def test_points_on_top_of_one_another_are_moved_apart_and_chance_is_marked():
@@ -156,17 +139,6 @@ def test_what_else_differs_is_on_the_figure():
     assert caption.endswith("also different: batch size, hardware")
 
 
-def test_of_many_curves_the_best_are_drawn():
-    """Each ends 1 % above the one before; the first 10 of 30 are counted."""
-    many = together(*(run(f"r{n}", [0.1, 0.2 + n / 100], lr=0.001 + n / 1000) for n in range(30)))
-    for figure in (over(many), losses(Comparison(many))):
-        *curves, others = figure.axes[0].lines
-        assert len({(line.get_color(), line.get_linestyle()) for line in curves}) == len(curves)
-        rates = {str(line.get_label()).split(":")[0].split(",")[0] for line in curves}
-        assert rates == {f"learning rate {0.001 + n / 1000:g}" for n in range(10, 30)}
-        assert others.get_label() == "not drawn: 10 other curves, which end worse"
-
-
 def test_more_than_fits_in_a_line_is_wrapped():
     runs = [run(f"r{seed}", [0.1, 0.5], optimizer="sgd", seed=seed) for seed in (1, 2)]
     long = together(*runs)
@@ -202,22 +174,6 @@ def test_what_cannot_be_drawn_is_in_the_legend():
         "learning rate 0.2 (nothing to draw)": ([], []),
         "learning rate 0.3: 50.00% at the end": ([0, 2], [0.1, 0.5]),
     }
-
-
-def test_a_name_that_begins_as_an_artist_without_one_is_in_the_legend():
-    other = run("a", [0.1, 0.5])
-    other["optimizer"] = "_sgd"
-    both = together(run("b", [0.1, 0.6]), other)
-    assert set(lines(over(both))) == {
-        'optimizer "_sgd", learning rate 0.1: 50.00% at the end',
-        "sgd, learning rate 0.1: 60.00% at the end",
-    }
-
-
-def test_characters_that_the_font_lacks_are_no_warning(tmp_path):
-    history = run("a", [0.1, 0.5])
-    history["optimizer"] = "日本"
-    write_report(figures_of("lr_sweep"), Comparison(history), tmp_path)
 
 
 def test_curves_that_end_close_are_enlarged():

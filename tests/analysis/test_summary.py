@@ -89,18 +89,14 @@ def test_in_common():
     ("name", "value", "said"),
     [
         ("optimizer", "sgd", "sgd"),
-        ("optimizer", "unknown", "unknown"),
-        ("optimizer", "", 'optimizer ""'),
-        ("optimizer", " sgd", 'optimizer " sgd"'),
         ("device_type", "cpu", "CPU"),
-        ("device_type", "CPU", 'device type "CPU"'),
         ("dtype", "x", "dtype x"),
         ("learning_rate", 0.1, "learning rate 0.1"),
         ("learning_rate", 1, "learning rate 1"),
         ("subset", 0, "all images"),
     ],
 )
-def test_different_values_are_said_differently(name, value, said):
+def test_words(name, value, said):
     assert words(name, value) == said
 
 
@@ -249,17 +245,15 @@ def test_runs_on_validation_images_are_summed_up_by_them():
 def test_what_a_search_tried():
     outcomes = Outcomes(chosen=["a", "d"], pruned={"b": 1})
     rows = tried(Comparison(GRID), outcomes)
-    assert [row.run_id for row in rows] == ["d", "b", "a", "c"]
-    assert [row.validation_accuracy for row in rows] == [0.3, 0.3, 0.5, 0.2]
-    assert [row.in_epoch for row in rows] == [2, 1, 2, 1]
-    assert [row.outcome for row in rows] == [
-        "chosen",
-        "pruned after epoch 1",
-        "chosen",
-        "diverged in epoch 2",
+    columns = ("run_id", "validation_accuracy", "in_epoch", "outcome")
+    assert [tuple(row[name] for name in columns) for row in rows] == [
+        ("d", 0.3, 2, "chosen"),
+        ("b", 0.3, 1, "pruned after epoch 1"),
+        ("a", 0.5, 2, "chosen"),
+        ("c", 0.2, 1, "diverged in epoch 2"),
     ]
     by_best = tried(Comparison(GRID, "best"), outcomes)
-    assert [row.validation_accuracy for row in by_best] == [0.6, 0.3, 0.5, 0.2]
+    assert [row["validation_accuracy"] for row in by_best] == [0.6, 0.3, 0.5, 0.2]
 
 
 def test_readable_summary():

@@ -133,14 +133,6 @@ def test_a_last_epoch_of_nan_is_diverged(metric, store, tmp_path, png_only):
     assert "diverged" in text
 
 
-def test_a_gap_is_named(store, tmp_path, png_only):
-    gap = {metric: [GOOD[metric][0], None, GOOD[metric][2]] for metric in GOOD}
-    odd = add(store, logged=gap, name="odd")
-    text, rows = compared(tmp_path, odd)
-    assert rows[odd].final_accuracy == 0.7
-    assert f"- only 2 of 3 epochs have an accuracy: odd, run {odd}\n" in text
-
-
 ODD = {
     "no epoch 0": {"logged": {metric: [None, *GOOD[metric][1:]] for metric in GOOD}},
     "the last epoch alone": {"logged": {m: [None, None, GOOD[m][2]] for m in GOOD}},

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from eml.analysis.curves import Curve, Training
-from eml.analysis.labels import LAST, words
+from eml.analysis.labels import CRITERIA, LAST, words
 from eml.analysis.verdicts import Verdict, verdicts
 from eml.config import Config
 
@@ -65,6 +65,11 @@ class Comparison:
         """The split of the accuracies: "validation" if all trainings have it, else "test"."""
         all_held_out = all(training.split == "validation" for training in self.trainings)
         return "validation" if all_held_out else "test"
+
+    @property
+    def score_name(self) -> str:
+        """The accuracy that trainings are judged by: "final test accuracy"."""
+        return f"{CRITERIA[self.criterion]} {self.split} accuracy"
 
     @property
     def alone(self) -> str:

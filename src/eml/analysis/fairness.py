@@ -36,7 +36,7 @@ LOGGED = (
 )
 # What decides the losses of a training, wherever and with whatever framework it is computed.
 DECIDING = {field.name for field in fields(Config)} - {"recipe", "framework", "device_type"}
-SHORT = 9  # characters that tell commits and digests apart
+SHORT = {"git_commit": 9, "dataset_digest": 9}  # characters that tell values apart
 OF_SECONDS = ("threads", "trainings_at_once")  # what decides nothing but seconds
 JOB = "slurm_job"  # the tag of a run that trained in a job (tracking/tags.py)
 LARGEST_SWING = 0.25  # standard deviation of the seconds of an epoch, as a share of their mean
@@ -56,42 +56,28 @@ def differences(comparison: Comparison, seconds: bool = True) -> list[str]:
     subject = comparison.differing[:1]
     aside = {*subject, *(other for name in subject for other in GOES_WITH.get(name, ()))}
     aside |= set(() if seconds else OF_SECONDS)
-    lines = [
-        _line(name, _by_value(curves, name, SHORT if name == "git_commit" else None))
-        for name in (*comparison.differing, *LOGGED)
-        if name not in aside and distinct(trainings, name) > 1
-    ]
-    seeds: dict[str, list[str]] = {}
-    for curve in curves:
-        of_curve = {str(training.values["seed"]) for training in curve.trainings}
-        seeds.setdefault(", ".join(sorted(of_curve)), []).append(curve.label)
-    if len(seeds) > 1:
-        lines.append(_line("seeds", seeds))
+    fields_and_tags = [name for name in (*comparison.differing, *LOGGED) if name not in aside]
+    names = [name for name in fields_and_tags if distinct(trainings, name) > 1]
+    if len({frozenset(t.values["seed"] for t in curve.trainings) for curve in curves}) > 1:
+        names.append("seed")
     # A subset depends on the seed, so compare digests of equal dataset, subset and seed.
     images = ("dataset", "subset", "seed")
     known = [t for t in trainings if isinstance(t.values.get("dataset_digest"), str)]
     if distinct(known, *images, "dataset_digest") > distinct(known, *images):
-        lines.append(_line("data digest", _by_value(curves, "dataset_digest", SHORT)))
-    return lines
+        names.append("dataset_digest")
+    return [_line(name, curves) for name in names]
 
 
-def _by_value(curves: Sequence[Curve], name: str, length: int | None) -> dict[str, list[str]]:
-    """By value: the labels of the curves that have it."""
-    by_value: dict[str, list[str]] = {}
+def _line(name: str, curves: Sequence[Curve]) -> str:
+    """ "batch size: 32 (sgd; adam), 64 (rmsprop)"; without labels if all curves are alike."""
+    by_values: dict[str, list[str]] = {}
     for curve in curves:
-        for value in dict.fromkeys(str(t.values[name])[:length] for t in curve.trainings):
-            by_value.setdefault(value, []).append(curve.label)
-    return by_value
-
-
-def _line(name: str, by_value: dict[str, list[str]]) -> str:
-    """labels by value; not shown if every curve has all values, because they would not help."""
-    groups = [set(labels) for labels in by_value.values()]
-    if all(group == groups[0] for group in groups):
-        values = list(by_value)
-    else:
-        values = [f"{value} ({'; '.join(labels)})" for value, labels in by_value.items()]
-    return f"{name.replace('_', ' ')}: {', '.join(values)}"
+        values = {str(t.values[name])[: SHORT.get(name)] for t in curve.trainings}
+        by_values.setdefault(", ".join(sorted(values)), []).append(curve.label)
+    texts = list(by_values)
+    if len(texts) > 1:
+        texts = [f"{values} ({'; '.join(labels)})" for values, labels in by_values.items()]
+    return f"{name.replace('_', ' ')}: {', '.join(texts)}"
 
 
 def warnings(comparison: Comparison) -> list[str]:
@@ -107,24 +93,14 @@ def warnings(comparison: Comparison) -> list[str]:
     disturbed: dict[str, list[str]] = {}
     for training in trainings:
         name = f"{training.values['run_name']}, run {training.run_id}"
-        lines += [f"{line}: {name}" for line in _scores(training)]
+        last = training.accuracies[-1]
+        if training.last_epoch > 0 and last <= above_chance(evaluated_images([training])):
+            lines.append(f"at chance after the last epoch, {last:.1%}: {name}")
         for sign, numbers in _disturbances(training):
             disturbed.setdefault(sign, []).append(f"{numbers} in {name}")
     for sign, runs in disturbed.items():
         more = f"; and {len(runs) - NAMED} more" if len(runs) > NAMED else ""
         lines.append(f"{sign}: {'; '.join(runs[:NAMED])}{more}")
-    return lines
-
-
-def _scores(training: Training) -> list[str]:
-    """Warnings about the accuracies of a training."""
-    lines = []
-    last, planned = training.accuracies[-1], training.values["epochs"] + 1
-    if training.last_epoch > 0 and last <= above_chance(evaluated_images([training])):
-        lines.append(f"at chance after the last epoch, {last:.1%}")
-    count = np.count_nonzero(~np.isnan(training.accuracies))
-    if count < planned and training.complete:
-        lines.append(f"only {count} of {planned} epochs have an accuracy")
     return lines
 
 

@@ -9,7 +9,7 @@ WORDS = {
     "device_type": {"cpu": "CPU", "cuda": "GPU"},
     "framework": {"numpy": "NumPy", "torch": "PyTorch"},
     "model": {"mlp": "MLP", "cnn": "CNN"},
-    "optimizer": {},
+    "optimizer": {},  # its name alone
     "precision": {"fp32": "FP32", "tf32": "TF32", "bf16": "BF16"},
 }
 X_LABELS = {
@@ -27,11 +27,7 @@ def words(name: str, value: Any) -> str:
     """A parameter and its value in the words of a figure: "learning rate 0.1", "MNIST"."""
     if name == "subset":
         return f"subset of {value} images" if value else "all images"
-    if name not in WORDS:
-        text = f"{value:g}" if isinstance(value, float) else value
-        return f"{name.replace('_', ' ')} {text}"
-    if value in WORDS[name]:
-        return WORDS[name][value]
-    # A store may also hold "", " adam" or "CPU", which must look different from other values.
-    alone = value[:1].isalnum() and value == value.strip() and value not in WORDS[name].values()
-    return value if alone else f'{name.replace("_", " ")} "{value}"'
+    if name in WORDS:
+        return WORDS[name].get(value, value)
+    text = f"{value:g}" if isinstance(value, float) else value
+    return f"{name.replace('_', ' ')} {text}"

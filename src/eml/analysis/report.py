@@ -3,10 +3,8 @@
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from warnings import catch_warnings, filterwarnings
 
 import matplotlib as mpl
 import pandas as pd
@@ -15,22 +13,18 @@ from matplotlib.figure import Figure
 from eml.analysis.comparison import Comparison
 from eml.analysis.curves import CHANCE
 from eml.analysis.fairness import differences, warnings
-from eml.analysis.figures import Draw, accuracy_by, grid, sensitivity
+from eml.analysis.figures import Draw, sensitivity
 from eml.analysis.page import mark
 from eml.analysis.summary import Outcomes, by_rate, summary, tried
 from eml.analysis.tables import markdown, readable
 from eml.analysis.verdicts import FEWEST_SEEDS, Verdict
-
-MOST_PAIRS = 10  # verdicts that the text shows; verdicts.csv has all
 
 
 @contextmanager
 def _settled(figure: Figure) -> Iterator[None]:
     """What makes the files of equal figures equal: one layout, text as text, constant ids."""
     settings: dict[Any, Any] = {"pdf.fonttype": 42, "svg.hashsalt": "eml"}
-    with mpl.rc_context(settings), catch_warnings():
-        # The font may lack characters of a name; a box replaces them.
-        filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+    with mpl.rc_context(settings):
         # A layout engine would make each file draw the figure twice.
         if engine := figure.get_layout_engine():
             engine.execute(figure)
@@ -81,7 +75,7 @@ def write_report(
     chosen = ", so chosen on the test set" if split == "test" else ""
     text = f"{markdown(readable(rows))}\nbest: of all epochs by {split} accuracy{chosen}\n"
     notes = {
-        f"Differences in {accuracy_by(comparison.criterion, split)}, with 95 % intervals over "
+        f"Differences in {comparison.score_name}, with 95 % intervals over "
         "common seeds, corrected for the number of pairs": _verdicts(pairs),
         "Also different between these runs": differences(comparison),
         "Warnings": [comparison.alone, *warnings(comparison), *edges(comparison)],
@@ -94,16 +88,11 @@ def write_report(
 
 
 def _verdicts(pairs: Sequence[Verdict]) -> list[str]:
-    """The lines of a report: every pair, or MOST_PAIRS of them, the separable ones first."""
+    """A line for every pair, or one for all of them if none has enough seeds."""
     most = max((pair.n for pair in pairs), default=FEWEST_SEEDS)
     if most < FEWEST_SEEDS:
         return [f"n = {most}: too few seeds to tell; {FEWEST_SEEDS} common seeds are needed"]
-    if len(pairs) <= MOST_PAIRS:
-        return list(map(str, pairs))
-    first = sorted(pairs, key=lambda pair: not pair.separable)[:MOST_PAIRS]
-    separable = sum(pair.separable for pair in pairs)
-    rest = f"{separable} of all {len(pairs)} pairs are separable: verdicts.csv"
-    return [*map(str, first), rest]
+    return list(map(str, pairs))
 
 
 def write_grid(
@@ -114,16 +103,17 @@ def write_grid(
     pdf: write a PDF too.
     """
     rows = tried(comparison, outcomes)
-    _write_figure("grid", grid(comparison, rows), folder, pdf)
-    pd.DataFrame(map(asdict, rows)).to_csv(folder / "grid.csv", index=False)
+    if by_rate(comparison):
+        _write_figure("grid", sensitivity(comparison), folder, pdf)
+    pd.DataFrame(rows).to_csv(folder / "grid.csv", index=False)
     text = markdown(
         [
             {
-                "optimizer": row.optimizer,
-                "learning rate": f"{row.learning_rate:g}",
-                "validation accuracy": f"{row.validation_accuracy:.2%}",
-                "in epoch": row.in_epoch,
-                "outcome": row.outcome,
+                "optimizer": row["optimizer"],
+                "learning rate": f"{row['learning_rate']:g}",
+                "validation accuracy": f"{row['validation_accuracy']:.2%}",
+                "in epoch": row["in_epoch"],
+                "outcome": row["outcome"],
             }
             for row in rows
         ]

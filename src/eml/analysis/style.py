@@ -2,18 +2,18 @@
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, NamedTuple
+from itertools import cycle
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from eml.analysis.comparison import Comparison
-from eml.analysis.curves import CHANCE
 from eml.analysis.fairness import differences
 from eml.config import Config
 
@@ -35,23 +35,15 @@ SETTINGS = (
 # Characters that fit in a line.
 LINE = 100
 TITLE_LINE = 75
-# Text of the store is no mathematics.
-SMALL: dict[str, Any] = {"fontsize": "small", "parse_math": False}
 
 
-class Look(NamedTuple):
-    """Colour and line style of a curve."""
-
-    colour: str
-    style: str = "-"
-
-
-def looks(varying: Sequence[str], count: int) -> list[Look]:
-    """A different look for each of `count` curves: ordered shades where a single number varies."""
+def looks(varying: Sequence[str], count: int) -> list[dict[str, Any]]:
+    """A look for each of `count` curves: ordered shades where a single number varies."""
     if len(varying) == 1 and varying[0] in NUMERIC:
         shades = mpl.colormaps[ORDERED](np.linspace(0.15, 1, count))
-        return [Look(mpl.colors.to_hex(shade)) for shade in shades]
-    return [Look(COLOURS[i % len(COLOURS)], STYLES[i % len(STYLES)]) for i in range(count)]
+        return [{"color": mpl.colors.to_hex(shade), "linestyle": "-"} for shade in shades]
+    pairs = zip(cycle(COLOURS), cycle(STYLES), range(count), strict=False)
+    return [{"color": colour, "linestyle": style} for colour, style, _ in pairs]
 
 
 def canvas(
@@ -70,10 +62,10 @@ def canvas(
     subject = " on ".join(filter(None, (model, *comparison.in_common(("dataset",)))))
     title = ". ".join(filter(None, (comparison.exercise, ": ".join(filter(None, (subject, what))))))
     pad = 8 + 13 * max(1, len(lines))
-    top.set_title(textwrap.fill(title, TITLE_LINE), loc="left", pad=pad, parse_math=False)
+    top.set_title(textwrap.fill(title, TITLE_LINE), loc="left", pad=pad)
     # Outside the layout, because a long line would leave no room for the axes.
-    grey: dict[str, Any] = {"transform": top.transAxes, "in_layout": False, "color": "0.35"}
-    top.text(0, 1.02, "\n".join(lines), **grey, **SMALL)
+    grey: dict[str, Any] = {"in_layout": False, "color": "0.35", "fontsize": "small"}
+    top.text(0, 1.02, "\n".join(lines), transform=top.transAxes, **grey)
     all_axes[-1].set_xlabel(x)
     top.set_ylabel(y)
     for axes in all_axes:
@@ -111,19 +103,6 @@ def from_zero(axes: Axes, highest: float) -> None:
     axes.set_ylim(0, min(1, math.ceil(10 * min(highest, 1) + 0.2) / 10) if highest > 0 else 1)
 
 
-def rates_axis(axes: Axes, rates: Iterable[float]) -> None:
-    """A logarithmic x-axis that is labelled with the learning rates tried; chance as a line."""
-    axes.set_xscale("log")
-    axes.margins(x=0.05)
-    tried = sorted(set(rates))
-    axes.xaxis.set_major_locator(FixedLocator(tried))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(tried, [f"{rate:g}" for rate in tried], rotation=45 if len(tried) > 8 else 0)
-    axes.axhline(CHANCE, color="0.5", linestyle=":", linewidth=1)
-    where: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "bottom"}
-    axes.text(0.995, CHANCE, "chance", color="0.4", **where, **SMALL)
-
-
 def legend(figure: Figure, axes: Axes) -> None:
     """Put the legend below the axes, and enlarge the figure by its rows."""
     handles = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
@@ -134,5 +113,4 @@ def legend(figure: Figure, axes: Axes) -> None:
         rows = -(-len(handles) // columns) + sum(label.count("\n") for label in labels)
         figure.set_figheight(figure.get_figheight() + 0.2 * max(0, rows - 3))
         look: dict[str, Any] = {"frameon": False, "fontsize": "small", "ncols": columns}
-        for text in figure.legend(handles, labels, loc="outside lower left", **look).get_texts():
-            text.set_parse_math(False)
+        figure.legend(handles, labels, loc="outside lower left", **look)

@@ -182,43 +182,24 @@ class Outcomes:
     pruned: Mapping[str, int] = field(default_factory=dict)  # the epoch after which it stopped
 
 
-@dataclass(frozen=True)
-class Tried:
-    """A training of a search, with its accuracy by the criterion."""
-
-    optimizer: str
-    learning_rate: float
-    validation_accuracy: float
-    in_epoch: int
-    outcome: str  # "chosen", "tied", "pruned after epoch 15", "diverged in epoch 2", or ""
-    run_id: str
-
-
-def tried(comparison: Comparison, outcomes: Outcomes) -> list[Tried]:
-    """A row for each training of a search, by optimizer and rate.
+def tried(comparison: Comparison, outcomes: Outcomes) -> list[dict[str, Any]]:
+    """The rows of grid.csv: each training of a search, with its accuracy by the criterion.
 
     Epochs after the pruning, which a run finished earlier has, do not count.
     """
     rows = []
     for training in comparison.trainings:
         run_id, accuracies, epochs = training.run_id, training.accuracies, training.points["epoch"]
-        there = ~np.isnan(accuracies)
+        counted = ~np.isnan(accuracies)
         outcome = "tied" if run_id in outcomes.tied else ""
         outcome = "chosen" if run_id in outcomes.chosen else outcome
         if run_id in outcomes.pruned:
-            there &= epochs <= outcomes.pruned[run_id]
+            counted &= epochs <= outcomes.pruned[run_id]
             outcome = f"pruned after epoch {outcomes.pruned[run_id]}"
         elif training.diverged is not None:
             outcome = f"diverged in epoch {training.diverged}"
-        at = judged_at(accuracies[there], comparison.criterion)
-        rows.append(
-            Tried(
-                training.values["optimizer"],
-                training.values["learning_rate"],
-                float(accuracies[there][at]),
-                int(epochs[there][at]),
-                outcome,
-                run_id,
-            )
-        )
-    return sorted(rows, key=lambda row: (row.optimizer, row.learning_rate))
+        at = judged_at(accuracies[counted], comparison.criterion)
+        row = {name: training.values[name] for name in ("optimizer", "learning_rate")}
+        row |= {"validation_accuracy": accuracies[counted][at], "in_epoch": epochs[counted][at]}
+        rows.append(row | {"outcome": outcome, "run_id": run_id})
+    return sorted(rows, key=lambda row: (row["optimizer"], row["learning_rate"]))
