@@ -2,10 +2,9 @@
 
 import pytest
 
+from eml.errors import UserError
 from eml.handin.checks import checks
 from eml.handin.content import compose
-from eml.handin.form import FormError
-from support import handins
 from support.handins import RATES, evidence, handin, lr_sweep, mlp_numpy, optimizers, torch_run
 
 LOSS = ("2.2", "mlp_numpy", "loss_over_epochs")
@@ -66,7 +65,7 @@ FORM = {
 @pytest.mark.parametrize(("change", "line"), FORM.values(), ids=FORM)
 def test_a_mistake_in_the_form_breaks_its_rule_alone(change, line, tmp_path):
     def read(path: str):
-        raise FormError(f"there is no {path}")
+        raise UserError(f"there is no {path}")
 
     made = handin("ex2-2025", tmp_path, change)
     made.read = read
@@ -114,8 +113,13 @@ RUNS2 = {
         "loss_over_epochs: drawn: the runs have no test_loss",
     ),
 }
+ON_CPU = torch_run("2", 0.98, dataset="mnist", model="mlp", learning_rate=0.1)
 RUNS3 = {
-    "no GPU": ("cpu_vs_gpu", None, "3.2: cpu_vs_gpu: on the CPU and on the GPU: GPU is missing"),
+    "no GPU": (
+        "cpu_vs_gpu",
+        [ON_CPU],
+        "3.2: cpu_vs_gpu: on the CPU and on the GPU: GPU is missing",
+    ),
     "no CNN": (
         "mlp_vs_cnn",
         [torch_run("4", 0.4, model="mlp")],
@@ -160,18 +164,16 @@ RUNS3 = {
 }
 
 
-@pytest.mark.parametrize(("recipe", "runs", "line"), RUNS2.values(), ids=RUNS2)
-def test_a_wrong_run_of_sheet_2_breaks_its_rule_alone(recipe, runs, line, tmp_path):
-    (found,) = failed(handin("ex2-2025", tmp_path, of={recipe: evidence(*runs)}))
-    assert line in found
+RUNS = [
+    *(("ex2-2025", *row) for row in RUNS2.values()),
+    *(("ex3-2025", *row) for row in RUNS3.values()),
+]
 
 
-@pytest.mark.parametrize(("recipe", "runs", "line"), RUNS3.values(), ids=RUNS3)
-def test_a_wrong_run_of_sheet_3_breaks_its_rule_alone(recipe, runs, line, tmp_path):
-    whole = handins.sheet3()[recipe].history
-    of = evidence(*runs) if runs else evidence(whole[whole["device_type"] == "cpu"])
-    (found,) = failed(handin("ex3-2025", tmp_path, of={recipe: of}))
-    assert line in found
+@pytest.mark.parametrize(("sheet", "recipe", "runs", "line"), RUNS, ids=RUNS2 | RUNS3)
+def test_a_wrong_run_breaks_its_rule_alone(sheet, recipe, runs, line, tmp_path):
+    (broken,) = failed(handin(sheet, tmp_path, of={recipe: evidence(*runs, recipe=recipe)}))
+    assert line in broken
 
 
 def test_short_trainings_make_a_draft(tmp_path):

@@ -2,93 +2,91 @@
 
 import pytest
 
-from eml.analysis.comparison import Comparison
 from eml.exact.step import SHEET, solve
-from eml.handin.numbers import Numbers, named_curves, of_gradients, of_trainings
+from eml.handin.handin import Handin
+from eml.handin.numbers import of_gradients
 from eml.handin.origin import command
 from eml.handin.sentences import sentences
 from eml.handin.sheet import load_sheet
-from eml.recipes import RECIPES
-from support.handins import evidence, lr_sweep, mlp_numpy, optimizers, sheet3, torch_run
+from support.handins import evidence, handin, lr_sweep, mlp_numpy, optimizers, sheet3, torch_run
 from support.histories import NAN, run
 
-BY_RECIPE = {t.recipe: t for name in ("ex2-2025", "ex3-2025") for t in load_sheet(name).trainings}
+BY_RECIPE = {a.recipe: (n, a) for n in ("ex2-2025", "ex3-2025") for a in load_sheet(n).trainings}
 
 
-def comparison_of(recipe: str, of) -> Comparison:
-    return Comparison(of.history, varies=RECIPES[recipe].varies)
+@pytest.fixture
+def with_runs(tmp_path):
+    """Makes a hand-in with other runs of one recipe."""
+    return lambda recipe, *runs: handin(
+        BY_RECIPE[recipe][0], tmp_path, of={recipe: evidence(*runs, recipe=recipe)}
+    )
 
 
-def numbers_of(recipe: str, of) -> Numbers:
-    comparison = comparison_of(recipe, of)
-    return Numbers(of_trainings(recipe, named_curves(recipe, comparison), comparison, of.tried))
+def text_of(recipe: str, figure: str, made: Handin) -> str:
+    final = made.evidence[recipe].final
+    lines = sentences(BY_RECIPE[recipe][1], figure, made.curves[recipe], final.verdicts)
+    return "\n".join(map(made.fill, lines)).replace("\N{NO-BREAK SPACE}", " ")
 
 
-def text_of(recipe: str, figure: str, of) -> str:
-    comparison = comparison_of(recipe, of)
-    named = named_curves(recipe, comparison)
-    lines = sentences(BY_RECIPE[recipe], figure, named, comparison.verdicts)
-    numbers = numbers_of(recipe, of)
-    return "\n".join(map(numbers.fill, lines)).replace("\N{NO-BREAK SPACE}", " ")
-
-
-def test_the_lowest_loss():
+def test_the_lowest_loss(with_runs):
     rows = run("a", [0.1, 0.5, 0.8, 0.8]).assign(test_loss=[2.4, 1.2, 0.9, 1.5])
-    text = text_of("mlp_numpy", "loss_over_epochs", evidence(rows))
+    text = text_of("mlp_numpy", "loss_over_epochs", with_runs("mlp_numpy", rows))
     assert text == "The lowest test loss is 0.9, in epoch 2."
 
 
-def test_one_run_and_several_seeds():
-    accuracies = [0.1, 0.6, 0.8, 0.7]
-    assert text_of("mlp_numpy", "test_accuracy_over_epochs", evidence(run("a", accuracies))) == (
+def test_one_run_and_several_seeds(with_runs):
+    made = with_runs("mlp_numpy", run("a", [0.1, 0.6, 0.8, 0.7]))
+    assert text_of("mlp_numpy", "test_accuracy_over_epochs", made) == (
         "Test accuracy after epoch 3: 70.00 %.\nBest test accuracy: 80.00 %, in epoch 2."
     )
     seeds = [run(str(s), [0.1, 0.5, 0.9, 0.7 + s / 100], seed=s) for s in (1, 2, 3)]
-    assert text_of("mlp_numpy", "test_accuracy_over_epochs", evidence(*seeds)) == (
+    made = with_runs("mlp_numpy", *seeds)
+    assert text_of("mlp_numpy", "test_accuracy_over_epochs", made) == (
         "Test accuracy after epoch 3: 72.00 % (mean of 3 runs, 71.00 % to 73.00 %).\n"
         "Best test accuracy: 90.00 %, in epochs 2, 2, 2."
     )
 
 
-def test_order_seconds_and_leads_of_two_curves():
+def test_order_seconds_and_leads_of_two_curves(with_runs):
     mlp = torch_run("4", 0, model="mlp", activation="sigmoid", epochs=3, seconds=1)[:4]
     cnn = torch_run("5", 0, epochs=3, seconds=10)[:4]
-    of = evidence(
+    made = with_runs(
+        "mlp_vs_cnn",
         mlp.assign(test_accuracy=[0.1, 0.35, 0.4, 0.42]),
         cnn.assign(test_accuracy=[0.1, 0.3, 0.5, 0.6]),
     )
-    assert text_of("mlp_vs_cnn", "test_accuracy_over_epochs", of) == (
+    assert text_of("mlp_vs_cnn", "test_accuracy_over_epochs", made) == (
         "Test accuracy after epoch 3, in descending order: CNN 60.00 %, MLP 42.00 %.\n"
         "Best test accuracy: 60.00 % (CNN), in epoch 3.\n"
         "With n = 1 there are too few seeds to tell which of these differences are more than "
         "chance."
     )
-    assert text_of("mlp_vs_cnn", "test_accuracy_over_train_seconds", of) == (
+    assert text_of("mlp_vs_cnn", "test_accuracy_over_train_seconds", made) == (
         "CNN: 30 s of training, 10 s per epoch.\nMLP: 3 s of training, 1 s per epoch.\n"
         "Per epoch, CNN takes 10 times as long as MLP."
     )
-    numbers = numbers_of("mlp_vs_cnn", of).all
+    numbers = made.numbers
     assert numbers["mlp_vs_cnn.cnn.leads_from_epoch"].value == 2
     assert numbers["mlp_vs_cnn.cnn.leads_from_seconds"].value == 20
     led = [numbers[f"mlp_vs_cnn.{name}.epochs_led"].value for name in ("mlp", "cnn")]
     assert led == [1, 2]
 
 
-def test_seconds_that_overlap_are_not_ranked():
-    of = sheet3()["cpu_vs_gpu"]
-    text = text_of("cpu_vs_gpu", "test_accuracy_over_train_seconds", of)
+def test_seconds_that_overlap_are_not_ranked(with_runs):
+    rows = sheet3()["cpu_vs_gpu"].final.history
+    text = text_of("cpu_vs_gpu", "test_accuracy_over_train_seconds", with_runs("cpu_vs_gpu", rows))
     assert "Per epoch, CPU takes 4 times as long as GPU." in text
-    rows = of.history.assign(train_seconds=of.history["epoch"] * 2.0)
-    text = text_of("cpu_vs_gpu", "test_accuracy_over_train_seconds", evidence(rows))
+    made = with_runs("cpu_vs_gpu", rows.assign(train_seconds=rows["epoch"] * 2.0))
+    text = text_of("cpu_vs_gpu", "test_accuracy_over_train_seconds", made)
     assert text.endswith("The epoch times of CPU and GPU overlap.")
 
 
-def test_curves_that_are_not_separable():
+def test_curves_that_are_not_separable(with_runs):
     runs = []
     for seed in (1, 2, 3):
         for rate, top in ((1.0, 0.7 + 0.03 * (seed % 2)), (0.5, 0.71), (0.1, 0.3)):
             runs.append(run(f"{rate}{seed}", [0.1, top + seed / 1000], lr=rate, seed=seed))
-    text = text_of("lr_sweep", "test_accuracy_over_epochs", evidence(*runs))
+    text = text_of("lr_sweep", "test_accuracy_over_epochs", with_runs("lr_sweep", *runs))
     assert (
         "Learning rate 0.5 and learning rate 1 are not separable (difference -1.00 points, 95 % "
         "interval -"
@@ -96,17 +94,18 @@ def test_curves_that_are_not_separable():
     assert text.endswith("All other differences after the last epoch are separable at 95 %.")
 
 
-def test_a_diverged_run_is_named_and_not_ranked():
-    of = evidence(*lr_sweep((0.5, 0.1)), run("d", [0.1, NAN], lr=1.0, epochs=30))
-    text = text_of("lr_sweep", "test_accuracy_over_epochs", of)
+def test_a_diverged_run_is_named_and_not_ranked(with_runs):
+    diverged = run("d", [0.1, NAN], lr=1.0, epochs=30)
+    made = with_runs("lr_sweep", *lr_sweep((0.5, 0.1)), diverged)
+    text = text_of("lr_sweep", "test_accuracy_over_epochs", made)
     assert "Learning rate 1 diverged in epoch 1." in text
     assert "learning rate 1 " not in text
 
 
-def test_numbers_equal_the_history():
-    of = evidence(*optimizers())
-    numbers = numbers_of("optimizers", of).all
-    rows = of.history[of.history["optimizer"] == "adam"]
+def test_numbers_equal_the_history(with_runs):
+    made = with_runs("optimizers", *optimizers())
+    numbers, of = made.numbers, made.evidence["optimizers"]
+    rows = of.final.history[of.final.history["optimizer"] == "adam"]
     last = rows[rows["epoch"] == 30].iloc[0]
     for name, value in {
         "final_test_accuracy": last["test_accuracy"],
@@ -119,28 +118,32 @@ def test_numbers_equal_the_history():
         number = numbers[f"optimizers.adam.{name}"]
         assert number.value == pytest.approx(value, abs=0)
         assert number.runs == (last["run_id"],)
-    grid = of.tried[(of.tried["optimizer"] == "adam") & (of.tried["epoch"] == 30)]
+    tried = of.tried.history
+    grid = tried[(tried["optimizer"] == "adam") & (tried["epoch"] == 30)]
     for _, row in grid.iterrows():
         number = numbers[f"optimizers.tried.adam.{row['learning_rate']:g}"]
         assert (number.value, number.runs) == (row["validation_accuracy"], (row["run_id"],))
 
 
 def test_numbers_of_the_exact_step():
-    numbers = of_gradients(solve(SHEET))
+    numbers = dict(of_gradients(solve(SHEET)))
     assert (numbers["gradients.L"].shown, numbers["gradients.f"].shown) == ("2", "0.25")
     assert numbers["gradients.dL/dw1.5.3"].value == -2
 
 
 def test_the_command_that_trains_a_recipe_again():
     def of(recipe, *runs):
-        return command(BY_RECIPE[recipe], evidence(*runs))
+        return command(BY_RECIPE[recipe][1], evidence(*runs, recipe=recipe))
 
     assert of("mlp_numpy", mlp_numpy()) == "mlp_numpy"
     assert of("mlp_numpy", mlp_numpy(seed=4, subset=5000)) == "mlp_numpy --subset 5000 --seed 4"
-    seeds = [each for seed in (1, 2) for each in lr_sweep(seed=seed)]
+    seeds = [
+        rows.assign(run_id=f"{seed}" + rows["run_id"])
+        for seed in (1, 2)
+        for rows in lr_sweep(seed=seed)
+    ]
     assert of("lr_sweep", *seeds) == "lr_sweep --lrs 1,0.5,0.1,0.05,0.001 --seeds 1,2"
     assert of("optimizers", *optimizers()) == (
         "optimizers --optimizers sgd,adam,rmsprop --lrs 0.1,0.01 --seeds 1"
     )
-    found = command(BY_RECIPE["cpu_vs_gpu"], sheet3()["cpu_vs_gpu"])
-    assert found == "cpu_vs_gpu"
+    assert of("cpu_vs_gpu", sheet3()["cpu_vs_gpu"].final.history) == "cpu_vs_gpu"

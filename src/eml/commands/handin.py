@@ -1,11 +1,32 @@
 """The `handin` commands: from the store to the PDF and the archive that a sheet asks for."""
 
+import sys
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import click
 
 from eml.commands.options import options_of
-from eml.handin.options import FormOptions, StoresOptions
+from eml.config import STORES
+from eml.errors import UserError
+
+# What takes seconds to import is imported by the command that needs it.
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormOptions:
+    """The option that names the hand-in."""
+
+    file: Annotated[Path, "the form; PDF and zip are made beside it"] = Path("handin.toml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoresOptions:
+    """Which stores beside the one here."""
+
+    stores: Annotated[str, STORES] = ""
 
 
 @click.group()
@@ -22,40 +43,92 @@ def handin() -> None:
 @click.argument("sheet")
 def init(sheet: str, file: Path) -> None:
     """Write the form of SHEET, ex3-2025 say; or add to an existing form what it lacks."""
-    from eml.handin.commands import init
+    from eml.handin.form import write_form
 
-    init(sheet, file)
+    done = "wrote" if write_form(file, sheet) else "completed"
+    print(f"{done} {file}: fill it in, then `eml handin check`")
 
 
 @handin.command(params=options_of(FormOptions, StoresOptions))
 def build(file: Path, stores: str) -> None:
     """Make the PDF and the zip beside the form. A draft if trainings are too short."""
-    from eml.handin.commands import build
+    from eml.handin.making import make
 
-    build(file, stores)
+    make(file, stores)
 
 
 @handin.command(params=options_of(FormOptions, StoresOptions))
 @click.argument("archives", type=Path, nargs=-1, metavar="[ZIP]...")
 def check(archives: tuple[Path, ...], file: Path, stores: str) -> None:
     """Say of each rule of the sheet whether it is met; of ZIPs in a table. Exit code 1 if not."""
-    from eml.handin.commands import check
+    from eml.handin.checks import checks
+    from eml.handin.handin import load
 
-    check(file, archives, stores)
+    if archives:
+        _print_and_fail([line for path in archives for line in _check_archive(path)])
+        return
+    rules = checks(load(file, stores))
+    print("\n".join(map(str, rules)))
+    if failed := sum(bool(rule.why) for rule in rules):
+        print(f"rules that are not met: {failed} of {len(rules)}", file=sys.stderr)
+        sys.exit(1)
+    print(f"all {len(rules)} rules are met")
+
+
+def _check_archive(path: Path) -> list[str]:
+    """Print the archive's line; return the rules that it breaks and the differences in it."""
+    from eml.handin import archive
+    from eml.handin.checks import checks
+    from eml.handin.form import read_file
+
+    try:
+        opened = archive.read(read_file(path))
+        rules, differences = checks(opened.handin), list(archive.differences(opened))
+    except UserError as error:
+        print(f"{path.name}: not verified")
+        return [f"{path.name}: {error.shown()}"]
+    failed = Counter(rule.part for rule in rules if rule.why)
+    parts = [
+        f"{part} {f'{failed[part]} failed' if failed[part] else 'passed'}"
+        for part in dict.fromkeys(rule.part for rule in rules)
+    ]
+    verified = f"{len(differences)} differences" if differences else "verified"
+    names = ", ".join(opened.handin.form.names)
+    print(f"{path.name}: {names}: {verified}; {'; '.join(parts)}")
+    broken = [str(rule) for rule in rules if rule.why]
+    return [f"{path.name}: {line}" for line in [*broken, *differences]]
 
 
 @handin.command(params=options_of(StoresOptions))
 @click.argument("path", type=Path, metavar="ZIP")
 def verify(path: Path, stores: str) -> None:
     """Work out all numbers, figures and the PDF of ZIP again. Exit code 1 if one differs."""
-    from eml.handin.commands import verify
+    from eml.handin import archive
+    from eml.handin.form import read_file
 
-    verify(path, stores)
+    opened = archive.read(read_file(path))
+    if not opened.is_of_this_version:
+        print("warning: made with another version of eml, so figures and PDF are not compared")
+    differences = [*archive.differences(opened), *archive.differences_from_stores(opened, stores)]
+    _print_and_fail(differences)
+    count = len(opened.manifest["numbers"])
+    print(f"{path.name}: all {len(opened.files)} files and {count} numbers are as the data say")
+
+
+def _print_and_fail(lines: list[str]) -> None:
+    """Print lines that say what is wrong, and end with exit code 1; do nothing without any."""
+    print("".join(f"{line}\n" for line in lines), end="")
+    if lines:
+        sys.exit(1)
 
 
 @handin.command(params=options_of(FormOptions, StoresOptions))
 def numbers(file: Path, stores: str) -> None:
     """List the numbers that a text of the form may name, as {{mlp_numpy.best_epoch}}."""
-    from eml.handin.commands import numbers
+    from eml.handin.handin import load
 
-    numbers(file, stores)
+    handin = load(file, stores)
+    for problem in handin.problems.values():
+        print(problem.shown(), file=sys.stderr)
+    for name, number in handin.numbers.items():
+        print(f"{{{{{name}}}}}  {number.shown}  ({number.metric})")

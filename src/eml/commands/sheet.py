@@ -1,10 +1,24 @@
 """The `sheet2` and `sheet3` commands: train what a sheet still lacks, then make its hand-in."""
 
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
 import click
 
 from eml.commands.options import command
-from eml.handin.options import SheetOptions
 from eml.launchers.options import LaunchOptions
+from eml.recipes.options import DeviceOptions, SharedOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class SheetOptions:
+    """Options of a whole sheet. Fewer epochs, or a subset, make a draft."""
+
+    folder: Annotated[Path, "folder in which the hand-in gets a folder of its own"] = Path()
+    epochs: Annotated[int, "passes over the training images"] = SharedOptions.epochs
+    subset: Annotated[int, "training images, class-balanced; 0: all"] = SharedOptions.subset
+    device: Annotated[str, "auto, cpu or cuda"] = DeviceOptions.device
 
 
 def _sheet_command(number: int) -> click.Command:
@@ -16,9 +30,10 @@ def _sheet_command(number: int) -> click.Command:
 
     @command(SheetOptions, LaunchOptions, name=f"sheet{number}", about=about)
     def sheet(options: SheetOptions, launching: LaunchOptions) -> None:
-        from eml.handin.train import sheet
+        from eml.handin.train import train_sheet
 
-        sheet(f"sheet{number}", options, launching)
+        shared = asdict(options)
+        train_sheet(f"sheet{number}", shared.pop("folder"), shared, launching)
 
     return sheet
 

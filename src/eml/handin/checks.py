@@ -1,15 +1,12 @@
 """Checks a hand-in against its sheet, rule by rule."""
 
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from eml.analysis.figures import FIGURES
 from eml.errors import UserError
 from eml.handin.handin import Handin
-from eml.handin.sheet import Exercise, Trainings
-
-NONE: Mapping[str, UserError] = MappingProxyType({})
+from eml.handin.sheet import Assignment, Exercise, broken
 
 
 class Check(NamedTuple):
@@ -20,23 +17,19 @@ class Check(NamedTuple):
     why: str
 
     def __str__(self) -> str:
-        return f"{'failed' if self.why else 'passed'}  {self.part}: {self.says}" + (
-            f": {self.why}" if self.why else ""
-        )
+        line = f"{'failed' if self.why else 'passed'}  {self.part}: {self.says}"
+        return f"{line}: {self.why}" if self.why else line
 
 
-def checks(handin: Handin, problems: Mapping[str, UserError] = NONE) -> list[Check]:
-    """All rules of the sheet, in its order. problems: by recipe, why there is no evidence."""
+def checks(handin: Handin) -> list[Check]:
+    """Check all rules of the sheet, in its order."""
     lines = [Check("top sheet", *line) for line in _top_sheet(handin)]
     for exercise in handin.sheet.exercises:
         lines += [Check(exercise.number, *line) for line in _declared(handin, exercise)]
-        for trainings in exercise.trainings if exercise in handin.exercises else ():
-            if problem := problems.get(trainings.recipe):
-                of_recipe = iter([(": trained", problem.shown())])
-            else:
-                of_recipe = _trained(handin, exercise, trainings)
+        for assignment in exercise.trainings if exercise in handin.exercises else ():
             lines += [
-                Check(exercise.number, f"{trainings.recipe}{says}", why) for says, why in of_recipe
+                Check(exercise.number, f"{assignment.recipe}{says}", why)
+                for says, why in _trained(handin, assignment)
             ]
     return lines
 
@@ -51,12 +44,12 @@ def _top_sheet(handin: Handin) -> Iterator[tuple[str, str]]:
 
 
 def _declared(handin: Handin, exercise: Exercise) -> Iterator[tuple[str, str]]:
-    answer = handin.form.answers[exercise.number]
-    if not answer.hand_in:
-        why = "the exercise is not handed in: set present = false" if answer.present else ""
+    answer = handin.form.exercise[exercise.number]
+    if not answer["hand_in"]:
+        why = "the exercise is not handed in: set present = false" if answer["present"] else ""
         yield "declared only for exercises that are handed in", why
         return
-    why = "write true or false into present" if answer.present is None else ""
+    why = "write true or false into present" if answer["present"] == "" else ""
     yield "willingness to present declared", why
     if exercise.review_of:
         try:
@@ -68,23 +61,26 @@ def _declared(handin: Handin, exercise: Exercise) -> Iterator[tuple[str, str]]:
         yield "every value calculated", ""
 
 
-def _trained(handin: Handin, exercise: Exercise, trainings: Trainings) -> Iterator[tuple[str, str]]:
-    evidence, comparison = handin.evidence[trainings.recipe], handin.comparisons[trainings.recipe]
+def _trained(handin: Handin, assignment: Assignment) -> Iterator[tuple[str, str]]:
+    if problem := handin.problems.get(assignment.recipe):
+        yield ": trained", problem.shown()
+        return
+    evidence = handin.evidence[assignment.recipe]
     unfinished = [
-        f"run {each.run_id} has {each.last_epoch} of {each.values['epochs']} epochs"
-        for each in comparison.trainings
-        if each.unfinished
+        f"run {training.run_id} has {training.last_epoch} of {training.values['epochs']} epochs"
+        for training in evidence.final.trainings
+        if training.unfinished
     ]
     yield ": every training has ended", ", ".join(unfinished)
-    for rule in trainings.rules:
-        yield f": {rule.says}", rule.why_broken(evidence.history, evidence.tried)
-    for figure in trainings.figures:
-        plot = handin.form.answers[exercise.number].plots[trainings.recipe, figure]
-        missing = [name for name in FIGURES[figure].needs if not comparison.has(name)]
+    reasons = {rule.says: why for rule, why in broken(assignment.rules, evidence.values)}
+    for rule in assignment.rules:
+        yield f": {rule.says}", reasons.get(rule.says, "")
+    for figure in assignment.figures:
+        missing = [name for name in FIGURES[figure].needs if not evidence.final.has(name)]
         why = f"the runs have no {' and no '.join(missing)}" if missing else ""
         yield f", {figure}: drawn", why
-        yield f", {figure}: expected", _empty(plot.expected)
-        yield f", {figure}: discussion", _empty(plot.discussion)
+        for name, text in handin.form.table(assignment.recipe)[figure].items():
+            yield f", {figure}: {name}", _empty(text)
 
 
 def _empty(text: str) -> str:

@@ -1,27 +1,25 @@
 """Composes the PDF's content: from a hand-in to the values of the template."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
-from eml.analysis.comparison import Comparison
 from eml.analysis.figures import FIGURES
 from eml.analysis.report import edges, svg
 from eml.exact.step import SHEET as SHEET
 from eml.handin.calculation import calculation
-from eml.handin.document import (
-    Document,
-    ExerciseBlock,
-    FigureBlock,
-    Node,
-    RecipeBlock,
-    Table,
-    nodes,
-)
+from eml.handin.document import Document, ExerciseBlock, FigureBlock, Node, Table, nodes
 from eml.handin.handin import Handin
+from eml.handin.numbers import NamedCurve
 from eml.handin.origin import commands, provenance
 from eml.handin.sentences import sentences
-from eml.handin.sheet import Exercise, Trainings
+from eml.handin.sheet import Assignment, Exercise
 
+AFTER_CALCULATION = (
+    "The update at this learning rate changes the loss from {{gradients.L}} to {{gradients.L "
+    "after}}. The loss rises because the step at this learning rate is too long. All gradients "
+    "equal central differences in exact fractions."
+)
+WORDS = {True: "yes", False: "no", "": "not declared"}
 NONE = "-"  # in a cell without a number
 COLUMNS = {
     "learning_rate": "learning rate",
@@ -48,181 +46,155 @@ class Content:
 def compose(handin: Handin) -> Content:
     """Work out everything that the PDF shows."""
     composer = _Composer(handin)
-    return Content(composer.document(), composer.figures, composer.images)
+    form, sheet = handin.form, handin.sheet
+    document = Document(
+        title=sheet.title,
+        course=sheet.course,
+        term=sheet.term,
+        names=form.names,
+        group=form.group,
+        date=form.date.isoformat(),
+        draft=handin.draft,
+        declaration=_declaration(handin),
+        answers=[composer.answer(exercise) for exercise in handin.exercises],
+        commands=commands(handin),
+        file=sheet.file,
+        provenance=provenance(handin),
+        runs=_runs(handin),
+    )
+    return Content(document, composer.figures, composer.images)
 
 
 @dataclass
 class _Composer:
-    """Collects the images while it composes the parts of the document."""
+    """Collects the images while it composes the answers."""
 
     handin: Handin
     figures: dict[str, bytes] = field(default_factory=dict)
     images: dict[str, bytes] = field(default_factory=dict)
 
-    def document(self) -> Document:
-        form, sheet = self.handin.form, self.handin.sheet
-        return Document(
-            title=sheet.title,
-            course=sheet.course,
-            term=sheet.term,
-            names=list(form.names),
-            group=form.group,
-            date=form.date.isoformat(),
-            draft=self.handin.draft,
-            declaration=_declaration(self.handin),
-            answers=[self.answer(exercise) for exercise in self.handin.exercises],
-            commands=commands(self.handin),
-            file=sheet.file,
-            provenance=provenance(self.handin),
-            runs=_runs(self.handin),
-        )
-
     def text(self, markdown: str, where: str) -> list[Node]:
-        """A Markdown text with its numbers."""
+        """Parse a Markdown text, with its numbers."""
 
         def add_image(path: str) -> str:
-            self.images[f"images/{path}"] = self.handin.file(path)
-            return f"images/{path}"
+            # The template's name of an image is not the group's, which may climb out of a folder.
+            name = f"images/{len(self.images)}{PurePosixPath(path).suffix.lower()}"
+            self.images[name] = self.handin.file(path)
+            return name
 
-        return nodes(self.handin.numbers.fill(markdown), add_image, where)
+        return nodes(self.handin.fill(markdown), add_image, where)
 
     def answer(self, exercise: Exercise) -> ExerciseBlock:
+        """Compose an exercise."""
         points = "" if exercise.points is None else f" ({exercise.points} points)"
         review = self.handin.review(exercise) if exercise.review_of else ""
-        is_exact = exercise.gradients
+        results: list[FigureBlock | Table] = []
+        for assignment in exercise.trainings:
+            results += [self.figure(exercise, assignment, name) for name in assignment.figures]
+            results.append(_results(self.handin, assignment))
+            if self.handin.evidence[assignment.recipe].tried.trainings:
+                results.append(_tried(self.handin, assignment.recipe))
         return ExerciseBlock(
             title=f"{exercise.number} {exercise.title}{points}",
             review_of=exercise.review_of,
             review=self.text(review, f"review, {exercise.number}"),
-            steps=calculation(SHEET, self.handin.solution) if is_exact else [],
-            after_steps=_after_steps(self.handin) if is_exact else "",
-            results=[
-                RecipeBlock(
-                    [self.figure(exercise, trainings, name) for name in trainings.figures],
-                    list(_results(self.handin, trainings)),
-                )
-                for trainings in exercise.trainings
-            ],
+            calculation=calculation(SHEET, self.handin.solution) if exercise.gradients else [],
+            after_calculation=self.handin.fill(AFTER_CALCULATION) if exercise.gradients else "",
+            results=results,
         )
 
-    def figure(self, exercise: Exercise, trainings: Trainings, name: str) -> FigureBlock:
-        handin, recipe, title = self.handin, trainings.recipe, FIGURES[name].title
-        comparison = handin.comparisons[recipe]
-        plot = handin.form.answers[exercise.number].plots[recipe, name]
+    def figure(self, exercise: Exercise, assignment: Assignment, name: str) -> FigureBlock:
+        """Draw a figure, with its texts."""
+        handin, recipe, figure = self.handin, assignment.recipe, FIGURES[name]
+        comparison, texts = handin.evidence[recipe].final, handin.form.table(recipe)[name]
         path = f"figures/{recipe}/{name}.svg"
-        self.figures[path] = svg(FIGURES[name].draw(comparison))
-        lines = sentences(trainings, name, handin.named[recipe], comparison.verdicts)
-        observed = [handin.numbers.fill(line) for line in lines]
-        about = f"{title}. {trainings.of.about.partition(chr(10))[0]}"
-        subject = trainings.of.exercise.partition(" ")[2]
+        self.figures[path] = svg(figure.draw(comparison))
+        lines = sentences(assignment, name, handin.curves[recipe], comparison.verdicts)
+        observed = [handin.fill(line) for line in lines]
+        about = f"{figure.title}. {assignment.of.about.partition(chr(10))[0]}"
+        subject = assignment.of.exercise.partition(" ")[2]
+        with_subject = f"{subject}: {figure.title.lower()}"
         return FigureBlock(
             file=path,
-            title=title if subject == exercise.title else f"{subject}: {title.lower()}",
+            title=figure.title if subject == exercise.title else with_subject,
             caption=about,
             alt=" ".join([about, *observed]),
-            expected=self.text(plot.expected, f"{recipe}, {name}, expected"),
+            expected=self.text(texts["expected"], f"{recipe}, {name}, expected"),
             observed=observed,
-            discussion=self.text(plot.discussion, f"{recipe}, {name}, discussion"),
+            discussion=self.text(texts["discussion"], f"{recipe}, {name}, discussion"),
         )
-
-
-def _after_steps(handin: Handin) -> str:
-    """The sentences under the calculation of 3.1."""
-    loss = {line.quantity: line.value for line in handin.solution.lines}
-    rises = (
-        " The loss rises because the step at this learning rate is too long."
-        if loss["L after"] > loss["L"]
-        else ""
-    )
-    return handin.numbers.fill(
-        "The update at this learning rate changes the loss from {{gradients.L}} to "
-        f"{{{{gradients.L after}}}}.{rises} All gradients equal central differences in exact "
-        "fractions."
-    )
 
 
 def _declaration(handin: Handin) -> Table:
     """The declaration of willingness, a row for each exercise of the sheet."""
-    sheet, asked = handin.sheet, handin.sheet.willingness_points
-    has_points = any(exercise.points is not None for exercise in sheet.exercises)
-    rows = []
+    sheet, rows = handin.sheet, []
     for exercise in sheet.exercises:
-        answer = handin.form.answers[exercise.number]
-        row = [f"{exercise.number} {exercise.title}", "yes" if answer.hand_in else "no"]
-        row.append({True: "yes", False: "no", None: "not declared"}[answer.present])
-        if has_points:
-            half = f"{(exercise.points or 0) / 2:g}" if answer.hand_in and answer.present else NONE
-            row += [str(exercise.points), half]
+        answer = handin.form.exercise[exercise.number]
+        handed_in, present = (WORDS[answer[key]] for key in ("hand_in", "present"))
+        row = [f"{exercise.number} {exercise.title}", handed_in, present]
+        if exercise.points is not None:
+            willing = answer["hand_in"] and answer["present"]
+            row += [str(exercise.points), f"{exercise.points / 2:g}" if willing else NONE]
         rows.append(row)
-    header = ["Exercise", "handed in", "willing to present"]
-    return Table(
-        "Declaration of the willingness to present",
-        [*header, "points", "for presenting"] if has_points else header,
-        rows,
-        f"The sheet gives {asked} points for the willingness to present." if asked else "",
-    )
+    header = ["Exercise", "handed in", "willing to present", "points", "for presenting"]
+    asked = sheet.willingness_points
+    note = f"The sheet gives {asked} points for the willingness to present." if asked else ""
+    return Table("Declaration of the willingness to present", header[: len(rows[0])], rows, note)
 
 
-def _results(handin: Handin, trainings: Trainings) -> Iterator[Table]:
-    """The results of the curves, and the learning rates that a search has tried."""
-    numbers = handin.numbers
-    rows = []
-    for one in handin.named[trainings.recipe]:
-        row = {
-            key: numbers.show(f"{one.start}.{key}")
-            for key in COLUMNS
-            if f"{one.start}.{key}" in numbers.all
-        }
-        if f"{one.start}.final_low" in numbers.all:
-            low, high = (numbers.show(f"{one.start}.final_{end}") for end in ("low", "high"))
-            row["interval"] = f"{low} to {high}"
-        rows.append({"": one.title} | row)
-    keys = [
-        key
-        for key in COLUMNS
-        if any(key in row for row in rows)
-        and (key != "learning_rate" or trainings.of.varies == "optimizer")
-        and (not key.endswith("loss") or "loss_over_epochs" in trainings.figures)
-    ]
+def _results(handin: Handin, assignment: Assignment) -> Table:
+    """The results of the curves."""
+    curves = handin.curves[assignment.recipe]
+    columns = {"": [one.title for one in curves]}
+    for key, title in COLUMNS.items():
+        if key == "learning_rate" and assignment.of.varies != "optimizer":
+            continue
+        if key.endswith("loss") and "loss_over_epochs" not in assignment.figures:
+            continue
+        cells = [_cell(handin, one, key) for one in curves]
+        if any(cell != NONE for cell in cells):
+            columns[title] = cells
     note = "After the last epoch, except for the best. n: number of runs, one for each seed."
-    if any(row["n"] == "1" for row in rows):
+    if "1" in columns["n"]:
         note += (
             " With n = 1 the interval comes from the test images alone and says nothing about "
             "other seeds."
         )
-    cells = [[row.get(key, NONE) for key in ("", *keys)] for row in rows]
-    header = ["", *(COLUMNS[key] for key in keys)]
-    yield Table(f"Results of {trainings.recipe}", header, cells, note)
-    if len(handin.evidence[trainings.recipe].tried):
-        yield _tried(handin, trainings.recipe)
+    rows = list(map(list, zip(*columns.values(), strict=True)))
+    return Table(f"Results of {assignment.recipe}", list(columns), rows, note)
+
+
+def _cell(handin: Handin, one: NamedCurve, key: str) -> str:
+    """A number of a curve; NONE if it has none."""
+    keys = ("final_low", "final_high") if key == "interval" else (key,)
+    numbers = [handin.numbers.get(f"{one.start}.{key}") for key in keys]
+    return " to ".join(number.shown if number else NONE for number in numbers)
 
 
 def _tried(handin: Handin, recipe: str) -> Table:
-    tried, final = handin.evidence[recipe].tried, handin.evidence[recipe].history
-    chosen = set(zip(final["optimizer"], final["learning_rate"], strict=True))
-    rates = sorted(tried["learning_rate"].unique(), reverse=True)
+    """The learning rates that a search has tried."""
+    evidence = handin.evidence[recipe]
+    tried = evidence.tried.trainings
+    chosen = {(t.values["optimizer"], t.values["learning_rate"]) for t in evidence.final.trainings}
+    rates = sorted({t.values["learning_rate"] for t in tried}, reverse=True)
     rows = []
-    for optimizer in tried["optimizer"].unique():
-        row = [optimizer]
-        for rate in rates:
-            name = f"{recipe}.tried.{optimizer}.{rate:g}"
-            cell = handin.numbers.show(name) if name in handin.numbers.all else NONE
-            row.append(f"{cell} *" if (optimizer, rate) in chosen else cell)
-        rows.append(row)
+    for optimizer in dict.fromkeys(t.values["optimizer"] for t in tried):
+        numbers = [handin.numbers.get(f"{recipe}.tried.{optimizer}.{rate:g}") for rate in rates]
+        cells = [number.shown if number else NONE for number in numbers]
+        marks = [" *" if (optimizer, rate) in chosen else "" for rate in rates]
+        rows.append([optimizer, *map(str.__add__, cells, marks)])
     notes = [
         "* chosen for the figure. Trainings that were behind halfway stopped there; a diverged one "
         "counts as chance.",
-        *(f"{line[:1].upper()}{line[1:]}." for line in edges(Comparison(tried))),
+        *(f"{line[:1].upper()}{line[1:]}." for line in edges(evidence.tried)),
     ]
     caption = "Learning rates tried: accuracy on validation images at the end of each training"
     return Table(caption, ["", *(f"{rate:g}" for rate in rates)], rows, " ".join(notes))
 
 
 def _runs(handin: Handin) -> Table:
-    rows = [
-        [*(str(run[key]) for key in ("run_id", "run_name", "status")), str(run.get("git_commit"))]
-        for _, run in handin.runs
-    ]
+    """All runs, with the short form of their commits."""
+    header = {"run": "run_id", "training": "run_name", "status": "status", "commit": "git_commit"}
+    rows = [[str(run.get(key)) for key in header.values()] for _, run in handin.runs]
     rows = [[*cells, commit[:9]] for *cells, commit in rows]
-    header = ["run", "training", "status", "commit"]
-    return Table("All runs behind this hand-in", header, rows, numbers=False)
+    return Table("All runs behind this hand-in", list(header), rows, numbers=False)

@@ -2,13 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from markdown_it import MarkdownIt
 from markdown_it.tree import SyntaxTreeNode
 
-from eml.errors import printable
-from eml.handin.form import FormError
+from eml.errors import UserError, printable
 
 IMAGES = (".png", ".jpg", ".jpeg", ".svg")
 
@@ -18,11 +16,9 @@ class Node:
     """A part of a Markdown text. kind: markdown-it's name for it, as "paragraph" or "link"."""
 
     kind: str
-    text: str = ""
-    href: str = ""
+    text: str = ""  # of an image: the alternative text
+    href: str = ""  # of an image: its file
     start: int = 1  # of an ordered list
-    file: str = ""  # of an image
-    alt: str = ""
     children: list["Node"] = field(default_factory=list)
 
 
@@ -35,6 +31,26 @@ class Table:
     rows: list[list[str]]
     note: str = ""
     numbers: bool = True  # whether the other columns are aligned right
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the calculation of 3.1."""
+
+    quantity: str  # "dL/dw1[1,2]"
+    working: str  # "1·2 + 1/2", or a matrix as "[[1, 2], [3, 4]]"
+    value: str  # "5/2"; "" if the working is the value
+    decimal: str  # " = 2.5"; "" for a whole number
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the calculation of 3.1."""
+
+    title: str
+    formula: str  # in plain text; report.typ has it in mathematics
+    columns: int
+    lines: list[Line]
 
 
 @dataclass(frozen=True)
@@ -51,23 +67,15 @@ class FigureBlock:
 
 
 @dataclass(frozen=True)
-class RecipeBlock:
-    """The figures and tables of one recipe."""
-
-    figures: list[FigureBlock]
-    tables: list[Table]
-
-
-@dataclass(frozen=True)
 class ExerciseBlock:
     """An exercise: a review, a calculation, or the results of its recipes."""
 
     title: str
-    review_of: str = ""
-    review: list[Node] = field(default_factory=list)
-    steps: list[dict[str, Any]] = field(default_factory=list)  # of calculation.calculation
-    after_steps: str = ""  # a sentence
-    results: list[RecipeBlock] = field(default_factory=list)
+    review_of: str
+    review: list[Node]
+    calculation: list[Section]
+    after_calculation: str  # a sentence
+    results: list[FigureBlock | Table]
 
 
 @dataclass(frozen=True)
@@ -90,9 +98,9 @@ class Document:
 
 
 def nodes(text: str, add_image: Callable[[str], str], where: str) -> list[Node]:
-    """The blocks of a Markdown text. HTML and typst in it stay text.
+    """Parse a Markdown text into its blocks. HTML and typst in it stay text.
 
-    add_image: called with the path of an image; returns the path for the template. Raises FormError
+    add_image: called with the path of an image; returns the path for the template. Raises UserError
     for an image without alternative text, or of an unknown kind.
     """
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
@@ -101,20 +109,14 @@ def nodes(text: str, add_image: Callable[[str], str], where: str) -> list[Node]:
 
 
 def _node(node: SyntaxTreeNode, add_image: Callable[[str], str], where: str) -> Node:
+    href, start = str(node.attrs.get("href", "")), int(node.attrs.get("start", 1))
     if node.type == "image":
-        source, alt = str(node.attrs["src"]), node.content
-        if not source.lower().endswith(IMAGES):
-            raise FormError(f"{where}: image {printable(source, 100)}: give {', '.join(IMAGES)}")
-        if not alt.strip():
-            raise FormError(
-                f"{where}: image {printable(source, 100)} has no alternative text: write "
-                "![what it shows](path)"
+        path = str(node.attrs["src"])
+        if not node.content.strip() or not path.lower().endswith(IMAGES):
+            raise UserError(
+                f"{where}: image {printable(path, 100)} needs an alternative text, as "
+                f"![what it shows](path), and an ending of {', '.join(IMAGES)}"
             )
-        return Node("image", file=add_image(source), alt=alt)
-    return Node(
-        node.type,
-        text=node.content if node.type in ("text", "code_inline", "fence", "code_block") else "",
-        href=str(node.attrs.get("href", "")),
-        start=int(node.attrs.get("start", 1)),
-        children=[_node(child, add_image, where) for child in node.children],
-    )
+        href = add_image(path)
+    children = [_node(child, add_image, where) for child in node.children]
+    return Node(node.type, node.content, href, start, children)

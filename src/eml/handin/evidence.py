@@ -8,43 +8,31 @@ from datetime import datetime
 
 import pandas as pd
 
+from eml.analysis.comparison import Comparison
 from eml.analysis.fairness import LOGGED
 from eml.analysis.options import Selection
 from eml.config import Config, ConfigError
 from eml.errors import UserError, printable
-from eml.handin.sheet import Rule, Trainings, broken
+from eml.handin.sheet import Assignment, Rule, Values, broken
+from eml.recipes import RECIPES
 from eml.tracking.history import METRICS, described, load_history
 from eml.tracking.selection import Group, finished_groups, members, present
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.stores import Others, Stores
 from eml.tracking.tags import JOB, PRUNED_AFTER
-from eml.training.loop import EpochRecord
 
 CONFIG = {field.name: field.type for field in fields(Config) if field.name != "recipe"}
+DEFAULTS = {f.name: str(f.default) for f in fields(Config) if f.default is not MISSING}
+# The columns of a CSV.
+ABOUT = ("run_id", "run_name", "status", "recipe", "store", "mlflow", "dataset_digest", JOB)
+SIZES = ("test_images", "validation_images", "parameters")
+REST = (*SIZES, "start_time", PRUNED_AFTER, "epoch", *METRICS)
+COLUMNS = list(dict.fromkeys((*ABOUT, *CONFIG, *LOGGED, *REST)))
 NUMBERS = [
-    *(name for name, kind in CONFIG.items() if kind is not str),
-    "scaling_mean",
-    "scaling_std",
-    "test_images",
-    "validation_images",
-    "parameters",
-    "start_time",
-    PRUNED_AFTER,
-    "epoch",
-    *METRICS,
+    name
+    for name in COLUMNS
+    if CONFIG.get(name, str) is not str or name in ("scaling_mean", "scaling_std", *REST)
 ]
-TEXTS = [
-    *("run_id", "run_name", "status", "recipe", "store"),
-    *(name for name, kind in CONFIG.items() if kind is str),
-    *(name for name in LOGGED if name not in NUMBERS),
-    "mlflow",
-    "dataset_digest",
-    JOB,
-]
-
-
-class EvidenceError(UserError):
-    """The runs of an exercise cannot be used; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -52,74 +40,75 @@ class Evidence:
     """The histories of one recipe's runs, as its CSV holds them."""
 
     csv: bytes
-    history: pd.DataFrame  # of the runs in the figures
-    tried: pd.DataFrame  # of the trainings of a search, evaluated on validation images
+    final: Comparison  # of the trainings in the figures
+    tried: Comparison  # of the trainings of a search, evaluated on validation images; may be empty
 
     @property
-    def run_ids(self) -> list[str]:
-        ids = [*self.history["run_id"], *self.tried.get("run_id", ())]
-        return list(dict.fromkeys(ids))
+    def values(self) -> list[Values]:
+        """The parameters and tags of every training."""
+        return [training.values for training in (*self.final.trainings, *self.tried.trainings)]
 
 
 def csv_of(history: pd.DataFrame) -> bytes:
-    """The CSV of a history: the columns TEXTS and NUMBERS, whatever else a store has."""
-    columns = history.reindex(columns=[*TEXTS, *NUMBERS])
-    return columns.to_csv(index=False, lineterminator="\n").encode()
+    """Write a history as CSV: its COLUMNS, whatever else a store has."""
+    csv: str = history.reindex(columns=COLUMNS).to_csv(index=False, lineterminator="\n")
+    return csv.encode()
 
 
-def of_csv(csv: bytes, where: str) -> Evidence:
-    """The evidence in a CSV. Raises EvidenceError if it is no file of this kind."""
+def of_csv(csv: bytes, recipe: str, where: str) -> Evidence:
+    """Read the evidence in a CSV. Raises UserError if it is no file of this kind."""
     try:
         # Numbers as text first: pandas' own parser is not exact to the last digit.
-        frame = pd.read_csv(io.BytesIO(csv), dtype=str, keep_default_na=False, na_values=[""])
-        required = [f.name for f in (*fields(Config), *fields(EpochRecord)) if f.default is MISSING]
-        frame[["run_id", *required]]  # raises KeyError; other columns may be younger than the file
-        for field in fields(Config):
-            if field.name not in frame:
-                frame[field.name] = str(field.default)
-        frame = frame.reindex(columns=[*TEXTS, *NUMBERS])
-        texts = [name for name, kind in CONFIG.items() if kind is str]
-        frame[texts] = frame[texts].fillna("")
-        for values in frame[["recipe", *CONFIG]].drop_duplicates().to_dict("records"):
-            Config.from_stored(values)
-        for name in NUMBERS:
-            frame[name] = frame[name].astype(object).map(float)
-        whole = ["epoch", *(name for name, kind in CONFIG.items() if kind is int)]
-        frame = frame.astype(dict.fromkeys(whole, int))
-        if frame.empty or not _is_possible(frame):
-            raise ValueError("no rows, or a number that no training logs")
-    except (ConfigError, KeyError, ValueError, OverflowError) as error:
-        raise EvidenceError(printable(f"{where} holds no histories: {error}", 300)) from error
-    # Without a column's values there is no column, as in a history of the store.
-    named = [name for name in frame if name in METRICS or frame[name].notna().any()]
-    return Evidence(csv, *_apart(frame[named]))
+        texts = pd.read_csv(io.BytesIO(csv), dtype=str, keep_default_na=False, na_values=[""])
+        frame = _checked(texts.reindex(columns=COLUMNS).astype(object))
+    except (ConfigError, ValueError, OverflowError) as error:
+        raise UserError(printable(f"{where} holds no histories: {error}", 300)) from error
+    of_search = frame["validation"] > 0
+    if of_search.all():
+        of_search = ~of_search
+    about = RECIPES[recipe]
+    final, tried = (
+        Comparison(rows.reset_index(drop=True), exercise=about.exercise, varies=about.varies)
+        for rows in (frame[~of_search], frame[of_search])
+    )
+    return Evidence(csv, final, tried)
 
 
-def _is_possible(frame: pd.DataFrame) -> bool:
-    """Whether a training can have logged these epochs and metrics."""
+def _checked(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a history from the texts of COLUMNS. Raises ValueError if it is none."""
+    frame = frame.fillna(DEFAULTS)
+    for values in frame[["recipe", *CONFIG]].drop_duplicates().to_dict("records"):
+        Config.from_stored(values)  # raises ConfigError
+    for name in NUMBERS:
+        frame[name] = [float(text) for text in frame[name]]
+    whole = ["epoch", *(name for name, kind in CONFIG.items() if kind is int)]
+    frame = frame.astype(dict.fromkeys(whole, int))  # raises ValueError for NaN
     metrics = frame[METRICS].fillna(0)
     highest = [1 if name.endswith("accuracy") else sys.float_info.max for name in METRICS]
-    epochs = frame["epoch"].between(0, frame["epochs"])
-    return bool(epochs.all() and ((metrics >= 0) & (metrics <= highest)).all(axis=None))
+    possible = frame["epoch"].between(0, frame["epochs"]) & frame["run_id"].notna()
+    if frame.empty or not (possible & ((metrics >= 0) & (metrics <= highest)).all(axis=1)).all():
+        raise ValueError("no rows, or a number that no training logs")
+    # Without a column's values there is no column, as in a history of the store.
+    return frame[[name for name in frame if name in METRICS or frame[name].notna().any()]]
 
 
 def from_store(
-    trainings: Trainings, given: Sequence[str], where: str, others: Others = ()
+    assignment: Assignment, run_ids: Sequence[str], others: Others = ()
 ) -> tuple[Evidence, list[str]]:
-    """The evidence for some trainings of a sheet, and a line for each run that was left out.
+    """Load the evidence for an assignment of a sheet, and a line for each run that was left out.
 
-    given: run ids; empty: the group that meets the sheet's rules. where: the place of `given` in
-    the form. others: stores of others. Raises EvidenceError if no group can be taken, or several.
+    run_ids: of the form; empty: the group that meets the sheet's rules. others: stores of others.
+    Raises UserError if no group can be taken, or several.
     """
-    runs = _given(given, where, others) if given else choose(trainings, where, others)
-    return _load(runs, trainings.recipe, others)
+    runs = members(run_ids, others) if run_ids else choose(assignment, others)
+    return _load(runs, assignment.recipe, others)
 
 
 def of_runs(
     run_ids: Sequence[str], recipe: str, others: Others = ()
 ) -> tuple[Evidence | None, list[str]]:
-    """The evidence of the stores for these runs, and the ids that they lack; None without any."""
-    runs = [run for run in present(run_ids, others) if not run.deleted and not run.why_no_training]
+    """Load these runs from the stores; None without any. Return also the ids that they lack."""
+    runs = [run for run in present(run_ids, others) if not (run.deleted or run.why_no_training)]
     missing = [run_id for run_id in run_ids if run_id not in {run.run_id for run in runs}]
     return (_load(runs, recipe, others)[0] if runs else None), missing
 
@@ -127,43 +116,32 @@ def of_runs(
 def _load(runs: Sequence[StoredRun], recipe: str, others: Others) -> tuple[Evidence, list[str]]:
     by_split: dict[bool, list[str]] = {False: [], True: []}
     for run in runs:
-        by_split[run.config.validation != 0].append(run.run_id)
+        by_split[run.config.validation > 0].append(run.run_id)
     selections = [Selection(runs=",".join(ids)) for ids in by_split.values() if ids]
     loaded = [load_history(selection, others) for selection in selections]
     history = pd.concat([frame for frame, _ in loaded], ignore_index=True)
-    return of_csv(csv_of(history), recipe), [line for _, lines in loaded for line in lines]
+    return of_csv(csv_of(history), recipe, recipe), [line for _, lines in loaded for line in lines]
 
 
-def _given(run_ids: Sequence[str], where: str, others: Others) -> list[StoredRun]:
-    runs = members(run_ids, others)
-    for run in runs:
-        if run.deleted:
-            raise EvidenceError(
-                f"{where}: run {run.where} was deleted: `mlflow runs restore --run-id "
-                f"{run.run_id}` brings it back, or give another run"
-            )
-    return runs
-
-
-def choose(trainings: Trainings, where: str, others: Others = ()) -> list[StoredRun]:
-    """The trainings of the one group that meets the sheet's rules best.
+def choose(assignment: Assignment, others: Others = ()) -> list[StoredRun]:
+    """Choose the trainings of the one group that meets the sheet's rules best.
 
     A group that meets all rules comes first, then one that meets those without which the hand-in
     is a draft; of two such groups none is taken. Else the newest group.
     """
-    recipe = trainings.recipe
+    recipe = assignment.recipe
     groups = _merged(finished_groups(recipe, others))
     if not groups:
-        raise EvidenceError(
+        raise UserError(
             f"no finished run of {recipe} in {Stores(others)}: train with `eml {recipe}`, name "
             "other stores as stores, or set hand_in = false"
         )
-    for rules in (trainings.rules, [rule for rule in trainings.rules if rule.draft]):
+    for rules in (assignment.rules, [rule for rule in assignment.rules if rule.draft]):
         meeting = meeting_groups(groups, rules)
         if len(meeting) > 1:
-            raise EvidenceError(
-                f"{where}: {len(meeting)} groups of runs of {recipe} meet the sheet's rules, write "
-                f"one of them as runs: {'; or '.join(map(_named, meeting))}"
+            raise UserError(
+                f"{len(meeting)} groups of runs of {recipe} meet the sheet's rules, write one of "
+                f"them as runs: {'; or '.join(map(_named, meeting))}"
             )
         if meeting:
             return meeting[0].members
@@ -171,11 +149,11 @@ def choose(trainings: Trainings, where: str, others: Others = ()) -> list[Stored
 
 
 def meeting_groups(groups: Sequence[Group], rules: Sequence[Rule]) -> list[Group]:
-    """The groups that break none of these rules, newest first.
+    """Return the groups that break none of these rules, newest first.
 
     A group whose trainings another group has reused does not count.
     """
-    meeting = [group for group in groups if not broken(rules, *_rows(group))]
+    meeting = [group for group in groups if not broken(rules, list(map(described, group.members)))]
     ids = [{member.run_id for member in group.members} for group in meeting]
     return [
         group
@@ -185,32 +163,17 @@ def meeting_groups(groups: Sequence[Group], rules: Sequence[Rule]) -> list[Group
 
 
 def _merged(groups: Sequence[Group]) -> list[Group]:
-    """The groups; single trainings that differ in their seed alone become one group."""
+    """Join the groups of single trainings that differ in their seed alone."""
     merged = [group for group in groups if len(group.members) > 1]
-    singles: dict[Config, dict[int, list[Group]]] = {}  # by the Config without seed, and the seed
-    for group in groups:
-        if len(group.members) == 1:
-            config = group.members[0].config
-            key = replace(config, recipe="", seed=0)
-            singles.setdefault(key, {}).setdefault(config.seed, []).append(group)
-    for by_seed in singles.values():
-        same = [group for groups in by_seed.values() for group in groups]
-        if len(same) == len(by_seed):
-            same = [Group(same[0].top, [member for group in same for member in group.members])]
-        merged += same
+    alike: dict[Config, list[Group]] = {}
+    for group in (group for group in groups if len(group.members) == 1):
+        key = replace(group.members[0].config, recipe="", seed=0)
+        alike.setdefault(key, []).append(group)
+    for same in alike.values():
+        members = [member for group in same for member in group.members]
+        seeds = {member.config.seed for member in members}
+        merged += same if len(seeds) < len(same) else [Group(same[0].top, members)]
     return sorted(merged, key=lambda group: group.top.start_time, reverse=True)
-
-
-def _rows(group: Group) -> tuple[pd.DataFrame, pd.DataFrame]:
-    return _apart(pd.DataFrame([described(member) for member in group.members]))
-
-
-def _apart(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of the runs in the figures, and those of the trainings of a search."""
-    of_search = rows["validation"] > 0
-    if of_search.all():
-        of_search = ~of_search
-    return rows[~of_search].reset_index(drop=True), rows[of_search].reset_index(drop=True)
 
 
 def _named(group: Group) -> str:

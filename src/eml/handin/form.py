@@ -1,8 +1,8 @@
 """handin.toml, the form of a group: made from a sheet, completed later, read and checked."""
 
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from textwrap import fill
@@ -12,9 +12,10 @@ import tomlkit
 
 from eml.config import one_of
 from eml.errors import UserError, printable, redacted
-from eml.handin.sheet import Exercise, Sheet, load_sheet, sheet_names
+from eml.handin.sheet import Sheet, load_sheet, sheet_names
 from eml.recipes.recipe import Recipe
 
+FORM = "handin.toml"
 TYPES = {
     str: "a text",
     bool: "true or false",
@@ -25,51 +26,26 @@ TYPES = {
 OPTIONAL = ("group", "stores")  # keys that a form may lack
 
 
-class FormError(UserError):
-    """The form cannot be used; the message says where and why."""
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A group's texts about one figure, in Markdown."""
-
-    expected: str
-    discussion: str
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A group's entries for one exercise."""
-
-    hand_in: bool
-    present: bool | None  # None: not declared yet
-    review: str  # Markdown, or the path of a Markdown file
-    runs: Mapping[str, tuple[str, ...]]  # by recipe; empty: those that meet the sheet's rules
-    plots: Mapping[tuple[str, str], Plot]  # by recipe and figure
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Form:
-    """The content of a form, with its bytes."""
+    """The content of a form. parse_form() checks it, so that it has all tables of its sheet."""
 
     sheet: Sheet
-    group: str
-    names: tuple[str, ...]
-    date: date
-    answers: Mapping[str, Answer]  # by the number of the exercise
     content: bytes
-    stores: tuple[str, ...] = ()  # of others; relative paths are below the form's folder
+    names: list[str]
+    date: date
+    exercise: Mapping[str, Any]  # the table of each exercise, by number
+    group: str = ""
+    stores: list[str] = field(default_factory=list)  # relative paths are below the form's folder
 
-    @property
-    def handed_in(self) -> list[Exercise]:
-        """The exercises with hand_in = true."""
-        return [
-            exercise for exercise in self.sheet.exercises if self.answers[exercise.number].hand_in
-        ]
+    def table(self, recipe: str) -> Mapping[str, Any]:
+        """Return the table of a recipe: its runs, and its figures with their texts."""
+        tables: list[Mapping[str, Any]] = list(self.exercise.values())
+        return next(table[recipe] for table in tables if recipe in table)
 
 
 def expected(recipe: Recipe) -> str:
-    """The paragraph "Expected" of a recipe's docstring, on one line."""
+    """Return the paragraph "Expected" of a recipe's docstring, on one line."""
     paragraphs = [" ".join(part.split()) for part in recipe.about.split("\n\n")]
     (text,) = [part for part in paragraphs if part.startswith("Expected: ")]
     text = text.removeprefix("Expected: ")
@@ -77,33 +53,23 @@ def expected(recipe: Recipe) -> str:
 
 
 def write_form(file: Path, sheet_name: str) -> bool:
-    """Write the form of a sheet, or add the missing keys to an existing one; whether it is new.
+    """Write the form of a sheet, or add the missing keys to an existing one; return if it is new.
 
-    Keeps everything that was written. Raises FormError if the file is another sheet's, or no TOML.
+    Keeps everything that was written. Raises UserError if the file is another sheet's, or no TOML.
     """
     text = "\n".join(_blank(load_sheet(sheet_name)))
-    is_new = not file.exists()
-    if not is_new:
-        try:
-            written = tomlkit.parse(_read(file))
-        except (ValueError, RecursionError) as error:
-            raise FormError(f"{file} is not TOML: {error}") from error
+    if is_old := file.exists():
+        written = _parsed(tomlkit.parse, read_file(file), str(file))
         if (other := written.get("sheet", sheet_name)) != sheet_name:
-            raise FormError(f"{file} is the form of {other}: give another --file for {sheet_name}")
+            raise UserError(f"{file} is the form of {other}: give another --file for {sheet_name}")
         _complete(written, tomlkit.parse(text), str(file))
         text = tomlkit.dumps(written)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        work = file.with_name(f".{file.name}.new")
-        work.write_text(text, encoding="utf-8")
-        work.replace(file)
-    except OSError as error:
-        raise FormError(f"{file} cannot be written: {error.strerror}") from error
-    return is_new
+    write_files({file.name: text.encode()}, file.parent)
+    return not is_old
 
 
 def _blank(sheet: Sheet) -> Iterator[str]:
-    """The lines of a form with nothing filled in. Its values show the type of each key."""
+    """Yield the lines of a form with nothing filled in. Its values have the type of each key."""
     yield f"""\
 # Hand-in: {sheet.title}, {sheet.course}, {sheet.term}.
 # `eml handin check` says what is missing; `eml handin build` makes the PDF and the zip.
@@ -125,12 +91,12 @@ stores = [] # of others, read beside the one here, as ["../ada/mlflow.db"]
         if exercise.review_of:
             yield 'review = "" # Markdown, or the path of a Markdown file, as "review.md"'
         yield ""
-        for trainings in exercise.trainings:
-            yield f"[{table}.{trainings.recipe}]"
+        for assignment in exercise.trainings:
+            yield f"[{table}.{assignment.recipe}]"
             yield "runs = [] # ids of runs; []: those that meet the sheet's rules\n"
-            text = fill(expected(trainings.of), 96)
-            for figure in trainings.figures:
-                yield f"[{table}.{trainings.recipe}.{figure}]"
+            text = fill(expected(assignment.of), 96)
+            for figure in assignment.figures:
+                yield f"[{table}.{assignment.recipe}.{figure}]"
                 yield f'expected = """\n{text}\n"""\ndiscussion = """\n\n"""\n'
 
 
@@ -141,92 +107,77 @@ def _complete(written: Any, blank: Any, where: str) -> None:
             written.add(key, item)
         elif isinstance(item, dict):
             if not isinstance(written[key], dict):
-                raise FormError(f"{where}: {key} is not a table")
+                raise UserError(f"{where}: {key} is not a table")
             _complete(written[key], item, where)
 
 
-def read_form(file: Path) -> Form:
-    """The form in a file. Raises FormError with the line that says what is wrong."""
-    if not file.is_file():
-        raise FormError(
-            f"there is no {file}: make one with `eml handin init SHEET`, SHEET one of "
-            + ", ".join(sheet_names())
-        )
-    return parse_form(_read(file).encode(), str(file))
-
-
-def _read(file: Path) -> str:
+def read_file(path: Path) -> bytes:
+    """Read a file. Raises UserError."""
     try:
-        return file.read_text(encoding="utf-8")
+        return path.read_bytes()
     except OSError as error:
-        raise FormError(f"{file} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise FormError(f"{file} is not a text in UTF-8") from error
+        raise UserError(f"{path}: {error.strerror}") from error
+
+
+def write_files(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write files by name into a folder, all or none. Raises UserError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (folder / f".{name}.new").write_bytes(content)
+        for name in files:
+            (folder / f".{name}.new").replace(folder / name)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written to: {error.strerror}") from error
+
+
+def read_form(file: Path) -> Form:
+    """Read the form in a file. Raises UserError with the line that says what is wrong."""
+    if not file.is_file():
+        valid = ", ".join(sheet_names())
+        raise UserError(
+            f"there is no {file}: make one with `eml handin init SHEET`, SHEET one of {valid}"
+        )
+    return parse_form(read_file(file), str(file))
 
 
 def parse_form(content: bytes, where: str) -> Form:
-    """The form in these bytes; where: its name in messages."""
-    try:
-        values = tomllib.loads(content.decode())
-    except (ValueError, RecursionError) as error:
-        raise FormError(f"{where} is not TOML: {error}") from error
-    _check_value("sheet", values.get("sheet"), "", where)
-    one_of(f"{where}: sheet", values["sheet"], sheet_names())
+    """Read the form in these bytes; where: its name in messages."""
+    values = _parsed(tomllib.loads, content, where)
+    one_of(f"{where}: sheet", values.get("sheet", ""), sheet_names())
     sheet = load_sheet(values["sheet"])
-    _check_keys(values, tomllib.loads("\n".join(_blank(sheet))), where)
-    stores = tuple(values.get("stores", ()))
-    if any(redacted(store) != store for store in stores):
-        raise FormError(
+    _check(values, tomllib.loads("\n".join(_blank(sheet))), f"{where}:")
+    if any(redacted(store) != store for store in values.get("stores", ())):
+        raise UserError(
             f"{where}: a store with a password, which everybody could read in the zip: give it as "
             "--stores"
         )
-    return Form(
-        sheet=sheet,
-        names=tuple(map(printable, values["names"])),
-        group=printable(values.get("group", "")),
-        date=values["date"],
-        answers={e.number: _answer(e, values["exercise"][e.number]) for e in sheet.exercises},
-        content=content,
-        stores=stores,
-    )
+    names = [printable(name) for name in values["names"]]
+    group = printable(values.get("group", ""))
+    return Form(**values | {"sheet": sheet, "names": names, "group": group, "content": content})
 
 
-def _check_keys(values: dict[str, Any], blank: dict[str, Any], where: str) -> None:
-    """Raise FormError unless `values` has the keys of `blank`, with values of the same types."""
-    for key in values:
-        if key not in blank:
-            raise FormError(f"{where}: no key {printable(key, 60)}, give {', '.join(blank)}")
-    for key, example in blank.items():
-        if key in OPTIONAL and key not in values:
-            continue
-        _check_value(key, values.get(key), example, where)
-        if isinstance(example, dict):
-            _check_keys(values[key], example, f"{where}{',' if ': ' in where else ':'} {key}")
+def _parsed(parse: Callable[[str], Any], content: bytes, where: str) -> Any:
+    try:
+        return parse(content.decode())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where} is not TOML: {error}") from error
 
 
-def _check_value(key: str, value: Any, example: Any, where: str) -> None:
-    """Raise FormError unless the value has the type of the example, exactly."""
-    if value is None:
-        raise FormError(f"{where} lacks {key}: `eml handin init` adds what is missing")
-    if key == "present":
-        if value != "" and not isinstance(value, bool):
-            raise FormError(f'{where}: present is "{printable(value, 60)}": give true or false')
-    elif type(value) is not type(example) or (
+def _check(value: Any, blank: Any, where: str) -> None:
+    """Raise UserError unless a value has the type of the blank form's, and a table its keys."""
+    if type(value) is not type(blank) or (
         isinstance(value, list) and not all(isinstance(item, str) for item in value)
     ):
-        valid = TYPES[type(example)]
-        raise FormError(f"{where}: {key} is {printable(value, 60)}: give {valid}")
-
-
-def _answer(exercise: Exercise, values: dict[str, Any]) -> Answer:
-    return Answer(
-        hand_in=values["hand_in"],
-        present=None if values["present"] == "" else values["present"],
-        review=values.get("review", ""),
-        runs={each.recipe: tuple(values[each.recipe]["runs"]) for each in exercise.trainings},
-        plots={
-            (each.recipe, figure): Plot(**values[each.recipe][figure])
-            for each in exercise.trainings
-            for figure in each.figures
-        },
-    )
+        raise UserError(f"{where} is {printable(value, 60)}: give {TYPES[type(blank)]}")
+    if not isinstance(blank, dict):
+        return
+    for key in value:
+        if key not in blank:
+            raise UserError(f"{where} takes no key {printable(key, 60)}, give {', '.join(blank)}")
+    for key, item in blank.items():
+        if key in value:
+            is_declared = key == "present" and value[key] != ""
+            _check(value[key], False if is_declared else item, f"{where} {key}")
+        elif key not in OPTIONAL:
+            raise UserError(f"{where} lacks {key}: `eml handin init` adds what is missing")

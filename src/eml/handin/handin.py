@@ -1,22 +1,24 @@
 """Handin: a form with the evidence for it, from which everything in the PDF follows."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
-import pandas as pd
-
-from eml.analysis.comparison import Comparison
+from eml.errors import UserError, printable
 from eml.exact.check import check
 from eml.exact.step import SHEET as SHEET
 from eml.exact.step import Solution, solve
-from eml.handin.evidence import Evidence
-from eml.handin.form import Form
-from eml.handin.numbers import NamedCurve, Number, Numbers, named_curves, of_gradients, of_trainings
-from eml.handin.sheet import Exercise, Sheet, Trainings, broken
-from eml.recipes import RECIPES
+from eml.handin.evidence import Evidence, from_store
+from eml.handin.form import Form, read_file, read_form
+from eml.handin.numbers import NamedCurve, Number, named_curves, of_gradients, of_trainings
+from eml.handin.sheet import Assignment, Exercise, Sheet, Values, broken
+from eml.tracking.store import open_to_read
+from eml.tracking.stores import names_in, open_others
 
 Read = Callable[[str], bytes]  # the file at a path relative to the form
+REFERENCE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 
 
 @dataclass
@@ -27,9 +29,10 @@ class Handin:
     """
 
     form: Form
-    evidence: Mapping[str, Evidence]
+    evidence: dict[str, Evidence]
     read: Read
     files: dict[str, bytes] = field(default_factory=dict)  # those that were read
+    problems: dict[str, UserError] = field(default_factory=dict)  # by recipe: why it lacks evidence
 
     @property
     def sheet(self) -> Sheet:
@@ -38,23 +41,17 @@ class Handin:
     @property
     def exercises(self) -> list[Exercise]:
         """The exercises that are handed in."""
-        return self.form.handed_in
+        return [e for e in self.sheet.exercises if self.form.exercise[e.number]["hand_in"]]
 
     @property
-    def trainings(self) -> list[Trainings]:
+    def assignments(self) -> list[Assignment]:
         """Those of all exercises that are handed in."""
-        return [trainings for exercise in self.exercises for trainings in exercise.trainings]
+        return [assignment for exercise in self.exercises for assignment in exercise.trainings]
 
     @property
-    def runs(self) -> list[tuple[str, pd.Series]]:
-        """The recipe and the last row of every run."""
-        return [
-            (recipe, rows.iloc[-1])
-            for recipe, evidence in self.evidence.items()
-            for frame in (evidence.history, evidence.tried)
-            if len(frame)
-            for _, rows in frame.groupby("run_id", sort=False)
-        ]
+    def runs(self) -> list[tuple[str, Values]]:
+        """The recipe of every run, and its parameters and tags."""
+        return [(name, values) for name, of in self.evidence.items() for values in of.values]
 
     @cached_property
     def solution(self) -> Solution:
@@ -64,57 +61,84 @@ class Handin:
         return solution
 
     @cached_property
-    def comparisons(self) -> dict[str, Comparison]:
-        """By recipe: the comparison of its trainings in the figures."""
-        recipes = {name: RECIPES[name] for name in self.evidence}
-        return {
-            name: Comparison(
-                self.evidence[name].history, exercise=recipe.exercise, varies=recipe.varies
-            )
-            for name, recipe in recipes.items()
-        }
-
-    @cached_property
-    def named(self) -> dict[str, list[NamedCurve]]:
+    def curves(self) -> dict[str, list[NamedCurve]]:
         """By recipe: its curves."""
-        return {
-            each.recipe: named_curves(each.recipe, self.comparisons[each.recipe])
-            for each in self.trainings
-            if each.recipe in self.evidence
-        }
+        return {name: named_curves(name, of.final) for name, of in self.evidence.items()}
 
     @cached_property
-    def numbers(self) -> Numbers:
+    def numbers(self) -> dict[str, Number]:
+        """All numbers by name."""
         numbers: dict[str, Number] = {}
         if any(exercise.gradients for exercise in self.exercises):
             numbers |= of_gradients(self.solution)
-        for recipe, named in self.named.items():
-            tried = self.evidence[recipe].tried
-            numbers |= of_trainings(recipe, named, self.comparisons[recipe], tried)
-        return Numbers(numbers)
+        for recipe, evidence in self.evidence.items():
+            numbers |= of_trainings(recipe, self.curves[recipe], evidence)
+        return numbers
 
     @cached_property
     def draft(self) -> list[str]:
         """Why the hand-in is a draft: trainings that are smaller than the sheet asks."""
         return [
-            f"{each.recipe}: {rule.says} asked for, {why}"
-            for each in self.trainings
-            for rule, why in broken(
-                [rule for rule in each.rules if rule.draft],
-                self.evidence[each.recipe].history,
-                self.evidence[each.recipe].tried,
-            )
+            f"{assignment.recipe}: {rule.says} asked for, {why}"
+            for assignment in self.assignments
+            for rule, why in broken(assignment.rules, self.evidence[assignment.recipe].values)
+            if rule.draft
         ]
 
+    def fill(self, text: str) -> str:
+        """Replace each {{name}} by its number. Raises UserError, with some names, for no number."""
+
+        def text_of(reference: re.Match[str]) -> str:
+            name = reference[1].strip()
+            if name in self.numbers:
+                return self.numbers[name].shown
+            first = name.partition(".")[0]
+            near = [other for other in self.numbers if other.startswith(f"{first}.")]
+            raise UserError(
+                f"there is no number {{{{{printable(name, 80)}}}}}: `eml handin numbers` lists "
+                f"all, as {', '.join((near or list(self.numbers))[:8])}"
+            )
+
+        return REFERENCE.sub(text_of, text)
+
     def file(self, path: str) -> bytes:
-        """The file at this path; kept in `files`."""
+        """Read the file at this path; keep it in `files`."""
         if path not in self.files:
             self.files[path] = self.read(path)
         return self.files[path]
 
     def review(self, exercise: Exercise) -> str:
-        """The text of a review: as the form has it, or from the file that the form names."""
-        text = self.form.answers[exercise.number].review.strip()
+        """Return the text of a review: as the form has it, or from the file that the form names."""
+        text = str(self.form.exercise[exercise.number]["review"]).strip()
         if "\n" not in text and text.endswith(".md"):
             return self.file(text).decode("utf-8", errors="replace")
         return text
+
+
+def load(file: Path, stores: str = "") -> Handin:
+    """Load the hand-in of a form from the store.
+
+    stores: those of others, read besides those that the form names.
+    """
+    form, folder = read_form(file), file.parent
+
+    def read(path: str) -> bytes:
+        if Path(path).is_absolute() or ".." in Path(path).parts:
+            raise UserError(f"{printable(path, 200)}: give a path below the folder of the form")
+        return read_file(folder / path)
+
+    handin = Handin(form, {}, read)
+    others = []
+    if handin.assignments:
+        others = [*open_others(form.stores, folder), *open_others(names_in(stores))]
+        open_to_read(others)
+    for assignment in handin.assignments:
+        recipe = assignment.recipe
+        try:
+            evidence, left_out = from_store(assignment, form.table(recipe)["runs"], others)
+        except UserError as error:
+            handin.problems[recipe] = UserError(f"{recipe}: {error}")
+            continue
+        handin.evidence[recipe] = evidence
+        print("".join(f"{recipe}: {line}\n" for line in left_out), end="")
+    return handin

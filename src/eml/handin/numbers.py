@@ -2,24 +2,21 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, groupby, pairwise
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from eml.analysis.comparison import Comparison
-from eml.analysis.curves import CHANCE, Curve
+from eml.analysis.curves import CHANCE, Band, Curve
 from eml.analysis.labels import words
 from eml.analysis.summary import CurveSummary, summary
-from eml.analysis.verdicts import Verdict
-from eml.errors import UserError, printable
 from eml.exact.step import Solution
+from eml.handin.evidence import Evidence
 
-REFERENCE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
-# The accuracies of a row of the summary.
+# The accuracies in a row of the summary.
 ACCURACIES = {
     "final_accuracy": "after the last epoch",
     "best_accuracy": "of the best epoch",
@@ -30,12 +27,8 @@ ACCURACIES = {
 }
 
 
-class NumberError(UserError):
-    """A text refers to a number that does not exist."""
-
-
 class Number(NamedTuple):
-    """A number as it is printed, and where it comes from."""
+    """A number as it is printed, and where it comes from. The manifest has these names."""
 
     shown: str
     value: float
@@ -43,32 +36,8 @@ class Number(NamedTuple):
     runs: tuple[str, ...]  # ids; empty where the number is calculated without a run
 
 
-Numbered = Iterator[tuple[str, Number]]  # names, or their ends, with their numbers
-
-
-@dataclass
-class Numbers:
-    """All numbers of a hand-in by name, and those of them that were printed."""
-
-    all: dict[str, Number]
-    printed: dict[str, Number] = field(default_factory=dict)
-
-    def show(self, name: str) -> str:
-        """The number for print. Raises NumberError, with the closest names, if there is none."""
-        if name not in self.all:
-            first = name.partition(".")[0]
-            near = [other for other in self.all if other.startswith(f"{first}.")] or list(self.all)
-            some = ", ".join(near[:8])
-            raise NumberError(
-                f"there is no number {{{{{printable(name, 80)}}}}}: `eml handin numbers` lists "
-                f"all, as {some}"
-            )
-        self.printed[name] = self.all[name]
-        return self.all[name].shown
-
-    def fill(self, text: str) -> str:
-        """The text with its {{name}} replaced by the numbers."""
-        return REFERENCE.sub(lambda match: self.show(match[1].strip()), text)
+Numbered = Iterator[tuple[str, Number]]  # names with their numbers
+Entry = tuple[str, str, float, str]  # the end of a name; the number's text, value and metric
 
 
 class NamedCurve(NamedTuple):
@@ -89,75 +58,73 @@ class NamedCurve(NamedTuple):
         return tuple(training.run_id for training in self.curve.trainings)
 
     def number(self, key: str) -> str:
-        """A reference to one of its numbers."""
+        """Return a reference to one of its numbers."""
         return f"{{{{{self.start}.{key}}}}}"
 
 
 def named_curves(recipe: str, comparison: Comparison) -> list[NamedCurve]:
-    """The curves, named by the field that the recipe compares; by their labels if it is equal."""
-    drawn, varies = comparison.curves, comparison.varies
-    values = [curve.values[varies] for curve in drawn] if varies else []
-    if len(drawn) == 1 and not varies:
-        return [NamedCurve(drawn[0], drawn[0].label or "the network", recipe)]
-    if values and len(set(values)) == len(drawn):
+    """Name the curves by the field that the recipe compares; by their labels if it is equal."""
+    curves, varies = comparison.curves, comparison.varies
+    if len(curves) == 1 and not varies:
+        return [NamedCurve(curves[0], curves[0].label or "the network", recipe)]
+    values = [curve.values[varies] for curve in curves] if varies else []
+    if values and len(set(values)) == len(curves):
         titles = [words(varies, value) for value in values]
         names = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
     else:
-        titles = [curve.label for curve in drawn]
-        names = [re.sub(r"[^\w.]+", "_", curve.label.lower()) for curve in drawn]
+        titles = [curve.label for curve in curves]
+        names = [re.sub(r"[^\w.]+", "_", title.lower()) for title in titles]
     return [
         NamedCurve(curve, title, f"{recipe}.{name}")
-        for curve, title, name in zip(drawn, titles, names, strict=True)
+        for curve, title, name in zip(curves, titles, names, strict=True)
     ]
 
 
-def of_gradients(solution: Solution) -> dict[str, Number]:
-    """Every value of the exact step."""
-    lines = zip(solution.numbers().items(), solution.lines, strict=True)
-    return {
-        f"gradients.{name}": Number(f"{value:g}", value, f"{line.quantity}, calculated", ())
-        for (name, value), line in lines
-    }
+def of_gradients(solution: Solution) -> Numbered:
+    """Yield every value of the exact step."""
+    for (name, value), line in zip(solution.numbers().items(), solution.lines, strict=True):
+        yield f"gradients.{name}", Number(f"{value:g}", value, f"{line.quantity}, calculated", ())
 
 
-def of_trainings(
-    recipe: str, named: Sequence[NamedCurve], comparison: Comparison, tried: pd.DataFrame
-) -> dict[str, Number]:
-    """The numbers of all curves, of all pairs of curves, and of the trainings of a search."""
-    numbers: dict[str, Number] = {}
-    for one, row in zip(named, summary(comparison), strict=True):
-        for part in (_of_runs(one, row), _losses(one), _seconds(one)):
-            numbers |= {f"{one.start}.{key}": number for key, number in part}
-    numbers |= dict([*_ratios(named), *_differences(named, comparison.verdicts), *_leads(named)])
-    return numbers | {f"{recipe}.tried.{key}": number for key, number in _of_search(tried)}
+def of_trainings(recipe: str, named: Sequence[NamedCurve], evidence: Evidence) -> Numbered:
+    """Yield the numbers of all curves, of all pairs of curves, and of the trainings of a search."""
+    for one, row in zip(named, summary(evidence.final), strict=True):
+        for entries in (_of_runs(one, row), _losses(one), _seconds(one)):
+            for key, text, value, metric in entries:
+                yield f"{one.start}.{key}", Number(text, float(value), metric, one.ids)
+    yield from _ratios(named)
+    yield from _differences(named, evidence.final)
+    yield from _leads(named) if len(named) > 1 else ()
+    for training in evidence.tried.trainings:
+        optimizer, rate = training.values["optimizer"], training.values["learning_rate"]
+        accuracy = CHANCE if training.diverged is not None else float(training.accuracies[-1])
+        metric = f"validation_accuracy in epoch {training.last_epoch}"
+        number = Number(per_cent(accuracy), accuracy, metric, (training.run_id,))
+        yield f"{recipe}.tried.{optimizer}.{rate:g}", number
 
 
-def _of_runs(one: NamedCurve, row: CurveSummary) -> Numbered:
-    """Number and parameters of a curve's runs, and their accuracies: means over the seeds."""
-
-    def number(value: float, shown: str, metric: str) -> Number:
-        return Number(shown, float(value), metric, one.ids)
-
-    curve, n, accuracy = one.curve, len(one.ids), f"{one.curve.split}_accuracy"
-    yield "n", number(n, str(n), "number of runs, one for each seed")
+def _of_runs(one: NamedCurve, row: CurveSummary) -> Iterator[Entry]:
+    """Yield the number and the parameters of a curve's runs, and their accuracies."""
+    accuracy = f"{row.split}_accuracy"
+    yield "n", str(row.n), row.n, "number of runs, one for each seed"
     for name in ("epochs", "batch_size", "learning_rate"):
-        yield name, number(curve.values[name], f"{curve.values[name]:g}", f"parameter {name}")
+        yield name, f"{one.curve.values[name]:g}", one.curve.values[name], f"parameter {name}"
     if row.parameters is not None:
-        yield "parameters", number(row.parameters, f"{row.parameters:,}", "parameter parameters")
-    for column, what in ACCURACIES.items():
-        key = column.replace("_accuracy", f"_{accuracy}")
-        if not math.isnan(value := getattr(row, column)):
-            yield key, number(value, per_cent(value), f"{accuracy} {what}")
-    if curve.diverged:
-        epoch = curve.diverged[0]
-        yield "diverged_in_epoch", number(epoch, str(epoch), "first epoch without a loss")
-    if epochs := row.best_epoch:
-        first = float(epochs.partition(",")[0])
-        yield "best_epoch", number(first, epochs, f"epoch of the best {accuracy}")
+        yield "parameters", f"{row.parameters:,}", row.parameters, "parameter parameters"
+    for name, of in ACCURACIES.items():
+        value, key = getattr(row, name), name.replace("_accuracy", f"_{accuracy}")
+        if not math.isnan(value):
+            yield key, per_cent(value), value, f"{accuracy} {of}"
+    if one.curve.diverged:
+        epoch = one.curve.diverged[0]
+        yield "diverged_in_epoch", str(epoch), epoch, "first epoch without a loss"
+    if row.best_epoch:
+        first = float(row.best_epoch.partition(",")[0])
+        yield "best_epoch", row.best_epoch, first, f"epoch of the best {accuracy}"
 
 
 def per_cent(fraction: float) -> str:
-    """In per cent with two decimals, and a space at which no line breaks."""
+    """Write in per cent with two decimals, and a space at which no line breaks."""
     return f"{100 * fraction:.2f}\N{NO-BREAK SPACE}%"
 
 
@@ -165,45 +132,42 @@ def _mean(one: NamedCurve) -> str:
     return "mean over the runs" if len(one.ids) > 1 else "of the run"
 
 
-def _losses(one: NamedCurve) -> Numbered:
+def _losses(one: NamedCurve) -> Iterator[Entry]:
     for loss in ("train_loss", f"{one.curve.split}_loss"):
         band = one.curve.band("epoch", loss)
         if not len(band):
             continue
-        lowest, mean = int(band.mean.argmin()), _mean(one)
-        for key, at in {"initial": 0, "final": -1, "lowest": lowest}.items():
-            value, metric = float(band.mean[at]), f"{loss} in epoch {band.epochs[at]}, {mean}"
-            yield f"{key}_{loss}", Number(f"{value:.3g}", value, metric, one.ids)
-        metric, epoch = f"epoch of the lowest {loss}, {mean}", band.epochs[lowest]
-        yield f"lowest_{loss}_epoch", Number(str(epoch), float(epoch), metric, one.ids)
+        lowest = int(band.mean.argmin())
+        for key, i in {"initial": 0, "final": -1, "lowest": lowest}.items():
+            metric = f"{loss} in epoch {band.epochs[i]}, {_mean(one)}"
+            yield f"{key}_{loss}", f"{band.mean[i]:.3g}", band.mean[i], metric
+        epoch, metric = band.epochs[lowest], f"epoch of the lowest {loss}, {_mean(one)}"
+        yield f"lowest_{loss}_epoch", str(epoch), epoch, metric
 
 
-def _seconds(one: NamedCurve) -> Numbered:
-    seconds, mean = one.curve.seconds.mean, _mean(one)
+def _seconds(one: NamedCurve) -> Iterator[Entry]:
+    seconds = one.curve.seconds.mean
     if math.isfinite(seconds):
-        ends = [np.nanmax(each.points["train_seconds"]) for each in one.curve.trainings]
+        ends = [np.nanmax(training.points["train_seconds"]) for training in one.curve.trainings]
         total = float(np.mean(ends))
-        metric = f"train_seconds, {mean}"
-        yield "seconds_per_epoch", Number(f"{seconds:.3g}", seconds, metric, one.ids)
-        metric = f"train_seconds at the end, {mean}"
-        yield "train_seconds", Number(f"{total:.3g}", total, metric, one.ids)
+        yield "seconds_per_epoch", f"{seconds:.3g}", seconds, f"train_seconds, {_mean(one)}"
+        yield "train_seconds", f"{total:.3g}", total, f"train_seconds at the end, {_mean(one)}"
 
 
 def _ratios(named: Sequence[NamedCurve]) -> Numbered:
-    seconds = {one.start: one.curve.seconds.mean for one in named}
     for pair in combinations(named, 2):
-        fast, slow = sorted(pair, key=lambda one: seconds[one.start])
-        ratio = seconds[slow.start] / seconds[fast.start]
-        if math.isfinite(ratio):
+        fast, slow = sorted(pair, key=lambda one: one.curve.seconds.mean)
+        seconds, least = slow.curve.seconds.mean, fast.curve.seconds.mean
+        if least > 0 and math.isfinite(ratio := seconds / least):
             metric = "ratio of the seconds per epoch, from train_seconds"
             name = f"{slow.start}.seconds_ratio_to_{fast.name}"
             yield name, Number(f"{ratio:.3g}", ratio, metric, slow.ids + fast.ids)
 
 
-def _differences(named: Sequence[NamedCurve], verdicts: Sequence[Verdict]) -> Numbered:
+def _differences(named: Sequence[NamedCurve], comparison: Comparison) -> Numbered:
     by_label = {one.curve.label: one for one in named}
     metric = "paired difference of test_accuracy, points"
-    for pair in verdicts:
+    for pair in comparison.verdicts:
         one, other = by_label[pair.curve], by_label[pair.other]
         for key in ("difference", "low", "high"):
             value = getattr(pair, key)
@@ -213,52 +177,40 @@ def _differences(named: Sequence[NamedCurve], verdicts: Sequence[Verdict]) -> Nu
 
 
 def _leads(named: Sequence[NamedCurve]) -> Numbered:
-    """Where the last leader takes the lead for good, and the number of epochs that curves lead."""
-    if len(named) < 2:
-        return
-    ids = tuple(i for one in named for i in one.ids)
+    """Yield where the last leader takes the lead for good, and how many epochs each curve leads."""
+    ids = tuple(run_id for one in named for run_id in one.ids)
     accuracy = f"{named[0].curve.split}_accuracy"
     for x, unit in {"epoch": "epoch", "train_seconds": "seconds"}.items():
-        leading = _leaders([one.curve for one in named], x, accuracy)
-        if leading.empty:
+        leaders = _leaders([one.curve.band(x, accuracy) for one in named])
+        if not leaders:
             continue
-        others = leading.index[leading != leading.iloc[-1]]
-        start = leading.index[leading.index > others[-1]][0] if len(others) else leading.index[0]
+        (start, _), (_, last) = leaders[0], leaders[-1]
+        for (_, before), (at, leader) in pairwise(leaders):
+            if leader == last != before:
+                start = at
         metric = f"first {x} from which it has the highest {accuracy}"
-        name = f"{named[leading.iloc[-1]].start}.leads_from_{unit}"
-        yield name, Number(f"{start:.3g}", float(start), metric, ids)
-        for i, count in leading.value_counts().items() if x == "epoch" else ():
+        yield f"{named[last].start}.leads_from_{unit}", Number(f"{start:.3g}", start, metric, ids)
+        for i, count in Counter(leader for _, leader in leaders).items() if x == "epoch" else ():
             metric = f"number of epochs with the highest {accuracy}"
             yield f"{named[i].start}.epochs_led", Number(str(count), float(count), metric, ids)
 
 
-def _leaders(drawn: Sequence[Curve], x: str, metric: str) -> pd.Series:
-    """By x, the index of the curve with the highest mean so far; empty without common values.
+def _leaders(bands: Sequence[Band]) -> list[tuple[float, int]]:
+    """Return by x the index of the band with the highest mean so far.
 
-    x: "epoch" or "train_seconds", in which a curve keeps its last value. Before training no curve
-    leads. Of equal curves, the one that led before goes on leading.
+    A band keeps its last mean. Before training none leads. Of equal ones, the leader before stays.
     """
-    bands = [curve.band(x, metric) for curve in drawn]
-    columns = {
-        i: pd.Series(band.mean, band.x).groupby(level=0).last()
+    points = [
+        (float(x), i, float(mean))
         for i, band in enumerate(bands)
-        if len(band)
-    }
-    values = pd.DataFrame(columns).sort_index().ffill()
-    values = values[values.index > 0].dropna(how="all")
-    leaders: list[int] = []
-    for _, row in values.iterrows():
-        if not leaders or not row[leaders[-1]] >= row.max():
-            leaders.append(int(row.idxmax()))
-        else:
-            leaders.append(leaders[-1])
-    return pd.Series(leaders, index=values.index, dtype=int)
-
-
-def _of_search(tried: pd.DataFrame) -> Numbered:
-    """The validation accuracies of a search, by optimizer and learning rate."""
-    for each in Comparison(tried).trainings if len(tried) else ():
-        optimizer, rate = each.values["optimizer"], each.values["learning_rate"]
-        value = float(each.accuracies[-1]) if each.diverged is None else CHANCE
-        metric = f"validation_accuracy in epoch {each.last_epoch}"
-        yield f"{optimizer}.{rate:g}", Number(per_cent(value), value, metric, (each.run_id,))
+        for x, mean in zip(band.x, band.mean, strict=True)
+        if x > 0
+    ]
+    means: dict[int, float] = {}
+    leaders: list[tuple[float, int]] = []
+    for x, group in groupby(sorted(points, key=lambda p: p[:2]), key=lambda p: p[0]):
+        means |= {i: mean for _, i, mean in group}
+        highest = [i for i in sorted(means) if means[i] == max(means.values())]
+        stays = leaders and leaders[-1][1] in highest
+        leaders.append((x, leaders[-1][1] if stays else highest[0]))
+    return leaders

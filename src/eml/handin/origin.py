@@ -7,7 +7,7 @@ from eml.analysis.fairness import warnings
 from eml.config import AUTO, resolve_learning_rate
 from eml.handin.evidence import Evidence
 from eml.handin.handin import Handin
-from eml.handin.sheet import Trainings
+from eml.handin.sheet import Assignment
 
 # The field of Config behind an option of another name; an option in the plural has all values.
 FIELDS = {
@@ -30,56 +30,53 @@ PROVENANCE = {
 }
 
 
-def command(trainings: Trainings, evidence: Evidence) -> str:
-    """The recipe's name, with the options that differ from their defaults."""
-    rows = evidence.tried if len(evidence.tried) else evidence.history
-    first = rows.iloc[0]
-    parts = [trainings.recipe]
-    for option in fields(trainings.of.options):
-        name = FIELDS.get(option.name, option.name)
-        if name not in rows:
+def command(assignment: Assignment, evidence: Evidence) -> str:
+    """Return the recipe's name, with the options that differ from their defaults."""
+    trainings = evidence.tried.trainings or evidence.final.trainings
+    first = trainings[0].values
+    parts = [assignment.recipe]
+    for option in fields(assignment.of.options):
+        name, default = FIELDS.get(option.name, option.name), str(option.default)
+        if name not in first:
             continue
-        default = str(option.default)
         if default == AUTO:
-            default = f"{resolve_learning_rate(AUTO, first['optimizer'], first['model']):g}"
-        values = (evidence.history if name == "seed" else rows)[name].unique()
-        text = ",".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values)
-        if _parts(text) != _parts(default):
-            parts.append(f"--{option.name} {shlex.quote(text)}")
+            default = str(resolve_learning_rate(AUTO, first["optimizer"], first["model"]))
+        of = evidence.final.trainings if name == "seed" else trainings
+        values = dict.fromkeys(training.values[name] for training in of)
+        texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+        if set(map(_plain, texts)) != set(map(_plain, default.split(","))):
+            parts.append(f"--{option.name} {shlex.quote(','.join(texts))}")
     return " ".join(parts)
 
 
-def _parts(text: str) -> list[str]:
-    """The values in an option's text, so that equal ones are equal: "1.0,0.5" is "0.5,1"."""
+def _plain(text: str) -> str:
+    """Write equal numbers equally: "1.0" is "1"."""
     try:
-        return sorted(f"{float(part):g}" for part in text.split(","))
+        return f"{float(text):g}"
     except ValueError:
-        return sorted(text.split(","))
+        return text
 
 
 def commands(handin: Handin) -> list[str]:
-    """The commands that train the runs."""
-    exact = ["eml gradients"] if any(each.gradients for each in handin.exercises) else []
-    trained = [f"eml {command(each, handin.evidence[each.recipe])}" for each in handin.trainings]
-    return exact + trained
+    """Return the commands that train the runs."""
+    exact = ["eml gradients"] if any(e.gradients for e in handin.exercises) else []
+    return exact + [f"eml {command(a, handin.evidence[a.recipe])}" for a in handin.assignments]
 
 
 def provenance(handin: Handin) -> list[str]:
-    """Commit, data, machines and versions of the runs, and the warnings about them."""
+    """Return commit, data, machines and versions of the runs, and the warnings about them."""
     lines = []
     for name, title in PROVENANCE.items():
         by_value: dict[str, dict[str, None]] = {}  # the recipes of each value, in order
         for recipe, run in handin.runs:
             if isinstance(run.get(name), str):
                 by_value.setdefault(run[name], {})[recipe] = None
-        if len(by_value) == 1:
-            lines.append(f"{title}: {next(iter(by_value))}")
-        elif by_value:
-            parts = [f"{value} ({', '.join(recipes)})" for value, recipes in by_value.items()]
-            lines.append(f"{title}: {'; '.join(parts)}")
-    stores = {str(run["store"]): None for _, run in handin.runs if "store" in run}
-    if other := [store for store in stores if store not in ("", "nan")]:
+        parts = [f"{value} ({', '.join(recipes)})" for value, recipes in by_value.items()]
+        if parts:
+            lines.append(f"{title}: {'; '.join(parts if len(parts) > 1 else by_value)}")
+    stores = dict.fromkeys(store for _, run in handin.runs if (store := run.get("store")))
+    if other := [store for store in stores if isinstance(store, str)]:
         lines.append(f"some runs were read from other stores: {', '.join(other)}")
-    for recipe, comparison in handin.comparisons.items():
-        lines += [f"{recipe}: {warning}" for warning in warnings(comparison)]
+    for recipe, evidence in handin.evidence.items():
+        lines += [f"{recipe}: {warning}" for warning in warnings(evidence.final)]
     return lines

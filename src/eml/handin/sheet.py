@@ -1,11 +1,11 @@
 """A sheet of the course, read from sheets/NAME.toml: exercises, points, figures, and rules."""
 
 import tomllib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass
 from datetime import date
 from importlib.resources import files
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pandas as pd
 
@@ -14,62 +14,73 @@ from eml.config import one_of
 from eml.recipes import RECIPES
 from eml.recipes.recipe import Recipe
 
+Values = Mapping[str, Any]  # the parameters and tags of a training
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """Conditions that the sheet sets on one field of the runs of an exercise."""
+    """Conditions that the sheet sets on one field of the trainings of an exercise."""
 
     says: str  # in words
-    field: str  # a column of the history
-    only: tuple = ()  # every run has one of these values
-    include: tuple = ()  # the runs have all of these values
-    between: tuple = ()  # lowest and highest value that at_least counts
+    field: str  # a parameter or tag of the trainings
+    only: tuple[Any, ...] = ()  # every training has one of these values
+    include: tuple[Any, ...] = ()  # the trainings have all of these values
+    between: tuple[Any, ...] = ()  # lowest and highest value that at_least counts
     at_least: int = 0  # number of different values
     tried_by: str = ""  # at_least counts for each value of this field, over figures and search
     one_for: str = ""  # each value of this field has one value
-    draft: bool = False  # whether runs that break the rule make the hand-in a draft
+    draft: bool = False  # whether trainings that break the rule make the hand-in a draft
 
-    def why_broken(self, rows: pd.DataFrame, tried: pd.DataFrame) -> str:
-        """Why trainings break the rule; "" if they keep it.
+    def why_broken(self, final: Sequence[Values], tried: Sequence[Values]) -> str:
+        """Return why trainings break the rule; "" if they keep it.
 
-        rows: one or more rows for each run in the figures. tried: the same for the trainings of a
-        search; may be empty.
+        final: of the trainings in the figures. tried: of those of a search; may be empty.
         """
-        if self.field not in rows:
-            return f"the runs do not say their {self.field}"
         if self.tried_by:
-            counts = pd.concat([rows, tried]).groupby(self.tried_by)[self.field].nunique()
-            return ", ".join(f"{n} for {name}" for name, n in counts.items() if n < self.at_least)
-        values = sorted(rows[self.field].dropna().unique())
+            counts = self._values_by(self.tried_by, [*final, *tried])
+            return ", ".join(
+                f"{len(tries)} for {name}" for name, tries in counts if len(tries) < self.at_least
+            )
+        values = sorted({row[self.field] for row in final if not pd.isna(row.get(self.field))})
+        if not values:
+            return f"the runs do not say their {self.field}"
         if self.only and (other := [value for value in values if value not in self.only]):
             return f"found {self._listed(other)}"
         if missing := [value for value in self.include if value not in values]:
             return f"{self._listed(missing)} is missing"
         if self.one_for:
-            counts = rows.groupby(self.one_for)[self.field].nunique()
-            if several := [str(name) for name, count in counts.items() if count > 1]:
+            counts = self._values_by(self.one_for, final)
+            if several := [str(name) for name, rates in counts if len(rates) > 1]:
                 return f"several for {', '.join(several)}"
         if self.between:
             lowest, highest = self.between
             values = [value for value in values if lowest <= value <= highest]
         return f"found {self._listed(values) or 'none'}" if len(values) < self.at_least else ""
 
-    def _listed(self, values: Iterable) -> str:
+    def _values_by(self, key: str, rows: Sequence[Values]) -> list[tuple[Any, set[Any]]]:
+        """The values of `key` in order, with those of the rule's field."""
+        by: dict[Any, set[Any]] = {}
+        for row in rows:
+            by.setdefault(row[key], set()).add(row[self.field])
+        return sorted(by.items())
+
+    def _listed(self, values: Iterable[Any]) -> str:
         return ", ".join(words(self.field, value) for value in values)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trainings:
+class Assignment:
     """The trainings of one recipe that an exercise asks for, and their figures."""
 
     recipe: str
     figures: tuple[str, ...]
     rules: tuple[Rule, ...]
-    without_gpu: dict[str, Any]  # options of the recipe on a machine without GPU
+    without_gpu: Mapping[str, Any] = field(default_factory=dict)  # options where there is no GPU
 
     @property
     def of(self) -> Recipe:
-        return RECIPES[self.recipe]
+        recipe: Recipe = RECIPES[self.recipe]
+        return recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +92,7 @@ class Exercise:
     points: int | None = None
     review_of: str = ""
     gradients: bool = False
-    trainings: tuple[Trainings, ...] = ()
+    trainings: tuple[Assignment, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,16 +110,19 @@ class Sheet:
     willingness_points: int | None = None
 
     @property
-    def trainings(self) -> list[Trainings]:
+    def trainings(self) -> list[Assignment]:
         """Those of all exercises."""
-        return [trainings for exercise in self.exercises for trainings in exercise.trainings]
+        return [assignment for exercise in self.exercises for assignment in exercise.trainings]
 
 
-def broken(
-    rules: Sequence[Rule], rows: pd.DataFrame, tried: pd.DataFrame
-) -> list[tuple[Rule, str]]:
-    """The rules that trainings break, each with the reason; arguments as of Rule.why_broken()."""
-    return [(rule, why) for rule in rules if (why := rule.why_broken(rows, tried))]
+def broken(rules: Sequence[Rule], values: Sequence[Values]) -> list[tuple[Rule, str]]:
+    """Return the rules that trainings break, each with the reason.
+
+    values: of the trainings in the figures, and of those of a search, which have validation images.
+    """
+    final = [row for row in values if not row["validation"]] or values
+    tried = [row for row in values if row["validation"]] if len(final) < len(values) else []
+    return [(rule, why) for rule in rules if (why := rule.why_broken(final, tried))]
 
 
 def sheet_names() -> list[str]:
@@ -121,22 +135,16 @@ def load_sheet(name: str) -> Sheet:
     """The sheet with this name. Raises ConfigError, with the valid names, if there is none."""
     one_of("sheet", name, sheet_names())
     content = tomllib.loads((files("eml.handin") / "sheets" / f"{name}.toml").read_text("utf-8"))
-    exercises = []
-    for exercise in content.pop("exercise"):
-        trainings = tuple(map(_trainings, exercise.pop("trainings", ())))
-        exercises.append(Exercise(trainings=trainings, **exercise))
-    return Sheet(name=name, exercises=tuple(exercises), **content)
+    sheet: Sheet = _decoded(Sheet, {"name": name, "exercises": content.pop("exercise"), **content})
+    return sheet
 
 
-def _trainings(content: dict[str, Any]) -> Trainings:
-    return Trainings(
-        recipe=content["recipe"],
-        figures=tuple(content["figures"]),
-        rules=tuple(map(_rule, content["rules"])),
-        without_gpu=content.get("without_gpu", {}),
-    )
-
-
-def _rule(content: dict[str, Any]) -> Rule:
-    values: dict[str, Any] = {k: tuple(v) if type(v) is list else v for k, v in content.items()}
-    return Rule(**values)
+def _decoded(kind: Any, value: Any) -> Any:
+    """A value of TOML as a dataclass, or as a tuple of them; any list becomes a tuple."""
+    if is_dataclass(kind):
+        kinds = get_type_hints(kind)
+        made: Any = kind
+        return made(**{name: _decoded(kinds[name], item) for name, item in value.items()})
+    if isinstance(value, list):
+        return tuple(_decoded(get_args(kind)[0], item) for item in value)
+    return value

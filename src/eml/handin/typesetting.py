@@ -5,7 +5,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,43 +22,33 @@ FONTS = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSans-Oblique.ttf")
 NO_GLYPH = re.compile(r"the text `(.+?)` could not be displayed")
 
 
-class TypesettingError(UserError):
-    """The PDF cannot be made; the message says why."""
-
-
 def typeset(document: Document, images: Mapping[str, bytes], day: date) -> bytes:
-    """The PDF. images: by the paths that the document names. Raises TypesettingError."""
+    """Make the PDF. images: by the paths that the document names. Raises UserError."""
+    fonts = Path(mpl.get_data_path(), "fonts", "ttf")
+    content = {
+        "report.typ": (files("eml.handin") / "report.typ").read_bytes(),
+        "data.json": json.dumps(asdict(document)).encode(),
+        **{f"fonts/{name}": (fonts / name).read_bytes() for name in FONTS},
+        **images,
+    }
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        report = root / "report.typ"
-        report.write_bytes((files("eml.handin") / "report.typ").read_bytes())
-        (root / "data.json").write_text(json.dumps(asdict(document)), encoding="utf-8")
-        for path, content in images.items():
-            (root / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).write_bytes(content)
-        fonts = root / "fonts"
-        fonts.mkdir()
-        for name in FONTS:
-            source = Path(mpl.get_data_path(), "fonts", "ttf", name)
-            (fonts / name).write_bytes(source.read_bytes())
+        for path, data in content.items():
+            file = Path(folder, path)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
         try:
             return typst.compile(
-                str(report),
+                f"{folder}/report.typ",
                 root=folder,
-                font_paths=[str(fonts)],
+                font_paths=[f"{folder}/fonts"],
                 ignore_system_fonts=True,
                 format="pdf",
                 pdf_standards=STANDARDS,
-                timestamp=int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()),
+                timestamp=int(datetime.combine(day, time(), UTC).timestamp()),
             )
         except typst.TypstError as error:
-            raise TypesettingError(_reason(str(error))) from error
-
-
-def _reason(message: str) -> str:
-    if letters := NO_GLYPH.search(message):
-        return (
-            f"the PDF's fonts have no glyph for {printable(letters[1], 60)}: write it in other "
-            "letters"
-        )
-    return f"the PDF cannot be made: {printable(message, 300)}"
+            message = printable(f"the PDF cannot be made: {error}", 300)
+            if letters := NO_GLYPH.search(str(error)):
+                message = f"the PDF's fonts have no glyph for {printable(letters[1], 60)}"
+                message += ": write it in other letters"
+            raise UserError(message) from error
