@@ -3,6 +3,7 @@
 import gc
 import sys
 import traceback
+import typing
 from contextlib import suppress
 from importlib import import_module
 
@@ -12,6 +13,7 @@ from eml.errors import UserError, printable, redacted
 from eml.machine import Stopped, raise_on_signals, stop_with_parent
 from eml.tracking import mlflow_run
 
+Refusal = Stopped | UserError | click.ClickException
 # Name of a command -> its module in eml.commands, beside the commands of the recipes.
 COMMANDS = {
     "plan": "plan",
@@ -37,8 +39,8 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name in COMMANDS:
-            command: click.Command = getattr(import_module(f"eml.commands.{COMMANDS[name]}"), name)
-            return command
+            module = import_module(f"eml.commands.{COMMANDS[name]}")
+            return typing.cast(click.Command, getattr(module, name))
         from eml.commands.launch import recipe_command
         from eml.recipes import RECIPES
 
@@ -56,35 +58,39 @@ def main() -> None:
     gc.set_threshold(100_000)
     raise_on_signals()
     mlflow_run.keep_quiet()
-    given_run_id = mlflow_run.given_run_id()
-    if given_run_id:
+    run_id = mlflow_run.given_run_id()
+    if run_id:
         stop_with_parent()
     try:
         # standalone_mode=False: click raises its errors instead of printing a usage text.
         cli.main(args=sys.argv[1:] or ["--help"], prog_name="eml", standalone_mode=False)
-    except Stopped as stopped:
-        print(f"eml: stopped by {stopped}", file=sys.stderr)
-        if given_run_id:
-            from eml.tracking import runs
-
-            with suppress(UserError):  # the store does not answer
-                runs.stop_run(given_run_id, str(stopped))
-        sys.exit(stopped.exit_code)
-    except (UserError, click.ClickException) as error:
-        message = _one_line(error) if isinstance(error, click.ClickException) else error.shown()
+    except (Stopped, UserError, click.ClickException) as error:
+        message = _message(error)
         print(f"eml: {message}", file=sys.stderr)
-        if given_run_id:
-            from eml.tracking import runs
-
-            with suppress(UserError):  # the message may say that the store does not answer
-                runs.tag_run(given_run_id, {"error": message}, runs.SECONDS_TO_CLOSE)
+        if run_id:
+            _end_run(run_id, error, message)
         sys.exit(error.exit_code)
     except Exception:  # a bug: show its traceback, without passwords
         print(redacted(traceback.format_exc()), end="", file=sys.stderr)
         sys.exit(1)
 
 
-def _one_line(error: click.ClickException) -> str:
+def _end_run(run_id: str, error: Refusal, message: str) -> None:
+    """Write into the run that `mlflow run` made why its process ends."""
+    from eml.tracking import runs
+
+    with suppress(UserError):  # the store does not answer
+        if isinstance(error, Stopped):
+            runs.stop_run(run_id, str(error))
+        else:
+            runs.tag_run(run_id, {"error": message}, runs.SECONDS_TO_CLOSE)
+
+
+def _message(error: Refusal) -> str:
+    if isinstance(error, Stopped):
+        return f"stopped by {error}"
+    if isinstance(error, UserError):
+        return error.shown()
     message = printable(" ".join(error.format_message().split()), 1000)
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context and isinstance(error, click.NoSuchOption):

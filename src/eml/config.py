@@ -12,14 +12,18 @@ from eml.models.optimizers import OPTIMIZERS
 # What the option `stores` of several commands is.
 STORES = "stores of others, read too: mlflow.db files or addresses of servers, separated by commas"
 AUTO = "auto"
-FRAMEWORKS = ("numpy", "torch")
-MODELS = ("mlp", "cnn")
-ACTIVATIONS = ("sigmoid", "relu")
 DEVICES = (AUTO, "cpu", "cuda")
-DTYPES = ("float32", "float64")
-PRECISIONS = ("fp32", "tf32", "bf16")
-INITIAL_WEIGHTS = ("template", "pytorch")
-LEARNING_RATES = 1e-100, 1e100  # no axis and no product of two of them overflows
+VALUES: dict[str, tuple[str, ...]] = {  # of the fields of Config that are names
+    "framework": ("numpy", "torch"),
+    "dataset": tuple(SPECS),
+    "model": ("mlp", "cnn"),
+    "activation": ("sigmoid", "relu"),
+    "init": ("template", "pytorch"),
+    "optimizer": tuple(OPTIMIZERS),
+    "dtype": ("float32", "float64"),
+    "precision": ("fp32", "tf32", "bf16"),
+    "device_type": DEVICES[1:],
+}
 
 
 class ConfigError(UserError):
@@ -68,53 +72,47 @@ class Config:
         except (ConfigError, KeyError, ValueError, OverflowError) as error:
             raise ConfigError(f"no Config of this version of eml ({error})") from error
 
-    def __post_init__(self):
-        one_of("framework", self.framework, FRAMEWORKS)
-        one_of("dataset", self.dataset, SPECS)
-        one_of("model", self.model, MODELS)
-        one_of("device_type", self.device_type, DEVICES[1:])
-        one_of("optimizer", self.optimizer, OPTIMIZERS)
-        one_of("activation", self.activation, ACTIVATIONS)
-        one_of("init", self.init, INITIAL_WEIGHTS)
-        one_of("dtype", self.dtype, DTYPES)
-        one_of("precision", self.precision, PRECISIONS)
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ConfigError(f"lr={self.learning_rate:g}: give a number above 0")
-        lowest, highest = LEARNING_RATES
-        if not lowest <= self.learning_rate <= highest:
-            raise ConfigError(f"lr={self.learning_rate:g}: give {lowest:g} to {highest:g}")
-        if not 0 <= self.momentum < 1:
-            raise ConfigError(f"momentum={self.momentum}: give 0 or more, below 1")
-        if self.momentum != Config.momentum and self.optimizer != "momentum":
-            raise ConfigError(
-                f"momentum={self.momentum} has no effect with optimizer={self.optimizer}: "
-                "give optimizer=momentum"
-            )
-        if self.precision != "fp32" and self.dtype != "float32":
-            raise ConfigError(f"precision={self.precision} needs dtype=float32: give fp32")
-        if self.precision == "tf32" and self.device_type != "cuda":
-            raise ConfigError("precision=tf32 needs a GPU: give fp32")
-        if self.epochs < 1:
-            raise ConfigError(f"epochs={self.epochs}: give 1 or more")
-        if not 0 <= self.seed < 2**32:
-            raise ConfigError(f"seed={self.seed}: give 0 to {2**32 - 1}")
+    def __post_init__(self) -> None:
+        for name, valid in VALUES.items():
+            one_of(name, getattr(self, name), valid)
+        rate = self.learning_rate
+        _require(0 < rate < math.inf, f"lr={rate:g}: give a number above 0")
+        _require(0 <= self.momentum < 1, f"momentum={self.momentum}: give 0 or more, below 1")
+        _require(
+            self.optimizer == "momentum" or self.momentum == Config.momentum,
+            f"momentum={self.momentum} has no effect with optimizer={self.optimizer}: "
+            "give optimizer=momentum",
+        )
+        full = self.precision == "fp32"
+        _require(
+            full or self.dtype == "float32",
+            f"precision={self.precision} needs dtype=float32: give fp32",
+        )
+        on_gpu = self.device_type == "cuda"
+        _require(self.precision != "tf32" or on_gpu, "precision=tf32 needs a GPU: give fp32")
+        _require(self.epochs >= 1, f"epochs={self.epochs}: give 1 or more")
+        _require(0 <= self.seed < 2**32, f"seed={self.seed}: give 0 to {2**32 - 1}")
+        self._require_enough_images()
+
+    def _require_enough_images(self) -> None:
+        """Raise ConfigError unless there are images for the subset, validation and a batch."""
         available = SPECS[self.dataset].train_size
-        if self.subset and not 50 <= self.subset <= available:  # 50: one test image of each class
-            raise ConfigError(
-                f"subset={self.subset}: give 50 to {available} training images of {self.dataset}, "
-                "or 0 for all"
-            )
+        _require(
+            self.subset == 0 or 50 <= self.subset <= available,  # 50: one test image of each class
+            f"subset={self.subset}: give 50 to {available} training images of {self.dataset}, "
+            "or 0 for all",
+        )
         images = self.subset or available
-        if self.validation and not 10 <= self.validation <= images // 2:
-            raise ConfigError(
-                f"validation={self.validation}: give 10 to {images // 2}, half of the training "
-                "images, or 0 for none"
-            )
-        images -= self.validation
-        if not 1 <= self.batch_size <= images:
-            raise ConfigError(
-                f"batch_size={self.batch_size}: give 1 to {images}, the number of training images"
-            )
+        _require(
+            self.validation == 0 or 10 <= self.validation <= images // 2,
+            f"validation={self.validation}: give 10 to {images // 2}, half of the training "
+            "images, or 0 for none",
+        )
+        trained = images - self.validation
+        _require(
+            1 <= self.batch_size <= trained,
+            f"batch_size={self.batch_size}: give 1 to {trained}, the number of training images",
+        )
 
     @property
     def evaluated(self) -> str:
@@ -131,6 +129,11 @@ class Config:
         if self.subset:
             name += f" subset={self.subset}"
         return f"{name} validation={self.validation}" if self.validation else name
+
+
+def _require(valid: bool, message: str) -> None:
+    if not valid:
+        raise ConfigError(message)
 
 
 def one_of(name: str, value: str, valid: Iterable[str]) -> None:

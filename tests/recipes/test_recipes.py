@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from eml.analysis.figures import FIGURES
-from eml.config import Config, ConfigError
+from eml.config import VALUES, Config, ConfigError
 from eml.models.optimizers import OPTIMIZERS
 from eml.recipes import RECIPES
 from support.commands import config_of, configs_of
@@ -70,6 +70,12 @@ def test_bad_values_are_refused_with_the_valid_ones(options, message):
         configs_of("mlp_torch", **{"device": "cpu"} | options)
 
 
+@pytest.mark.parametrize("field", ["framework", "dataset", "model"])
+def test_names_that_a_recipe_decides_are_checked_too(field):
+    with pytest.raises(ConfigError, match=f"^{field}=nix: give one of {VALUES[field][0]}, "):
+        replace(config_of("mlp_numpy"), **{field: "nix"})
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -79,7 +85,7 @@ def test_bad_values_are_refused_with_the_valid_ones(options, message):
         ({"lrs": "1,0.5,0.1,0.05,nan"}, "lrs=1,0.5,0.1,0.05,nan: give at least five"),
         ({"lrs": "1,1.0,0.1,0.05,0.01"}, "lrs=1,1.0,0.1,0.05,0.01: give each value once"),
         ({"lrs": "1,0.5,fast"}, "lrs=1,0.5,fast: give numbers separated by commas"),
-        ({"seeds": "1,,2"}, "seeds=1,,2: give values separated by commas"),
+        ({"seeds": "1,,2"}, "seeds=1,,2: give whole numbers separated by commas"),
         ({"seeds": "1.5"}, "seeds=1.5: give whole numbers separated by commas"),
         ({"seeds": "1,1"}, "seeds=1,1: give each value once"),
         ({"dtype": "float16"}, "dtype=float16: give one of float32, float64"),

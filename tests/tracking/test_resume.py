@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from eml.analysis.options import Selection
-from eml.config import DTYPES
+from eml.config import VALUES
 from eml.launchers import worker
 from eml.launchers.base import Task
 from eml.machine import SIGNALS, Stopped, raise_on_signals
@@ -35,7 +35,7 @@ from support.interrupted import (
 )
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", VALUES["dtype"])
 @pytest.mark.parametrize(
     ("recipe", "optimizer"), [*(("mlp_torch", name) for name in OPTIMIZERS), ("cifar_cnn", "adam")]
 )

@@ -11,30 +11,23 @@ from typing import Annotated, Any
 import click
 
 
-class TrueOrFalse(click.Choice):
-    """A boolean as text ("--check true"), because `mlflow run` passes text."""
-
-    def __init__(self) -> None:
-        super().__init__(("true", "false"))
-
-    def convert(self, value: object, *context: Any) -> bool:
-        return value if isinstance(value, bool) else super().convert(value, *context) == "true"
-
-
 def options_of(*classes: type) -> list[click.Parameter]:
     """A click option for each field of these dataclasses, with type, default and help."""
-    options: list[click.Parameter] = []
-    for field in (field for class_ in classes for field in dataclasses.fields(class_)):
-        value_type, about = typing.get_args(field.type)
-        default = field.default
-        if value_type is bool:
-            value_type, default = TrueOrFalse(), str(default).lower()
-        options.append(
-            click.Option(
-                [f"--{field.name}"], type=value_type, default=default, show_default=True, help=about
-            )
-        )
-    return options
+    return [_option(field) for class_ in classes for field in dataclasses.fields(class_)]
+
+
+def _option(field: dataclasses.Field[Any]) -> click.Option:
+    """A click option. A boolean is text ("--check true"), because `mlflow run` passes text."""
+    kind, about = typing.get_args(field.type)
+    if kind is not bool:
+        settings = {"type": kind, "default": field.default}
+    else:
+        settings = {
+            "type": click.Choice(("true", "false")),
+            "default": str(field.default).lower(),
+            "callback": lambda _context, _option, value: value == "true",
+        }
+    return click.Option([f"--{field.name}"], show_default=True, help=about, **settings)
 
 
 def command(
@@ -45,21 +38,15 @@ def command(
     Name and help are those of the function, unless given.
     """
 
-    def decorate(carry_out: Callable[..., None]) -> click.Command:
-        def callback(**values: Any) -> None:
-            names = [[field.name for field in dataclasses.fields(class_)] for class_ in classes]
-            carry_out(
-                *(
-                    class_(**{name: values[name] for name in of_class})
-                    for class_, of_class in zip(classes, names, strict=True)
-                )
-            )
+    def made(class_: type, values: dict[str, Any]) -> object:
+        return class_(**{field.name: values[field.name] for field in dataclasses.fields(class_)})
 
+    def decorate(function: Callable[..., None]) -> click.Command:
         return click.Command(
-            name or carry_out.__name__,
-            callback=callback,
+            name or function.__name__,
+            callback=lambda **values: function(*(made(class_, values) for class_ in classes)),
             params=options_of(*classes),
-            help=about or carry_out.__doc__,
+            help=about or function.__doc__,
         )
 
     return decorate

@@ -14,23 +14,15 @@ Source: sheet 3, tasks 3.3 and 3.4.
 """
 
 from eml.config import Config
-from eml.recipes.options import TorchOptions as Options
-from eml.recipes.options import torch_config
+from eml.recipes.options import TorchOptions, torch_config
 from eml.recipes.recipe import ONE_TRAINING, Recipe
+
+Options = TorchOptions
 
 
 def configs(options: Options) -> list[Config]:
     """One training."""
-    return [
-        torch_config(
-            options,
-            recipe="cifar_cnn",
-            dataset="cifar10",
-            model="cnn",
-            activation="relu",
-            init="pytorch",
-        )
-    ]
+    return [torch_config(options, "cifar_cnn", "cifar10", "cnn", "relu", "pytorch")]
 
 
 RECIPE = Recipe(

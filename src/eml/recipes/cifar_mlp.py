@@ -12,23 +12,15 @@ Source: sheet 3, task 3.3.
 """
 
 from eml.config import Config
-from eml.recipes.options import MLPOptions as Options
-from eml.recipes.options import torch_config
+from eml.recipes.options import MLPOptions, torch_config
 from eml.recipes.recipe import ONE_TRAINING, Recipe
+
+Options = MLPOptions
 
 
 def configs(options: Options) -> list[Config]:
     """One training."""
-    return [
-        torch_config(
-            options,
-            recipe="cifar_mlp",
-            dataset="cifar10",
-            model="mlp",
-            activation=options.activation,
-            init=options.init,
-        )
-    ]
+    return [torch_config(options, "cifar_mlp", "cifar10", "mlp", options.activation, options.init)]
 
 
 RECIPE = Recipe(

@@ -40,7 +40,7 @@ class Options(TrainingOptions):
 
 def configs(options: Options) -> list[Config]:
     """The same training for each device."""
-    devices = listed("devices", options.devices)
+    devices = listed("devices", options.devices, str)
     if unknown := [device for device in devices if device not in ("cpu", "cuda")]:
         raise ConfigError(f"devices={options.devices}: no {unknown[0]}, give cpu, cuda or both")
     (config,) = mlp_torch.configs(mlp_torch.Options(seed=options.seed, **options.shared))

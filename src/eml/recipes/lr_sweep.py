@@ -17,7 +17,7 @@ from typing import Annotated
 
 from eml.config import Config, ConfigError
 from eml.recipes import mlp_numpy
-from eml.recipes.options import SharedOptions, TrainingOptions, numbers
+from eml.recipes.options import SharedOptions, TrainingOptions, listed
 from eml.recipes.recipe import OVER_EPOCHS, Recipe
 
 
@@ -33,12 +33,12 @@ class Options(SharedOptions):
 
 def configs(options: Options) -> list[Config]:
     """For each seed, a training at each rate."""
-    rates = numbers("lrs", options.lrs, float)
+    rates = listed("lrs", options.lrs, float)
     if len(rates) < 5 or not all(0.001 <= rate <= 1 for rate in rates):
         raise ConfigError(f"lrs={options.lrs}: give at least five learning rates from 0.001 to 1")
     return [
         config
-        for seed in numbers("seeds", options.seeds, int)
+        for seed in listed("seeds", options.seeds, int)
         for rate in rates
         for config in mlp_numpy.configs(mlp_numpy.Options(lr=rate, seed=seed, **options.shared))
     ]

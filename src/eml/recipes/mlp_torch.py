@@ -27,16 +27,7 @@ class Options(MLPOptions):
 
 def configs(options: Options) -> list[Config]:
     """One training."""
-    return [
-        torch_config(
-            options,
-            recipe="mlp_torch",
-            dataset="mnist",
-            model="mlp",
-            activation=options.activation,
-            init=options.init,
-        )
-    ]
+    return [torch_config(options, "mlp_torch", "mnist", "mlp", options.activation, options.init)]
 
 
 RECIPE = Recipe(

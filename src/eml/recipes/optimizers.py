@@ -28,7 +28,7 @@ from eml.config import Config, ConfigError, one_of
 from eml.data.specs import SPECS
 from eml.models.optimizers import OPTIMIZERS
 from eml.recipes import cifar_cnn
-from eml.recipes.options import DeviceOptions, SharedOptions, listed, numbers
+from eml.recipes.options import DeviceOptions, SharedOptions, listed
 from eml.recipes.recipe import OVER_EPOCHS_AND_SECONDS, Recipe
 
 PRUNING = ("halving", "none")
@@ -50,7 +50,7 @@ class Options(DeviceOptions, SharedOptions):
     extend: Annotated[int, "steps beyond the grid, for an optimizer that is best at its edge"] = 2
     budget_minutes: Annotated[float, "what does not fit in is left out; 0: no limit"] = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         one_of("prune", self.prune, PRUNING)
         one_of("criterion", self.criterion, CRITERIA)
@@ -64,19 +64,19 @@ class Options(DeviceOptions, SharedOptions):
     @property
     def winners_seeds(self) -> list[int]:
         """The seeds that the winners are trained with; the grid is with the first."""
-        return numbers("seeds", self.seeds, int)
+        return listed("seeds", self.seeds, int)
 
 
 def configs(options: Options) -> list[Config]:
     """The grid: each optimizer at each rate."""
-    rates = numbers("lrs", options.lrs, float)
+    rates = listed("lrs", options.lrs, float)
     if len(rates) < 2:
         raise ConfigError(f"lrs={options.lrs}: give at least two learning rates")
     images = options.subset or SPECS["cifar10"].train_size
     alike = options.shared | {"seed": options.winners_seeds[0]}
     return [
         replace(config, validation=images // 10)
-        for name in listed("optimizers", options.optimizers)
+        for name in listed("optimizers", options.optimizers, str)
         for rate in rates
         for config in cifar_cnn.configs(cifar_cnn.Options(optimizer=name, lr=str(rate), **alike))
     ]
@@ -91,5 +91,4 @@ RECIPE = Recipe(
     configs=configs,
     figures=OVER_EPOCHS_AND_SECONDS,
     reuses=True,
-    searches=True,
 )

@@ -2,25 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from eml.config import (
-    ACTIVATIONS,
-    AUTO,
-    DEVICES,
-    DTYPES,
-    INITIAL_WEIGHTS,
-    PRECISIONS,
-    Config,
-    ConfigError,
-    one_of,
-    resolve_learning_rate,
-)
-from eml.models.optimizers import OPTIMIZERS
+from eml.config import AUTO, DEVICES, VALUES, Config, ConfigError, one_of, resolve_learning_rate
 
 Seed = Annotated[int, "decides initial weights, order of the data, and the subset"]
-OptimizerName = Annotated[str, f"one of {', '.join(OPTIMIZERS)}"]
-Init = Annotated[str, f"initial weights, {' or '.join(INITIAL_WEIGHTS)}"]
+OptimizerName = Annotated[str, f"one of {', '.join(VALUES['optimizer'])}"]
+Init = Annotated[str, f"initial weights, {' or '.join(VALUES['init'])}"]
+Value = TypeVar("Value", str, int, float)
 FindDevice = Callable[[str], str]  # "auto", "cpu" or "cuda" -> "cpu" or "cuda"
 
 
@@ -51,7 +40,7 @@ class SharedOptions(RecipeOptions):
     epochs: Annotated[int, "passes over the training images"] = 30
     batch_size: Annotated[int, "images in a step"] = 64
     subset: Annotated[int, "training images, class-balanced; a fifth as many to test; 0: all"] = 0
-    dtype: Annotated[str, f"to compute in, {' or '.join(DTYPES)}"] = Config.dtype
+    dtype: Annotated[str, f"to compute in, {' or '.join(VALUES['dtype'])}"] = Config.dtype
 
     @property
     def shared(self) -> dict[str, Any]:
@@ -71,13 +60,13 @@ class DeviceOptions(RecipeOptions):
     """Device and precision of trainings in PyTorch."""
 
     device: Annotated[str, f"one of {', '.join(DEVICES)}"] = AUTO
-    precision: Annotated[str, f"{', '.join(PRECISIONS)}; on a CPU fp32, and bf16 if it has it"] = (
-        Config.precision
-    )
+    precision: Annotated[
+        str, f"{', '.join(VALUES['precision'])}; on a CPU fp32, and bf16 if it has it"
+    ] = Config.precision
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         one_of("device", self.device, DEVICES)
-        one_of("precision", self.precision, PRECISIONS)
+        one_of("precision", self.precision, VALUES["precision"])
 
     def placed(self, configs: Sequence[Config], find_device: FindDevice) -> list[Config]:
         device = find_device(self.device)
@@ -102,12 +91,14 @@ class TorchOptions(DeviceOptions, TrainingOptions):
 class MLPOptions(TorchOptions):
     """Options of one MLP in PyTorch."""
 
-    activation: Annotated[str, f"of the hidden layers, {' or '.join(ACTIVATIONS)}"] = "sigmoid"
+    activation: Annotated[str, f"of the hidden layers, {' or '.join(VALUES['activation'])}"] = (
+        "sigmoid"
+    )
     init: Init = "pytorch"
 
 
 def torch_config(
-    options: TorchOptions, *, recipe: str, dataset: str, model: str, activation: str, init: str
+    options: TorchOptions, recipe: str, dataset: str, model: str, activation: str, init: str
 ) -> Config:
     """The Config of a training in PyTorch, on the CPU."""
     return Config(
@@ -126,23 +117,16 @@ def torch_config(
     )
 
 
-def listed(name: str, text: str) -> list[str]:
-    """The parts of "a,b,c", at least one. Raises ConfigError for empty or repeated parts."""
+def listed(name: str, text: str, kind: Callable[[str], Value]) -> list[Value]:
+    """The values of "a,b,c", at least one, each once. Raises ConfigError."""
     parts = [part.strip() for part in text.split(",")]
-    if not all(parts):
-        raise ConfigError(f"{name}={text}: give values separated by commas")
-    if len(set(parts)) < len(parts):
-        raise ConfigError(f"{name}={text}: give each value once")
-    return parts
-
-
-def numbers(name: str, text: str, kind: type) -> list:
-    """The numbers of "1,2,3", int or float as `kind`. Raises ConfigError like listed()."""
     try:
-        found = [kind(part) for part in listed(name, text)]
+        values = [kind(part) for part in parts if part]
     except ValueError:
-        words = "whole numbers" if kind is int else "numbers"
-        raise ConfigError(f"{name}={text}: give {words} separated by commas") from None
-    if len(set(found)) < len(found):
+        values = []
+    if len(values) < len(parts):
+        words = "whole numbers" if kind is int else "numbers" if kind is float else "values"
+        raise ConfigError(f"{name}={text}: give {words} separated by commas")
+    if len(set(values)) < len(values):
         raise ConfigError(f"{name}={text}: give each value once")
-    return found
+    return values

@@ -24,7 +24,6 @@ class Recipe:
     # Whether a finished training of another command counts as done. False if times are compared,
     # because these must come from one machine in one hour.
     reuses: bool = False
-    searches: bool = False  # whether the Configs are the grid of a search for learning rates
     exercise: str = ""  # of the sheets, in the figures' titles; "" for the first look
     varies: str = ""  # the field of Config that is compared
 

@@ -32,7 +32,7 @@ class Trainings:
         self.others = others
         self.threads = launching.number("threads")
         # Whether all trainings have the number of threads of the first.
-        self.same_threads = recipe.compares_seconds and not recipe.searches
+        self.same_threads = recipe.compares_seconds and not recipe.reuses
         self.resume, self.system_metrics = launching.resume, launching.system_metrics
         self.reusing = recipe.reuses and self.resume
         self.run_ids: dict[Config, str] = {}

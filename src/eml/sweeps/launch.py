@@ -1,7 +1,7 @@
 """Carries out a recipe, or plans it: one training in one MLflow run, or several as a sweep."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from eml.config import AUTO, Config, resolve_device
 from eml.data.cache import fetch
@@ -84,7 +84,8 @@ def plan(
     status = status_of(recipe, configs, options, launching.resume, others)
     print(status, flush=True)
     result = {"recipe": recipe.name, "trainings": status.listed(), "seconds": 0.0}
-    if status.all_done and not recipe.searches:
+    search = options if isinstance(options, optimizers.Options) else None
+    if status.all_done and not search:
         print("all trainings are done")
         return result
     if why := launcher.why_not_probed(status.begun):
@@ -92,22 +93,22 @@ def plan(
         return result
     launcher.check(configs)
     threads = launching.number("threads")
-    finals = finals_launcher(launching, launcher)
+    left_out: list[str] = []
     with launcher:
         fetch_data(configs)
-        if recipe.searches:
+        if search:
+            finals = finals_launcher(launching, launcher)
             costs, of_finals = probe_search(configs, launcher, finals, threads)
+            done = status.states, launching.resume, others
+            rest: Plan
+            rest, left_out = search_plan(
+                configs, search, launcher, costs, (finals, of_finals), *done
+            )
         else:
             costs = probe_costs(configs, launcher, Asked(threads, launcher.at_once))
-    if recipe.searches:
-        search = cast(optimizers.Options, options)
-        arguments = (launcher, costs, (finals, of_finals), status.states, launching.resume, others)
-        planned, left_out = search_plan(configs, search, *arguments)
-        print("\n".join([str(planned), *left_out]))
-        return result | {"seconds": planned.left, "left_out": left_out}
-    rest = Plan(configs, launcher, costs, status.states)
-    print(rest)
-    return result | {"seconds": rest.left}
+            rest = Plan(configs, launcher, costs, status.states)
+    print("\n".join([str(rest), *left_out]))
+    return result | {"seconds": rest.left, "left_out": left_out}
 
 
 def launcher_of(launching: LaunchOptions, jobs: int = 1) -> Launcher:
@@ -167,10 +168,9 @@ def _sweep(
             print(f"{recipe.name}: {where()}", flush=True)
             check = options.checks_gradients
             trainings = Trainings(recipe, run.run_id, launcher, launching, check, others)
-            if recipe.searches:
-                search = cast(optimizers.Options, options)
-                one_by_one = finals_launcher(launching, launcher)
-                compare_optimizers(recipe, configs, search, trainings, one_by_one, launching.output)
+            if isinstance(options, optimizers.Options):
+                finals = finals_launcher(launching, launcher)
+                compare_optimizers(recipe, configs, options, trainings, finals, launching.output)
             else:
                 trainings.train(configs)
                 if made := trainings.made_of(configs):
