@@ -63,6 +63,8 @@ def run(
                 f"{config.evaluated}_accuracy": accuracy,
                 "train_seconds": seconds * epoch,
                 "wall_seconds": 1 + 1.5 * seconds * epoch,
+                "slowdown": NAN,
+                "next_threads": NAN,
             }
         )
     return pd.DataFrame(rows)

@@ -28,11 +28,6 @@ class Training:
         return "validation" if self.values["validation"] > 0 else "test"
 
     @property
-    def losses(self) -> np.ndarray:
-        """On the training images, nats."""
-        return self.points["train_loss"]
-
-    @property
     def accuracies(self) -> np.ndarray:
         """On `split`, as fractions."""
         return self.points[f"{self.split}_accuracy"]
@@ -50,8 +45,8 @@ class Training:
     @cached_property
     def diverged(self) -> int | None:
         """The epoch in which the loss was not finite; None if there is none."""
-        missing = np.isnan(self.losses[-1]) or np.isnan(self.accuracies[-1])
-        return self.last_epoch if missing else None
+        last_values = self.points["train_loss"][-1], self.accuracies[-1]
+        return self.last_epoch if np.isnan(last_values).any() else None
 
     @property
     def unfinished(self) -> bool:
@@ -147,11 +142,11 @@ class Curve:
         seconds = np.concatenate([training.epoch_seconds for training in self.trainings])
         if not len(seconds):
             return Seconds(math.nan, math.nan, math.nan)
-        return Seconds(
-            float(seconds.mean()),
-            float(np.quantile(seconds, 0.1, method="lower")),
-            float(np.quantile(seconds, 0.9, method="higher")),
+        low, high = (
+            np.quantile(seconds, 0.1, method="lower"),
+            np.quantile(seconds, 0.9, method="higher"),
         )
+        return Seconds(float(seconds.mean()), float(low), float(high))
 
     def band(self, x: str, metric: str) -> Band:
         """The seeds' mean and range of a metric over x: "epoch" or a clock.

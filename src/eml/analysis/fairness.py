@@ -111,11 +111,9 @@ def _disturbances(training: Training) -> Iterator[tuple[str, str]]:
     if mean >= SHORTEST and (seconds / mean).std(ddof=1) > LARGEST_SWING:
         numbers = f"{seconds.min():.3g} to {seconds.max():.3g} s an epoch"
         yield "the machine was probably disturbed", numbers
-    unknown, epochs = np.full(len(training.losses), np.nan), training.points["epoch"]
-    slowdowns = training.points.get("slowdown", unknown)
-    slow = slowdowns[slowdowns >= DISTURBED]
-    threads = training.points.get("next_threads", unknown)[:-1]
-    changes = np.flatnonzero(np.abs(np.diff(threads)) > 0) + 1  # no change where one is NaN
+    epochs, threads = (training.points[name] for name in ("epoch", "next_threads"))
+    slow = training.points["slowdown"][training.points["slowdown"] >= DISTURBED]
+    changes = np.flatnonzero(np.abs(np.diff(threads[:-1])) > 0) + 1  # none where one is NaN
     signs = [f"threads: {threads[i]:.0f} from epoch {epochs[i] + 1:.0f}" for i in changes]
     if len(slow):
         longest = f"up to {slow.max():.1f} times as long as on an idle machine"
@@ -133,7 +131,9 @@ def _unlike(trainings: Sequence[Training]) -> Iterator[str]:
     for training in trainings:
         alike.setdefault(tuple(training.values[name] for name in DECIDING), []).append(training)
     for one, other in (pair for group in alike.values() for pair in combinations(group, 2)):
-        by_epoch = [dict(zip(t.points["epoch"], t.losses, strict=True)) for t in (one, other)]
+        by_epoch = [
+            dict(zip(t.points["epoch"], t.points["train_loss"], strict=True)) for t in (one, other)
+        ]
         for epoch, largest in ROUNDING.items():
             a, b = (losses.get(epoch, np.nan) for losses in by_epoch)
             if abs(a - b) > largest * max(abs(a), abs(b)):  # not so if one is NaN

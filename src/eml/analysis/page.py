@@ -61,14 +61,15 @@ def mark(figure: Figure) -> str:
 def _points(line: Line2D, axes: Axes, figure: Figure) -> list[tuple[float, float, str]]:
     """The visible points of a line: x and y in the units of the SVG, and their values in words."""
     scale, height = 72 / figure.dpi, 72 * figure.get_figheight()
-    name, in_words = (
-        figure.axes[-1].get_xlabel(),
-        axes.yaxis.get_major_formatter().format_data_short,
-    )
+    name, in_words = figure.axes[-1].get_xlabel(), axes.yaxis.get_major_formatter()
     values = np.asarray(line.get_xydata())
     pixels = axes.transData.transform(values)
     return [
-        (round(at * scale, 1), round(height - up * scale, 1), f"{name} {x:.4g}: {in_words(y)}")
+        (
+            round(at * scale, 1),
+            round(height - up * scale, 1),
+            f"{name} {x:.4g}: {in_words.format_data_short(y)}",
+        )
         for (x, y), (at, up) in zip(values, pixels, strict=True)
         if axes.bbox.contains(at, up)
     ]

@@ -11,7 +11,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from eml.analysis.comparison import Comparison
-from eml.analysis.curves import CHANCE
 from eml.analysis.fairness import differences, warnings
 from eml.analysis.figures import Draw, sensitivity
 from eml.analysis.page import mark
@@ -129,11 +128,7 @@ def edges(comparison: Comparison) -> list[str]:
     for optimizer, scores in by_rate(comparison).items():
         rates = list(scores)
         best = max(rates, key=scores.__getitem__)
-        if scores[best] <= CHANCE:
-            lines.append(
-                f"no learning rate of {optimizer} got above chance: try {rates[0] / 10:.2g}"
-            )
-        elif best in (rates[0], rates[-1]):
+        if best in (rates[0], rates[-1]):
             step = best / (rates[1] if best == rates[0] else rates[-2])
             lines.append(
                 f"the best learning rate of {optimizer}, {best:g}, is at the edge of those tried: "
