@@ -81,14 +81,6 @@ def test_a_step_is_gradient_descent():
         np.testing.assert_allclose(weight, before[name] - 0.5 * gradients[name], rtol=1e-12)
 
 
-def test_buffers_are_used_again_and_the_images_gradient_is_not_computed():
-    model, (inputs, labels) = small_model(), batch()
-    first = model.layers[0].forward(inputs)
-    assert np.shares_memory(first, model.layers[0].forward(inputs))
-    model.forward(inputs, labels)
-    assert model.layers[0].backward(np.ones((4, SIZES[1]))) is None
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_sigmoid_far_from_zero(dtype):
     inputs = np.array([[-1e4, -100, -1, 0, 1, 100, 1e4]], dtype)
@@ -104,27 +96,13 @@ def test_sigmoid_far_from_zero(dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_cross_entropy_of_logits_far_from_zero(dtype):
-    logits = np.zeros((3, 10), dtype)
-    logits[:, 0] = 1e4
-    logits[:, 1] = -1e4
+    logits = np.zeros((4, 10), dtype)  # each image has its own largest logit
+    logits[:3, 0] = 1e4
+    logits[:3, 1] = -1e4
     layer = Softmax()
-    losses = layer.forward(logits, np.array([0, 1, 2]))
-    np.testing.assert_allclose(losses, [0, 2e4, 1e4])
+    losses = layer.forward(logits, np.array([0, 1, 2, 3]))
+    np.testing.assert_allclose(losses, [0, 2e4, 1e4, math.log(10)])
     np.testing.assert_allclose(layer.backward().sum(axis=1), 0, atol=1e-7)
-
-
-def test_each_image_has_its_own_largest_logit():
-    logits = np.repeat([[1e4], [0], [-1e4]], 10, axis=1)
-    layer = Softmax()
-    np.testing.assert_allclose(layer.forward(logits, np.array([0, 1, 2])), math.log(10))
-    assert np.isfinite(layer.backward()).all()
-
-
-def test_the_loss_of_small_weights_is_that_of_guessing():
-    weights = {name: w * 0.01 for name, w in initial_weights((784, 512, 128, 10), 1).items()}
-    rng = np.random.default_rng(0)
-    losses, _ = MLP(weights, 64).forward(rng.standard_normal((64, 784)), rng.integers(0, 10, 64))
-    assert losses.mean() == pytest.approx(math.log(10), rel=0.05)
 
 
 def test_initial_weights_are_the_templates():
@@ -149,18 +127,6 @@ def twins(dtype: str, **options) -> tuple[NumpyLearner, TorchLearner]:
     of_numpy = config_of("mlp_numpy", dtype=dtype, **options)
     of_torch = config_of("mlp_torch", dtype=dtype, device="cpu", **options)
     return NumpyLearner(of_numpy, dataset), TorchLearner(of_torch, dataset)
-
-
-def test_the_learner_takes_steps_of_its_learning_rate(small_data):
-    """One batch: the change of the weights is proportional to the rate."""
-    changes = []
-    for rate in (0.1, 0.3):
-        learner, _ = twins("float64", lr=rate, batch_size=64)
-        before = {name: weight.copy() for name, weight in learner.state().items()}
-        learner.train_epoch(np.arange(64))
-        changes.append({name: learner.state()[name] - before[name] for name in before})
-    for name in changes[0]:
-        np.testing.assert_allclose(changes[1][name], 3 * changes[0][name], rtol=1e-9, atol=1e-15)
 
 
 def test_it_is_the_torch_mlps_twin_at_every_step(small_data):

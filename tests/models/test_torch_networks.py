@@ -1,13 +1,10 @@
-"""The networks against the sheet's numbers, and their optimizers."""
+"""The networks against the sheet's numbers."""
 
 import numpy as np
-import pytest
 import torch
 
 from eml.data.specs import SPECS
-from eml.models.optimizers import OPTIMIZERS
-from eml.models.torch_networks import cnn, make_model, make_optimizer, mlp
-from support.commands import config_of
+from eml.models.torch_networks import cnn, mlp
 
 
 def parameters(model: torch.nn.Module) -> int:
@@ -50,28 +47,6 @@ def test_activation_is_the_one_asked_for():
     names = [type(layer).__name__ for layer in mlp(784, "relu")]
     assert names.count("ReLU") == 2
     assert "Sigmoid" not in names
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizer_makes_a_step_at_the_rate_given(name):
-    config = config_of("mlp_torch", optimizer=name, lr="0.05", device="cpu")
-    model = make_model(config)
-    before = [p.detach().clone() for p in model.parameters()]
-    optimizer = make_optimizer(config, model)
-    model(torch.rand(4, 28, 28)).sum().backward()
-    optimizer.step()
-    assert optimizer.param_groups[0]["lr"] == 0.05
-    assert all(
-        not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True)
-    )
-
-
-def test_momentum_is_given_to_the_optimizer_of_that_name_alone():
-    for optimizer, momentum in (("momentum", 0.8), ("sgd", 0)):
-        extra = {"momentum": 0.8} if momentum else {}
-        config = config_of("mlp_torch", optimizer=optimizer, device="cpu", **extra)
-        groups = make_optimizer(config, make_model(config)).param_groups
-        assert groups[0]["momentum"] == momentum
 
 
 def test_scaling_belongs_to_the_dataset():

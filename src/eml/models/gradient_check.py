@@ -8,27 +8,25 @@ from eml.models.numpy_mlp import MLP, initial_weights, mlp_sizes
 
 TOLERANCE = 1e-6  # relative error: 1e-8 to 1e-7 for right gradients, about 1 for wrong ones
 IMAGES = 64  # enough for the check, whatever the batch size
+ENTRIES = 20  # random entries to check in each array; all 468,874 would take hours
 STEP = 1e-5  # near the cube root of the rounding error, where the total error is smallest
 
 
-def check_gradients(config: Config, dataset: Dataset, entries: int = 20) -> float:
-    """The largest relative error over the weight arrays, for the first IMAGES images.
-
-    entries: number of random entries to check in each array; all 468,874 would take hours.
-    """
+def check_gradients(config: Config, dataset: Dataset) -> float:
+    """Return the largest relative error over the weight arrays, for the first IMAGES images."""
     sizes = mlp_sizes(dataset.images["train"][0].size)
     images = dataset.images["train"][:IMAGES]
     inputs = images.reshape(len(images), -1) * dataset.scaling.factor  # (batch, 784), float64
     inputs += dataset.scaling.offset  # (batch, 784)
     labels = dataset.labels["train"][:IMAGES]
     model = MLP(initial_weights(sizes, config.seed), rows=len(inputs))
-    return max(relative_errors(model, inputs, labels, entries).values())
+    return max(relative_errors(model, inputs, labels, ENTRIES).values())
 
 
 def relative_errors(
     model: MLP, inputs: np.ndarray, labels: np.ndarray, entries: int | None = None
 ) -> dict[str, float]:
-    """For each weight array, |backward - numerical| / |numerical|, as lengths of vectors.
+    """Return |backward - numerical| / |numerical|, lengths of vectors, for each weight array.
 
     model: with float64 weights. inputs: (batch, inputs). labels: (batch,). entries: number of
         random entries to check in each array; None checks all.

@@ -16,7 +16,7 @@ class Score(NamedTuple):
 
     @classmethod
     def mean(cls, loss_sum: float, hits: float, examples: int) -> "Score":
-        """The score from sums over `examples` images; NaN if there are none."""
+        """Make the score from sums over `examples` images; NaN if there are none."""
         if not examples:
             return cls(math.nan, math.nan, 0)
         return cls(loss_sum / examples, hits / examples, examples)
@@ -25,37 +25,37 @@ class Score(NamedTuple):
 class Learner(Protocol):
     """Trains a model: holds the model, its optimizer and its data on one device."""
 
-    hardware: dict[str, str]  # the tag "hardware", the name of the processor
+    hardware: str  # the name of the processor or GPU
 
     def use_threads(self, number: int) -> None:
-        """Compute with so many threads on the CPU from now on."""
+        """Compute with this number of threads on the CPU from now on."""
 
     def practise(self) -> None:
-        """A step with learning rate 0, to be timed; it changes the optimizer's state alone."""
+        """Make a step with learning rate 0, to be timed; changes the optimizer's state alone."""
 
     def train_epoch(self, order: np.ndarray) -> Score:
-        """One pass over the training images in `order` (indices, shape (images,)).
+        """Make one pass over the training images in `order` (indices, shape (images,)).
 
-        The score of each batch is computed before the step on that batch.
+        Scores each batch before the step on that batch.
         """
 
     def evaluate(self, split: str) -> Score:
-        """The score on all images of a split ("train", "validation", "test"), without training."""
+        """Score all images of a split ("train", "validation", "test"), without training."""
 
     def synchronize(self) -> None:
         """Wait until the device has completed all its work."""
 
     def state(self) -> dict[str, np.ndarray]:
-        """The weights, by name, as arrays in main memory."""
+        """Return the weights, by name, as arrays in main memory."""
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Load the weights that state() returned."""
 
     def training_state(self) -> dict[str, np.ndarray]:
-        """The weights and the optimizer's state: everything that the next step depends on."""
+        """Return weights and optimizer's state: everything that the next step depends on."""
 
     def load_training_state(self, state: dict[str, np.ndarray]) -> None:
         """Load the result of training_state()."""
 
     def running_score(self) -> Score:
-        """The score of the current pass so far. Another thread may call this."""
+        """Return the score of the current pass so far. Another thread may call this."""

@@ -6,7 +6,7 @@ rows. A layer returns such a buffer: the next call of the layer overwrites it.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -22,12 +22,12 @@ EVALUATION_BATCH = 500  # images; the outputs of their layers fit in the process
 
 
 def mlp_sizes(inputs: int) -> tuple[int, ...]:
-    """The widths of sheet 2's MLP: inputs, two hidden layers, classes."""
+    """Return the widths of sheet 2's MLP: inputs, two hidden layers, classes."""
     return (inputs, 512, 128, 10)
 
 
 def initial_weights(sizes: tuple[int, ...], seed: int) -> dict[str, np.ndarray]:
-    """The course template's weights and biases, N(0, 1) * sqrt(1 / inputs), in float64.
+    """Make the course template's weights and biases, N(0, 1) * sqrt(1 / inputs), in float64.
 
     Keys: "weights_1" (inputs, outputs), "bias_1" (outputs,), "weights_2", ... for each layer.
     """
@@ -75,7 +75,7 @@ class Linear:
         return np.matmul(gradient, self.weights.T, out=inputs_gradient)  # (batch, inputs)
 
     def update(self) -> None:
-        """A step of gradient descent. The gradients already contain the learning rate."""
+        """Make a step of gradient descent. The gradients already contain the learning rate."""
         self.weights -= self.weights_gradient  # (inputs, outputs)
         self.bias -= self.bias_gradient  # (outputs,)
 
@@ -98,7 +98,7 @@ class Sigmoid:
         return inputs
 
     def backward(self, gradient: np.ndarray) -> np.ndarray:
-        """d outputs / d inputs = outputs * (1 - outputs)."""
+        """Multiply by d outputs / d inputs = outputs * (1 - outputs)."""
         derivative = self._derivative[: len(gradient)]  # (batch, width)
         np.subtract(1, self._outputs, out=derivative)  # (batch, width)
         derivative *= self._outputs  # (batch, width)
@@ -114,17 +114,18 @@ class Softmax:
     """
 
     def forward(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """The loss of each image, (batch,), in nats. logits: (batch, 10). labels: (batch,)."""
+        """Return each image's loss, (batch,), in nats. logits: (batch, 10). labels: (batch,)."""
         self._correct = np.arange(len(labels)), labels  # the index of each image's label
         shifted = logits - logits.max(axis=1, keepdims=True)  # (batch, 10)
         exponentials = np.exp(shifted)  # (batch, 10)
         totals = exponentials.sum(axis=1, keepdims=True)  # (batch, 1)
         self._probabilities = exponentials / totals  # (batch, 10)
-        return np.log(totals[:, 0]) - shifted[self._correct]  # (batch,)
+        losses: np.ndarray = np.log(totals[:, 0]) - shifted[self._correct]  # (batch,)
+        return losses
 
     def backward(self, scale: float = 1.0) -> np.ndarray:
-        """`scale` times the gradient of the batch's mean loss: (softmax - one-hot) / batch."""
-        gradient = self._probabilities  # (batch, 10)
+        """Return `scale` times the mean loss's gradient: (softmax - one-hot) / batch."""
+        gradient: np.ndarray = self._probabilities  # (batch, 10)
         gradient[self._correct] -= 1  # (batch, 10)
         gradient *= scale / len(gradient)  # (batch, 10)
         return gradient
@@ -145,7 +146,7 @@ class MLP:
         self.softmax = Softmax()
 
     def forward(self, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Losses (batch,) and logits (batch, 10) of images (batch, inputs) with labels (batch,)."""
+        """Return losses (batch,), logits (batch, 10). images: (batch, inputs), labels: (batch,)."""
         outputs = images  # (batch, inputs)
         for layer in self.layers:
             outputs = layer.forward(outputs)  # (batch, outputs of the layer)
@@ -159,21 +160,23 @@ class MLP:
             gradient = layer.backward(gradient)  # (batch, inputs of the layer)
 
     def step(self, learning_rate: float) -> None:
-        """Backward pass and a step of gradient descent."""
+        """Make the backward pass and a step of gradient descent."""
         # All gradients are linear in the first one: scale its 640 numbers, not 468,874.
         self.backward(scale=learning_rate)
         for layer in self.linears:
             layer.update()
 
     def weights(self) -> dict[str, np.ndarray]:
-        """The weights by name, not copied."""
+        """Return the weights by name, not copied."""
         return self._named(lambda layer: (layer.weights, layer.bias))
 
     def gradients(self) -> dict[str, np.ndarray]:
-        """The gradients by the names of their weights, not copied."""
+        """Return the gradients by the names of their weights, not copied."""
         return self._named(lambda layer: (layer.weights_gradient, layer.bias_gradient))
 
-    def _named(self, pair) -> dict[str, np.ndarray]:
+    def _named(
+        self, pair: Callable[[Linear], tuple[np.ndarray, np.ndarray]]
+    ) -> dict[str, np.ndarray]:
         named = {}
         for number, layer in enumerate(self.linears, start=1):
             named[f"weights_{number}"], named[f"bias_{number}"] = pair(layer)
@@ -199,7 +202,7 @@ class NumpyLearner:
         self.model = MLP({name: w.astype(dtype) for name, w in weights.items()}, rows)
         self._bytes = np.empty((rows, inputs), np.uint8)  # (rows, 784)
         self._inputs = np.empty((rows, inputs), dtype)  # (rows, 784)
-        self.hardware = {"hardware": cpu_name()}
+        self.hardware = cpu_name()
         self._libraries = ThreadpoolController()
         self.practise()  # starts the BLAS threads
 
@@ -231,7 +234,7 @@ class NumpyLearner:
         return self.running_score()
 
     def synchronize(self) -> None:
-        """NumPy's functions return when they are done."""
+        """Return at once: NumPy's functions return when they are done."""
 
     def state(self) -> dict[str, np.ndarray]:
         return {name: weight.copy() for name, weight in self.model.weights().items()}
@@ -248,7 +251,7 @@ class NumpyLearner:
         return Score.mean(self._loss_sum, self._hits, self._examples)
 
     def _forward(self, split: str, index: np.ndarray) -> None:
-        """Forward pass of the images at `index` (batch,); add losses and hits to the sums."""
+        """Make the forward pass of the images at `index` (batch,); add losses and hits."""
         batch = len(index)
         # mode="clip" lets NumPy write to `out` directly; no index is out of range.
         pixels = self._bytes[:batch]  # (batch, 784)

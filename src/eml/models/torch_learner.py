@@ -1,10 +1,8 @@
 """The learner that trains a PyTorch network, on the CPU or on a GPU."""
 
-import contextlib
 import ctypes
 import platform
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -24,18 +22,6 @@ OPTIMIZER = "optimizer."  # prefix of the optimizer's tensors in a training stat
 EVALUATION_BATCH = {"cpu": 125, "cuda": 2000}
 
 
-class _Pass(NamedTuple):
-    """The progress of a pass over the images of a split."""
-
-    split: str
-    order: Tensor  # (images,), indices in the order of the pass
-    examples: int  # images seen so far
-
-    def after(self, index: Tensor) -> "_Pass":
-        """The progress after the images at `index` (batch,)."""
-        return self._replace(examples=self.examples + len(index))
-
-
 class TorchLearner:
     """The learner of a PyTorch model (see learner.Learner for the methods).
 
@@ -45,10 +31,12 @@ class TorchLearner:
 
     def __init__(self, config: Config, dataset: Dataset):
         self.device = torch.device(config.device_type)
-        self.hardware = {"hardware": hardware_name(self.device)}
+        on_gpu = self.device.type == "cuda"
+        self.hardware = torch.cuda.get_device_name(self.device) if on_gpu else cpu_name()
         if config.precision != "fp32" and not has_less_precision(self.device):
-            name = self.hardware["hardware"]
-            raise ConfigError(f"precision={config.precision}: not on this {name}, give fp32")
+            raise ConfigError(
+                f"precision={config.precision}: not on this {self.hardware}, give fp32"
+            )
         self.dtype = getattr(torch, config.dtype)
         self.config = config
         self.factor = dataset.scaling.factor
@@ -64,8 +52,8 @@ class TorchLearner:
             split: torch.zeros(len(labels), 10, dtype=self.dtype, device=self.device)
             for split, labels in self.labels.items()
         }
-        self._pass = _Pass("train", torch.arange(0, device=self.device), 0)
-        if self.device.type == "cpu":
+        self._seen = "train", torch.arange(0)  # the split of the current pass, the indices so far
+        if not on_gpu:
             keep_freed_memory()
         allow_tf32(config.precision == "tf32")
         self.practise()  # loads kernels
@@ -86,23 +74,16 @@ class TorchLearner:
     def train_epoch(self, order: np.ndarray) -> Score:
         allow_tf32(self.config.precision == "tf32")
         self.model.train()
-        on_device = torch.from_numpy(order).to(self.device)
-        self._pass = _Pass("train", on_device, 0)
-        for index in on_device.split(self.config.batch_size):
-            self._step(index)
-            self._pass = self._pass.after(index)
-        return self.running_score()
+        images = torch.from_numpy(order).to(self.device)
+        return self._go_through("train", images, self.config.batch_size, self._step)
 
     @torch.inference_mode()
     def evaluate(self, split: str) -> Score:
         allow_tf32(self.config.precision == "tf32")
         self.model.eval()
-        order = torch.arange(len(self.labels[split]), device=self.device)
-        self._pass = _Pass(split, order, 0)
-        for index in order.split(EVALUATION_BATCH[self.device.type]):
-            self._forward(split, index)
-            self._pass = self._pass.after(index)
-        return self.running_score()
+        images = torch.arange(len(self.labels[split]), device=self.device)
+        batch = EVALUATION_BATCH[self.device.type]
+        return self._go_through(split, images, batch, lambda index: self._forward(split, index))
 
     def synchronize(self) -> None:
         if self.device.type == "cuda":
@@ -138,39 +119,44 @@ class TorchLearner:
         self.load_state({key: state[key] for key in state.keys() - remembered})
 
     def running_score(self) -> Score:
-        split, order, examples = self._pass  # read once: another thread may ask
-        seen = order[:examples]
-        log_probabilities = self._log_probabilities[split][seen]  # (examples, 10)
-        labels = self.labels[split][seen]  # (examples,)
+        split, index = self._seen  # read once: another thread may ask
+        log_probabilities = self._log_probabilities[split][index]  # (examples, 10)
+        labels = self.labels[split][index]  # (examples,)
         # In double precision: a float32 sum of 50,000 losses would lose three digits.
         loss = functional.nll_loss(log_probabilities.double(), labels, reduction="sum")
         hits = (log_probabilities.argmax(dim=1) == labels).sum()
         # One transfer for both, because each waits for the device.
         loss_sum, hit_sum = torch.stack((loss, hits)).tolist()
-        return Score.mean(loss_sum, hit_sum, examples)
+        return Score.mean(loss_sum, hit_sum, len(index))
+
+    def _go_through(
+        self, split: str, order: Tensor, batch: int, use: Callable[[Tensor], object]
+    ) -> Score:
+        """Call use() with the indices (batch,) of one batch after the other; return the score."""
+        self._seen = split, order[:0]
+        for start in range(0, len(order), batch):
+            use(order[start : start + batch])
+            self._seen = split, order[: start + batch]
+        return self.running_score()
 
     def _step(self, index: Tensor) -> None:
-        """A step with the training images at `index` (batch,)."""
+        """Make a step with the training images at `index` (batch,)."""
         loss = self._forward("train", index)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
 
     def _forward(self, split: str, index: Tensor) -> Tensor:
-        """The mean loss of the images at `index` (batch,); stores their log-probabilities."""
+        """Return the mean loss of the images at `index` (batch,); store their log-probabilities."""
         images = self.images[split].index_select(0, index)
         images = images.contiguous(memory_format=self.memory_format)
         images = torch.add(self.offset, images, alpha=self.factor)
-        with self._autocast():
+        is_bf16 = self.config.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=is_bf16):
             log_probabilities = self.model(images)  # (batch, 10)
             loss = functional.nll_loss(log_probabilities, self.labels[split].index_select(0, index))
         self._log_probabilities[split].index_copy_(0, index, log_probabilities.detach())
         return loss
-
-    def _autocast(self) -> contextlib.AbstractContextManager:
-        if self.config.precision == "bf16":
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return contextlib.nullcontext()
 
 
 def keep_freed_memory() -> None:
@@ -199,7 +185,7 @@ def allow_tf32(allowed: bool) -> None:
 
 
 def _memory_format(config: Config) -> torch.memory_format:
-    """The memory format of images: channels_last where convolutions are faster with it."""
+    """Return the memory format of images: channels_last where convolutions are faster with it."""
     # Faster on a CPU (measured) and with a GPU's tensor cores (NVIDIA's advice).
     if config.model == "cnn" and (config.device_type == "cpu" or config.precision != "fp32"):
         return torch.channels_last
@@ -207,12 +193,7 @@ def _memory_format(config: Config) -> torch.memory_format:
 
 
 def has_less_precision(device: torch.device) -> bool:
-    """Whether the device has instructions for `precision`; without, PyTorch is slower with it."""
+    """Whether the device has instructions for `precision`; without them PyTorch is slower."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return bool(cpu_instructions() & {"avx512_bf16", "amx_bf16"})
-
-
-def hardware_name(device: torch.device) -> str:
-    """The maker's name of a device."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()

@@ -16,7 +16,7 @@ ACTIVATION_LAYERS = {"sigmoid": nn.Sigmoid, "relu": nn.ReLU}
 
 
 class LogSoftmax(nn.LogSoftmax):
-    """Never in bfloat16, whose three digits are too few for a loss."""
+    """LogSoftmax, but never in bfloat16, whose three digits are too few for a loss."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         # Autocast makes this conversion on a GPU, but not on a CPU.
@@ -24,7 +24,7 @@ class LogSoftmax(nn.LogSoftmax):
 
 
 def mlp(inputs: int, activation: str) -> nn.Module:
-    """The MLP inputs-512-128-10 of sheet 2: images of any shape in, log-probabilities out."""
+    """Make the MLP inputs-512-128-10 of sheet 2: images of any shape to log-probabilities."""
     layer = ACTIVATION_LAYERS[activation]
     return nn.Sequential(
         OrderedDict(
@@ -40,7 +40,7 @@ def mlp(inputs: int, activation: str) -> nn.Module:
 
 
 def cnn() -> nn.Module:
-    """The CNN of sheet 3, task 3.3: (batch, 3, 32, 32) in, log-probabilities (batch, 10) out."""
+    """Make the CNN of sheet 3, task 3.3: (batch, 3, 32, 32) to log-probabilities (batch, 10)."""
     return nn.Sequential(
         OrderedDict(
             conv1=nn.Conv2d(3, 32, kernel_size=3, stride=1),  # (batch, 32, 30, 30)
@@ -59,7 +59,7 @@ def cnn() -> nn.Module:
 
 
 def make_model(config: Config) -> nn.Module:
-    """The network of a Config on the CPU, with the initial weights of its seed."""
+    """Make the network of a Config on the CPU, with the initial weights of its seed."""
     torch.manual_seed(config.seed)
     dtype = getattr(torch, config.dtype)
     if config.model == "cnn":
@@ -77,11 +77,14 @@ def make_model(config: Config) -> nn.Module:
 
 
 def make_optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of a Config for the parameters of a model."""
+    """Make the optimizer of a Config for the parameters of a model."""
     row = OPTIMIZERS[config.optimizer]
     module, _, name = row.made_by.rpartition(".")
     options = {option: getattr(config, option) for option in row.options}
     if config.device_type in row.fused:
         options["fused"] = True
     optimizer_class = getattr(import_module(module), name)
-    return optimizer_class(model.parameters(), lr=config.learning_rate, **options)
+    optimizer: torch.optim.Optimizer = optimizer_class(
+        model.parameters(), lr=config.learning_rate, **options
+    )
+    return optimizer

@@ -59,7 +59,7 @@ def log_setup(config: Config, dataset: Dataset, learner: Learner, threads: int) 
     mlflow.set_tags(
         {
             **of_all_machines(
-                active_run().data.tags, {**learner.hardware, "threads": str(threads)}
+                active_run().data.tags, {"hardware": learner.hardware, "threads": str(threads)}
             ),
             "dataset_digest": dataset.digest,
         }

@@ -43,7 +43,7 @@ def display(training: TrainingLoop, where: str) -> Iterator[ShowEpoch]:
     if training.last:
         print(f"goes on after epoch {training.last.epoch}")
     counted = f"{threads} thread{'s' if threads > 1 else ''}"
-    hardware = training.learner.hardware["hardware"]
+    hardware = training.learner.hardware
     print(f"{config.device_type}: {hardware}, {counted}", flush=True)
     console = Console(highlight=False)
 
