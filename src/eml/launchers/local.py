@@ -78,7 +78,8 @@ class Workers(Launcher):
             for number in range(self.at_once):
                 if waiting and number not in busy:
                     busy[number] = index = waiting.pop(0)
-                    self._worker(number).send(items[index], names[index])
+                    with suppress(BrokenPipeError):  # result_of() reports the dead worker
+                        self._worker(number).pipe.send((items[index], names[index]))
             pipes = {self.workers[number].pipe: number for number in busy}
             for pipe in connection.wait(list(pipes)):
                 number = pipes[cast(connection.Connection, pipe)]
@@ -112,10 +113,6 @@ class _Worker:
         with environment(variables):
             self.process.start()
         theirs.close()  # otherwise recv() would not notice that the worker died
-
-    def send(self, item: WorkItem, name: str) -> None:
-        with suppress(BrokenPipeError):  # result_of() reports the dead worker
-            self.pipe.send((item, name))
 
     def result_of(self, item: WorkItem) -> Result:
         """Receive the result of an item; if the worker has died, mark the item's run FAILED."""

@@ -4,7 +4,8 @@ The run of each training is made before its job is submitted, and is tagged with
 So the store holds the state of every training, and another process can take over from this one.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from eml.errors import UserError
@@ -44,38 +45,32 @@ class Row:
     """A training, as the waiting process knows it."""
 
     task: Task
-    number: str  # such as "[1/5]"
     run_id: str = ""
+    run: StoredRun | None = None  # as read last from the store
     epochs: int = 0  # done before the training is submitted
     job: str = ""  # the job that has the training; "" if none has
+    state: str = "waiting"
     result: Result | None = None
-    printed: str = ""  # the state printed last
 
     def end(self, reason: str = "") -> None:
-        self.result = Result(reason)
-        self.print(reason or "done", "ended")
-
-    def print(self, words: str, state: str) -> None:
-        """Print `words` if `state` is another than the last time."""
-        if self.printed != state:
-            self.printed = state
-            print(f"{self.number} {self.task.config.run_name}: {words}", flush=True)
+        self.result, self.state = Result(reason), "failed" if reason else "done"
+        if reason:
+            print(f"{self.task.config.run_name}: {reason}", flush=True)
 
     def update(self, run: StoredRun | None, live: str | None) -> None:
-        """Record and print the state of the training, given its run and its job."""
+        """Record the state of the training, given its run and its job's state."""
+        self.run = run
+        until = self.task.until or float("inf")
         if run is None:
             self.end("its run was deleted")
-        elif run.status == "FINISHED" or (
-            self.task.until is not None and tags.epoch_in(run.tags, PAUSED_AFTER) >= self.task.until
-        ):
+        elif run.status == "FINISHED" or tags.epoch_in(run.tags, PAUSED_AFTER) >= until:
             self.end()
         elif run.status == "FAILED":
             self.end(f"{run.reason}; log {run.tags.get(JOB_LOG)}")
+        elif live and live.startswith("running") and run.status != "RUNNING":
+            self.state = "next in a job"
         elif live:
-            working = live.startswith("running") and run.status == "RUNNING"
-            # Held jobs do not start by themselves, so each reason is printed.
-            key = live if "held" in live.lower() else str(working)
-            self.print(f"{'runs' if working else 'waits'} in job {self.job} ({live})", key)
+            self.state = live
 
 
 class Submitted:
@@ -88,9 +83,8 @@ class Submitted:
         costs_of: Callable[[Iterable[Task]], Costs],
     ):
         self.settings, self.costs_of = settings, costs_of
-        self.rows = [Row(task, f"[{n}/{len(tasks)}]") for n, task in enumerate(tasks, start=1)]
-
-        self.parent = tasks[0].parent
+        self.rows, self.parent = [Row(task) for task in tasks], tasks[0].parent
+        self.printed = ""
 
     def jobs(self) -> set[str]:
         """The jobs that have trainings without a result."""
@@ -99,28 +93,31 @@ class Submitted:
     def wait(self) -> list[Result]:
         """Submit all trainings, resubmit those that dead jobs left, and wait for the end of all."""
         self._adopt_running()
-        away = ""  # why the store does not answer
         for alive in cluster.polls(self.jobs):
             # Read the store after asking Slurm, so that an ended job has written everything.
             try:
                 open_store()
                 runs = {run.run_id: run for run in find.children(self.parent).values()}
             except StoreError as error:  # the jobs continue, and so does this process
-                if not away:
-                    print(f"{error}: waiting", flush=True)
-                away = str(error)
+                self._print(f"{error}: waiting")
                 continue
-            away = ""
             refuse_if_cancelled()
             for row in self.rows:
                 if row.job and not row.result:
                     row.update(runs.get(row.run_id), alive.get(row.job))
             for job in self.jobs() - alive.keys():
-                self._settle(job, runs)
+                self._settle(job)
             self._submit([row for row in self.rows if not (row.job or row.result)])
+            counts = Counter(row.state for row in self.rows)
+            self._print(", ".join(f"{n} {state}" for state, n in sorted(counts.items())))
             if all(row.result for row in self.rows):
                 break
         return [row.result for row in self.rows if row.result]
+
+    def _print(self, line: str) -> None:
+        if line != self.printed:
+            print(line, flush=True)
+        self.printed = line
 
     def _adopt_running(self) -> None:
         """Find the trainings that are already in jobs."""
@@ -154,17 +151,13 @@ class Submitted:
                     row.job = job.job_id
         for job, group in zip(jobs, groups, strict=True):
             for row in group:
-                tag_run(row.run_id, {JOB: job.job_id, JOB_LOG: str(job.paths.stdout)})
-        ids = f"job {jobs[0].job_id}"
-        if len(jobs) > 1:
-            ids = f"jobs {jobs[0].job_id} to {jobs[-1].job_id}"
-        print(f"{len(rows)} trainings in {ids}; logs in {jobs[0].paths.folder}", flush=True)
+                tag_run(row.run_id, {JOB: row.job, JOB_LOG: str(job.paths.stdout)})
+        ids = " to ".join(dict.fromkeys([rows[0].job, rows[-1].job]))
+        print(f"{len(rows)} trainings in jobs {ids}; logs in {jobs[0].paths.folder}", flush=True)
 
     def _grouped(self, rows: list[Row]) -> list[list[Row]]:
         """The trainings of each job: together those that are expected to fit."""
-        if len(rows) == 1:
-            return [rows]
-        costs = self.costs_of(row.task for row in rows)
+        costs = self.costs_of(row.task for row in rows) if len(rows) > 1 else {}
         durations = []
         for row in rows:
             config, seconds = row.task.config, float("inf")  # alone in a job if its probe failed
@@ -174,33 +167,31 @@ class Submitted:
             durations.append(seconds)
         return [[rows[index] for index in group] for group in self.settings.groups(durations)]
 
-    def _settle(self, job: str, runs: Mapping[str, StoredRun]) -> None:
+    def _settle(self, job: str) -> None:
         """Decide which trainings of a job that ended failed; the others are submitted again.
 
         A cancelled job ends all its runs KILLED. Otherwise the runs of the failed end FAILED.
         """
-        left = {row.run_id: row for row in self.rows if row.job == job and not row.result}
-        states = {run_id: runs[run_id].status for run_id in left}
+        runs = [
+            (row, row.run) for row in self.rows if row.job == job and not row.result and row.run
+        ]
         outcome = cluster.outcome(job)
         cancelled = outcome.startswith("CANCELLED")
         # A cluster that needs the node may end a job with SIGTERM only: the run is then KILLED.
         # A paused training: another process submitted the job, up to an earlier epoch.
-        unfinished = "KILLED" in states.values() or any(
-            PAUSED_AFTER in runs[run_id].tags for run_id in left
-        )
+        spared = any(run.status == "KILLED" or PAUSED_AFTER in run.tags for _, run in runs)
         if cancelled:
-            failed = list(left)
-        elif outcome.startswith(NO_FAULT) or unfinished:
+            failed = runs
+        elif spared or outcome.startswith(NO_FAULT):
             failed = []
         else:
-            at_work = [run_id for run_id, state in states.items() if state == "RUNNING"]
-            failed = at_work or list(left)[:1]
-        for run_id, row in left.items():
+            failed = [(row, run) for row, run in runs if run.status == "RUNNING"] or runs[:1]
+        for row, _ in runs:
             row.job = ""
-            if run_id in failed:
-                reason = f"job {job} has ended: {outcome}"
-                if cancelled:
-                    cancel_run(run_id)
-                else:
-                    close_run(run_id, "FAILED", "error", reason)
-                row.end(f"failed: {reason}; log {runs[run_id].tags.get(JOB_LOG)}")
+        for row, run in failed:
+            reason = f"job {job} has ended: {outcome}"
+            if cancelled:
+                cancel_run(row.run_id)
+            else:
+                close_run(row.run_id, "FAILED", "error", reason)
+            row.end(f"failed: {reason}; log {run.tags.get(JOB_LOG)}")
