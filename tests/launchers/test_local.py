@@ -6,7 +6,8 @@ import re
 import signal
 import subprocess
 import threading
-import traceback
+from contextlib import suppress
+from multiprocessing import get_context
 
 import mlflow
 import psutil
@@ -67,29 +68,27 @@ def test_a_training_that_fails_takes_no_other_along(small_data, store, environme
 def test_a_killed_worker_takes_no_other_along(small_data, store, environment, fault):
     fault("SIGKILL of a worker of launcher=local", lost="its training, which the next command ends")
     with run("parent", "", {}) as parent, Workers(2) as workers:
-        endless = task(parent, epochs=100_000)
         done = threading.Event()
+
+        def endless_run():
+            return next(r for r in stored_runs(store) if r.data.params.get("epochs") == "100000")
 
         def kill_the_first():
             """When its training has logged an epoch."""
-            while not done.is_set():
-                for one in stored_runs(store):
-                    if (
-                        one.data.params.get("epochs") == "100000"
-                        and "wall_seconds" in one.data.metrics
-                    ):
-                        os.kill(workers.workers[0].process.pid, signal.SIGKILL)
+            while not done.wait(0.2):
+                with suppress(StopIteration):
+                    if "wall_seconds" in endless_run().data.metrics:
+                        workers.workers[0].process.kill()
                         return
-                done.wait(0.2)
 
         killer = threading.Thread(target=kill_the_first)
         killer.start()
         others = [task(parent, seed=seed) for seed in (2, 3, 4)]
-        results = workers.run([endless, *others])
+        results = workers.run([task(parent, epochs=100_000), *others])
         done.set()
         killer.join()
     assert results == [Result("its worker was ended by SIGKILL"), *[Result()] * 3]
-    (killed,) = [one for one in stored_runs(store) if one.data.params.get("epochs") == "100000"]
+    killed = endless_run()
     assert killed.info.status == "FAILED"
     assert killed.data.tags["error"] == "its worker was ended by SIGKILL"
 
@@ -97,8 +96,7 @@ def test_a_killed_worker_takes_no_other_along(small_data, store, environment, fa
 def test_failed_trainings_are_named_when_the_others_are_done(
     small_data, store, monkeypatch, capsys
 ):
-    log_result = log.log_result
-    ended = []
+    log_result, ended = log.log_result, []
 
     def fail_at_the_second(records):
         ended.append(records)
@@ -117,17 +115,10 @@ def test_failed_trainings_are_named_when_the_others_are_done(
     assert "learning rate 0.05" in capsys.readouterr().out
 
 
-def test_a_sweep_of_failures_only(small_data, store, monkeypatch):
-    def fail(_):
-        raise ValueError("no luck")
-
-    monkeypatch.setattr(log, "log_result", fail)
-    with pytest.raises(LaunchError, match="5 of 5 trainings failed"):
-        train("lr_sweep", epochs=1, lrs=LRS)
-
-
 @pytest.mark.slow
-def test_ctrl_c_ends_all(store, environment):
+@pytest.mark.parametrize("kill", [False, True])
+def test_workers_end_with_the_command(kill, store, environment):
+    """By Ctrl-C, or because they notice that the process that launched them was killed."""
     command = eml_command("lr_sweep", "--epochs", "10000", "--launcher", "local", "--jobs", "2")
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -139,26 +130,16 @@ def test_ctrl_c_ends_all(store, environment):
             if len(begun) == 2:
                 break
         below = psutil.Process(process.pid).children(recursive=True)
-        os.killpg(process.pid, signal.SIGINT)
+        if kill:
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGINT)
         process.communicate(timeout=60)
+    _, alive = psutil.wait_procs(below, timeout=60)
+    assert not alive
+    if not kill:
         assert process.returncode == 130
-    _, alive = psutil.wait_procs(below, timeout=60)
-    assert not alive
-    assert [one.info.status for one in stored_runs(store)] == ["KILLED"] * 3
-
-
-@pytest.mark.slow
-def test_workers_end_with_the_process_that_launched_them(store, environment):
-    command = eml_command("lr_sweep", "--epochs", "10000", "--launcher", "local", "--jobs", "2")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            if re.match(r"\[\d/6\].*epoch +1/", line):
-                break
-        below = psutil.Process(process.pid).children(recursive=True)
-        process.kill()
-        process.communicate(timeout=60)
-    _, alive = psutil.wait_procs(below, timeout=60)
-    assert not alive
+        assert [one.info.status for one in stored_runs(store)] == ["KILLED"] * 3
 
 
 def test_probes_are_timed(small_data, store, environment):
@@ -209,34 +190,23 @@ def test_a_gpu_is_shared_only_when_asked(gpus, share, small_data, monkeypatch):
 def test_eight_processes_begin_at_once_on_a_fresh_store(small_data, tmp_path, fault):
     fault("8 processes that begin at once on a fresh store", STORES)
     dataset = load("mnist")
+    context = get_context("fork")  # the imports are there already, so that all begin at once
+
+    def begin():
+        with run("one of eight", "", {}):
+            all_begun.wait(60)
+            log_dataset(dataset)
+
     for number in range(STORES):
         mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/{number}.db")
-        children = []
-        gate, key = os.pipe()
-        arrivals, bell = os.pipe()
-        for _ in range(8):
-            child = os.fork()  # the imports are there already, so that they are really at once
-            if child == 0:
-                try:
-                    os.close(key)
-                    with run("one of eight", "", {}):
-                        os.write(bell, b".")
-                        os.read(gate, 1)  # until the key is closed
-                        log_dataset(dataset)
-                    os._exit(0)
-                except BaseException:
-                    traceback.print_exc()
-                    os.write(bell, b".")  # else the others would be waited for without an end
-                    os._exit(1)
-            children.append(child)
-        os.close(bell)
-        arrived = sum(len(os.read(arrivals, 1)) for _ in range(8))
-        os.close(key)
-        assert [os.waitpid(child, 0)[1] for child in children] == [0] * 8
-        assert arrived == 8
-        os.close(gate)
-        os.close(arrivals)
-        found = mlflow.MlflowClient().search_runs(["0"])
-        assert [one.info.status for one in found] == ["FINISHED"] * 8
-        assert all(one.inputs.dataset_inputs for one in found)
+        all_begun = context.Barrier(8)
+        children = [context.Process(target=begin) for _ in range(8)]
+        for child in children:
+            child.start()
+        for child in children:
+            child.join()
+        assert [child.exitcode for child in children] == [0] * 8
+        made = mlflow.MlflowClient().search_runs(["0"])
+        assert [one.info.status for one in made] == ["FINISHED"] * 8
+        assert all(one.inputs.dataset_inputs for one in made)
     mlflow.set_tracking_uri(None)

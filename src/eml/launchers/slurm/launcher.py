@@ -4,8 +4,6 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Self
 
-from submitit.core.utils import UncompletedJobError
-
 from eml.config import AUTO, Config
 from eml.errors import UserError
 from eml.launchers.base import JobStatus, Launcher, Probe, Result, Task, WorkItem
@@ -135,13 +133,10 @@ class Slurm(Launcher):
             cluster.cancel([job.job_id])
             print("nothing is submitted yet", flush=True)
             raise
-        try:
-            if not job.paths.result_pickle.exists():
-                raise UncompletedJobError
-            results: list[Result] = job.result()
-        except UncompletedJobError as error:
+        if not job.paths.result_pickle.exists():
             outcome = cluster.outcome(job.job_id)
-            raise UserError(f"job {job.job_id}: {outcome}; log {job.paths.stdout}") from error
+            raise UserError(f"job {job.job_id}: {outcome}; log {job.paths.stdout}")
+        results = job.result()
         pairs = zip(probes, results, strict=True)
         self.costs |= {kind_of(probe.config): result.cost for probe, result in pairs if result.cost}
         return results
