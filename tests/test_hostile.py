@@ -2,16 +2,12 @@
 
 import os
 import re
-import signal
 import stat
-import sys
-from pathlib import Path
 
 import click
 import numpy as np
 import pytest
 from hypothesis import strategies as st
-from mlflow.entities import Metric
 from safetensors.numpy import save_file
 
 from eml import cli
@@ -20,90 +16,41 @@ from eml.exact import command as exact
 from eml.handin.form import read_form, write_form
 from eml.launchers.slurm import cluster
 from eml.launchers.slurm.settings import JobOptions
-from eml.machine import SIGNALS
 from eml.recipes import RECIPES
 from eml.sweeps import launch
 from eml.tracking import find
 from eml.tracking.digests import training_digest
 from eml.tracking.resume import EMPTY
 from eml.training.checkpoints import directory, new_slot, private_folder
-from support.commands import configs_of, stored_runs, train
+from support.commands import call_here, config_of, stored_runs, train
 from support.examples import for_all
 
 COMMANDS = [*RECIPES, "plan lr_sweep", "gradients"]
-DOING = [  # what a command calls once its options are read
-    (launch, "launch"),
-    (launch, "plan"),
-    (exact, "gradients"),
-]
-VALUES = [
-    "",
-    "0",
-    "-1",
-    "1",
-    "7",
-    "2.5",
-    "nan",
-    "inf",
-    "-inf",
-    "1e400",
-    "9" * 400,
-    "1,2,3",
-    "1,1",
-    ",",
-    "auto",
-    "true",
-    "sgd",
-    "adam,sgd",
-    "cpu",
-    "cuda",
-    "slurm",
-    "local",
-    "\x1b[2J\x1b]0;title\x07",
-    "two\nlines",
-    "\udc80",
-    "‮right to left",
-    "x" * 100_000,
-    "http://me:secret@host/",
-    "$(touch owned)",
-    "; rm -rf /",
-    "../../etc/passwd",
-    "--help",
-    "%s%n",
-]
+DOING = [(launch, "launch"), (launch, "plan"), (exact, "gradients")]  # once options are read
+WORDS = """0 -1 1 7 2.5 nan inf -inf 1e400 1,2,3 1,1 , auto true sgd adam,sgd cpu cuda slurm local
+    http://me:secret@host/ ../../etc/passwd --help %s%n"""
+VALUES = [*WORDS.split(), "", "9" * 400, "x" * 100_000, "$(touch owned)", "; rm -rf /"]
+VALUES += ["\x1b[2J\x1b]0;title\x07", "two\nlines", "\udc80", "\u202eright to left"]
 
 
 @pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
-    """Runs the command line in this process, all but the training: exit code, output, errors."""
+def begun(monkeypatch, tmp_path) -> list:
+    """What command lines in this process would have carried out."""
+    begun = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(launch, "launch", lambda *_: None)
-    monkeypatch.setattr(launch, "plan", lambda *_: None)
-    former = {number: signal.getsignal(number) for number in SIGNALS}
-
-    def run(arguments: list[str]) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["eml", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code
-        return code, *capsys.readouterr()
-
-    yield run
-    for number, handler in former.items():
-        signal.signal(number, handler)
+    for module, name in DOING:
+        monkeypatch.setattr(module, name, lambda *_: begun.append(1))
+    return begun
 
 
-def assert_in_a_line(code: int, out: str, complaint: str, arguments: list[str]) -> None:
-    assert code in (0, 2), arguments
-    if code:
-        assert out == "", arguments
-        assert complaint.startswith("eml: "), arguments
-        assert complaint.endswith("\n"), arguments
-        assert complaint[:-1].isprintable(), arguments
-        assert len(complaint) <= LONGEST + len("eml: \n"), arguments
-        assert "secret" not in complaint, arguments
+def assert_refused_in_a_line(result) -> None:
+    complaint = result.stderr
+    assert (result.returncode, result.stdout) == (2, ""), result.args
+    assert re.match("eml: .", complaint), result.args
+    assert complaint.endswith("\n"), result.args
+    assert complaint[:-1].isprintable(), result.args
+    assert len(complaint) <= LONGEST + len("eml: \n"), result.args
+    assert "secret" not in complaint, result.args
 
 
 VALUE = st.one_of(
@@ -127,19 +74,16 @@ def command_lines(draw) -> list[str]:
 
 
 @pytest.mark.parametrize("examples", [300, pytest.param(5000, marks=pytest.mark.slow)])
-def test_any_options_are_taken_or_refused_in_a_line(
-    examples, command, small_data, tmp_path, monkeypatch
-):
-    begun, accepted = [], []
-    for module, name in DOING:
-        monkeypatch.setattr(module, name, lambda *_: begun.append(1))
+def test_any_options_are_taken_or_refused_in_a_line(examples, begun, small_data, tmp_path):
+    accepted = []
 
     def check(arguments):
         begun.clear()
-        code, out, complaint = command(arguments)
-        accepted.append(code == 0)
-        assert bool(begun) is (code == 0), arguments  # never exit code 0 with nothing done
-        assert_in_a_line(code, "" if code == 0 else out, complaint, arguments)
+        result = call_here(*arguments)
+        accepted.append(result.returncode == 0)
+        assert bool(begun) is (result.returncode == 0), arguments
+        if result.returncode:
+            assert_refused_in_a_line(result)
 
     for_all(examples, check, command_lines())
     assert 0 < sum(accepted) < len(accepted)
@@ -175,29 +119,20 @@ def test_no_command_leaves_a_run_that_is_running(examples, store, eml):
     assert any(finished)
 
 
-@pytest.mark.parametrize("value", VALUES)
-def test_odd_words_in_place_of_names(value, command):
+@pytest.mark.parametrize("value", [value for value in VALUES if value not in ("", "--help")])
+def test_odd_words_in_place_of_names(value, begun):
     for arguments in ([value], ["plan", value], ["data", value], ["cifar_cnn", f"--{value}", "1"]):
-        code, out, complaint = command(arguments)
-        if value not in ("", "--help"):
-            assert code == 2
-            assert_in_a_line(code, out, complaint, arguments)
+        assert_refused_in_a_line(call_here(*arguments))
 
 
-FILES = {
-    "cluster": (
-        'slurm_partition = "students"\nslurm_mem = "5GB"\nslurm_time = 30\n'
-        'slurm_setup = ["module load python"]\n'
-    ),
-}
+CLUSTER = """
+slurm_partition = "students"
+slurm_mem = "5GB"
+slurm_time = 30
+slurm_setup = ["module load python"]
+"""
 PIECES = ["[", "]", '"', "\n", "=", ",", "1e999999999", "nan", "-inf", "true", "1979-05-27", "\0"]
 PIECES += ["'''", "{a=1}", "[" * 2000, "9" * 5000, "\x1b[2J", "é", "\ud800", "1/0", '"1/0"']
-
-
-def _settings(file: Path) -> JobOptions:
-    return JobOptions(slurm_file=str(file)).resolved()
-
-
 PIECE = st.one_of(st.sampled_from(PIECES), st.text(max_size=5))
 
 
@@ -210,22 +145,18 @@ def spoilt(draw, text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-READERS = {"cluster": _settings, "handin": read_form}
-
-
 @pytest.mark.parametrize("examples", [300, pytest.param(10_000, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.parametrize("kind", ["cluster", "form"])
 def test_any_file_is_read_or_refused(kind, examples, tmp_path):
     file = tmp_path / "file.toml"
-    if kind == "handin":
-        write_form(file, "ex2-2025")
-    text = FILES[kind] if kind in FILES else file.read_text()
+    write_form(file, "ex2-2025")
+    text = CLUSTER if kind == "cluster" else file.read_text()
 
     def check(content):
         file.write_bytes(content)
         complaint = ""
         try:
-            READERS[kind](file)
+            JobOptions(slurm_file=str(file)).resolved() if kind == "cluster" else read_form(file)
         except UserError as error:
             complaint = error.shown()
         assert complaint.isprintable()
@@ -299,68 +230,49 @@ def test_a_folder_that_others_may_write_is_made_private(tmp_path, monkeypatch):
 
 
 def test_a_run_that_only_says_that_it_is_a_training_is_none(small_data, store):
-    options = {"epochs": 1, "lrs": "1,0.5,0.1,0.05,0.01"}
+    config = config_of("mlp_numpy", epochs=1)
     experiment = store.get_experiment_by_name("test").experiment_id
-    configs = configs_of("lr_sweep", **options)
-    foreign = store.create_run(experiment, tags={"training_digest": training_digest(configs[1])})
+    foreign = store.create_run(experiment, tags={"training_digest": training_digest(config)})
     store.set_terminated(foreign.info.run_id)
-    assert find.finished_training(configs[1]) is None
-    train("lr_sweep", **options)
-    (parent,) = [run for run in stored_runs(store) if run.data.tags.get("recipe") == "lr_sweep"]
-    assert "reused_runs" not in parent.data.tags
-    assert len(find.children(parent.info.run_id)) == 5
+    assert find.finished_training(config) is None
 
 
-def spoil_with_nan(store, run_id, folder):
-    store.log_batch(run_id, [Metric("final_test_accuracy", float("nan"), 2**41, 5)])
-
-
-def spoil_by_truncation(store, run_id, folder):
+def truncated(folder):
     file = folder / "weights.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
 
 
-def spoil_by_emptiness(store, run_id, folder):
-    (folder / "weights.safetensors").write_bytes(b"")
-
-
-def spoil_with_other_weights(store, run_id, folder):
-    save_file({"w": np.zeros(3)}, folder / "weights.safetensors")
-
-
-def spoil_with_no_json(store, run_id, folder):
-    (folder / "config.json").write_text("{" * 100_000)
-
-
-def spoil_with_another_config(store, run_id, folder):
-    (folder / "config.json").write_text('{"recipe": "mlp_numpy", "colour": "red"}')
-
-
-def spoil_with_a_list(store, run_id, folder):
-    (folder / "config.json").write_text("[1]")
-
-
 @pytest.mark.parametrize(
-    ("spoil", "code", "message"),
+    ("spoil", "message"),
     [
-        (spoil_with_nan, 1, "the accuracies differ"),
-        (spoil_by_truncation, 2, r"eml: run \w+: the weights .models:/m-\w+. are damaged: .*"),
-        (spoil_by_emptiness, 2, r"eml: run \w+: the weights .models:/m-\w+. are damaged: .*"),
-        (spoil_with_other_weights, 2, r"eml: the weights of run \w+ do not fit its network"),
-        (spoil_with_no_json, 2, r"eml: run \w+ was made by another version of eml: .*"),
-        (spoil_with_another_config, 2, r"eml: run \w+ was made by another version of eml: .*"),
-        (spoil_with_a_list, 2, r"eml: run \w+ was made by another version of eml: .*"),
+        (truncated, r"run \w+: the weights .models:/m-\w+. are damaged: .*"),
+        (
+            lambda folder: save_file({"w": np.zeros(3)}, folder / "weights.safetensors"),
+            r"the weights of run \w+ do not fit its network",
+        ),
+        (
+            lambda folder: (folder / "config.json").write_text('{"recipe": "mlp_numpy"}'),
+            r"run \w+ was made by another version of eml: .*",
+        ),
+        (
+            lambda folder: (folder / "config.json").write_text("[1]"),
+            r"run \w+ was made by another version of eml: .*",
+        ),
     ],
 )
-def test_evaluate_of_what_was_spoilt(
-    spoil, code, message, small_data, store, command, tmp_path, capsys
-):
+def test_evaluate_of_what_was_spoilt(spoil, message, small_data, store, eml, tmp_path):
     train("mlp_numpy", epochs=1)
     (run,) = stored_runs(store)
     (model,) = run.outputs.model_outputs
-    spoil(store, run.info.run_id, tmp_path / "mlruns/models" / model.model_id / "artifacts")
-    capsys.readouterr()
-    result, _, complaint = command(["evaluate", run.info.run_id])
-    assert result == code
-    assert re.fullmatch(message, complaint.splitlines()[-1])
-    assert "Traceback" not in complaint
+    spoil(tmp_path / "mlruns/models" / model.model_id / "artifacts")
+    result = eml("evaluate", run.info.run_id)
+    assert result.returncode == 2
+    assert re.fullmatch(f"eml: {message}\n", result.stderr)
+
+
+def test_evaluate_of_another_accuracy(small_data, store, eml):
+    train("mlp_numpy", epochs=1)
+    (run,) = stored_runs(store)
+    store.log_metric(run.info.run_id, "final_test_accuracy", float("nan"), 2**41, 5)
+    result = eml("evaluate", run.info.run_id)
+    assert (result.returncode, result.stderr) == (1, "the accuracies differ\n")

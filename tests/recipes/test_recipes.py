@@ -16,9 +16,6 @@ def test_defaults_are_those_of_the_course():
     assert (config.dataset, config.model, config.activation) == ("mnist", "mlp", "sigmoid")
     assert (config.optimizer, config.learning_rate) == ("sgd", 0.1)
     assert (config.epochs, config.batch_size, config.seed, config.subset) == (30, 64, 1, 0)
-
-
-def test_cnn_has_relu_on_cifar10():
     config = config_of("cifar_cnn", device="cpu")
     assert (config.dataset, config.model, config.activation) == ("cifar10", "cnn", "relu")
 
@@ -30,26 +27,13 @@ def test_auto_is_resolved_for_every_optimizer(optimizer):
         assert config.learning_rate == OPTIMIZERS[optimizer].learning_rate[model]
 
 
-@pytest.mark.parametrize(("text", "number"), [("1e-3", 0.001), ("0.10", 0.1), ("1", 1.0)])
-def test_learning_rate_is_read_as_a_number(text, number):
-    config = config_of("cifar_cnn", lr=text, device="cpu")
-    assert config.learning_rate == number
-
-
-def test_auto_device_is_resolved():
-    config = config_of("cifar_cnn")
-    assert config.device_type in ("cpu", "cuda")
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"optimizer": "addam"}, "optimizer=addam: give one of sgd, momentum, adam"),
-        ({"optimizer": "addam", "lr": "0.1"}, "optimizer=addam: give one of sgd"),
         ({"activation": "tanh"}, "activation=tanh: give one of sigmoid, relu"),
         ({"device": "tpu"}, "device=tpu: give one of auto, cpu, cuda"),
         ({"lr": "-0.1"}, "lr=-0.1: give a number above 0"),
-        ({"lr": "0"}, "lr=0: give a number above 0"),
         ({"lr": "nan"}, "lr=nan: give a number above 0"),
         ({"lr": "inf"}, "lr=inf: give a number above 0"),
         ({"lr": "fast"}, "lr=fast: give a number above 0, or auto"),
@@ -82,7 +66,6 @@ def test_names_that_a_recipe_decides_are_checked_too(field):
         ({"lrs": "1,0.5,0.1,0.05"}, "lrs=1,0.5,0.1,0.05: give at least five learning rates from"),
         ({"lrs": "2,1,0.5,0.1,0.05"}, "lrs=2,1,0.5,0.1,0.05: give at least five"),
         ({"lrs": "1,0.5,0.1,0.05,0.0001"}, "lrs=1,0.5,0.1,0.05,0.0001: give at least five"),
-        ({"lrs": "1,0.5,0.1,0.05,nan"}, "lrs=1,0.5,0.1,0.05,nan: give at least five"),
         ({"lrs": "1,1.0,0.1,0.05,0.01"}, "lrs=1,1.0,0.1,0.05,0.01: give each value once"),
         ({"lrs": "1,0.5,fast"}, "lrs=1,0.5,fast: give numbers separated by commas"),
         ({"seeds": "1,,2"}, "seeds=1,,2: give whole numbers separated by commas"),
@@ -127,14 +110,7 @@ def test_cuda_without_a_gpu_is_refused():
 
 def test_main_trains_each_of_the_others_on_a_subset():
     configs = configs_of("main", device="cpu")
-    several = (
-        "main",
-        "lr_sweep",
-        "cpu_vs_gpu",
-        "mlp_vs_cnn",
-        "optimizers",
-    )  # made of the others' trainings
-    assert [c.recipe for c in configs] == [name for name in RECIPES if name not in several]
+    assert [c.recipe for c in configs] == ["mlp_numpy", "mlp_torch", "cifar_mlp", "cifar_cnn"]
     assert all(c.subset == 1000 and c.epochs == 2 for c in configs)
 
 
@@ -158,11 +134,6 @@ def test_the_grid_of_optimizers_holds_a_tenth_out():
     assert {(c.validation, c.seed, c.recipe) for c in configs} == {(5000, 7, "cifar_cnn")}
     (small, *_) = configs_of("optimizers", device="cpu", subset=2000)
     assert (small.subset, small.validation) == (2000, 200)
-
-
-def test_run_name():
-    config = config_of("cifar_cnn", optimizer="adam", device="cpu")
-    assert config.run_name == "adam lr=0.001 seed=1 cifar_cnn epochs=30"
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,11 @@ def run_here(*arguments: str) -> subprocess.CompletedProcess[str]:
     if launching and not {"--launcher", "--jobs", "--help"} & {*arguments}:
         words = 2 if arguments[0] == "plan" else 1
         arguments = (*arguments[:words], "--launcher", "inline", *arguments[words:])
+    return call_here(*arguments)
+
+
+def call_here(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command line in this process, exactly as given."""
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     out, complaints, code = io.StringIO(), io.StringIO(), 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(complaints):

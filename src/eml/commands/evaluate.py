@@ -35,8 +35,7 @@ def evaluate(id: str, device: str) -> None:
     if config.framework == "torch":
         precision = config.precision if device_type == "cuda" else "fp32"
         config = dataclasses.replace(config, device_type=device_type, precision=precision)
-    dataset = load_for(config)
-    learner = make_learner(config, dataset)
+    learner = make_learner(config, load_for(config))
     try:
         learner.load_state(stored.weights)
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
@@ -47,7 +46,5 @@ def evaluate(id: str, device: str) -> None:
         f"on {score.examples} images, logged {stored.accuracy:.4f}"
     )
     if not abs(score.accuracy - stored.accuracy) <= largest:  # also reached if one is NaN
-        same = dataset.digest == stored.dataset_digest
-        other_images = "" if same else ", and so do the images that they were measured on"
-        print(f"the accuracies differ{other_images}", file=sys.stderr)
+        print("the accuracies differ", file=sys.stderr)
         sys.exit(1)

@@ -183,11 +183,9 @@ def _sweep(
 
 def _sweep_name(recipe: Recipe, configs: Sequence[Config]) -> str:
     """The name of the parent run, with what tells two sweeps of a recipe apart most often."""
-    name = recipe.name
-    for field in ("epochs", "subset"):
-        values = {getattr(config, field): None for config in configs}
-        if any(values):
-            name += f" {field}={','.join(map(str, values))}"
+    name = f"{recipe.name} epochs={configs[0].epochs}"
+    if subset := configs[0].subset:
+        name += f" subset={subset}"
     seeds = {config.seed for config in configs}
     return f"{name} seeds={len(seeds)}" if len(seeds) > 1 else name
 

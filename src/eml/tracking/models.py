@@ -36,7 +36,6 @@ class StoredModel(NamedTuple):
     config: Config
     weights: Arrays
     accuracy: float  # as logged, on the images that Config.evaluated names
-    dataset_digest: str
 
 
 def log_config(config: Config) -> None:
@@ -165,8 +164,7 @@ def load_model(stored_id: str) -> StoredModel:
             accuracy = logged[f"{config.evaluated}_accuracy"]
         else:
             accuracy = run.data.metrics[f"final_{config.evaluated}_accuracy"]
-        digest = run.data.tags.get("dataset_digest", "")
-        return StoredModel(name, config, weights, accuracy, digest)
+        return StoredModel(name, config, weights, accuracy)
     except KeyError as error:
         raise TrackingError(f"{name} has not logged {error}: it diverged") from error
     except (AttributeError, TypeError, ValueError, UserError) as error:
