@@ -1,9 +1,9 @@
 """Faults from outside: servers, disks, kills, clocks, paths. docs/reliability.md has the table."""
 
+import shutil
 import subprocess
 import threading
 import time
-from pathlib import Path
 
 import mlflow
 import pytest
@@ -19,25 +19,6 @@ from support.interrupted import assert_whole, in_place_of_logging
 from support.servers import free_port, mlflow_server
 
 EPOCHS = 6
-
-
-@pytest.fixture
-def store_on(tmp_path, fresh_store, monkeypatch):
-    """A function that makes a store in a folder, with the experiment "test"; returns its client."""
-
-    def make(folder: Path, artifacts: Path) -> mlflow.MlflowClient:
-        (folder / "mlflow.db").write_bytes(fresh_store.read_bytes())
-        uri = f"sqlite:///{folder / 'mlflow.db'}"
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "test")
-        monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path / "checkpoints"))
-        mlflow.set_tracking_uri(uri)
-        client = mlflow.MlflowClient(uri)
-        client.create_experiment("test", artifact_location=artifacts.as_uri())
-        return client
-
-    yield make
-    mlflow.set_tracking_uri(None)
 
 
 def whole(client, epochs: int = EPOCHS) -> None:
@@ -112,14 +93,15 @@ def test_a_server_is_stopped(name, again_at, small_data, fresh_store, tmp_path, 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["store", "artifacts", "checkpoints"])
 def test_a_disk_is_full_during_a_training(
-    what, small_data, store_on, tmp_path, monkeypatch, capsys, fault
+    what, small_data, store, tmp_path, monkeypatch, capsys, fault
 ):
     fault(f"disk full for {what} during a training")
-    small = tmp_path / "small"
+    small = tmp_path / {"artifacts": "mlruns"}.get(what, what)
     with faults.full_disk(small, kilobytes=0) as (fill, free):
-        there = {what: small}
-        client = store_on(there.get("store", tmp_path), there.get("artifacts", tmp_path) / "mlruns")
-        monkeypatch.setenv("EML_CHECKPOINT_DIR", str(there.get("checkpoints", tmp_path) / "ckpt"))
+        if what == "store":
+            shutil.copy("mlflow.db", small)
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{small}/mlflow.db")
+            mlflow.set_tracking_uri(f"sqlite:///{small}/mlflow.db")
 
         def full(record, log):
             if record.epoch == 2:
@@ -138,21 +120,17 @@ def test_a_disk_is_full_during_a_training(
                 free()
         if what != "checkpoints":
             train("mlp_numpy", epochs=EPOCHS)
-        whole(client)
+        whole(mlflow.MlflowClient())
 
 
 @pytest.mark.slow
-def test_a_disk_is_full_for_checkpoints_from_the_start(
-    small_data, store_on, tmp_path, monkeypatch, fault
-):
+def test_a_disk_is_full_for_checkpoints_from_the_start(small_data, store, tmp_path, fault):
     fault("disk full for checkpoints before a training")
-    with faults.full_disk(tmp_path / "small", kilobytes=0) as (fill, _):
-        client = store_on(tmp_path, tmp_path / "mlruns")
-        monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path / "small"))
+    with faults.full_disk(tmp_path / "checkpoints", kilobytes=0) as (fill, _):
         fill()
         with pytest.raises(UserError, match="no checkpoints can be kept in"):
             train("mlp_numpy", epochs=EPOCHS)
-        assert not stored_runs(client)
+        assert not stored_runs(store)
 
 
 def test_a_clock_jumps_back(small_data, store, monkeypatch, fault):

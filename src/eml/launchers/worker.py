@@ -99,8 +99,8 @@ def _run_of(task: Task) -> AbstractContextManager[resume.Resumed | None]:
         tags.SYSTEM_METRICS: str(task.system_metrics).lower(),
     }
     if task.run_id:
-        return resume.go_on(task.run_id, digest, *described, run_tags)
-    return resume.run(
+        return resume.prepared_run(task.run_id, digest, *described, run_tags)
+    return resume.continued_run(
         digest,
         *described,
         run_tags,

@@ -158,7 +158,7 @@ def _sweep(
         _refuse_if_in_other_jobs(digest, launcher)
     with launcher:
         fetch_data(configs)
-        with resume.run(
+        with resume.continued_run(
             digest,
             _sweep_name(recipe, configs),
             recipe.about,

@@ -1,7 +1,6 @@
 """Looks up runs in the store by id, checkpoint, parent or digest."""
 
 import os
-from dataclasses import asdict
 
 import mlflow
 from mlflow.entities import Run
@@ -49,8 +48,8 @@ def experiment_of(parent: str) -> str:
     """
     if parent:
         return mlflow.get_run(parent).info.experiment_id
-    if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
-        return given
+    if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return experiment_id
     active = mlflow.get_experiment_by_name(os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default"))
     return active.experiment_id if active else ""
 
@@ -87,9 +86,8 @@ def finished_training(config: Config, parent: str = "", others: Others = ()) -> 
     tags = {TRAINING_DIGEST: training_digest(config)} | ({PARENT: parent} if parent else {})
     result = f"final_{config.evaluated}_accuracy"
     for run in stores.find(tags):
-        has_config = asdict(config).keys() <= run.params.keys()
-        has_result = "diverged" in run.tags or len(stores.points([run], [result]))
-        if run.status == FINISHED and has_config and has_result:
+        is_training = run.status == FINISHED and not run.why_no_training
+        if is_training and ("diverged" in run.tags or len(stores.points([run], [result]))):
             return run
     return None
 
@@ -110,10 +108,9 @@ def unfinished_plan(digest: str) -> str | None:
 
 @store_call
 def pruned_training(config: Config, epoch: int) -> StoredRun | None:
-    """The newest run of this training that a search gave up, if it reached this epoch."""
+    """The newest run of this training that a search gave up at this epoch or later."""
     runs = Stores().find({TRAINING_DIGEST: training_digest(config)})
-    newest = next((run for run in runs if PRUNED_AFTER in run.tags), None)
-    return newest if newest and epoch_in(newest.tags, PRUNED_AFTER) >= epoch else None
+    return next((run for run in runs if epoch_in(run.tags, PRUNED_AFTER) >= epoch), None)
 
 
 @store_call

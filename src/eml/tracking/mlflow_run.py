@@ -1,12 +1,10 @@
 """What `mlflow run` tells the process that it starts; without importing mlflow (seconds)."""
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 RUN_ID = "MLFLOW_RUN_ID"
-GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # MLflow's own run names, as "calm-fox-12"
 
 
 def given_run_id() -> str:

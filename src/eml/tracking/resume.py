@@ -32,7 +32,7 @@ class Resumed:
 
 
 @contextmanager
-def run(
+def continued_run(
     digest: str,
     name: str,
     description: str,
@@ -42,7 +42,7 @@ def run(
     parent: str = "",
     copy_from_others: bool = True,
 ) -> Iterator[Resumed]:
-    """A run (runs.run) that continues where an interrupted run with this digest ended.
+    """Begin a run (runs.run) that continues where an interrupted run with this digest ended.
 
     An interrupted run with the same parent and experiment continues itself, unless `mlflow run`
     has made a new run, which then takes over the old one's epochs. An interrupted run elsewhere
@@ -74,12 +74,12 @@ def run(
 
 
 @contextmanager
-def go_on(
+def prepared_run(
     run_id: str, digest: str, name: str, description: str, tags: Mapping[str, str]
 ) -> Iterator[Resumed | None]:
-    """The run with this id, which another process made for this process; None if it is over.
+    """Continue the run with this id, which another process prepared; yield None if it is over.
 
-    Waits while another process holds the run's slot. Otherwise like run().
+    Waits while another process holds the run's slot. Otherwise like continued_run().
     """
     slot = Slot(digest, find.get(run_id).tags[CHECKPOINT])
     slot.acquire(wait=True)
@@ -103,7 +103,7 @@ def go_on(
 
 @contextmanager
 def _kept(slot: Slot) -> Iterator[None]:
-    """A context that removes a slot at its end, but keeps it after Paused or an error."""
+    """Remove a slot at the end of this context, but keep it after Paused or an error."""
     try:
         yield
         slot.remove()
@@ -138,8 +138,8 @@ def _goes_on(old: _Interrupted, parent: str) -> bool:
     A run may hold epochs that its checkpoint lacks (full disk, damaged file). It would get them
     again with another clock, and a run's points cannot be deleted.
     """
-    if given := "" if parent else given_run_id():
-        return given == old.run.run_id
+    if theirs := "" if parent else given_run_id():
+        return theirs == old.run.run_id
     ahead = log.logged_epochs(old.run.run_id) - {r.epoch for r in old.checkpoint.records}
     if ahead:
         print(

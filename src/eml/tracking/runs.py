@@ -1,6 +1,7 @@
 """The life of a run: how it begins, continues, and ends with the right status."""
 
 import os
+import re
 import tempfile
 import uuid
 from collections.abc import Collection, Iterator, Mapping
@@ -24,7 +25,7 @@ from eml.tracking.calls import (
     uri,
 )
 from eml.tracking.find import experiment_of
-from eml.tracking.mlflow_run import GENERATED_NAME, RUN_ID, given_run_id
+from eml.tracking.mlflow_run import RUN_ID, given_run_id
 from eml.tracking.provenance import command, git_tags, uncommitted, versions
 from eml.tracking.store import make_store
 from eml.tracking.stores import Stores
@@ -38,6 +39,7 @@ from eml.tracking.tags import (
 )
 
 CHANGES = "uncommitted.diff"  # artifact: what the code differs in from its commit
+GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # MLflow's own run names, as "calm-fox-12"
 UNFINISHED = ("RUNNING", "SCHEDULED")  # MLflow's status
 
 
@@ -62,7 +64,7 @@ def run(
     run_id: str = "",
     take_over: str = "",
 ) -> Iterator[str]:
-    """A context that begins a run, yields its id, and ends the run with the right status.
+    """Begin a run, yield its id, and end the run with the right status.
 
     Uses the run that `mlflow run` made, if there is one, else begins a new run. The status becomes
     FINISHED; KILLED on a signal, with the tag `stopped` (signal and time); SCHEDULED on Paused or
@@ -143,7 +145,7 @@ def _take_over(old: str, new: str) -> None:
 
 @contextmanager
 def _ending() -> Iterator[None]:
-    """A context that ends the run that begins in it, with the status of its exception, if any."""
+    """End the run that begins in this context, with the status of its exception, if any."""
     outer = mlflow.active_run()
     try:
         yield
@@ -244,7 +246,7 @@ def now() -> str:
 
 
 def system_metrics(wanted: bool) -> AbstractContextManager[None]:
-    """A context in which runs that begin log MLflow's system metrics every 10 s, if wanted."""
+    """Make runs that begin in this context log MLflow's system metrics every 10 s, if wanted."""
     return environment({"MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true"} if wanted else {})
 
 

@@ -74,11 +74,11 @@ def open_to_read(others: Sequence[object]) -> None:
 
 
 def _open() -> None:
-    given = mlflow.get_tracking_uri()
-    if re.split("[+:]", given)[0] in DATABASE_ENGINES and not is_sqlite():
+    address = mlflow.get_tracking_uri()
+    if re.split("[+:]", address)[0] in DATABASE_ENGINES and not is_sqlite():
         # MLflow itself would retry for minutes.
         try:
-            sqlalchemy.create_engine(given, poolclass=NullPool).connect().close()
+            sqlalchemy.create_engine(address, poolclass=NullPool).connect().close()
         except ImportError as error:  # the database driver is missing
             raise StoreError(f"{store_name()}: {error}") from error
     mlflow.MlflowClient().search_experiments(max_results=1)
@@ -205,8 +205,8 @@ def _connect(file: Path, mode: str) -> sqlite3.Connection:
 
 def refuse_if_local() -> None:
     """Raise UserError if the store is a local file, which several machines cannot write to."""
-    given = mlflow.get_tracking_uri()
-    if given.startswith(("sqlite", "file")) or "://" not in given:
+    address = mlflow.get_tracking_uri()
+    if address.startswith(("sqlite", "file")) or "://" not in address:
         raise UserError(
             f"jobs on several nodes cannot write to {uri()}, because the locks of "
             "a file do not hold across machines; start an `mlflow server` and set "
