@@ -75,15 +75,6 @@ def sqlite_file() -> Path | None:
     return None if not database or database.startswith("file:") else Path(database).absolute()
 
 
-def undisturbed() -> AbstractContextManager[None]:
-    """A context that holds signals back if the store is SQLite.
-
-    An exception in the middle of a write keeps SQLite's lock as long as the traceback lives, and
-    then the run cannot be closed. Other databases complete a write that has reached them.
-    """
-    return signals_held() if is_sqlite() else nullcontext()
-
-
 def store_call(function: Callable[P, R], seconds: int = 0) -> Callable[P, R]:
     """Decorator of a function that reads from the store or writes to it.
 
@@ -101,7 +92,9 @@ def store_call(function: Callable[P, R], seconds: int = 0) -> Callable[P, R]:
     @wraps(function)
     def call(*arguments: P.args, **options: P.kwargs) -> R:
         def once() -> R:
-            with undisturbed(), one_request(seconds):
+            # An exception in the middle of a write keeps SQLite's lock as long as the traceback
+            # lives, and then the run cannot be closed. Other stores complete such a write.
+            with signals_held() if is_sqlite() else nullcontext(), one_request(seconds):
                 return function(*arguments, **options)
 
         return _until_it_answers(once, seconds)
