@@ -3,17 +3,23 @@
 import os
 import signal
 import time
+from collections.abc import Callable
 
 import pytest
+from mlflow import MlflowClient
 
 from eml.machine import Stopped, raise_on_signals
 from eml.tracking.history import METRICS
 from eml.tracking.log import Delivery
+from eml.training.loop import EpochRecord
+
+# Called in place of logging an epoch, with the record and what logs it.
+InPlaceOfLogging = Callable[[EpochRecord, Callable[[], None]], None]
 
 SCORES = ["train_loss", "train_accuracy", "test_loss", "test_accuracy"]
 
 
-def history_of(store, run_id: str) -> dict[str, list[tuple[int, float]]]:
+def history_of(store: MlflowClient, run_id: str) -> dict[str, list[tuple[int, float]]]:
     """All points of a run by metric, as they were logged."""
     return {
         metric: [(point.step, point.value) for point in store.get_metric_history(run_id, metric)]
@@ -21,11 +27,11 @@ def history_of(store, run_id: str) -> dict[str, list[tuple[int, float]]]:
     }
 
 
-def scores(store, run_id: str) -> dict[str, list]:
+def scores(store: MlflowClient, run_id: str) -> dict[str, list[tuple[int, float]]]:
     return {name: points for name, points in history_of(store, run_id).items() if name in SCORES}
 
 
-def assert_whole(store, run_id: str, epochs: int) -> None:
+def assert_whole(store: MlflowClient, run_id: str, epochs: int) -> None:
     """Every epoch is there once, and the clocks never go back."""
     history = history_of(store, run_id)
     for metric in (*SCORES, "train_seconds", "eval_seconds", "wall_seconds"):
@@ -38,20 +44,24 @@ def assert_whole(store, run_id: str, epochs: int) -> None:
         assert len(store.get_metric_history(run_id, once)) <= 1
 
 
-def in_place_of_logging(patch, what) -> None:
+def in_place_of_logging(patch: pytest.MonkeyPatch, what: InPlaceOfLogging) -> None:
     """Call what(record, log) for each epoch; log() logs it."""
     offer = Delivery.offer
 
-    def called(delivery, record, timestamp):
+    def called(delivery: Delivery, record: EpochRecord, timestamp: int) -> None:
         what(record, lambda: offer(delivery, record, timestamp))
 
     patch.setattr(Delivery, "offer", called)
 
 
-def stop_when(monkeypatch, condition, action) -> None:
+def stop_when(
+    monkeypatch: pytest.MonkeyPatch,
+    condition: Callable[[EpochRecord], bool],
+    action: Callable[[], object],
+) -> None:
     """Do it, and stop before a record is logged that meets the condition."""
 
-    def stop(record, log):
+    def stop(record: EpochRecord, log: Callable[[], None]) -> None:
         if condition(record):
             raise Stopped(signal.SIGTERM)
         log()
@@ -62,7 +72,7 @@ def stop_when(monkeypatch, condition, action) -> None:
             action()
 
 
-def killed_at_random(action, seconds: float) -> bool:
+def killed_at_random(action: Callable[[], object], seconds: float) -> bool:
     """Do it in a child process, killed after so many seconds; whether it ended before."""
     # A fork: the imports are there already.
     child = os.fork()
