@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import locale
 import os
 import subprocess
 import sys
@@ -28,7 +27,7 @@ NAMES = [
 
 
 def pdf_of(made) -> bytes:
-    return archive.build(made)[f"{made.sheet.file}.pdf"]
+    return archive.build(made)[f"{made.form.sheet.file}.pdf"]
 
 
 def texts_of(change):
@@ -40,14 +39,6 @@ def texts_of(change):
     return set_text
 
 
-@pytest.mark.parametrize("sheet", ["ex2-2025", "ex3-2025"])
-def test_pdf_is_archivable_and_accessible(sheet, tmp_path):
-    pdf = pdf_of(handin(sheet, tmp_path))
-    assert pdf.startswith(b"%PDF-1.7")
-    for sign in (b"pdfaid:part>2<", b"pdfaid:conformance>A<", b"pdfuaid:part>1<", b"/MarkInfo"):
-        assert sign in pdf
-
-
 def test_markup_in_names_and_texts_stays_text(tmp_path):
     made = handin(
         "ex2-2025",
@@ -55,7 +46,7 @@ def test_markup_in_names_and_texts_stays_text(tmp_path):
         lambda form: form.update(names=NAMES, group="#let x = 1"),
         texts_of("\n\n".join(["<b>no HTML</b> #panic() $1/0$ @x", *NAMES])),
     )
-    document = compose(made).document
+    document = compose(made)[0]
     assert document.names == NAMES
     assert "<b>no HTML</b> #panic() $1/0$ @x" in repr(document)
     assert pdf_of(made).startswith(b"%PDF")
@@ -81,7 +72,8 @@ def test_markdown_is_typeset(tmp_path):
 def test_no_image_is_written_outside_of_the_folder_of_the_typesetter(tmp_path):
     made = handin("ex2-2025", tmp_path, texts_of("![a stranger's](../../a.png)"))
     made.read = lambda path: b""
-    assert compose(made).images.keys() == {"images/0.png"}
+    assert not any(".." in path for path in compose(made)[1])
+    assert made.files.keys() == {"../../a.png"}
 
 
 BAD = {
@@ -111,13 +103,12 @@ def test_an_image_that_is_none_is_one_line(tmp_path):
 def test_numbers_in_texts_come_from_the_runs(tmp_path):
     text = "At most {{ mlp_numpy.best_test_accuracy }}, in epoch {{mlp_numpy.best_epoch}}."
     made = handin("ex2-2025", tmp_path, texts_of(text))
-    figure, *_ = compose(made).document.answers[1].results
+    figure, *_ = compose(made)[0].answers[1].results
     (paragraph,) = figure.discussion
     (inline,) = paragraph.children
     assert inline.children[0].text == "At most 98.00\N{NO-BREAK SPACE}%, in epoch 30."
     printed = made.numbers["mlp_numpy.best_test_accuracy"]
     assert (printed.value, printed.runs) == (0.98, ("1" * 32,))
-    assert printed.metric == "test_accuracy of the best epoch"
 
 
 def test_an_unknown_number_is_named(tmp_path):
@@ -141,11 +132,8 @@ print(hashlib.sha256(files["ex3.pdf"]).hexdigest(), hashlib.sha256(data).hexdige
 
 @pytest.mark.slow
 def test_equal_data_give_equal_bytes_in_another_folder_user_locale_and_zone(tmp_path):
-    found = set()
-    languages = ["C", next((name for name in ("C.UTF-8", "C.utf8") if _has(name)), "C")]
-    for folder, language, zone in zip(
-        ("here", "a folder, für ü"), languages, ("UTC", "Asia/Tokyo"), strict=True
-    ):
+    digests = set()
+    for folder, language, zone in (("x", "C", "UTC"), ("für ü", "C.UTF-8", "Asia/Tokyo")):
         (tmp_path / folder).mkdir()
         path = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
         variables = {"LC_ALL": language, "LANG": language, "TZ": zone, "USER": folder}
@@ -153,24 +141,12 @@ def test_equal_data_give_equal_bytes_in_another_folder_user_locale_and_zone(tmp_
         done = subprocess.run(
             [sys.executable, "-c", ELSEWHERE, str(tmp_path / folder)],
             env={**os.environ, **variables, "PYTHONPATH": path},
-            cwd=tmp_path / folder,
             capture_output=True,
             text=True,
         )
         assert done.returncode == 0, done.stderr
-        found.add(done.stdout)
-    assert len(found) == 1
-
-
-def _has(name: str) -> bool:
-    before = locale.setlocale(locale.LC_ALL)
-    try:
-        locale.setlocale(locale.LC_ALL, name)
-        return True
-    except locale.Error:
-        return False
-    finally:
-        locale.setlocale(locale.LC_ALL, before)
+        digests.add(done.stdout)
+    assert len(digests) == 1
 
 
 @pytest.fixture(scope="module")
@@ -212,50 +188,35 @@ def test_an_untouched_archive_has_no_differences(whole):
     assert differences(whole) == []
 
 
-def test_a_changed_number_is_named(whole):
-    changed = edited(whole, "manifest.json", b'"value": 0.98\n', b'"value": 0.99\n')
-    found = differences(changed)
-    line = (
-        "mlp_numpy.best_test_accuracy in manifest.json: the histories give 98.00\N{NO-BREAK SPACE}%"
+FINAL = "mlp_numpy.final_test_accuracy in manifest.json: the histories give "
+PDF = "ex2.pdf is not what the data in the archive give"
+NAMED = {
+    "a number": (("manifest.json", b'"value": 0.98\n', b'"value": 0.99\n'), [FINAL + "98.00"]),
+    "a figure": ((FIGURE, b'<path d="M', b'<path d="L'), [FIGURE]),
+    "a CSV": ((CSV, b",0.98,", b",0.99,"), [FINAL, FIGURE.replace("loss", "test_accuracy"), PDF]),
+    "a run id": ((CSV, RUN, b"9" * 32), [FINAL, PDF]),
+    "a text": (("form/handin.toml", b"As expected.", b"Better."), [PDF]),
+}
+
+
+@pytest.mark.parametrize(("change", "starts"), NAMED.values(), ids=NAMED)
+@pytest.mark.parametrize("careful", [False, True])
+def test_a_change_is_named_even_if_the_manifest_has_its_digest(careful, change, starts, whole):
+    path = change[0]
+    lines = differences(
+        edited(whole, *change, also_in_manifest=careful and path != "manifest.json")
     )
-    assert line in "\n".join(found)
-
-
-@pytest.mark.parametrize("careful", [False, True])
-def test_a_changed_figure_is_named(careful, whole):
-    old = b'<path d="M'
-    found = differences(edited(whole, FIGURE, old, b'<path d="L', also_in_manifest=careful))
-    assert any(line.startswith(FIGURE) for line in found)
-
-
-@pytest.mark.parametrize("careful", [False, True])
-def test_a_changed_csv_is_named(careful, whole):
-    found = differences(edited(whole, CSV, b",0.98,", b",0.99,", also_in_manifest=careful))
-    assert any(line.startswith(CSV) for line in found) != careful
-    assert any("mlp_numpy.final_test_accuracy" in line for line in found)
-    assert any(line.startswith(FIGURE.replace("loss", "test_accuracy")) for line in found)
-    assert "ex2.pdf is not what the data in the archive give" in found
-
-
-@pytest.mark.parametrize("careful", [False, True])
-def test_a_changed_run_id_is_named(careful, whole):
-    found = differences(edited(whole, CSV, RUN, b"9" * 32, also_in_manifest=careful))
-    line = "mlp_numpy.final_test_accuracy in manifest.json: the histories give "
-    assert any(f.startswith(line) and f.endswith(f"of runs {'9' * 32}") for f in found)
-    assert "ex2.pdf is not what the data in the archive give" in found
-
-
-def test_a_changed_text_and_a_changed_pdf_are_named(whole):
-    found = differences(edited(whole, "form/handin.toml", b"As expected.", b"Better."))
-    assert "form/handin.toml was changed: its SHA-256 is not that of manifest.json" in found
-    found = differences({**whole, "ex2.pdf": whole["ex2.pdf"] + b"\n"})
-    assert "ex2.pdf is not what the data in the archive give" in found
+    for start in starts:
+        assert any(line.startswith(start) for line in lines)
+    if path != "manifest.json":
+        assert any(line.startswith(f"{path} is changed") for line in lines) != careful
 
 
 def test_a_file_too_much_or_too_few_is_named(whole):
-    assert differences({**whole, "x.txt": b""}) == ["x.txt is not in manifest.json"]
+    (line,) = differences({**whole, "x.txt": b""})
+    assert line.startswith("x.txt is changed or new")
     without = {path: data for path, data in whole.items() if path != FIGURE}
-    assert f"{FIGURE} is missing" in differences(without)
+    assert any(line.startswith(f"{FIGURE} is missing") for line in differences(without))
 
 
 def of_another_version(files: dict[str, bytes]) -> dict[str, bytes]:
@@ -277,13 +238,7 @@ def test_of_another_version_only_digests_and_numbers_are_compared(whole):
     ]
 
 
-BROKEN = {
-    "no zip": b"PK\x03\x04 no",
-    "empty": b"",
-}
-
-
-@pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize("data", [b"PK\x03\x04 no", b""])
 def test_what_is_no_archive_is_one_line(data):
     with pytest.raises(UserError, match="no readable zip"):
         archive.read(data)
@@ -320,7 +275,7 @@ def test_the_form_of_a_year_without_points_is_typeset(tmp_path):
     of = {"mlp_numpy": handin("ex2-2025", tmp_path / "b").evidence["mlp_numpy"]}
     of["lr_sweep"] = evidence(*lr_sweep())
     made = Handin(form, of, lambda path: b"")
-    assert compose(made).document.declaration.header == [
+    assert compose(made)[0].declaration.header == [
         "Exercise",
         "handed in",
         "willing to present",

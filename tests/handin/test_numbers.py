@@ -3,9 +3,9 @@
 import pytest
 
 from eml.exact.step import SHEET, solve
+from eml.handin.content import command
 from eml.handin.handin import Handin
 from eml.handin.numbers import of_gradients
-from eml.handin.origin import command
 from eml.handin.sentences import sentences
 from eml.handin.sheet import load_sheet
 from support.handins import evidence, handin, lr_sweep, mlp_numpy, optimizers, sheet3, torch_run
@@ -135,15 +135,15 @@ def test_the_command_that_trains_a_recipe_again():
     def of(recipe, *runs):
         return command(BY_RECIPE[recipe][1], evidence(*runs, recipe=recipe))
 
-    assert of("mlp_numpy", mlp_numpy()) == "mlp_numpy"
-    assert of("mlp_numpy", mlp_numpy(seed=4, subset=5000)) == "mlp_numpy --subset 5000 --seed 4"
+    assert of("mlp_numpy", mlp_numpy()) == "eml mlp_numpy"
+    assert of("mlp_numpy", mlp_numpy(seed=4, subset=5000)) == "eml mlp_numpy --subset 5000 --seed 4"
     seeds = [
         rows.assign(run_id=f"{seed}" + rows["run_id"])
         for seed in (1, 2)
         for rows in lr_sweep(seed=seed)
     ]
-    assert of("lr_sweep", *seeds) == "lr_sweep --lrs 1,0.5,0.1,0.05,0.001 --seeds 1,2"
+    assert of("lr_sweep", *seeds) == "eml lr_sweep --lrs 1,0.5,0.1,0.05,0.001 --seeds 1,2"
     assert of("optimizers", *optimizers()) == (
-        "optimizers --optimizers sgd,adam,rmsprop --lrs 0.1,0.01 --seeds 1"
+        "eml optimizers --optimizers sgd,adam,rmsprop --lrs 0.1,0.01 --seeds 1"
     )
-    assert of("cpu_vs_gpu", sheet3()["cpu_vs_gpu"].final.history) == "cpu_vs_gpu"
+    assert of("cpu_vs_gpu", sheet3()["cpu_vs_gpu"].final.history) == "eml cpu_vs_gpu"

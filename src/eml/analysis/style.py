@@ -60,8 +60,7 @@ def canvas(
     top, lines = all_axes[0], _caption(comparison)
     model = " in ".join(comparison.in_common(("model", "framework")))
     subject = " on ".join(filter(None, (model, *comparison.in_common(("dataset",)))))
-    title = f"{comparison.exercise}. " if comparison.exercise else ""
-    title += f"{subject}: {what}" if subject else what
+    title = ". ".join(filter(None, (comparison.exercise, ": ".join(filter(None, (subject, what))))))
     pad = 8 + 13 * max(1, len(lines))
     top.set_title(textwrap.fill(title, TITLE_LINE), loc="left", pad=pad)
     # Outside the layout, because a long line would leave no room for the axes.
@@ -84,8 +83,11 @@ def _caption(comparison: Comparison) -> list[str]:
     if len({training.values["seed"] for training in comparison.trainings}) > 1:
         settings.append("lines: mean of the seeds, bands: their range")
     different = ", ".join(line.partition(":")[0] for line in differences(comparison))
-    different = f"also different: {different}" if different else ""
-    texts = ", ".join(settings), different, comparison.alone
+    texts = [
+        ", ".join(settings),
+        f"also different: {different}" if different else "",
+        comparison.alone,
+    ]
     return [line for text in texts for line in textwrap.wrap(text, LINE)]
 
 
@@ -104,10 +106,11 @@ def from_zero(axes: Axes, highest: float) -> None:
 def legend(figure: Figure, axes: Axes) -> None:
     """Put the legend below the axes, and enlarge the figure by its rows."""
     handles = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
-    names = [str(line.get_label()) for line in handles]
-    columns = 2 if max(map(len, names)) < 50 else 1
-    labels = [textwrap.fill(name, LINE) for name in names]
-    rows = -(-len(handles) // columns) + sum(label.count("\n") for label in labels)
-    figure.set_figheight(figure.get_figheight() + 0.2 * max(0, rows - 3))
-    look: dict[str, Any] = {"frameon": False, "fontsize": "small", "ncols": columns}
-    figure.legend(handles, labels, loc="outside lower left", **look)
+    if handles:
+        names = [str(line.get_label()) for line in handles]
+        columns = 2 if max(map(len, names)) < 50 else 1
+        labels = [textwrap.fill(name, LINE) for name in names]
+        rows = -(-len(handles) // columns) + sum(label.count("\n") for label in labels)
+        figure.set_figheight(figure.get_figheight() + 0.2 * max(0, rows - 3))
+        look: dict[str, Any] = {"frameon": False, "fontsize": "small", "ncols": columns}
+        figure.legend(handles, labels, loc="outside lower left", **look)

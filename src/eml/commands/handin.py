@@ -2,31 +2,24 @@
 
 import sys
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import click
 
-from eml.commands.options import options_of
 from eml.config import STORES
 from eml.errors import UserError
 
 # What takes seconds to import is imported by the command that needs it.
 
 
-@dataclass(frozen=True, kw_only=True)
-class FormOptions:
-    """The option that names the hand-in."""
-
-    file: Annotated[Path, "the form; PDF and zip are made beside it"] = Path("handin.toml")
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoresOptions:
-    """Which stores beside the one here."""
-
-    stores: Annotated[str, STORES] = ""
+in_file = click.option(
+    "--file",
+    type=Path,
+    default="handin.toml",
+    show_default=True,
+    help="the form; PDF and zip are made beside it",
+)
+with_stores = click.option("--stores", default="", show_default=True, help=STORES)
 
 
 @click.group()
@@ -39,7 +32,8 @@ def handin() -> None:
     """
 
 
-@handin.command(params=options_of(FormOptions))
+@handin.command()
+@in_file
 @click.argument("sheet")
 def init(sheet: str, file: Path) -> None:
     """Write the form of SHEET, ex3-2025 say; or add to an existing form what it lacks."""
@@ -49,15 +43,19 @@ def init(sheet: str, file: Path) -> None:
     print(f"{done} {file}: fill it in, then `eml handin check`")
 
 
-@handin.command(params=options_of(FormOptions, StoresOptions))
+@handin.command()
+@in_file
+@with_stores
 def build(file: Path, stores: str) -> None:
     """Make the PDF and the zip beside the form. A draft if trainings are too short."""
-    from eml.handin.making import make
+    from eml.handin.archive import make
 
     make(file, stores)
 
 
-@handin.command(params=options_of(FormOptions, StoresOptions))
+@handin.command()
+@in_file
+@with_stores
 @click.argument("archives", type=Path, nargs=-1, metavar="[ZIP]...")
 def check(archives: tuple[Path, ...], file: Path, stores: str) -> None:
     """Say of each rule of the sheet whether it is met; of ZIPs in a table. Exit code 1 if not."""
@@ -99,7 +97,8 @@ def _check_archive(path: Path) -> list[str]:
     return [f"{path.name}: {line}" for line in [*broken, *differences]]
 
 
-@handin.command(params=options_of(StoresOptions))
+@handin.command()
+@with_stores
 @click.argument("path", type=Path, metavar="ZIP")
 def verify(path: Path, stores: str) -> None:
     """Work out all numbers, figures and the PDF of ZIP again. Exit code 1 if one differs."""
@@ -122,7 +121,9 @@ def _print_and_fail(lines: list[str]) -> None:
         sys.exit(1)
 
 
-@handin.command(params=options_of(FormOptions, StoresOptions))
+@handin.command()
+@in_file
+@with_stores
 def numbers(file: Path, stores: str) -> None:
     """List the numbers that a text of the form may name, as {{mlp_numpy.best_epoch}}."""
     from eml.handin.handin import load
@@ -131,4 +132,4 @@ def numbers(file: Path, stores: str) -> None:
     for problem in handin.problems.values():
         print(problem.shown(), file=sys.stderr)
     for name, number in handin.numbers.items():
-        print(f"{{{{{name}}}}}  {number.shown}  ({number.metric})")
+        print(f"{{{{{name}}}}}  {number.shown}")

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import math
+import subprocess
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,17 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from eml.errors import UserError, printable
+from eml.handin.checks import checks
 from eml.handin.content import compose
-from eml.handin.evidence import Evidence, of_csv, of_runs
-from eml.handin.form import FORM, parse_form
-from eml.handin.handin import Handin
+from eml.handin.document import typeset
+from eml.handin.evidence import Evidence, from_store, of_csv
+from eml.handin.form import FORM, parse_form, write_files
+from eml.handin.handin import Handin, load
 from eml.handin.numbers import Number
-from eml.handin.typesetting import typeset
+from eml.tracking import log, runs
+from eml.tracking.mlflow_run import given_run_id
+from eml.tracking.provenance import git_tags
+from eml.tracking.reap import begin
 from eml.tracking.store import is_there, open_to_read
 from eml.tracking.stores import names_in, open_others
 
 MANIFEST = "manifest.json"
+ABOUT = "The hand-in of a sheet: the PDF, and the archive beside it."
 PACKAGE = Path(__file__).parents[1]
+ROOT = PACKAGE.parents[1]  # of the checkout, if this is one
 # Packages whose version decides the bytes of figures and PDF, besides eml's own source.
 DECIDING = ("matplotlib", "numpy", "pandas", "typst")
 LARGEST = 50_000_000  # bytes of an archive's member
@@ -44,12 +52,55 @@ class Archive:
         return bool(self.manifest.get("versions") == versions())
 
 
+def make(form: Path, stores: str = "") -> None:
+    """Make the PDF and the archive beside the form, and say what the sheet still asks for.
+
+    Started by `mlflow run`, also logs them as artifacts. Raises UserError before anything is
+    written. stores: of others, read besides those that the form names.
+    """
+    handin = load(form, stores)
+    for problem in handin.problems.values():
+        raise problem
+    files = build(handin)
+    name, folder = handin.form.sheet.file, form.parent
+    pdf, commit = files[f"{name}.pdf"], git_tags(b"")["git_commit"]
+    source = _source(is_checkout=commit != "unknown")
+    files |= {f"source/{path}": data for path, data in source.items()}
+    if "conda.yaml" in source:
+        files["conda.yaml"] = source["conda.yaml"]
+    write_files({f"{name}.pdf": pdf, f"{name}.zip": write(handin, files)}, folder)
+    if given_run_id():
+        begin()
+        with runs.run("handin", ABOUT, {"recipe": "handin"}):
+            log.log_files(folder / f"{name}.pdf")
+    commits = {str(run.get("git_commit"))[:9] for _, run in handin.runs}
+    if commits != {commit[:9]}:
+        print(f"warning: the runs' commit is {', '.join(commits)}, the source's {commit[:9]}")
+    failed = [str(check) for check in checks(handin) if check.why]
+    drafts = [f"draft: {reason}" for reason in handin.draft]
+    print("".join(f"{line}\n" for line in [*failed, *drafts]), end="")
+    print(f"made {folder / name}.pdf and {folder / name}.zip")
+    if failed:
+        print(f"rules of the sheet that are not met yet: {len(failed)}")
+
+
+def _source(is_checkout: bool) -> dict[str, bytes]:
+    """Read eml's source by path, as it is now: the package, and what git tracks beside it."""
+    files = package()
+    if is_checkout:
+        git = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True)
+        paths = [path for path in git.stdout.decode().split("\0") if (ROOT / path).is_file()]
+        files |= {path: (ROOT / path).read_bytes() for path in paths}
+    return files
+
+
 def build(handin: Handin) -> dict[str, bytes]:
     """Make the files that follow from the hand-in: PDF, form, figures and histories, by path."""
-    content = compose(handin)
-    pdf = typeset(content.document, content.figures | content.images, handin.form.date)
-    files = {f"{handin.sheet.file}.pdf": pdf, f"form/{FORM}": handin.form.content}
-    files |= {f"form/{path}": data for path, data in handin.files.items()} | content.figures
+    document, images = compose(handin)
+    pdf = typeset(document, images, handin.form.date)
+    files = {f"{handin.form.sheet.file}.pdf": pdf, f"form/{FORM}": handin.form.content}
+    files |= {f"form/{path}": data for path, data in handin.files.items()}
+    files |= {path: data for path, data in images.items() if path.startswith("figures/")}
     return files | {f"histories/{name}.csv": of.csv for name, of in handin.evidence.items()}
 
 
@@ -75,7 +126,7 @@ def write(handin: Handin, files: Mapping[str, bytes]) -> bytes:
     Not compressed, because compression differs between machines.
     """
     manifest = {
-        "sheet": handin.sheet.name,
+        "sheet": handin.form.sheet.name,
         "draft": handin.draft,
         "versions": versions(),
         "numbers": {name: number._asdict() for name, number in handin.numbers.items()},
@@ -135,17 +186,15 @@ def differences(archive: Archive) -> Iterator[str]:
 
     Builds the PDF again if it is of this version. Raises UserError if that is impossible.
     """
-    files, listed = archive.files, archive.manifest["sha256"]
-    for path in sorted(listed.keys() | files.keys() - {MANIFEST}):
-        if path not in files:
-            yield f"{printable(path, 200)} is missing"
-        elif path not in listed:
-            yield f"{printable(path, 200)} is not in {MANIFEST}"
-        elif hashlib.sha256(files[path]).hexdigest() != listed[path]:
-            yield f"{printable(path, 200)} was changed: its SHA-256 is not that of {MANIFEST}"
+    digests = {path: hashlib.sha256(data).hexdigest() for path, data in archive.files.items()}
+    listed = archive.manifest["sha256"] | {MANIFEST: digests[MANIFEST]}
+    for path in sorted(listed.keys() | digests.keys()):
+        if digests.get(path) != listed.get(path):
+            reason = "missing" if path not in digests else "changed or new"
+            yield f"{printable(path, 200)} is {reason}: its SHA-256 is not that of {MANIFEST}"
     yield from other_numbers(archive, archive.handin, "the histories give")
     for path, data in build(archive.handin).items() if archive.is_of_this_version else ():
-        if files.get(path, data) != data:
+        if archive.files.get(path, data) != data:
             yield f"{path} is not what the data in the archive give"
 
 
@@ -153,33 +202,31 @@ def other_numbers(archive: Archive, handin: Handin, origin: str) -> Iterator[str
     """Yield the numbers in an archive's manifest that the recipes of `handin` do not give."""
     for name, entry in archive.manifest["numbers"].items():
         number = handin.numbers.get(name)
-        if number and not _is(number, entry):
+        if number is None and name.partition(".")[0] in handin.evidence:
+            yield f"{printable(name, 100)} in {MANIFEST}: {origin} no such number"
+        elif number and not _is(number, entry):
             runs = ", ".join(number.runs)
             yield f"{name} in {MANIFEST}: {origin} {number.shown}, of runs {runs}"
-        elif not number and name.partition(".")[0] in handin.evidence:
-            yield f"{printable(name, 100)} in {MANIFEST}: {origin} no such number"
 
 
 def differences_from_stores(archive: Archive, stores: str) -> Iterator[str]:
-    """Yield the runs that the stores lack, and the numbers for which they have other values.
+    """Yield the numbers for which the stores have other values.
 
-    Prints a warning where there is nothing to compare with.
+    Prints a warning where a store lacks what the archive has.
     """
     others = open_others(names_in(stores))
     if not others and not is_there():
         print("warning: there is no store here, so only the archive's own data are compared")
         return
     open_to_read(others)
-    evidence: dict[str, Evidence] = {}
-    for recipe, theirs in archive.handin.evidence.items():
-        ours, missing = of_runs([values["run_id"] for values in theirs.values], recipe, others)
-        if ours is None:
-            print(f"warning: the store here has no run of {recipe}, so it is not compared")
-        elif missing:
-            yield from (f"{recipe}: run {run_id} is not in the store" for run_id in missing)
-        else:
-            evidence[recipe] = ours
-    handin = Handin(archive.handin.form, evidence, archive.handin.read)
+    handin = Handin(archive.handin.form, {}, archive.handin.read)
+    for assignment in handin.assignments:
+        recipe = assignment.recipe
+        ids = [values["run_id"] for values in archive.handin.evidence[recipe].values]
+        try:
+            handin.evidence[recipe], _ = from_store(assignment, ids, others)
+        except UserError as error:
+            print(f"warning: {recipe} is not compared with the store: {error.shown()}")
     yield from other_numbers(archive, handin, "the store gives")
 
 

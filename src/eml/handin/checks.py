@@ -24,7 +24,7 @@ class Check(NamedTuple):
 def checks(handin: Handin) -> list[Check]:
     """Check all rules of the sheet, in its order."""
     lines = [Check("top sheet", *line) for line in _top_sheet(handin)]
-    for exercise in handin.sheet.exercises:
+    for exercise in handin.form.sheet.exercises:
         lines += [Check(exercise.number, *line) for line in _declared(handin, exercise)]
         for assignment in exercise.trainings if exercise in handin.exercises else ():
             lines += [
@@ -35,7 +35,7 @@ def checks(handin: Handin) -> list[Check]:
 
 
 def _top_sheet(handin: Handin) -> Iterator[tuple[str, str]]:
-    names, most = handin.form.names, handin.sheet.most_names
+    names, most = handin.form.names, handin.form.sheet.most_names
     blank = not names or not all(name.strip() for name in names)
     twice = "a name is there twice" if len(set(names)) < len(names) else ""
     yield "names", "write each name into names" if blank else twice

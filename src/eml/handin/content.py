@@ -1,24 +1,40 @@
 """Composes the PDF's content: from a hand-in to the values of the template."""
 
-from dataclasses import dataclass, field
+import shlex
+from dataclasses import dataclass, field, fields
 from pathlib import PurePosixPath
 
+from eml.analysis.fairness import warnings
 from eml.analysis.figures import FIGURES
 from eml.analysis.report import edges, svg
+from eml.config import AUTO, resolve_learning_rate
 from eml.exact.step import SHEET as SHEET
 from eml.handin.calculation import calculation
 from eml.handin.document import Document, ExerciseBlock, FigureBlock, Node, Table, nodes
+from eml.handin.evidence import Evidence
 from eml.handin.handin import Handin
-from eml.handin.numbers import NamedCurve
-from eml.handin.origin import commands, provenance
 from eml.handin.sentences import sentences
 from eml.handin.sheet import Assignment, Exercise
 
-AFTER_CALCULATION = (
-    "The update at this learning rate changes the loss from {{gradients.L}} to {{gradients.L "
-    "after}}. The loss rises because the step at this learning rate is too long. All gradients "
-    "equal central differences in exact fractions."
-)
+# The field of Config behind an option of another name; an option in the plural has all values.
+FIELDS = {
+    "lr": "learning_rate",
+    "lrs": "learning_rate",
+    "seeds": "seed",
+    "optimizers": "optimizer",
+    "devices": "device_type",
+}
+PROVENANCE = {
+    "git_commit": "commit of the source",
+    "git_dirty": "uncommitted changes of the source",
+    "dataset_digest": "data digest",
+    "hardware": "hardware",
+    "threads": "threads",
+    "python": "Python",
+    "torch": "PyTorch",
+    "numpy": "NumPy",
+    "mlflow": "MLflow",
+}
 WORDS = {True: "yes", False: "no", "": "not declared"}
 NONE = "-"  # in a cell without a number
 COLUMNS = {
@@ -34,19 +50,12 @@ COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
-class Content:
-    """The values of the template, and the images that they name."""
+def compose(handin: Handin) -> tuple[Document, dict[str, bytes]]:
+    """Work out everything that the PDF shows; return also the images by path.
 
-    document: Document
-    figures: dict[str, bytes]  # SVG by path
-    images: dict[str, bytes]  # of the texts, by path
-
-
-def compose(handin: Handin) -> Content:
-    """Work out everything that the PDF shows."""
-    composer = _Composer(handin)
-    form, sheet = handin.form, handin.sheet
+    Those below figures/ are drawn, those below images/ are the group's.
+    """
+    composer, form, sheet = _Composer(handin), handin.form, handin.form.sheet
     document = Document(
         title=sheet.title,
         course=sheet.course,
@@ -57,12 +66,15 @@ def compose(handin: Handin) -> Content:
         draft=handin.draft,
         declaration=_declaration(handin),
         answers=[composer.answer(exercise) for exercise in handin.exercises],
-        commands=commands(handin),
+        commands=[
+            *("eml gradients" for exercise in handin.exercises if exercise.gradients),
+            *(command(a, handin.evidence[a.recipe]) for a in handin.assignments),
+        ],
         file=sheet.file,
         provenance=provenance(handin),
         runs=_runs(handin),
     )
-    return Content(document, composer.figures, composer.images)
+    return document, composer.images
 
 
 @dataclass
@@ -70,7 +82,6 @@ class _Composer:
     """Collects the images while it composes the answers."""
 
     handin: Handin
-    figures: dict[str, bytes] = field(default_factory=dict)
     images: dict[str, bytes] = field(default_factory=dict)
 
     def text(self, markdown: str, where: str) -> list[Node]:
@@ -99,7 +110,6 @@ class _Composer:
             review_of=exercise.review_of,
             review=self.text(review, f"review, {exercise.number}"),
             calculation=calculation(SHEET, self.handin.solution) if exercise.gradients else [],
-            after_calculation=self.handin.fill(AFTER_CALCULATION) if exercise.gradients else "",
             results=results,
         )
 
@@ -108,7 +118,7 @@ class _Composer:
         handin, recipe, figure = self.handin, assignment.recipe, FIGURES[name]
         comparison, texts = handin.evidence[recipe].final, handin.form.table(recipe)[name]
         path = f"figures/{recipe}/{name}.svg"
-        self.figures[path] = svg(figure.draw(comparison))
+        self.images[path] = svg(figure.draw(comparison))
         lines = sentences(assignment, name, handin.curves[recipe], comparison.verdicts)
         observed = [handin.fill(line) for line in lines]
         about = f"{figure.title}. {assignment.of.about.partition(chr(10))[0]}"
@@ -127,7 +137,7 @@ class _Composer:
 
 def _declaration(handin: Handin) -> Table:
     """The declaration of willingness, a row for each exercise of the sheet."""
-    sheet, rows = handin.sheet, []
+    sheet, rows = handin.form.sheet, []
     for exercise in sheet.exercises:
         answer = handin.form.exercise[exercise.number]
         handed_in, present = (WORDS[answer[key]] for key in ("hand_in", "present"))
@@ -143,17 +153,21 @@ def _declaration(handin: Handin) -> Table:
 
 
 def _results(handin: Handin, assignment: Assignment) -> Table:
-    """The results of the curves."""
-    curves = handin.curves[assignment.recipe]
+    """The results of the curves, in the columns that any of them has."""
+    curves, numbers = handin.curves[assignment.recipe], handin.numbers
     columns = {"": [one.title for one in curves]}
     for key, title in COLUMNS.items():
-        if key == "learning_rate" and assignment.of.varies != "optimizer":
+        if (key == "learning_rate" and assignment.of.varies != "optimizer") or (
+            key.endswith("loss") and "loss_over_epochs" not in assignment.figures
+        ):
             continue
-        if key.endswith("loss") and "loss_over_epochs" not in assignment.figures:
-            continue
-        cells = [_cell(handin, one, key) for one in curves]
-        if any(cell != NONE for cell in cells):
-            columns[title] = cells
+        keys = ("final_low", "final_high") if key == "interval" else (key,)
+        names = [[f"{one.start}.{key}" for key in keys] for one in curves]
+        if any(of_curve[0] in numbers for of_curve in names):
+            columns[title] = [
+                " to ".join(numbers[n].shown if n in numbers else NONE for n in of_curve)
+                for of_curve in names
+            ]
     note = "After the last epoch, except for the best. n: number of runs, one for each seed."
     if "1" in columns["n"]:
         note += (
@@ -164,13 +178,6 @@ def _results(handin: Handin, assignment: Assignment) -> Table:
     return Table(f"Results of {assignment.recipe}", list(columns), rows, note)
 
 
-def _cell(handin: Handin, one: NamedCurve, key: str) -> str:
-    """A number of a curve; NONE if it has none."""
-    keys = ("final_low", "final_high") if key == "interval" else (key,)
-    numbers = [handin.numbers.get(f"{one.start}.{key}") for key in keys]
-    return " to ".join(number.shown if number else NONE for number in numbers)
-
-
 def _tried(handin: Handin, recipe: str) -> Table:
     """The learning rates that a search has tried."""
     evidence = handin.evidence[recipe]
@@ -179,10 +186,12 @@ def _tried(handin: Handin, recipe: str) -> Table:
     rates = sorted({t.values["learning_rate"] for t in tried}, reverse=True)
     rows = []
     for optimizer in dict.fromkeys(t.values["optimizer"] for t in tried):
-        numbers = [handin.numbers.get(f"{recipe}.tried.{optimizer}.{rate:g}") for rate in rates]
-        cells = [number.shown if number else NONE for number in numbers]
-        marks = [" *" if (optimizer, rate) in chosen else "" for rate in rates]
-        rows.append([optimizer, *map(str.__add__, cells, marks)])
+        row = [optimizer]
+        for rate in rates:
+            number = handin.numbers.get(f"{recipe}.tried.{optimizer}.{rate:g}")
+            mark = " *" if (optimizer, rate) in chosen else ""
+            row.append(number.shown + mark if number else NONE)
+        rows.append(row)
     notes = [
         "* chosen for the figure. Trainings that were behind halfway stopped there; a diverged one "
         "counts as chance.",
@@ -198,3 +207,49 @@ def _runs(handin: Handin) -> Table:
     rows = [[str(run.get(key)) for key in header.values()] for _, run in handin.runs]
     rows = [[*cells, commit[:9]] for *cells, commit in rows]
     return Table("All runs behind this hand-in", list(header), rows, numbers=False)
+
+
+def command(assignment: Assignment, evidence: Evidence) -> str:
+    """Return the command that trains the runs, with the options that differ from their defaults."""
+    trainings = evidence.tried.trainings or evidence.final.trainings
+    first = trainings[0].values
+    parts = ["eml", assignment.recipe]
+    for option in fields(assignment.of.options):
+        name, default = FIELDS.get(option.name, option.name), str(option.default)
+        if name not in first:
+            continue
+        if default == AUTO:
+            default = str(resolve_learning_rate(AUTO, first["optimizer"], first["model"]))
+        of = evidence.final.trainings if name == "seed" else trainings
+        values = dict.fromkeys(training.values[name] for training in of)
+        texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+        if set(map(_plain, texts)) != set(map(_plain, default.split(","))):
+            parts.append(f"--{option.name} {shlex.quote(','.join(texts))}")
+    return " ".join(parts)
+
+
+def _plain(text: str) -> float | str:
+    """Return a number as one, so that "1.0" equals "1"."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def provenance(handin: Handin) -> list[str]:
+    """Return commit, data, machines and versions of the runs, and the warnings about them."""
+    lines = []
+    for name, title in PROVENANCE.items():
+        by_value: dict[str, dict[str, None]] = {}  # the recipes of each value, in order
+        for recipe, run in handin.runs:
+            if isinstance(run.get(name), str):
+                by_value.setdefault(run[name], {})[recipe] = None
+        parts = [f"{value} ({', '.join(recipes)})" for value, recipes in by_value.items()]
+        if parts:
+            lines.append(f"{title}: {'; '.join(parts if len(parts) > 1 else by_value)}")
+    stores = dict.fromkeys(store for _, run in handin.runs if (store := run.get("store")))
+    if other := [store for store in stores if isinstance(store, str)]:
+        lines.append(f"some runs were read from other stores: {', '.join(other)}")
+    for recipe, evidence in handin.evidence.items():
+        lines += [f"{recipe}: {warning}" for warning in warnings(evidence.final)]
+    return lines

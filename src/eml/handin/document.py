@@ -1,13 +1,26 @@
-"""The values that report.typ prints; typesetting.typeset() dumps them once, as JSON."""
+"""The values that report.typ prints, and the PDF that typst makes of them."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import json
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime, time
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
+import matplotlib as mpl
+import typst
 from markdown_it import MarkdownIt
 from markdown_it.tree import SyntaxTreeNode
 
 from eml.errors import UserError, printable
 
+STANDARDS: Any = ["a-2a", "ua-1"]  # archivable; accessible: every figure has an alternative text
+# For letters that typst's own fonts lack. Matplotlib's others hold a box for every letter.
+FONTS = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSans-Oblique.ttf")
+NO_GLYPH = re.compile(r"the text `(.+?)` could not be displayed")
 IMAGES = (".png", ".jpg", ".jpeg", ".svg")
 
 
@@ -74,7 +87,6 @@ class ExerciseBlock:
     review_of: str
     review: list[Node]
     calculation: list[Section]
-    after_calculation: str  # a sentence
     results: list[FigureBlock | Table]
 
 
@@ -120,3 +132,35 @@ def _node(node: SyntaxTreeNode, add_image: Callable[[str], str], where: str) -> 
         href = add_image(path)
     children = [_node(child, add_image, where) for child in node.children]
     return Node(node.type, node.content, href, start, children)
+
+
+def typeset(document: Document, images: Mapping[str, bytes], day: date) -> bytes:
+    """Make the PDF. images: by the paths that the document names. Raises UserError."""
+    fonts = Path(mpl.get_data_path(), "fonts", "ttf")
+    content = {
+        "report.typ": (files("eml.handin") / "report.typ").read_bytes(),
+        "data.json": json.dumps(asdict(document)).encode(),
+        **{f"fonts/{name}": (fonts / name).read_bytes() for name in FONTS},
+        **images,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for path, data in content.items():
+            file = Path(folder, path)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+        try:
+            return typst.compile(
+                f"{folder}/report.typ",
+                root=folder,
+                font_paths=[f"{folder}/fonts"],
+                ignore_system_fonts=True,
+                format="pdf",
+                pdf_standards=STANDARDS,
+                timestamp=int(datetime.combine(day, time(), UTC).timestamp()),
+            )
+        except typst.TypstError as error:
+            message = printable(f"the PDF cannot be made: {error}", 300)
+            if letters := NO_GLYPH.search(str(error)):
+                message = f"the PDF's fonts have no glyph for {printable(letters[1], 60)}"
+                message += ": write it in other letters"
+            raise UserError(message) from error

@@ -16,7 +16,7 @@ from eml.errors import UserError, printable
 from eml.handin.sheet import Assignment, Rule, Values, broken
 from eml.recipes import RECIPES
 from eml.tracking.history import METRICS, described, load_history
-from eml.tracking.selection import Group, finished_groups, members, present
+from eml.tracking.selection import Group, finished_groups, members
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.stores import Others, Stores
 from eml.tracking.tags import JOB, PRUNED_AFTER
@@ -97,30 +97,17 @@ def from_store(
 ) -> tuple[Evidence, list[str]]:
     """Load the evidence for an assignment of a sheet, and a line for each run that was left out.
 
-    run_ids: of the form; empty: the group that meets the sheet's rules. others: stores of others.
-    Raises UserError if no group can be taken, or several.
+    run_ids: empty: the group that meets the sheet's rules. others: stores of others. Raises
+    UserError if the stores lack a run, or if no group can be taken, or several.
     """
-    runs = members(run_ids, others) if run_ids else choose(assignment, others)
-    return _load(runs, assignment.recipe, others)
-
-
-def of_runs(
-    run_ids: Sequence[str], recipe: str, others: Others = ()
-) -> tuple[Evidence | None, list[str]]:
-    """Load these runs from the stores; None without any. Return also the ids that they lack."""
-    runs = [run for run in present(run_ids, others) if not (run.deleted or run.why_no_training)]
-    missing = [run_id for run_id in run_ids if run_id not in {run.run_id for run in runs}]
-    return (_load(runs, recipe, others)[0] if runs else None), missing
-
-
-def _load(runs: Sequence[StoredRun], recipe: str, others: Others) -> tuple[Evidence, list[str]]:
-    by_split: dict[bool, list[str]] = {False: [], True: []}
-    for run in runs:
-        by_split[run.config.validation > 0].append(run.run_id)
-    selections = [Selection(runs=",".join(ids)) for ids in by_split.values() if ids]
+    recipe = assignment.recipe
+    ids: dict[bool, list[str]] = {False: [], True: []}  # those of a search apart
+    for run in members(run_ids, others) if run_ids else choose(assignment, others):
+        ids[run.config.validation > 0].append(run.run_id)
+    selections = [Selection(runs=",".join(of_split)) for of_split in ids.values() if of_split]
     loaded = [load_history(selection, others) for selection in selections]
-    history = pd.concat([frame for frame, _ in loaded], ignore_index=True)
-    return of_csv(csv_of(history), recipe, recipe), [line for _, lines in loaded for line in lines]
+    csv = csv_of(pd.concat([frame for frame, _ in loaded], ignore_index=True))
+    return of_csv(csv, recipe, recipe), [line for _, lines in loaded for line in lines]
 
 
 def choose(assignment: Assignment, others: Others = ()) -> list[StoredRun]:

@@ -13,7 +13,7 @@ from eml.exact.step import Solution, solve
 from eml.handin.evidence import Evidence, from_store
 from eml.handin.form import Form, read_file, read_form
 from eml.handin.numbers import NamedCurve, Number, named_curves, of_gradients, of_trainings
-from eml.handin.sheet import Assignment, Exercise, Sheet, Values, broken
+from eml.handin.sheet import Assignment, Exercise, Values, broken
 from eml.tracking.store import open_to_read
 from eml.tracking.stores import names_in, open_others
 
@@ -35,13 +35,9 @@ class Handin:
     problems: dict[str, UserError] = field(default_factory=dict)  # by recipe: why it lacks evidence
 
     @property
-    def sheet(self) -> Sheet:
-        return self.form.sheet
-
-    @property
     def exercises(self) -> list[Exercise]:
         """The exercises that are handed in."""
-        return [e for e in self.sheet.exercises if self.form.exercise[e.number]["hand_in"]]
+        return [e for e in self.form.sheet.exercises if self.form.exercise[e.number]["hand_in"]]
 
     @property
     def assignments(self) -> list[Assignment]:
@@ -93,10 +89,10 @@ class Handin:
             if name in self.numbers:
                 return self.numbers[name].shown
             first = name.partition(".")[0]
-            near = [other for other in self.numbers if other.startswith(f"{first}.")]
+            near = [other for other in self.numbers if other.startswith(first)] or self.numbers
             raise UserError(
                 f"there is no number {{{{{printable(name, 80)}}}}}: `eml handin numbers` lists "
-                f"all, as {', '.join((near or list(self.numbers))[:8])}"
+                f"all, as {', '.join(list(near)[:8])}"
             )
 
         return REFERENCE.sub(text_of, text)

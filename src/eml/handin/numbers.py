@@ -16,28 +16,18 @@ from eml.analysis.summary import CurveSummary, summary
 from eml.exact.step import Solution
 from eml.handin.evidence import Evidence
 
-# The accuracies in a row of the summary.
-ACCURACIES = {
-    "final_accuracy": "after the last epoch",
-    "best_accuracy": "of the best epoch",
-    "final_lowest": "after the last epoch, lowest of the runs",
-    "final_highest": "after the last epoch, highest of the runs",
-    "final_low": "after the last epoch, low end of the 95 % interval",
-    "final_high": "after the last epoch, high end of the 95 % interval",
-}
+RANGES = ("final_lowest", "final_highest", "final_low", "final_high")  # of a CurveSummary
 
 
 class Number(NamedTuple):
-    """A number as it is printed, and where it comes from. The manifest has these names."""
+    """A number as it is printed, with its runs. The manifest has these names."""
 
     shown: str
     value: float
-    metric: str  # of the store, or how the number follows from it
     runs: tuple[str, ...]  # ids; empty where the number is calculated without a run
 
 
 Numbered = Iterator[tuple[str, Number]]  # names with their numbers
-Entry = tuple[str, str, float, str]  # the end of a name; the number's text, value and metric
 
 
 class NamedCurve(NamedTuple):
@@ -82,45 +72,38 @@ def named_curves(recipe: str, comparison: Comparison) -> list[NamedCurve]:
 
 def of_gradients(solution: Solution) -> Numbered:
     """Yield every value of the exact step."""
-    for (name, value), line in zip(solution.numbers().items(), solution.lines, strict=True):
-        yield f"gradients.{name}", Number(f"{value:g}", value, f"{line.quantity}, calculated", ())
+    for name, value in solution.numbers().items():
+        yield f"gradients.{name}", Number(f"{value:g}", value, ())
 
 
 def of_trainings(recipe: str, named: Sequence[NamedCurve], evidence: Evidence) -> Numbered:
     """Yield the numbers of all curves, of all pairs of curves, and of the trainings of a search."""
     for one, row in zip(named, summary(evidence.final), strict=True):
-        for entries in (_of_runs(one, row), _losses(one), _seconds(one)):
-            for key, text, value, metric in entries:
-                yield f"{one.start}.{key}", Number(text, float(value), metric, one.ids)
-    yield from _ratios(named)
-    yield from _differences(named, evidence.final)
+        for key, text, value in (*_of_runs(one.curve, row), *_of_epochs(one.curve)):
+            yield f"{one.start}.{key}", Number(text, float(value), one.ids)
+    yield from _of_pairs(named, evidence.final)
     yield from _leads(named) if len(named) > 1 else ()
     for training in evidence.tried.trainings:
-        optimizer, rate = training.values["optimizer"], training.values["learning_rate"]
+        name = f"{training.values['optimizer']}.{training.values['learning_rate']:g}"
         accuracy = CHANCE if training.diverged is not None else float(training.accuracies[-1])
-        metric = f"validation_accuracy in epoch {training.last_epoch}"
-        number = Number(per_cent(accuracy), accuracy, metric, (training.run_id,))
-        yield f"{recipe}.tried.{optimizer}.{rate:g}", number
+        number = Number(per_cent(accuracy), accuracy, (training.run_id,))
+        yield f"{recipe}.tried.{name}", number
 
 
-def _of_runs(one: NamedCurve, row: CurveSummary) -> Iterator[Entry]:
-    """Yield the number and the parameters of a curve's runs, and their accuracies."""
-    accuracy = f"{row.split}_accuracy"
-    yield "n", str(row.n), row.n, "number of runs, one for each seed"
+def _of_runs(curve: Curve, row: CurveSummary) -> Iterator[tuple[str, str, float]]:
+    """Yield name, text and value of a curve's parameters, and of its accuracies over the runs."""
+    yield "n", str(row.n), row.n
     for name in ("epochs", "batch_size", "learning_rate"):
-        yield name, f"{one.curve.values[name]:g}", one.curve.values[name], f"parameter {name}"
+        yield name, f"{curve.values[name]:g}", curve.values[name]
     if row.parameters is not None:
-        yield "parameters", f"{row.parameters:,}", row.parameters, "parameter parameters"
-    for name, of in ACCURACIES.items():
-        value, key = getattr(row, name), name.replace("_accuracy", f"_{accuracy}")
-        if not math.isnan(value):
-            yield key, per_cent(value), value, f"{accuracy} {of}"
-    if one.curve.diverged:
-        epoch = one.curve.diverged[0]
-        yield "diverged_in_epoch", str(epoch), epoch, "first epoch without a loss"
+        yield "parameters", f"{row.parameters:,}", row.parameters
+    for name in ("final_accuracy", "best_accuracy", *RANGES):
+        if not math.isnan(value := getattr(row, name)):
+            yield name.replace("_accuracy", f"_{row.split}_accuracy"), per_cent(value), value
+    if curve.diverged:
+        yield "diverged_in_epoch", str(curve.diverged[0]), curve.diverged[0]
     if row.best_epoch:
-        first = float(row.best_epoch.partition(",")[0])
-        yield "best_epoch", row.best_epoch, first, f"epoch of the best {accuracy}"
+        yield "best_epoch", row.best_epoch, float(row.best_epoch.partition(",")[0])
 
 
 def per_cent(fraction: float) -> str:
@@ -128,52 +111,35 @@ def per_cent(fraction: float) -> str:
     return f"{100 * fraction:.2f}\N{NO-BREAK SPACE}%"
 
 
-def _mean(one: NamedCurve) -> str:
-    return "mean over the runs" if len(one.ids) > 1 else "of the run"
+def _of_epochs(curve: Curve) -> Iterator[tuple[str, str, float]]:
+    """Yield name, text and value of losses and seconds: means over the runs."""
+    for loss in ("train_loss", f"{curve.split}_loss"):
+        if len(band := curve.band("epoch", loss)):
+            lowest = int(band.mean.argmin())
+            for key, i in {"initial": 0, "final": -1, "lowest": lowest}.items():
+                yield f"{key}_{loss}", f"{band.mean[i]:.3g}", band.mean[i]
+            yield f"lowest_{loss}_epoch", str(band.epochs[lowest]), band.epochs[lowest]
+    if math.isfinite(seconds := curve.seconds.mean):
+        ends = [np.nanmax(training.points["train_seconds"]) for training in curve.trainings]
+        yield "seconds_per_epoch", f"{seconds:.3g}", seconds
+        yield "train_seconds", f"{np.mean(ends):.3g}", float(np.mean(ends))
 
 
-def _losses(one: NamedCurve) -> Iterator[Entry]:
-    for loss in ("train_loss", f"{one.curve.split}_loss"):
-        band = one.curve.band("epoch", loss)
-        if not len(band):
-            continue
-        lowest = int(band.mean.argmin())
-        for key, i in {"initial": 0, "final": -1, "lowest": lowest}.items():
-            metric = f"{loss} in epoch {band.epochs[i]}, {_mean(one)}"
-            yield f"{key}_{loss}", f"{band.mean[i]:.3g}", band.mean[i], metric
-        epoch, metric = band.epochs[lowest], f"epoch of the lowest {loss}, {_mean(one)}"
-        yield f"lowest_{loss}_epoch", str(epoch), epoch, metric
-
-
-def _seconds(one: NamedCurve) -> Iterator[Entry]:
-    seconds = one.curve.seconds.mean
-    if math.isfinite(seconds):
-        ends = [np.nanmax(training.points["train_seconds"]) for training in one.curve.trainings]
-        total = float(np.mean(ends))
-        yield "seconds_per_epoch", f"{seconds:.3g}", seconds, f"train_seconds, {_mean(one)}"
-        yield "train_seconds", f"{total:.3g}", total, f"train_seconds at the end, {_mean(one)}"
-
-
-def _ratios(named: Sequence[NamedCurve]) -> Numbered:
+def _of_pairs(named: Sequence[NamedCurve], comparison: Comparison) -> Numbered:
+    """Yield the ratios of the seconds per epoch, and the paired differences of the accuracies."""
     for pair in combinations(named, 2):
         fast, slow = sorted(pair, key=lambda one: one.curve.seconds.mean)
         seconds, least = slow.curve.seconds.mean, fast.curve.seconds.mean
         if least > 0 and math.isfinite(ratio := seconds / least):
-            metric = "ratio of the seconds per epoch, from train_seconds"
             name = f"{slow.start}.seconds_ratio_to_{fast.name}"
-            yield name, Number(f"{ratio:.3g}", ratio, metric, slow.ids + fast.ids)
-
-
-def _differences(named: Sequence[NamedCurve], comparison: Comparison) -> Numbered:
+            yield name, Number(f"{ratio:.3g}", ratio, slow.ids + fast.ids)
     by_label = {one.curve.label: one for one in named}
-    metric = "paired difference of test_accuracy, points"
-    for pair in comparison.verdicts:
-        one, other = by_label[pair.curve], by_label[pair.other]
+    for verdict in comparison.verdicts:
+        one, other = by_label[verdict.curve], by_label[verdict.other]
         for key in ("difference", "low", "high"):
-            value = getattr(pair, key)
-            if math.isfinite(value):
+            if math.isfinite(value := getattr(verdict, key)):
                 name = f"{one.start}.{key}_to_{other.name}"
-                yield name, Number(f"{100 * value:+.2f}", value, metric, one.ids + other.ids)
+                yield name, Number(f"{100 * value:+.2f}", value, one.ids + other.ids)
 
 
 def _leads(named: Sequence[NamedCurve]) -> Numbered:
@@ -188,11 +154,9 @@ def _leads(named: Sequence[NamedCurve]) -> Numbered:
         for (_, before), (at, leader) in pairwise(leaders):
             if leader == last != before:
                 start = at
-        metric = f"first {x} from which it has the highest {accuracy}"
-        yield f"{named[last].start}.leads_from_{unit}", Number(f"{start:.3g}", start, metric, ids)
+        yield f"{named[last].start}.leads_from_{unit}", Number(f"{start:.3g}", start, ids)
         for i, count in Counter(leader for _, leader in leaders).items() if x == "epoch" else ():
-            metric = f"number of epochs with the highest {accuracy}"
-            yield f"{named[i].start}.epochs_led", Number(str(count), float(count), metric, ids)
+            yield f"{named[i].start}.epochs_led", Number(str(count), float(count), ids)
 
 
 def _leaders(bands: Sequence[Band]) -> list[tuple[float, int]]:

@@ -1,6 +1,7 @@
 """A sheet of the course, read from sheets/NAME.toml: exercises, points, figures, and rules."""
 
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from datetime import date
@@ -37,10 +38,8 @@ class Rule:
         final: of the trainings in the figures. tried: of those of a search; may be empty.
         """
         if self.tried_by:
-            counts = self._values_by(self.tried_by, [*final, *tried])
-            return ", ".join(
-                f"{len(tries)} for {name}" for name, tries in counts if len(tries) < self.at_least
-            )
+            counts = self._counts_by(self.tried_by, [*final, *tried])
+            return ", ".join(f"{n} for {name}" for name, n in counts if n < self.at_least)
         values = sorted({row[self.field] for row in final if not pd.isna(row.get(self.field))})
         if not values:
             return f"the runs do not say their {self.field}"
@@ -49,20 +48,18 @@ class Rule:
         if missing := [value for value in self.include if value not in values]:
             return f"{self._listed(missing)} is missing"
         if self.one_for:
-            counts = self._values_by(self.one_for, final)
-            if several := [str(name) for name, rates in counts if len(rates) > 1]:
+            several = [name for name, n in self._counts_by(self.one_for, final) if n > 1]
+            if several:
                 return f"several for {', '.join(several)}"
         if self.between:
             lowest, highest = self.between
             values = [value for value in values if lowest <= value <= highest]
         return f"found {self._listed(values) or 'none'}" if len(values) < self.at_least else ""
 
-    def _values_by(self, key: str, rows: Sequence[Values]) -> list[tuple[Any, set[Any]]]:
-        """The values of `key` in order, with those of the rule's field."""
-        by: dict[Any, set[Any]] = {}
-        for row in rows:
-            by.setdefault(row[key], set()).add(row[self.field])
-        return sorted(by.items())
+    def _counts_by(self, key: str, rows: Sequence[Values]) -> list[tuple[str, int]]:
+        """Return the values of `key` in order, with the number of values of the rule's field."""
+        pairs = {(str(row[key]), row[self.field]) for row in rows}
+        return sorted(Counter(name for name, _ in pairs).items())
 
     def _listed(self, values: Iterable[Any]) -> str:
         return ", ".join(words(self.field, value) for value in values)

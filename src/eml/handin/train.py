@@ -8,9 +8,9 @@ from typing import Any
 from eml.config import AUTO, Config, ConfigError
 from eml.exact.command import Options as ExactOptions
 from eml.exact.command import gradients
+from eml.handin.archive import make
 from eml.handin.evidence import meeting_groups
 from eml.handin.form import FORM, read_form, write_form
-from eml.handin.making import make
 from eml.handin.sheet import Assignment, Sheet, load_sheet, sheet_names
 from eml.launchers.options import LaunchOptions
 from eml.recipes.options import RecipeOptions

@@ -77,12 +77,6 @@ def members(run_ids: Sequence[str], others: Others = ()) -> list[StoredRun]:
 
 
 @store_call
-def present(run_ids: Sequence[str], others: Others = ()) -> list[StoredRun]:
-    """Those of these runs that a store has."""
-    return Stores(others).get(run_ids)
-
-
-@store_call
 def finished_groups(recipe: str, others: Others = ()) -> list[Group]:
     """The finished groups of a recipe in all experiments and stores, newest first."""
     stores = Stores(others)
