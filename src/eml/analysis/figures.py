@@ -1,23 +1,46 @@
-"""Draws the figures of a comparison."""
+"""Draws the figures of a comparison: first what they show, then their look."""
 
+import math
+import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from eml.analysis.comparison import Comparison
 from eml.analysis.curves import CHANCE, Band, Curve
+from eml.analysis.fairness import differences
 from eml.analysis.labels import X_LABELS
-from eml.analysis.style import canvas, from_zero, legend, looks, per_cent
 from eml.analysis.summary import by_rate
+from eml.config import Config
 
 UNITS = {"loss": " (cross-entropy, nats)", "accuracy": "", "second": "", "seconds": " (s)"}
 FEW = 10  # points up to which each is marked
+# Okabe and Ito's colours work for the colour-blind, the line styles in grey print.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLES = ("-", "--", "-.", ":")
+ORDERED = "viridis_r"  # from light to dark, also in grey
+NUMERIC = {field.name for field in fields(Config) if field.type is not str}
+SETTINGS = (
+    "device_type",
+    "optimizer",
+    "learning_rate",
+    "batch_size",
+    "seed",
+    "subset",
+    "dtype",
+    "precision",
+)
+# Characters that fit in a line.
+LINE = 100
+TITLE_LINE = 75
 Draw = Callable[[Comparison], Figure]
 
 
@@ -35,8 +58,8 @@ def losses(comparison: Comparison) -> Figure:
     """Train and test (or validation) loss over the epochs, on one scale."""
     metrics, curves = ("train_loss", f"{comparison.split}_loss"), comparison.curves
     what = f"train and {comparison.split} loss"
-    figure, (axes,) = canvas(comparison, what, "epoch", f"loss{UNITS['loss']}")
-    by_curve = looks(comparison.differing, max(2, len(curves)))
+    figure, (axes,) = _canvas(comparison, what, "epoch", f"loss{UNITS['loss']}")
+    by_curve = _looks(comparison.differing, max(2, len(curves)))
     for curve, look in zip(curves, by_curve, strict=False):
         # One curve has a colour for each loss, several have a line style for each loss.
         by_loss = by_curve if len(curves) == 1 else [look | {"linestyle": s} for s in ("-", "--")]
@@ -44,7 +67,7 @@ def losses(comparison: Comparison) -> Figure:
             label = ", ".join(filter(None, (curve.label, metric.replace("_", " "))))
             _draw(axes, Curve(label, curve.trainings), curve.band("epoch", metric), style, metric)
     axes.set_ylim(bottom=0)
-    legend(figure, axes)
+    _legend(figure, axes)
     return figure
 
 
@@ -60,18 +83,18 @@ def over(comparison: Comparison, x: str, metric: str = "test_accuracy") -> Figur
     highest = float(np.fmax.reduce(np.concatenate(points)))
     near = _near(bands, kind, highest)
     label = name + UNITS[kind]
-    figure, panels = canvas(comparison, name, X_LABELS[x], label, 2 if near else 1)
+    figure, panels = _canvas(comparison, name, X_LABELS[x], label, 2 if near else 1)
     for axes in panels:
-        by_curve = looks(comparison.differing, len(bands))
+        by_curve = _looks(comparison.differing, len(bands))
         for curve, band, look in zip(comparison.curves, bands, by_curve, strict=True):
             _draw(axes, curve, band, look, metric)
         axes.set_xlim(left=0)
     panels[0].set_ylim(bottom=0)
     if kind == "accuracy":
-        from_zero(panels[0], highest)
+        _from_zero(panels[0], highest)
     if near:
         _zoom_in(panels[1], near, kind)
-    legend(figure, panels[0])
+    _legend(figure, panels[0])
     return figure
 
 
@@ -105,9 +128,9 @@ def sensitivity(comparison: Comparison) -> Figure:
     lines, label = by_rate(comparison), comparison.score_name
     if comparison.split == "test" and comparison.criterion == "best":
         label += "\n(chosen on the test set)"
-    figure, (axes,) = canvas(comparison, comparison.score_name, "learning rate", label)
+    figure, (axes,) = _canvas(comparison, comparison.score_name, "learning rate", label)
     varying = [name for name in comparison.differing if name != "learning_rate"]
-    by_line = looks(varying, len(lines))
+    by_line = _looks(varying, len(lines))
     for number, (name, scores) in enumerate(lines.items()):
         apart = 1.04 ** (number - (len(lines) - 1) / 2)  # off the points of the other lines
         x, y = [rate * apart for rate in scores], list(scores.values())
@@ -118,10 +141,10 @@ def sensitivity(comparison: Comparison) -> Figure:
     rotation = 45 if len(rates) > 8 else 0
     axes.set_xticks(rates, [f"{rate:g}" for rate in rates], rotation=rotation)
     axes.set_xticks([], minor=True)
-    from_zero(axes, max(max(scores.values()) for scores in lines.values()))
+    _from_zero(axes, max(max(scores.values()) for scores in lines.values()))
     axes.axhline(CHANCE, color="0.5", linestyle=":", linewidth=1)
     axes.text(rates[0], CHANCE, "chance", va="bottom", color="0.4", fontsize="small")
-    legend(figure, axes)
+    _legend(figure, axes)
     return figure
 
 
@@ -146,7 +169,7 @@ def _zoom_in(axes: Axes, bands: Sequence[Band], kind: str) -> None:
     axes.set_ylim(low - pad, high + pad)
     axes.set_ylabel("the ends, enlarged")
     if kind == "accuracy":
-        per_cent(axes)
+        _per_cent(axes)
 
 
 def _draw(axes: Axes, curve: Curve, band: Band, look: dict[str, Any], metric: str) -> None:
@@ -180,3 +203,79 @@ def _label(curve: Curve, band: Band, metric: str) -> str:
     if not (len(band) or stopped or ends):
         label += " (nothing to draw)"
     return label.strip() or metric.replace("_", " ")
+
+
+def _looks(varying: Sequence[str], count: int) -> list[dict[str, Any]]:
+    """A look for each of `count` curves: ordered shades where a single number varies."""
+    if len(varying) == 1 and varying[0] in NUMERIC:
+        shades = mpl.colormaps[ORDERED](np.linspace(0.15, 1, count))
+        return [{"color": mpl.colors.to_hex(shade), "linestyle": "-"} for shade in shades]
+    pairs = zip(cycle(COLOURS), cycle(STYLES), range(count), strict=False)
+    return [{"color": colour, "linestyle": style} for colour, style, _ in pairs]
+
+
+def _canvas(
+    comparison: Comparison, what: str, x: str, y: str, panels: int = 1
+) -> tuple[Figure, list[Axes]]:
+    """An empty figure whose title names what all runs have in common.
+
+    panels: one, or two above each other with the same x-axis.
+    """
+    # Without pyplot, which keeps every figure and may need a display.
+    figure = Figure(figsize=(8, 5 + 2.5 * (panels - 1)), layout="constrained")
+    ratios = [3, 2][:panels]
+    all_axes = figure.subplots(panels, sharex=True, height_ratios=ratios, squeeze=False)[:, 0]
+    top, lines = all_axes[0], _caption(comparison)
+    model = " in ".join(comparison.in_common(("model", "framework")))
+    subject = " on ".join(filter(None, (model, *comparison.in_common(("dataset",)))))
+    title = f"{comparison.exercise}. " if comparison.exercise else ""
+    title += f"{subject}: {what}" if subject else what
+    pad = 8 + 13 * max(1, len(lines))
+    top.set_title(textwrap.fill(title, TITLE_LINE), loc="left", pad=pad)
+    # Outside the layout, because a long line would leave no room for the axes.
+    grey: dict[str, Any] = {"in_layout": False, "color": "0.35", "fontsize": "small"}
+    top.text(0, 1.02, "\n".join(lines), transform=top.transAxes, **grey)
+    all_axes[-1].set_xlabel(x)
+    top.set_ylabel(y)
+    for axes in all_axes:
+        if x == "epoch":
+            axes.xaxis.set_major_locator(MaxNLocator(10, steps=[1, 5, 10], integer=True))
+        axes.margins(x=0)
+        axes.grid(color="0.9")
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, list(all_axes)
+
+
+def _caption(comparison: Comparison) -> list[str]:
+    """The lines below the title: settings in common, what else differs, what has no counterpart."""
+    settings = comparison.in_common(SETTINGS)
+    if len({training.values["seed"] for training in comparison.trainings}) > 1:
+        settings.append("lines: mean of the seeds, bands: their range")
+    different = ", ".join(line.partition(":")[0] for line in differences(comparison))
+    different = f"also different: {different}" if different else ""
+    texts = ", ".join(settings), different, comparison.alone
+    return [line for text in texts for line in textwrap.wrap(text, LINE)]
+
+
+def _per_cent(axes: Axes) -> None:
+    """Label the y-axis in per cent, at round values."""
+    axes.yaxis.set_major_locator(MaxNLocator(10, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}%")
+
+
+def _from_zero(axes: Axes, highest: float) -> None:
+    """Per cent, from 0 to the next multiple of 10 above `highest`."""
+    _per_cent(axes)
+    axes.set_ylim(0, min(1, math.ceil(10 * min(highest, 1) + 0.2) / 10) if highest > 0 else 1)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Put the legend below the axes, and enlarge the figure by its rows."""
+    handles = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+    names = [str(line.get_label()) for line in handles]
+    columns = 2 if max(map(len, names)) < 50 else 1
+    labels = [textwrap.fill(name, LINE) for name in names]
+    rows = -(-len(handles) // columns) + sum(label.count("\n") for label in labels)
+    figure.set_figheight(figure.get_figheight() + 0.2 * max(0, rows - 3))
+    look: dict[str, Any] = {"frameon": False, "fontsize": "small", "ncols": columns}
+    figure.legend(handles, labels, loc="outside lower left", **look)
