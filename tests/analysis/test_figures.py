@@ -131,7 +131,7 @@ def test_more_than_fits_in_a_line_is_wrapped():
     assert axes.get_position().width == pytest.approx(0.9, abs=0.02)
     assert axes.get_title(loc="left").count("\n") == 2
     caption = axes.texts[0].get_text()
-    assert caption.count("\n") == 2
+    assert caption.count("\n") == 3
     names = ", ".join(LOGGED).replace("_", " ")
     assert caption.replace("\n", " ").endswith(f"also different: {names}")
 
