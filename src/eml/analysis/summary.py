@@ -159,18 +159,13 @@ def by_rate(comparison: Comparison) -> dict[str, dict[float, float]]:
     unfinished runs.
     """
     by = [name for name in comparison.differing if name != "learning_rate"] or ["optimizer"]
-    groups: dict[tuple[Any, ...], dict[float, list[float]]] = {}
-    for training in comparison.trainings:
-        group = groups.setdefault(tuple(training.values[name] for name in by), {})
-        if not math.isnan(score := training.score(comparison.criterion)):
-            group.setdefault(training.values["learning_rate"], []).append(score)
-    return {
-        ", ".join(map(words, by, key)): {
-            rate: sum(scores) / len(scores) for rate, scores in sorted(groups[key].items())
-        }
-        for key in sorted(groups)
-        if len(groups[key]) > 1
-    }
+    lines: dict[str, dict[float, float]] = {}
+    for curve in comparison.curves:
+        scores = np.array([training.score(comparison.criterion) for training in curve.trainings])
+        if not np.isnan(scores).all():
+            name = ", ".join(words(field, curve.values[field]) for field in by)
+            lines.setdefault(name, {})[curve.values["learning_rate"]] = float(np.nanmean(scores))
+    return {name: dict(sorted(rates.items())) for name, rates in lines.items() if len(rates) > 1}
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,13 @@ class Section(NamedTuple):
     comparison: Comparison
     figures: Mapping[str, Draw]
 
+    @property
+    def subject(self) -> str:
+        """What is compared, for the name of the run."""
+        trainings = self.comparison.trainings
+        recipes = ", ".join(dict.fromkeys(training.values["recipe"] for training in trainings))
+        return self.name or f"{len(trainings)} runs of {recipes}"
+
 
 def compare(options: CompareOptions) -> dict[str, Any]:
     """Select runs, print their summary, and log it with the figures. Returns the same for JSON.
@@ -54,19 +61,16 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     others = open_others(names_in(options.stores))
     begin(create=bool(others))
     sections = _sections(options, metrics, others)
-    if options.strict and (refused := [line for s in sections for line in _refused(s)]):
-        raise UserError(
-            f"strict: these runs differ in more than what is compared: {'; '.join(refused)}"
-        )
     make_output(options.output)
-    title = f"compare {', '.join(map(_subject, sections))}"
+    title = f"compare {', '.join(section.subject for section in sections)}"
     with tempfile.TemporaryDirectory() as work:
         parts = [_write(section, Path(work), options, targets) for section in sections]
         print("\n".join(part.text for part in parts))
         write_page(Path(work, PAGE), title, parts)
         with runs.run(title, "", {"recipe": "compare"}):
-            trainings = [training for s in sections for training in s.comparison.trainings]
-            log.log_sources([training.run_id for training in trainings])
+            log.log_sources(
+                [t.run_id for section in sections for t in section.comparison.trainings]
+            )
             publish(Path(work), options.output)
             for section, part in zip(sections, parts, strict=True) if options.output else ():
                 file = Path(options.output, part.folder.relative_to(work), "history.csv")
@@ -83,56 +87,53 @@ def compare(options: CompareOptions) -> dict[str, Any]:
 
 def _sections(options: CompareOptions, metrics: list[str], others: Others) -> list[Section]:
     """Read and select the runs; with plot=all, print which recipes have none finished."""
-    absent, sections = [], []
+    sections = []
     for name in PLOTS if options.plot == ALL else [options.plot]:
         try:
             sections.append(_section(options, name, metrics, others))
         except NothingFinishedError as error:
             if options.plot != ALL:
                 raise
-            absent.append(f"{name}: {error}")
+            print(f"{name}: {error}")
     if not sections:
         raise SelectionError("no exercise of the sheets has a finished run here: train one first")
-    print("".join(f"{line}\n" for line in absent), end="")
     return sections
 
 
 def _section(options: CompareOptions, name: str, metrics: list[str], others: Others) -> Section:
-    """name: of the recipe whose figures are drawn, or ""."""
+    """name: of the recipe whose figures are drawn, or "". Raises UserError as `strict` asks."""
     named = options.recipe or options.runs or options.parent or options.filter
     selection = options if named else replace(options, recipe=name)
     history, left_out = load_history(selection, others, of_the_sheet=bool(name))
-    for line in left_out:
-        print(line)
+    print("".join(f"{line}\n" for line in left_out), end="")
     for store, count in history.groupby("store")["run_id"].nunique().items():
         if store:
             print(f"runs of {store}: {count}")
     if name:
         recipe = RECIPES[name]
         comparison = Comparison(history, options.criterion, recipe.exercise, recipe.varies)
-        return Section(name, comparison, {name: FIGURES[name].draw for name in recipe.figures})
-    comparison = Comparison(history, options.criterion)
-    figures: dict[str, Draw] = {}
-    for metric in metrics:
-        metric = metric.replace("test_", f"{comparison.split}_")
-        if not comparison.has(metric):
-            raise UserError(f"metric={metric}: none of these runs has this metric")
-        for x in X_LABELS if options.x == ALL else [options.x]:
-            file = f"{metric}_over_{'epochs' if x == 'epoch' else x}"
-            figures[file] = partial(over, x=x, metric=metric)
+        figures = {name: FIGURES[name].draw for name in recipe.figures}
+    else:
+        comparison = Comparison(history, options.criterion)
+        figures = _figures(comparison, metrics, list(X_LABELS) if options.x == ALL else [options.x])
+    others_differ = differences(comparison, any("seconds" in name for name in figures))
+    if options.strict and others_differ:
+        raise UserError(
+            f"strict: these runs differ in more than what is compared: {'; '.join(others_differ)}"
+        )
     return Section(name, comparison, figures)
 
 
-def _subject(section: Section) -> str:
-    """What is compared, for the name of the run."""
-    trainings = section.comparison.trainings
-    recipes = ", ".join(dict.fromkeys(training.values["recipe"] for training in trainings))
-    return section.name or f"{len(trainings)} runs of {recipes}"
-
-
-def _refused(section: Section) -> list[str]:
-    """The differences that strict refuses."""
-    return differences(section.comparison, any("seconds" in name for name in section.figures))
+def _figures(comparison: Comparison, metrics: list[str], axes: list[str]) -> dict[str, Draw]:
+    """By file name: each metric over each of these axes."""
+    figures: dict[str, Draw] = {}
+    for metric in (name.replace("test_", f"{comparison.split}_") for name in metrics):
+        if not comparison.has(metric):
+            raise UserError(f"metric={metric}: none of these runs has this metric")
+        for x in axes:
+            name = f"{metric}_over_{'epochs' if x == 'epoch' else x}"
+            figures[name] = partial(over, x=x, metric=metric)
+    return figures
 
 
 def _write(section: Section, work: Path, options: CompareOptions, targets: list[float]) -> Part:
@@ -155,12 +156,10 @@ def _for_json(section: Section, part: Part) -> dict[str, Any]:
 
 
 def _metrics(text: str) -> list[str]:
+    """The metrics of "test_accuracy, test_loss"; setup_seconds is not logged by epoch."""
     names = [name.strip() for name in text.split(",") if name.strip()]
-    by_epoch = [metric for metric in METRICS if metric != "setup_seconds"]
-    for name in names:
-        one_of("metric", name, by_epoch)
-    if not names:
-        raise UserError(f"metric={text}: give one or more of {', '.join(by_epoch)}")
+    for name in names or [text]:
+        one_of("metric", name, [metric for metric in METRICS if metric != "setup_seconds"])
     return names
 
 
