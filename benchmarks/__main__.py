@@ -164,7 +164,7 @@ OF_TRAINING = ("numpy_mlp", "torch_mlp", "cnn", "busy")
 @click.command()
 @click.option("--repeats", default=5, show_default=True, help="times that each is measured")
 @click.option("--only", help=f"some of {','.join(PARTS)}, separated by commas")
-@click.option("--made_up", is_flag=True, help="made-up images; and no mlflow, so training alone")
+@click.option("--made_up", is_flag=True, help="made-up images; training alone")
 @click.option(
     "--output",
     default="benchmark-results",
@@ -172,7 +172,7 @@ OF_TRAINING = ("numpy_mlp", "torch_mlp", "cnn", "busy")
     type=click.Path(file_okay=False, path_type=Path),
     help="folder for what is written; results of other processors there are kept",
 )
-def main(repeats: int, only: str | None, made_up: bool, output: Path):
+def main(repeats: int, only: str | None, made_up: bool, output: Path) -> None:
     """Measure, print, and write the results."""
     names = only.split(",") if only else list(OF_TRAINING if made_up else PARTS)
     if unknown := [name for name in names if name not in PARTS]:

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import pairwise
 from statistics import median
 
-from benchmarks.training import dataset_of
+from benchmarks.images import dataset_of
 from benchmarks.turns import Turns, Way
 from eml.config import Config
 from eml.machine import usable_cores

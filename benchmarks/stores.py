@@ -3,6 +3,7 @@
 import dataclasses
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import sqlalchemy
 from mlflow.store.tracking.dbmodels import models
@@ -78,7 +79,11 @@ def fill(uri: str, count: int, artifacts: str = "mlflow-artifacts:/") -> None:
         }
         tags += [{"run_uuid": run_id, "key": k, "value": v} for k, v in noted.items()]
     with engine.begin() as connection:
-        rows_of = {models.SqlRun: runs, models.SqlParam: params, models.SqlTag: tags}
+        rows_of: dict[Any, Any] = {
+            models.SqlRun: runs,
+            models.SqlParam: params,
+            models.SqlTag: tags,
+        }
         for model, rows in rows_of.items():
             connection.execute(sqlalchemy.insert(model.__table__), rows)
         for key in LOGGED:

@@ -21,7 +21,7 @@ class Turns:
     def wait(self) -> bool:
         """Return when it is this way's turn; False if there is none any more."""
         try:
-            return self._connection.recv()
+            return bool(self._connection.recv())
         except EOFError:
             return False
 
