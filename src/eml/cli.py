@@ -77,13 +77,13 @@ def main() -> None:
 
 def _end_run(run_id: str, error: Refusal, message: str) -> None:
     """Write into the run that `mlflow run` made why its process ends."""
-    from eml.tracking import runs
+    from eml.tracking import calls, runs
 
     with suppress(UserError):  # the store does not answer
         if isinstance(error, Stopped):
             runs.stop_run(run_id, str(error))
         else:
-            runs.tag_run(run_id, {"error": message}, runs.SECONDS_TO_CLOSE)
+            runs.tag_run(run_id, {"error": message}, calls.SECONDS_TO_CLOSE)
 
 
 def _message(error: Refusal) -> str:

@@ -9,14 +9,18 @@ import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from eml import cli
 from eml.config import Config, resolve_device
 from eml.launchers.options import LaunchOptions
 from eml.machine import SIGNALS
 from eml.recipes import RECIPES
+from eml.recipes.options import RecipeOptions
 from eml.recipes.recipe import Recipe
 from eml.sweeps.launch import launch
 
@@ -24,19 +28,22 @@ ROOT = Path(__file__).parents[2]
 LAUNCHING = {field.name for field in dataclasses.fields(LaunchOptions)}
 
 
-def configs_of(recipe: str, **options) -> list[Config]:
+def configs_of(recipe: str, **options: Any) -> list[Config]:
     """The Configs of a recipe with these options, for the device that they ask for."""
     made = RECIPES[recipe].options(**options)
-    return made.placed(RECIPES[recipe].configs(made), resolve_device)
+    configs: list[Config] = made.placed(RECIPES[recipe].configs(made), resolve_device)
+    return configs
 
 
-def config_of(recipe: str, **options) -> Config:
+def config_of(recipe: str, **options: Any) -> Config:
     """The Config of a recipe of one training."""
     (config,) = configs_of(recipe, **options)
     return config
 
 
-def arguments(recipe: str, **options) -> tuple[Recipe, list[Config], object, LaunchOptions]:
+def arguments(
+    recipe: str, **options: Any
+) -> tuple[Recipe, list[Config], RecipeOptions, LaunchOptions]:
     """What the command of a recipe calls launch() and plan() with."""
     options = {"launcher": "inline"} | options  # in this process, so that tests can change it
     launching = LaunchOptions(**{k: v for k, v in options.items() if k in LAUNCHING})
@@ -44,7 +51,7 @@ def arguments(recipe: str, **options) -> tuple[Recipe, list[Config], object, Lau
     return RECIPES[recipe], RECIPES[recipe].configs(made), made, launching
 
 
-def train(recipe: str, **options) -> None:
+def train(recipe: str, **options: Any) -> None:
     """What the command of a recipe does, in this process."""
     launch(*arguments(recipe, **options))
 
@@ -65,7 +72,8 @@ def run_here(*arguments: str) -> subprocess.CompletedProcess[str]:
 def call_here(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The command line in this process, exactly as given."""
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    out, complaints, code = io.StringIO(), io.StringIO(), 0
+    out, complaints = io.StringIO(), io.StringIO()
+    code: Any = 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(complaints):
         patch.setattr(sys, "argv", ["eml", *arguments])
         patch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -83,7 +91,7 @@ def eml_command(*arguments: str) -> list[str]:
     return [sys.executable, str(ROOT / "src/eml/__main__.py"), *arguments]
 
 
-def mlflow_command(entry_point: str, project: Path = ROOT, **parameters) -> list[str]:
+def mlflow_command(entry_point: str, project: Path = ROOT, **parameters: Any) -> list[str]:
     command = [sys.executable, "-m", "mlflow", "run", str(project), "-e", entry_point]
     command += ["--env-manager", "local", "--experiment-name", "test"]
     for name, value in parameters.items():
@@ -101,11 +109,12 @@ def without_the_powers_of_root(command: list[str]) -> list[str]:
     return ["setpriv", f"--bounding-set={capability}", f"--inh-caps={capability}", *command]
 
 
-def call(command: list[str]) -> subprocess.CompletedProcess:
+def call(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
-def stored_runs(client) -> list:
+def stored_runs(client: MlflowClient) -> list[Run]:
     """All runs of the test's experiment, oldest first."""
     experiment = client.get_experiment_by_name("test")
-    return client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
+    assert experiment
+    return list(client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"]))

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import SearchStrategy
 
 
-def for_all(examples: int, check: Callable, *strategies: SearchStrategy) -> None:
+def for_all(examples: int, check: Callable[..., None], *strategies: SearchStrategy) -> None:
     """Call check() with so many examples of the strategies; fail with the smallest that fails."""
     chosen = settings(
         max_examples=examples,

@@ -2,21 +2,22 @@
 
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 BEGIN, END = "<!-- faults -->", "<!-- /faults -->"
 
 
-def table(reports: Iterable) -> str:
+def table(reports: Iterable[Any]) -> str:
     """The table as Markdown: of each fault how often it was tried and survived, and what was lost.
 
     reports: of pytest; each `fault` among its user properties is [name, tried, lost].
     """
-    rows: dict[str, list] = {}
+    rows: dict[str, list[Any]] = {}
     for report in reports:
         for name, tried, lost in (v for k, v in report.user_properties if k == "fault"):
             row = rows.setdefault(name, [0, 0, lost])
@@ -38,14 +39,16 @@ def write(file: Path, made: str) -> None:
 
 
 @contextmanager
-def full_disk(folder: Path, kilobytes: int):
+def full_disk(
+    folder: Path, kilobytes: int
+) -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
     """A file system of its own at `folder`; yields what fills it, and what frees it again.
 
     kilobytes: the space that is left. Skips where file systems cannot be mounted.
     """
     folder.mkdir(exist_ok=True)
     mount, umount = (shutil.which(name, path="/usr/bin:/bin") for name in ("mount", "umount"))
-    command = [mount, "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)]
+    command = [mount or "", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)]
     if not (mount and umount) or subprocess.run(command, capture_output=True).returncode:
         pytest.skip("only root can mount a small file system, and Linux alone has tmpfs")
     filler = folder / "filler"
@@ -57,4 +60,4 @@ def full_disk(folder: Path, kilobytes: int):
     try:
         yield fill, filler.unlink
     finally:
-        subprocess.run([umount, "-l", str(folder)], check=True)
+        subprocess.run([str(umount), "-l", str(folder)], check=True)

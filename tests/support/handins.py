@@ -1,6 +1,6 @@
 """Hand-ins made by hand: filled-in forms, and evidence from histories without a store."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -32,13 +32,13 @@ def evidence(*runs: pd.DataFrame, recipe: str = "lr_sweep") -> Evidence:
     return of_csv(csv_of(together(*runs)), recipe, "a test")
 
 
-def mlp_numpy(**options) -> pd.DataFrame:
+def mlp_numpy(**options: Any) -> pd.DataFrame:
     options = {"accuracies": rising(0.98), "losses": falling(0.06)} | options
     accuracies = options.pop("accuracies")
     return run("1" * 32, accuracies, **options)
 
 
-def lr_sweep(rates=RATES, **options) -> list[pd.DataFrame]:
+def lr_sweep(rates: Sequence[float] = RATES, **options: Any) -> list[pd.DataFrame]:
     return [
         run(f"{number:032x}", rising(0.9 + 0.08 * rate), lr=rate, **options)
         for number, rate in enumerate(rates, start=10)
@@ -56,14 +56,14 @@ def sheet2() -> dict[str, Evidence]:
 UNSCALED = {"scaling_mean": 0.0, "scaling_std": 1.0}
 
 
-def torch_run(run_id: str, top: float, *, seconds: float = 2.0, **fields) -> pd.DataFrame:
+def torch_run(run_id: str, top: float, *, seconds: float = 2.0, **fields: Any) -> pd.DataFrame:
     """A whole training in PyTorch; fields: of its Config."""
     optimizer = fields.pop("optimizer", "sgd")
     rows = run(run_id * 32, rising(top), optimizer=optimizer, seconds=seconds, lr="0.1")
     return rows.assign(**(UNSCALED | fields))
 
 
-def grid(optimizer: str, rates, number: int) -> list[pd.DataFrame]:
+def grid(optimizer: str, rates: Sequence[float], number: int) -> list[pd.DataFrame]:
     """The trainings of a search, on validation images."""
     return [
         run(
@@ -77,7 +77,9 @@ def grid(optimizer: str, rates, number: int) -> list[pd.DataFrame]:
     ]
 
 
-def optimizers(names=("sgd", "adam", "rmsprop"), rates=(0.1, 0.01)) -> list[pd.DataFrame]:
+def optimizers(
+    names: Sequence[str] = ("sgd", "adam", "rmsprop"), rates: Sequence[float] = (0.1, 0.01)
+) -> list[pd.DataFrame]:
     found = []
     for number, name in enumerate(names):
         found += grid(name, rates, 16 * (number + 1))
@@ -89,7 +91,12 @@ def optimizers(names=("sgd", "adam", "rmsprop"), rates=(0.1, 0.01)) -> list[pd.D
 
 def sheet3() -> dict[str, Evidence]:
     """Evidence with which sheet 3 meets all rules."""
-    on_mnist = {"dataset": "mnist", "model": "mlp", "activation": "sigmoid", "learning_rate": 0.1}
+    on_mnist: dict[str, Any] = {
+        "dataset": "mnist",
+        "model": "mlp",
+        "activation": "sigmoid",
+        "learning_rate": 0.1,
+    }
     of = {
         "cpu_vs_gpu": [
             torch_run("2", 0.98, **on_mnist),

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -18,12 +19,12 @@ def run(
     run_id: str,
     accuracies: Sequence[float],
     *,
-    tags: dict | None = None,
+    tags: dict[str, Any] | None = None,
     losses: Sequence[float] | None = None,
     seconds: float = 2.0,
     optimizer: str = "",
     validation: int = 0,
-    **options,
+    **options: Any,
 ) -> pd.DataFrame:
     """One run of mlp_numpy, or of cifar_cnn with an optimizer, with these test accuracies.
 
@@ -74,7 +75,7 @@ def together(*runs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(runs, ignore_index=True)
 
 
-def figures_of(recipe: str) -> dict:
+def figures_of(recipe: str) -> dict[str, Any]:
     """The figures of a recipe, by name."""
     return {name: FIGURES[name].draw for name in RECIPES[recipe].figures}
 

@@ -27,7 +27,7 @@ class NotInstalled(Exception):  # noqa: N818, it is a reason to skip
 def free_port() -> int:
     with socket.socket() as free:
         free.bind((ADDRESS, 0))
-        return free.getsockname()[1]
+        return int(free.getsockname()[1])
 
 
 @contextmanager
@@ -111,7 +111,7 @@ class Proxy:
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def handle_one(self):
+            def handle_one(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 behave = proxy.behave
                 if proxy.asks_for and self.headers.get("Authorization") != proxy.asks_for:
@@ -145,13 +145,13 @@ class Proxy:
 
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_one  # noqa: N815
 
-            def log_message(self, *_):
+            def log_message(self, *_: object) -> None:
                 pass
 
         class Server(http.server.ThreadingHTTPServer):
             daemon_threads = True
 
-            def handle_error(self, *_):
+            def handle_error(self, *_: object) -> None:
                 pass  # a client that was stopped
 
         self.server = Server((ADDRESS, 0), Handler)
@@ -161,7 +161,7 @@ class Proxy:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.ended.set()
         self.server.shutdown()
         self.server.server_close()

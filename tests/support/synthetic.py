@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from eml.data.specs import Spec
+
 SIZES = {"mnist": (500, 100), "cifar10": (300, 60)}
 SHAPES = {"mnist": (28, 28), "cifar10": (3, 32, 32)}
 
@@ -35,7 +37,7 @@ def write(folder: Path) -> Path:
     specs = {}
     for name in SIZES:
         made = arrays(name)
-        np.savez(folder / f"{name}.npz", **made)
+        np.savez(folder / f"{name}.npz", **made)  # type: ignore[arg-type]
         specs[name] = {
             "train_size": SIZES[name][0],
             "test_size": SIZES[name][1],
@@ -46,7 +48,7 @@ def write(folder: Path) -> Path:
     return file
 
 
-def install(specs_file: Path, specs: dict) -> dict:
-    """The entries of `eml.data.SPECS` with the sizes and digests of `specs_file`."""
+def install(specs_file: Path, specs: dict[str, Spec]) -> dict[str, Spec]:
+    """The entries of `eml.data.specs.SPECS` with the sizes and digests of `specs_file`."""
     changes = json.loads(Path(specs_file).read_text())
     return {name: dataclasses.replace(specs[name], **change) for name, change in changes.items()}

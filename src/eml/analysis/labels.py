@@ -28,6 +28,6 @@ def words(name: str, value: Any) -> str:
     if name == "subset":
         return f"subset of {value} images" if value else "all images"
     if name in WORDS:
-        return WORDS[name].get(value, value)
+        return str(WORDS[name].get(value, value))
     text = f"{value:g}" if isinstance(value, float) else value
     return f"{name.replace('_', ' ')} {text}"

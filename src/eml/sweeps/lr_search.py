@@ -144,7 +144,9 @@ def search(
     found.remarks += found.choices()
 
 
-def _search(prune: bool, extend: int, found: Findings) -> Generator:
+def _search(
+    prune: bool, extend: int, found: Findings
+) -> Generator[Stage, dict[Config, Training] | None, None]:
     new = found.trials
     for round_number in itertools.count():
         yield from _train(
@@ -182,7 +184,9 @@ def _why(found: Findings, optimizer: str) -> str:
     return "is best at the edge of its rates"
 
 
-def _train(new: dict[str, list[Trial]], prune: bool, criterion: str, title: str) -> Generator:
+def _train(
+    new: dict[str, list[Trial]], prune: bool, criterion: str, title: str
+) -> Generator[Stage, dict[Config, Training] | None, None]:
     """Train new trials of each optimizer halfway, and the better half to the end."""
     half = halfway(next(iter(new.values()))[0].config.epochs) if prune else None
     for until in (half, None) if half else (None,):
