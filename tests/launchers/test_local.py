@@ -125,8 +125,8 @@ def test_workers_end_with_the_command(kill, store, environment):
     ) as process:
         begun = set()
         for line in process.stdout:
-            if found := re.match(r"\[(\d)/6\].*epoch +1/", line):
-                begun.add(found[1])
+            if match := re.match(r"\[(\d)/6\].*epoch +1/", line):
+                begun.add(match[1])
             if len(begun) == 2:
                 break
         below = psutil.Process(process.pid).children(recursive=True)

@@ -78,17 +78,17 @@ def until(condition, seconds: float = 120):
     """What condition() is as soon as it is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if found := condition():
-            return found
+        if value := condition():
+            return value
         time.sleep(0.2)
     raise AssertionError(f"{condition.__name__} has not become true")
 
 
 def trained(store) -> dict[str, object]:
     """The trainings in the store, by learning rate; there is one of each."""
-    found = [run for run in stored_runs(store) if "training_digest" in run.data.tags]
-    by_rate = {run.data.params.get("learning_rate", run.info.run_id): run for run in found}
-    assert len(by_rate) == len(found)
+    runs = [run for run in stored_runs(store) if "training_digest" in run.data.tags]
+    by_rate = {run.data.params.get("learning_rate", run.info.run_id): run for run in runs}
+    assert len(by_rate) == len(runs)
     return by_rate
 
 
@@ -98,13 +98,13 @@ def parents(store) -> list:
 
 def running(store, epoch: int) -> dict[str, str]:
     """The jobs, by learning rate, whose training has come to an epoch and goes on."""
-    found = {}
+    jobs = {}
     for rate, run in trained(store).items():
         if run.info.status == "RUNNING" and "train_seconds" in run.data.metrics:
             last = store.get_metric_history(run.info.run_id, "train_seconds")[-1].step
             if last >= epoch:
-                found[rate] = run.data.tags["slurm_job"]
-    return found
+                jobs[rate] = run.data.tags["slurm_job"]
+    return jobs
 
 
 def process_of(job: str) -> psutil.Process:
@@ -119,8 +119,8 @@ def process_of(job: str) -> psutil.Process:
 
 
 def restarts(job: str) -> int:
-    shown = subprocess.run(["scontrol", "-o", "show", "job", job], capture_output=True, text=True)
-    return int(re.search(r"Restarts=(\d+)", shown.stdout)[1])
+    answer = subprocess.run(["scontrol", "-o", "show", "job", job], capture_output=True, text=True)
+    return int(re.search(r"Restarts=(\d+)", answer.stdout)[1])
 
 
 def assert_as_in_one_process(store, epochs: int) -> None:
@@ -142,7 +142,7 @@ def test_preempted_signalled_cancelled_killed(shared_store, launched, small_data
     first = launched(*sweep(), *IN_JOBS_OF_ONE)
 
     def four_at_work():
-        return len(found := running(shared_store, 5)) == 4 and found
+        return len(jobs := running(shared_store, 5)) == 4 and jobs
 
     jobs = until(four_at_work)
     assert len(set(jobs.values())) == 4
@@ -242,8 +242,8 @@ def test_a_cancelled_search_submits_no_more(shared_store, launched):
     until(lambda: running(shared_store, 2))
     (parent,) = [r for r in stored_runs(shared_store) if r.data.tags["recipe"] == "optimizers"]
     result = call(eml_command("cancel", parent.info.run_id))
-    said = "optimizers epochs=2000 subset=100: 2 jobs ended\n"
-    assert (result.returncode, result.stdout) == (0, said)
+    answer = "optimizers epochs=2000 subset=100: 2 jobs ended\n"
+    assert (result.returncode, result.stdout) == (0, answer)
     assert first.end() == (1, "eml: cancelled by `eml cancel`\n")
     # Without a word from `eml cancel`, rates that come to nothing would extend the grid.
     assert [run.info.status for run in stored_runs(shared_store)] == ["FAILED", "KILLED", "KILLED"]
@@ -439,13 +439,13 @@ def test_expected_seconds_of_jobs(small_data):
     launcher = Slurm(JobOptions(slurm_pack_minutes=1, slurm_array_parallelism=2))
     configs = configs_of("lr_sweep")
     costs = {kind_of(configs[0]): Cost(0, 0, 0)}
-    each = seconds_of(configs[0], costs, 30)
-    assert 6 * each < 60  # so that all share a job
-    assert Plan(configs, launcher, costs, {}).expected == pytest.approx(6 * each)
+    seconds = seconds_of(configs[0], costs, 30)
+    assert 6 * seconds < 60  # so that all share a job
+    assert Plan(configs, launcher, costs, {}).expected == pytest.approx(6 * seconds)
     configs = configs_of("lr_sweep", epochs=30 * 10)
-    each = seconds_of(configs[0], costs, 300)
-    assert 60 > each > 30  # so that each has one, and two run at once
-    assert Plan(configs, launcher, costs, {}).expected == pytest.approx(3 * each)
+    seconds = seconds_of(configs[0], costs, 300)
+    assert 60 > seconds > 30  # so that each has one, and two run at once
+    assert Plan(configs, launcher, costs, {}).expected == pytest.approx(3 * seconds)
 
 
 def test_short_trainings_share_a_job():

@@ -33,11 +33,11 @@ def free_port() -> int:
 @contextmanager
 def postgres() -> Iterator[str]:
     """A new PostgreSQL; the URI of its database "postgres". Raises NotInstalled."""
-    found = shutil.which("initdb")
+    initdb = shutil.which("initdb")
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"))  # Debian's are not on the PATH
-    if not found and not folders:
+    if not initdb and not folders:
         raise NotInstalled("there is no PostgreSQL here (initdb; Debian: apt install postgresql)")
-    programs = Path(found).parent if found else folders[-1]
+    programs = Path(initdb).parent if initdb else folders[-1]
     # PostgreSQL refuses to run as root.
     user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
 
@@ -87,8 +87,8 @@ def slurm() -> None:
     """Raise NotInstalled if the Slurm of support/slurm does not run here."""
     if not shutil.which("scontrol"):
         raise NotInstalled("there is no Slurm here (tests/support/slurm says what it takes)")
-    shown = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True)
-    if "eml-test" not in shown.stdout:
+    answer = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True)
+    if "eml-test" not in answer.stdout:
         raise NotInstalled("the Slurm for tests does not run (tests/support/slurm start)")
     subprocess.run(["scancel", "-u", getpass.getuser()], check=True)  # what a test has left
 

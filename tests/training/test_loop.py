@@ -28,8 +28,8 @@ def records(**options) -> list[EpochRecord]:
     return list(TrainingLoop(config, load("mnist")))
 
 
-def scores(of: list[EpochRecord]) -> list[dict]:
-    return [{k: v for k, v in dataclasses.asdict(r).items() if k not in CLOCKS} for r in of]
+def scores(epochs: list[EpochRecord]) -> list[dict]:
+    return [{k: v for k, v in dataclasses.asdict(r).items() if k not in CLOCKS} for r in epochs]
 
 
 def test_a_record_for_each_epoch_and_one_before(small_data):
@@ -68,14 +68,14 @@ def test_order_is_a_permutation_that_depends_on_seed_and_epoch():
 
 
 def test_clocks_count_up_and_do_not_overlap(small_data):
-    of = records()
-    for before, after in itertools.pairwise(of):
+    epochs = records()
+    for before, after in itertools.pairwise(epochs):
         assert after.train_seconds > before.train_seconds
         assert after.eval_seconds > before.eval_seconds
         assert after.images_per_second == pytest.approx(
             500 / (after.train_seconds - before.train_seconds)
         )
-    for record in of:
+    for record in epochs:
         parts = record.setup_seconds + record.train_seconds + record.eval_seconds
         assert parts <= record.wall_seconds
 
@@ -113,7 +113,7 @@ def test_one_loss_that_is_not_finite_is_divergence(split, small_data):
     learner = training.learner
 
     def broken(method):
-        return lambda *given: method(*given)._replace(loss=math.inf)
+        return lambda *arguments: method(*arguments)._replace(loss=math.inf)
 
     if split == "train":
         learner.train_epoch = broken(learner.train_epoch)
@@ -127,11 +127,11 @@ def test_one_loss_that_is_not_finite_is_divergence(split, small_data):
 
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_a_loss_that_is_not_finite_ends_the_training(small_data):
-    of = records(lr="1e30", activation="relu", epochs=5)
-    assert of[-1].diverged
-    assert len(of) < 6
-    assert not any(r.diverged for r in of[:-1])
-    last = of[-1]
+    epochs = records(lr="1e30", activation="relu", epochs=5)
+    assert epochs[-1].diverged
+    assert len(epochs) < 6
+    assert not any(r.diverged for r in epochs[:-1])
+    last = epochs[-1]
     for value in (last.train_loss, last.train_accuracy, last.test_loss, last.test_accuracy):
         assert math.isnan(value)
 

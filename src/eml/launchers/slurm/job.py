@@ -80,7 +80,7 @@ class Pack:
         return submitit.helpers.DelayedSubmission(self)
 
     def _tag_runs(self) -> None:
-        """Tag the runs with this job, in case the submitting process died before it did."""
+        """Tag the runs with this job: the process that submitted it may be slower, or dead."""
         job = submitit.JobEnvironment()
         for item in self.items:
             if isinstance(item, Task):

@@ -40,9 +40,8 @@ class Slurm(Launcher):
     def status(cls, runs: Collection[StoredRun]) -> dict[str, JobStatus]:
         unfinished = [run for run in runs if JOB in run.tags and run.status != "FINISHED"]
         alive = None
-        if cluster.is_here():
-            with suppress(ClusterError):
-                alive = cluster.alive(run.tags[JOB] for run in unfinished)
+        with suppress(ClusterError):
+            alive = cluster.alive(run.tags[JOB] for run in unfinished)
         return {run.run_id: _status(run, alive) for run in unfinished}
 
     @classmethod
