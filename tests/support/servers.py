@@ -93,7 +93,7 @@ def slurm() -> None:
     subprocess.run(["scancel", "-u", getpass.getuser()], check=True)  # what a test has left
 
 
-class Proxy:
+class Proxy(http.server.ThreadingHTTPServer):
     """Passes HTTP requests on to a server, or behaves as a bad network does. A context manager.
 
     behave: what it does with a request from now on: "pass"; "drop", without a word; "hang",
@@ -101,67 +101,63 @@ class Proxy:
     "lose", which passes one request to `runs/create` on, drops its answer, and passes from then on.
     """
 
-    def __init__(self, server: str):
+    daemon_threads = True
+
+    def __init__(self, target: str):
+        super().__init__((ADDRESS, 0), _Handler)
+        self.target, self.address = target, f"http://{ADDRESS}:{self.server_port}"
         self.behave = "pass"
         self.asks_for = ""  # the header Authorization without which it answers with 401
         self.refused = threading.Event()  # a request was not passed on, or its answer was lost
         self.ended = threading.Event()
-        proxy = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def handle_one(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                behave = proxy.behave
-                if proxy.asks_for and self.headers.get("Authorization") != proxy.asks_for:
-                    self.send_error(401)
-                    return
-                lost = behave == "lose" and self.path.endswith("/runs/create")
-                if behave in ("pass", "lose"):
-                    headers = {k: v for k, v in self.headers.items() if k.lower() != "host"}
-                    answer = requests.request(
-                        self.command, server + self.path, data=body, headers=headers, timeout=60
-                    )
-                if behave in ("fail", "busy"):
-                    self.send_error(500 if behave == "fail" else 429)
-                elif behave in ("pass", "lose") and not lost:
-                    self.send_response(answer.status_code)
-                    self.send_header("Content-Length", str(len(answer.content)))
-                    self.send_header("Content-Type", answer.headers.get("Content-Type", ""))
-                    self.end_headers()
-                    self.wfile.write(answer.content)
-                    return
-                if lost:
-                    proxy.behave = "pass"
-                proxy.refused.set()
-                if behave == "hang":
-                    proxy.ended.wait()
-                if behave == "reset":  # SO_LINGER of 0 seconds: RST in place of FIN
-                    linger = struct.pack("ii", 1, 0)
-                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-                    self.connection.close()
-                self.close_connection = True
-
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_one  # noqa: N815
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_: object) -> None:
-                pass  # a client that was stopped
-
-        self.server = Server((ADDRESS, 0), Handler)
-        self.address = f"http://{ADDRESS}:{self.server.server_port}"
 
     def __enter__(self) -> "Proxy":
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.ended.set()
-        self.server.shutdown()
-        self.server.server_close()
+        self.shutdown()
+        self.server_close()
+
+    def handle_error(self, *_: object) -> None:
+        """Stay silent about a client that was stopped."""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Proxy
+
+    def handle_one(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        proxy, behave = self.server, self.server.behave
+        if proxy.asks_for and self.headers.get("Authorization") != proxy.asks_for:
+            self.send_error(401)
+            return
+        if behave in ("pass", "lose"):
+            headers = {k: v for k, v in self.headers.items() if k.lower() != "host"}
+            url = proxy.target + self.path
+            answer = requests.request(self.command, url, data=body, headers=headers, timeout=60)
+            if behave == "pass" or not self.path.endswith("/runs/create"):
+                self.send_response(answer.status_code)
+                self.send_header("Content-Length", str(len(answer.content)))
+                self.send_header("Content-Type", answer.headers.get("Content-Type", ""))
+                self.end_headers()
+                self.wfile.write(answer.content)
+                return
+            proxy.behave = "pass"
+        if behave in ("fail", "busy"):
+            self.send_error(500 if behave == "fail" else 429)
+        proxy.refused.set()
+        if behave == "hang":
+            proxy.ended.wait()
+        if behave == "reset":  # SO_LINGER of 0 seconds: RST in place of FIN
+            linger = struct.pack("ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self.connection.close()
+        self.close_connection = True
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_one  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
