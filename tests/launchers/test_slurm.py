@@ -211,25 +211,25 @@ def test_left_and_taken_up_again(shared_store, launched, small_data):
 
 
 def test_cancelling_ends_jobs_and_runs(shared_store, launched):
-    first = launched(*sweep(), *IN_JOBS_OF_ONE)
+    first = launched(*sweep(5000), *IN_JOBS_OF_ONE)
     until(lambda: running(shared_store, 3))
     first.process.kill()
     first.end()
     (parent,) = parents(shared_store)
-    result = call(eml_command(*sweep()))
+    result = call(eml_command(*sweep(5000)))
     assert result.returncode == 2
     assert (
         "eml: these trainings are in slurm jobs: continue them with launcher=slurm" in result.stderr
     )
     result = call(eml_command("cancel", parent.info.run_id))
-    assert (result.returncode, result.stdout) == (0, "lr_sweep epochs=200: 5 jobs ended\n")
+    assert (result.returncode, result.stdout) == (0, "lr_sweep epochs=5000: 5 jobs ended\n")
     assert cluster.alive(run.data.tags["slurm_job"] for run in trained(shared_store).values()) == {}
     assert [run.info.status for run in stored_runs(shared_store)] == ["KILLED"] * 6
-    result = call(eml_command("plan", *sweep(), *IN_JOBS_OF_ONE))
-    stopped = r": stopped: (SIGTERM|cancelled) at .* UTC, \d+ of 200 epochs done; log /\S+\n"
+    result = call(eml_command("plan", *sweep(5000), *IN_JOBS_OF_ONE))
+    stopped = r": stopped: (SIGTERM|cancelled) at .* UTC, \d+ of 5000 epochs done; log /\S+\n"
     assert len(re.findall(stopped, result.stdout)) == 5
     result = call(eml_command("cancel", parent.info.run_id))
-    assert (result.returncode, result.stdout) == (0, "lr_sweep epochs=200: no job is left\n")
+    assert (result.returncode, result.stdout) == (0, "lr_sweep epochs=5000: no job is left\n")
     child = next(iter(trained(shared_store).values()))
     result = call(eml_command("cancel", child.info.run_id))
     assert (result.returncode, result.stdout) == (2, "")
