@@ -86,21 +86,6 @@ def test_one_seed_is_warned_of():
     assert warnings(run("a", [0.1, 0.5])) == ["one seed, so no spread: all runs"]
 
 
-def test_one_config_that_begins_differently_elsewhere_is_warned_of():
-    cpu = run("a", [0.1, 0.5], losses=[2.3, 1.5])
-    for losses, epoch in (([2.3, 1.62], 1), ([2.32, 1.5], 0)):
-        gpu = run("b", [0.1, 0.5], losses=losses).assign(device_type="cuda")
-        (line,) = [line for line in warnings(together(cpu, gpu)) if "rounding" in line]
-        assert line.startswith(f"one Config, but the train losses after epoch {epoch} differ")
-        assert line.endswith("runs a and b")
-        numpy = gpu.assign(device_type="cpu", framework="torch", recipe="mlp_torch")
-        assert any("rounding" in line for line in warnings(together(cpu, numpy)))
-        other_seed = gpu.assign(seed=2)
-        assert not any("rounding" in line for line in warnings(together(cpu, other_seed)))
-    rounded = run("b", [0.1, 0.5], losses=[2.3001, 1.505]).assign(device_type="cuda")
-    assert not any("rounding" in line for line in warnings(together(cpu, rounded)))
-
-
 def test_epochs_that_swing_are_warned_of():
     swinging = run("a", [0.1, 0.4, 0.5, 0.6, 0.7])
     swinging["train_seconds"] = [0, 2, 22, 24, 44]

@@ -1,15 +1,12 @@
 """Lists other differences between the curves of a comparison, and warns about its runs."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
-from itertools import combinations
 
 import numpy as np
 
 from eml.analysis.comparison import Comparison, distinct
 from eml.analysis.curves import Curve, Training
 from eml.analysis.verdicts import above_chance, evaluated_images
-from eml.config import Config
 from eml.machine import DISTURBED
 
 # Fields that change with the compared field.
@@ -34,17 +31,12 @@ LOGGED = (
     "trainings_at_once",
     "system_metrics",
 )
-# What decides the losses of a training, wherever and with whatever framework it is computed.
-DECIDING = {field.name for field in fields(Config)} - {"recipe", "framework", "device_type"}
 SHORT = {"git_commit": 9, "dataset_digest": 9}  # characters that tell values apart
 OF_SECONDS = ("threads", "trainings_at_once")  # what decides nothing but seconds
 JOB = "slurm_job"  # the tag of a run that trained in a job (tracking/tags.py)
 LARGEST_SWING = 0.25  # standard deviation of the seconds of an epoch, as a share of their mean
 SHORTEST = 0.1  # seconds; shorter epochs always swing
 NAMED = 3  # runs that a warning about disturbances names
-# Relative difference of a train loss that rounding alone can cause, by epoch. Another order of the
-# data changes that of the MLP on MNIST by 1 % in epoch 1; rounding changes the CNN's by 0.1 %.
-ROUNDING = {0: 1e-4, 1: 5e-3}
 
 
 def differences(comparison: Comparison, seconds: bool = True) -> list[str]:
@@ -89,7 +81,6 @@ def warnings(comparison: Comparison) -> list[str]:
         lines.append(f"one seed, so no spread: {which}")
     if len(curves) > 1 and any(isinstance(t.values.get(JOB), str) for t in trainings):
         lines.append("trained in jobs on shared nodes: do not compare seconds")
-    lines += _unlike(trainings)
     disturbed: dict[str, list[str]] = {}
     for training in trainings:
         name = f"{training.values['run_name']}, run {training.run_id}"
@@ -120,25 +111,3 @@ def _disturbances(training: Training) -> Iterator[tuple[str, str]]:
         signs.insert(0, f"{longest} in {len(slow)} of {training.last_epoch} epochs")
     if signs:
         yield "something else had the processor", ", ".join(signs)
-
-
-def _unlike(trainings: Sequence[Training]) -> Iterator[str]:
-    """Runs of one Config on two devices, or in two frameworks, that began differently.
-
-    Such runs see the same data in the same order from the same weights.
-    """
-    alike: dict[tuple[object, ...], list[Training]] = {}
-    for training in trainings:
-        alike.setdefault(tuple(training.values[name] for name in DECIDING), []).append(training)
-    for one, other in (pair for group in alike.values() for pair in combinations(group, 2)):
-        by_epoch = [
-            dict(zip(t.points["epoch"], t.points["train_loss"], strict=True)) for t in (one, other)
-        ]
-        for epoch, largest in ROUNDING.items():
-            a, b = (losses.get(epoch, np.nan) for losses in by_epoch)
-            if abs(a - b) > largest * max(abs(a), abs(b)):  # not so if one is NaN
-                yield (
-                    f"one Config, but the train losses after epoch {epoch} differ by more than "
-                    f"rounding, {a:.4g} and {b:.4g}: runs {one.run_id} and {other.run_id}"
-                )
-                break
