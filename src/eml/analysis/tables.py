@@ -1,7 +1,6 @@
 """Tables for people: the summary in words and per cent, and Markdown."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 
 from eml.analysis.curves import Seconds
@@ -84,7 +83,7 @@ def _per_cent(fraction: float) -> str:
 
 def markdown(rows: Sequence[Mapping[str, object]]) -> str:
     """Rows with the same columns as a Markdown table with aligned columns."""
-    cells = [[_cell(cell) for cell in line] for line in (rows[0], *(row.values() for row in rows))]
+    cells = [list(map(str, line)) for line in (rows[0], *(row.values() for row in rows))]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     cells.insert(1, ["-" * width for width in widths])
     lines = [
@@ -92,8 +91,3 @@ def markdown(rows: Sequence[Mapping[str, object]]) -> str:
         for row in cells
     ]
     return "".join(f"| {line} |\n" for line in lines)
-
-
-def _cell(value: object) -> str:
-    """The value in one line, with each "|" and the backslashes before it escaped."""
-    return re.sub(r"(\\*)\|", r"\1\1\|", " ".join(str(value).splitlines()))
