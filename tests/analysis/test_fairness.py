@@ -110,8 +110,17 @@ def test_epochs_that_were_slow_and_threads_that_changed_are_warned_of():
         "something else had the processor: up to 3.0 times as long as on an idle machine in 1 of 3 "
         "epochs, threads: 1 from epoch 3 in sgd lr=0.1 seed=1 mlp_numpy epochs=3, run a"
     )
-    quiet = disturbed.assign(next_threads=2, slowdown=1.2)
+    quiet = disturbed.assign(next_threads=2, slowdown=1.2, train_cpu_seconds=12.0)
     assert not any("processor" in line for line in warnings(quiet))
+
+
+@pytest.mark.parametrize(("cpu_seconds", "warned"), [(3.9, False), (1.5, True)])
+def test_a_training_that_did_not_get_the_processor_is_warned_of(cpu_seconds, warned):
+    disturbed = run("a", [0.1, 0.5], tags={"threads": "2"})  # 2 s
+    disturbed["train_cpu_seconds"] = [0, cpu_seconds]
+    assert any("CPU seconds" in line for line in warnings(disturbed)) == warned
+    gpu = disturbed.assign(device_type="cuda")  # a GPU computes while the CPU waits
+    assert not any("CPU seconds" in line for line in warnings(gpu))
 
 
 @pytest.mark.parametrize("name", ["threads", "trainings_at_once"])

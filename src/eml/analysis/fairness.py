@@ -37,6 +37,7 @@ JOB = "slurm_job"  # the tag of a run that trained in a job (tracking/tags.py)
 LARGEST_SWING = 0.25  # standard deviation of the seconds of an epoch, as a share of their mean
 SHORTEST = 0.1  # seconds; shorter epochs always swing
 NAMED = 3  # runs that a warning about disturbances names
+LEAST_CPU = 0.5  # share of threads times seconds that an undisturbed training computes
 
 
 def differences(comparison: Comparison, seconds: bool = True) -> list[str]:
@@ -109,5 +110,10 @@ def _disturbances(training: Training) -> Iterator[tuple[str, str]]:
     if len(slow):
         longest = f"up to {slow.max():.1f} times as long as on an idle machine"
         signs.insert(0, f"{longest} in {len(slow)} of {training.last_epoch} epochs")
+    count = str(training.values.get("threads"))  # a tag, which may hold any text
+    if not signs and training.values["device_type"] == "cpu" and count.isdecimal():
+        computed, trained = (training.points[f"train_{x}seconds"][-1] for x in ("cpu_", ""))
+        if computed < LEAST_CPU * int(count) * trained:
+            signs = [f"{computed:.3g} CPU seconds in {trained:.3g} s with {count} threads"]
     if signs:
         yield "something else had the processor", ", ".join(signs)
