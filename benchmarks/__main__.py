@@ -192,12 +192,12 @@ def main(repeats: int, only: str | None, made_up: bool, output: Path) -> None:
 def _machine() -> Machine:
     """What the numbers of this machine depend on."""
     blas = [
-        f"NumPy: OpenBLAS {each['version']} for {each['architecture']}"
-        for each in threadpool_info()
-        if each["internal_api"] == "openblas"
+        f"NumPy: OpenBLAS {library['version']} for {library['architecture']}"
+        for library in threadpool_info()
+        if library["internal_api"] == "openblas"
     ]
-    found = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
-    blas.append(f"PyTorch: {found[1] if found else 'unknown'}")
+    match = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
+    blas.append(f"PyTorch: {match[1] if match else 'unknown'}")
     processor = cpu_name()
     if torch.cuda.is_available():
         processor += f", {torch.cuda.get_device_name()}"

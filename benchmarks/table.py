@@ -115,14 +115,14 @@ def text(measured: pd.DataFrame, promised: pd.DataFrame) -> str:
     """All of it in Markdown, the processors side by side."""
     names = [field.name for field in fields(Machine)]
     facts = [
-        f"{Machine(*each[names].iloc[-1])}; {each['times'].max()} turns"
-        for _, each in measured.groupby(["processor", "threads"], sort=False)
+        f"{Machine(*part[names].iloc[-1])}; {part['times'].max()} turns"
+        for _, part in measured.groupby(["processor", "threads"], sort=False)
     ]
     facts.append(
         "Medians of measurements in turn, but of 30 epochs, which are trained once. The ratio is "
         "to the first row of the group, in brackets its spread over the turns."
     )
-    shown = pd.DataFrame(
+    cells = pd.DataFrame(
         {
             "": measured["group"],
             "way": measured["way"],
@@ -136,7 +136,7 @@ def text(measured: pd.DataFrame, promised: pd.DataFrame) -> str:
     )
     parts = [
         "\n\n".join(facts) + "\n",
-        markdown(_side_by_side(shown, ["", "way"]).to_dict("records")),
+        markdown(_side_by_side(cells, ["", "way"]).to_dict("records")),
     ]
     if len(promised):
         lines = pd.DataFrame(
@@ -190,12 +190,12 @@ def chart(measured: pd.DataFrame) -> Figure:
         colours = ["#D55E00" if name.startswith("eml") else "#0072B2" for name in names]
         for axes, machine in zip(row, machines, strict=True):
             # NaN, and so no bar, where this machine has not measured a way.
-            here = members[members["on"] == machine].set_index("way").reindex(names)
-            spread = [here["median"] - here["lowest"], here["highest"] - here["median"]]
-            bars = axes.barh(names, here["median"], xerr=spread, color=colours)
-            labels = ["" if pd.isna(s) else f" {s:.3g} s" for s in here["median"]]
+            values = members[members["on"] == machine].set_index("way").reindex(names)
+            spread = [values["median"] - values["lowest"], values["highest"] - values["median"]]
+            bars = axes.barh(names, values["median"], xerr=spread, color=colours)
+            labels = ["" if pd.isna(s) else f" {s:.3g} s" for s in values["median"]]
             axes.bar_label(bars, labels, fontsize="small", padding=2)
-            where = machine if here["median"].notna().any() else f"{machine}: not measured"
+            where = machine if values["median"].notna().any() else f"{machine}: not measured"
             axes.set_title(f"{group}\n{where}", loc="left", fontsize="medium")
             axes.margins(x=0.2)
             axes.set_xlim(left=0)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class Turns:
-    """What a way is given: it waits for its turn, and reports the seconds that it took."""
+    """A way's end of the connection: it waits for a turn, and reports the seconds of the turn."""
 
     def __init__(self, connection: Connection):
         self._connection = connection
@@ -44,11 +44,11 @@ def in_turn(ways: Mapping[str, Way], repeats: int) -> dict[str, list[float]]:
     # Ctrl-C is for this process alone, which then ends the others.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     for name, way in ways.items():
-        here, there = context.Pipe()
-        process = context.Process(target=_serve, args=(way, there))
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(way, theirs))
         process.start()
-        there.close()  # so that its end is noticed here
-        running[name] = process, here
+        theirs.close()  # so that this process notices its end
+        running[name] = process, ours
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     try:
@@ -84,7 +84,7 @@ class Ratio(NamedTuple):
     highest: float
 
 
-def ratio(of: list[float], to: list[float]) -> Ratio:
+def ratio(seconds: list[float], reference: list[float]) -> Ratio:
     """The ratio of two ways that were measured in turn."""
-    each = [a / b for a, b in zip(of, to, strict=True)]
-    return Ratio(median(each), min(each), max(each))
+    ratios = [a / b for a, b in zip(seconds, reference, strict=True)]
+    return Ratio(median(ratios), min(ratios), max(ratios))

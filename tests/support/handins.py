@@ -80,13 +80,13 @@ def grid(optimizer: str, rates: Sequence[float], number: int) -> list[pd.DataFra
 def optimizers(
     names: Sequence[str] = ("sgd", "adam", "rmsprop"), rates: Sequence[float] = (0.1, 0.01)
 ) -> list[pd.DataFrame]:
-    found = []
+    runs = []
     for number, name in enumerate(names):
-        found += grid(name, rates, 16 * (number + 1))
-        found.append(
+        runs += grid(name, rates, 16 * (number + 1))
+        runs.append(
             torch_run("abcdef"[number], 0.6 + 0.02 * number, optimizer=name, learning_rate=rates[0])
         )
-    return found
+    return runs
 
 
 def sheet3() -> dict[str, Evidence]:
@@ -97,7 +97,7 @@ def sheet3() -> dict[str, Evidence]:
         "activation": "sigmoid",
         "learning_rate": 0.1,
     }
-    of = {
+    runs_of = {
         "cpu_vs_gpu": [
             torch_run("2", 0.98, **on_mnist),
             torch_run("3", 0.98, seconds=0.5, device_type="cuda", hardware="a GPU", **on_mnist),
@@ -108,7 +108,7 @@ def sheet3() -> dict[str, Evidence]:
         ],
         "optimizers": optimizers(),
     }
-    return {recipe: evidence(*runs, recipe=recipe) for recipe, runs in of.items()}
+    return {recipe: evidence(*runs, recipe=recipe) for recipe, runs in runs_of.items()}
 
 
 def fill_in(form: Any) -> None:
