@@ -87,16 +87,18 @@ def compare(options: CompareOptions) -> dict[str, Any]:
 
 def _sections(options: CompareOptions, metrics: list[str], others: Others) -> list[Section]:
     """Read and select the runs; with plot=all, print which recipes have none finished."""
-    sections = []
+    absent, sections = [], []
     for name in PLOTS if options.plot == ALL else [options.plot]:
         try:
             sections.append(_section(options, name, metrics, others))
         except NothingFinishedError as error:
             if options.plot != ALL:
                 raise
-            print(f"{name}: {error}")
+            absent.append(f"{name}: {error}")
     if not sections:
         raise SelectionError("no exercise of the sheets has a finished run here: train one first")
+    for line in absent:
+        print(line)
     return sections
 
 
