@@ -250,14 +250,6 @@ def truncated(folder):
             lambda folder: save_file({"w": np.zeros(3)}, folder / "weights.safetensors"),
             r"the weights of run \w+ do not fit its network",
         ),
-        (
-            lambda folder: (folder / "config.json").write_text('{"recipe": "mlp_numpy"}'),
-            r"run \w+ was made by another version of eml: .*",
-        ),
-        (
-            lambda folder: (folder / "config.json").write_text("[1]"),
-            r"run \w+ was made by another version of eml: .*",
-        ),
     ],
 )
 def test_evaluate_of_what_was_spoilt(spoil, message, small_data, store, eml, tmp_path):
@@ -273,6 +265,8 @@ def test_evaluate_of_what_was_spoilt(spoil, message, small_data, store, eml, tmp
 def test_evaluate_of_another_accuracy(small_data, store, eml):
     train("mlp_numpy", epochs=1)
     (run,) = stored_runs(store)
-    store.log_metric(run.info.run_id, "final_test_accuracy", float("nan"), 2**41, 5)
+    (model,) = run.outputs.model_outputs
+    metric = Metric("test_accuracy", 0.99, 2**41, 5, model.model_id)
+    store.log_batch(run.info.run_id, [metric])
     result = eml("evaluate", run.info.run_id)
     assert (result.returncode, result.stderr) == (1, "the accuracies differ\n")

@@ -1,7 +1,6 @@
 """Which runs are selected, and that every way to read them gives the same frame."""
 
 import dataclasses
-import shutil
 import sys
 from pathlib import Path
 
@@ -70,17 +69,6 @@ def test_what_a_group_leaves_out_is_said(small_data, store):
     assert sum(row.complete for row in summary(Comparison(frame))) == 1
     # Asked for by id the older one is there.
     assert set(load_history(Selection(runs=older))[0]["run_id"]) == {older}
-
-
-def test_a_seed_never_counts_twice(small_data, store):
-    for _ in range(2):
-        train_mlp(seed=1)
-    train_mlp(seed=2)
-    frame, left_out = load_history(
-        Selection(runs=",".join(run.info.run_id for run in stored_runs(store)))
-    )
-    assert [row.n for row in summary(Comparison(frame))] == [2]
-    assert len(left_out) == 1
 
 
 def test_a_finished_run_is_taken_before_a_newer_one_that_is_not(store):
@@ -159,29 +147,6 @@ def test_the_last_point_of_an_epoch_holds(store):
     assert frame["test_loss"].isna().all()
 
 
-def test_runs_without_an_epoch_are_refused(store):
-    experiment = store.get_experiment_by_name("test").experiment_id
-    run_id = store.create_run(experiment).info.run_id
-    for selection in (Selection(runs=run_id), Selection(parent=run_id)):
-        with pytest.raises(SelectionError, match="no training selected"):
-            load_history(selection)
-
-
-def test_a_store_of_an_older_schema_is_named(store, tmp_path, monkeypatch):
-    import sqlite3
-
-    file = tmp_path / "old.db"
-    shutil.copy(tmp_path / "mlflow.db", file)
-    with sqlite3.connect(file) as connection:
-        connection.execute("update alembic_version set version_num = '451aebb31d03'")
-    connection.close()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{file}")
-    result = call(eml_command("compare"))
-    assert result.returncode == 2
-    assert "made by an older MLflow" in result.stderr.splitlines()[-1]
-    assert "Traceback" not in result.stderr
-
-
 @pytest.mark.parametrize("command", ["compare", "mlp_numpy", "plan lr_sweep", "cancel 1"])
 def test_a_server_that_is_not_there_is_named_at_once(command, store, environment, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
@@ -195,18 +160,6 @@ def server(store, tmp_path):
     """`mlflow server` on the test's store; its address."""
     with mlflow_server(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "served") as address:
         yield address
-
-
-def test_moved_or_served_a_store_gives_the_same(small_data, store, server, tmp_path, monkeypatch):
-    train("lr_sweep", epochs=2)
-    here, _ = load_history(Selection())
-    moved = tmp_path / "elsewhere" / "moved.db"
-    moved.parent.mkdir()
-    shutil.copy(tmp_path / "mlflow.db", moved)
-    for uri in (f"sqlite:///{moved}", server):
-        mlflow.set_tracking_uri(uri)
-        there, _ = load_history(Selection())
-        pd.testing.assert_frame_equal(there, here)
 
 
 def test_every_reader_gives_the_same(small_data, store, server, monkeypatch):

@@ -31,44 +31,31 @@ def checkout(tmp_path):
     return module, git, folder
 
 
-UNKNOWN = {"git_commit": "unknown", "git_dirty": "unknown"}
+UNKNOWN = {"git_commit": "unknown", "git_dirty": "unknown"}, b""
 
 
-def test_a_file_that_is_not_under_version_control_has_no_commit(checkout):
-    module, _, _ = checkout
-    assert module.git_tags(module.uncommitted()) == UNKNOWN
-    assert module.uncommitted() == b""
-
-
-def test_the_commit_and_what_differs_from_it(checkout):
+def test_the_commit_and_the_uncommitted_changes(checkout):
     module, git, folder = checkout
+    assert module.code_state() == UNKNOWN  # the file is not under version control
     (folder / "other").write_bytes(b"one\n\xff\x00")
     git("add", "-A")
-    assert module.git_tags(module.uncommitted()) == UNKNOWN  # no commit yet
+    assert module.code_state() == UNKNOWN  # no commit yet
     git("commit", "-q", "-m", "m")
-    git("remote", "add", "origin", "https://me:secret@example.org/eml.git")
     commit = git("rev-parse", "HEAD").decode().strip()
-    assert module.git_tags(module.uncommitted()) == {
-        "git_commit": commit,
-        "git_dirty": "false",
-        mlflow_tags.MLFLOW_GIT_COMMIT: commit,
-        mlflow_tags.MLFLOW_GIT_DIRTY: "false",
-        mlflow_tags.MLFLOW_GIT_BRANCH: "trunk",
-        mlflow_tags.MLFLOW_GIT_REPO_URL: "https://example.org/eml.git",
-    }
-    assert module.uncommitted() == b""
+    tags = {"git_commit": commit, "git_dirty": "false", mlflow_tags.MLFLOW_GIT_COMMIT: commit}
+    assert module.code_state() == (tags, b"")
     changed = b"two\n\xfe\x00"
     (folder / "other").write_bytes(changed)
-    assert module.git_tags(module.uncommitted())["git_dirty"] == "true"
-    difference = module.uncommitted()
+    tags, changes = module.code_state()
+    assert tags["git_dirty"] == "true"
     git("checkout", "-q", ".")
-    (folder / "a.diff").write_bytes(difference)
+    (folder / "a.diff").write_bytes(changes)
     git("apply", str(folder / "a.diff"))
     assert (folder / "other").read_bytes() == changed
 
 
 def test_what_is_not_committed_is_an_artifact(store, monkeypatch):
-    monkeypatch.setattr(runs, "uncommitted", lambda: b"a difference")
+    monkeypatch.setattr(runs, "code_state", lambda: ({}, b"a difference"))
     with runs.run("r", "d", {}):
         pass
     (run,) = stored_runs(store)

@@ -31,7 +31,7 @@ from support.commands import (
 from support.servers import Proxy, mlflow_server
 
 RATES = "1,0.5,0.1,0.05,0.01"
-ODD_FOLDERS = ["a b", "a?mode=rw", "a%20b", "a#b;c", "ä'b"]
+ODD_FOLDERS = ["a?mode=rw", "a%20b", "ä#'b c"]
 
 
 def use(uri: str, monkeypatch) -> None:
@@ -91,6 +91,8 @@ def refusal(*arguments: str) -> str:
 def test_two_stores_are_read_as_one(ada, store, eml, tmp_path):
     theirs, ours = add(ada, seed=1), add(store, seed=2)
     before = contents(tmp_path / "ada")
+    with pytest.raises(UserError, match=r"experiment=no: give one of .*other"):
+        package.load_history(experiment="no", stores=["ada"])
     frame = package.load_history(stores=["ada/mlflow.db"])
     assert dict(frame[["run_id", "store"]].values) == {theirs: "ada/mlflow.db", ours: ""}
     assert frame["test_accuracy"].tolist() == [0.5] * 4
@@ -141,15 +143,6 @@ def test_a_sweep_here_reuses_what_is_finished_there(sweep, store, eml):
     line = refusal("compare")
     assert "has reused runs that sqlite:///" in line
     assert "name their store as stores" in line
-
-
-def test_experiments_are_found_by_name(ada, store):
-    both = {add(ada, seed=1), add(store, seed=2)}
-    ada.create_experiment("theirs")
-    frame = package.load_history(experiment="test", stores=["ada"], filter="params.epochs = '1'")
-    assert set(frame["run_id"]) == both
-    with pytest.raises(UserError, match=r"experiment=no: give one of .*theirs"):
-        package.load_history(experiment="no", stores=["ada"])
 
 
 @pytest.mark.parametrize("mode", ["delete", "wal"])
@@ -227,18 +220,9 @@ def no_database(file: Path) -> None:
     file.write_bytes(b"no database" * 1000)
 
 
-def empty(file: Path) -> None:
-    file.write_bytes(b"")
-
-
 def another_database(file: Path) -> None:
     file.unlink()
     change(file, "CREATE TABLE experiments (a INTEGER)", "INSERT INTO experiments VALUES (1)")
-
-
-def half_made(file: Path) -> None:
-    file.unlink()
-    change(file, "CREATE TABLE alembic_version (a INTEGER)")
 
 
 @pytest.mark.parametrize(
@@ -250,9 +234,7 @@ def half_made(file: Path) -> None:
         ),
         (newer, r"was made by a newer MLflow than [\d.]+: `pip install -U mlflow`"),
         (no_database, "cannot be read: file is not a database"),
-        (empty, "is no store of MLflow"),
         (another_database, "is no store of MLflow"),
-        (half_made, "is no store of MLflow"),
     ],
 )
 def test_a_file_that_is_no_store_of_this_mlflow_is_a_line(spoil, reason, ada, store, eml, tmp_path):
@@ -260,7 +242,7 @@ def test_a_file_that_is_no_store_of_this_mlflow_is_a_line(spoil, reason, ada, st
     spoil(file)
     os.utime(file, (1, 1))
     before, runs = contents(tmp_path / "ada"), len(stored_runs(store))
-    for command in (("compare",), ("plan", "lr_sweep"), ("mlp_numpy",), ("sheet2",)):
+    for command in (("compare",), ("mlp_numpy",)):
         line = refusal(*command, "--stores", "ada/mlflow.db")
         assert line.startswith("eml: the store ada/mlflow.db ")
         assert re.search(reason, line), line

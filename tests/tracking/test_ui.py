@@ -7,7 +7,7 @@ import mlflow
 
 from eml.analysis.comparison import Comparison
 from eml.analysis.options import CompareOptions
-from eml.tracking import notes, ui
+from eml.tracking import publish, ui
 from eml.tracking.compare import compare
 from support.commands import run_here, stored_runs, train
 from support.histories import NAN, run, together
@@ -24,7 +24,7 @@ def test_a_result_is_a_line_with_a_link_the_best_first():
     )
     history["run_name"] = history["run_id"].map("the [run] {}".format)
     link = "- [the (run) {0}](#/experiments/1/runs/{0}?workflowType=machine_learning)".format
-    assert notes.results(Comparison(history)) == [
+    assert publish.results(Comparison(history)) == [
         f"{link('b')}: 90.00% after epoch 1, 1,234 s of training",
         f"{link('a')}: 50.00% after epoch 1, 2 s of training",
         f"{link('c')}: diverged in epoch 1, 2 s of training",
@@ -61,7 +61,7 @@ def test_a_comparison_is_named_by_what_it_compares_and_lists_it(small_data, stor
 def test_a_note_has_room_for_some_of_many_results(store):
     lines = [f"- result {n} " + "x" * 90 for n in range(100)]
     with mlflow.start_run() as active:
-        notes.describe(lines, "about " * 100)
+        publish.describe(lines, "about " * 100)
     note = store.get_run(active.info.run_id).data.tags[NOTE]
     assert len(note) <= ui.LONGEST_TAG
     shown = [line for line in note.splitlines() if line.startswith("- result")]
@@ -82,9 +82,9 @@ def test_an_experiment_gets_a_note_and_a_view_once(small_data, store):
 def test_the_same_runs_have_one_view(store):
     experiment = store.get_experiment_by_name("test").experiment_id
     ids = ["a" * 32, "b" * 32]
-    first = ui.charts_of(experiment, "a sweep", ids, ["optimizer"], "test")
-    assert ui.charts_of(experiment, "a comparison", ids[::-1], ["optimizer"], "test") == first
-    others = ui.charts_of(experiment, "another", [*ids, "c" * 32], ["optimizer"], "test")
+    first = ui.view_of(experiment, "a sweep", ids, ["optimizer"], "test")
+    assert ui.view_of(experiment, "a comparison", ids[::-1], ["optimizer"], "test") == first
+    others = ui.view_of(experiment, "another", [*ids, "c" * 32], ["optimizer"], "test")
     assert others != first
     views = [tag for tag in store.get_experiment(experiment).tags if tag.startswith(ui.VIEW)]
     assert len(views) == 2
@@ -93,4 +93,4 @@ def test_the_same_runs_have_one_view(store):
 def test_more_runs_than_a_view_can_name_are_in_the_view_of_all(store):
     experiment = store.get_experiment_by_name("test").experiment_id
     ids = [f"{n * 7919**8 % 16**32:032x}" for n in range(1, 400)]
-    assert ui.charts_of(experiment, "many", ids, ["optimizer"], "test") == ui.charts(experiment)
+    assert ui.view_of(experiment, "many", ids, ["optimizer"], "test") == ui.charts(experiment)

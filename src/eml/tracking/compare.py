@@ -22,8 +22,15 @@ from eml.errors import UserError
 from eml.recipes import RECIPES
 from eml.tracking import log, runs
 from eml.tracking.history import METRICS, load_history
-from eml.tracking.notes import charts_of, describe, results
-from eml.tracking.publish import PAGE, make_output, publish, say_where
+from eml.tracking.publish import (
+    PAGE,
+    charts_of,
+    describe,
+    make_output,
+    publish,
+    results,
+    say_where,
+)
 from eml.tracking.reap import begin
 from eml.tracking.selection import NothingFinishedError, SelectionError
 from eml.tracking.stores import Others, names_in, open_others

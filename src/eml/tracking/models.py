@@ -1,11 +1,12 @@
 """Logs and loads the weights of trainings, as MLflow's logged models: no pickle, no code."""
 
 import json
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -17,25 +18,27 @@ from safetensors.numpy import load_file, save_file
 
 from eml.config import Config
 from eml.data.datasets import Dataset
-from eml.errors import UserError, printable
+from eml.errors import printable
 from eml.tracking.calls import store_call, uri
 from eml.tracking.find import TrackingError, stored_run
 from eml.tracking.log import Timed, best_of, log_files, metrics_of
 from eml.tracking.runs import active_run
+from eml.tracking.stored_run import StoredRun
 
-MODEL_FOLDER = "model"  # artifact folder of a run; of eml 0.1 it has the weights too
+MODEL_FOLDER = "model"  # artifact folder of a run, with its Config
 MODEL_ID = "m-"  # the beginning of a logged model's id
-Arrays = Mapping[str, np.ndarray]  # weights by name
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
+Arrays = Mapping[str, np.ndarray[Any, Any]]  # weights by name
 
 
-class StoredModel(NamedTuple):
+@dataclass(frozen=True)
+class StoredModel:
     """A model as the store holds it."""
 
     name: str  # "model m-...", or "run ..." if a run was asked for
     config: Config
     weights: Arrays
-    accuracy: float  # as logged, on the images that Config.evaluated names
+    accuracy: float  # as logged, on the images that Config.evaluated names; NaN if it was not
 
 
 def log_config(config: Config) -> None:
@@ -56,38 +59,35 @@ def log_models(
     They are one model if the last epoch is the best. There is none if the training diverged.
     epochs: all of the training. best: {} if the weights of the best epoch are not known.
     """
-    if epochs[-1][0].diverged:
+    last = epochs[-1]
+    if last[0].diverged:
         return
     best_record = best_of([record for record, _ in epochs])
-    (of_best,) = (epoch for epoch in epochs if epoch[0] is best_record)
-    if of_best is epochs[-1]:
-        _log_model(config, dataset, epochs[-1], final, is_final=True, is_best=True)
-        return
-    if best:
-        _log_model(config, dataset, of_best, best, is_final=False, is_best=True)
-    _log_model(config, dataset, epochs[-1], final, is_final=True, is_best=False)
+    for epoch in epochs:
+        weights = final if epoch is last else best
+        is_best = epoch[0] is best_record
+        if weights and (epoch is last or is_best):
+            chosen_on = "the test set" if config.evaluated == "test" else "validation images"
+            tags = {
+                "epoch": str(epoch[0].epoch),
+                "final": str(epoch is last).lower(),
+                "best": str(is_best).lower(),
+                **({"chosen_on": chosen_on} if is_best else {}),
+            }
+            _log_model(config, dataset, epoch, weights, tags)
 
 
 @store_call
 def _log_model(
-    config: Config,
-    dataset: Dataset,
-    epoch: Timed,
-    weights: Arrays,
-    is_final: bool,
-    is_best: bool,
+    config: Config, dataset: Dataset, epoch: Timed, weights: Arrays, tags: dict[str, str]
 ) -> None:
     """Log one model, or complete it, with the scores of its epoch."""
     client = mlflow.MlflowClient()
     run = mlflow.get_run(active_run().info.run_id)
-    run_id, (record, timestamp) = run.info.run_id, epoch
-    tags = {"epoch": str(record.epoch), "final": _text(is_final), "best": _text(is_best)}
-    if is_best:
-        tags["chosen_on"] = "the test set" if record.evaluated == "test" else "validation images"
-    model = _model_of(run, is_final) or client.create_logged_model(
+    model = _model_of(run, tags["final"]) or client.create_logged_model(
         run.info.experiment_id,
-        name=f"{config.recipe}_{config.optimizer}_{'final' if is_final else 'best'}",
-        source_run_id=run_id,
+        name=f"{config.recipe}_{config.optimizer}_{'final' if tags['final'] == 'true' else 'best'}",
+        source_run_id=run.info.run_id,
         tags=tags,
         params={name: str(value) for name, value in asdict(config).items()},
         model_type=config.model,
@@ -102,73 +102,62 @@ def _log_model(
         client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     outputs = run.outputs.model_outputs if run.outputs else []
     if model.model_id not in {output.model_id for output in outputs}:
-        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, record.epoch)])
+        client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, int(tags["epoch"]))])
     # The run has these points already, and MLflow stores equal points once.
+    about = {"dataset_name": dataset.name, "dataset_digest": dataset.digest}
     scores = [
-        Metric(
-            *(point.key, point.value, point.timestamp, point.step),
-            model_id=model.model_id,
-            dataset_name=dataset.name,
-            dataset_digest=dataset.digest,
-        )
-        for point in metrics_of(record, timestamp)
-        if point.key.endswith(("loss", "accuracy"))
+        Metric(p.key, p.value, p.timestamp, p.step, model_id=model.model_id, **about)
+        for p in metrics_of(*epoch)
+        if p.key.endswith(("loss", "accuracy"))
     ]
-    client.log_batch(run_id, metrics=scores)
+    client.log_batch(run.info.run_id, metrics=scores)
 
 
 def _write_config(config: Config, folder: Path) -> None:
     (folder / CONFIG).write_text(json.dumps(asdict(config), indent=2) + "\n")
 
 
-def _text(value: bool) -> str:
-    return str(value).lower()
-
-
-def _model_of(run: Run, is_final: bool) -> LoggedModel | None:
-    """The run's logged model of the last epoch (is_final), or of an earlier, best epoch."""
-    found = mlflow.MlflowClient().search_logged_models(
+def _model_of(run: Run, final: str) -> LoggedModel | None:
+    """The run's logged model of the last epoch ("true"), or of an earlier, best epoch ("false")."""
+    models = mlflow.MlflowClient().search_logged_models(
         [run.info.experiment_id], f"source_run_id = '{run.info.run_id}'"
     )
-    return next((model for model in found if model.tags.get("final") == _text(is_final)), None)
+    return next((model for model in models if model.tags.get("final") == final), None)
 
 
 @store_call
 def load_model(stored_id: str) -> StoredModel:
     """The logged model with this id, or the final model of the run with this id.
 
-    Raises TrackingError if there is none, or it has no readable weights.
+    Raises TrackingError if there is none or it has no readable weights, ConfigError if another
+    version of eml made it.
     """
-    model = _logged_model(stored_id) if stored_id.startswith(MODEL_ID) else None
-    run = stored_run(model.source_run_id or "" if model else stored_id)
-    run_id = run.info.run_id
-    name = f"model {model.model_id}" if model else f"run {run_id}"
-    if "best_epoch" not in run.data.metrics:
-        raise TrackingError(f"run {run_id} holds no finished training: give the id of one that is")
-    source = model or _model_of(run, is_final=True)
-    where = f"models:/{source.model_id}" if source else f"runs:/{run_id}/{MODEL_FOLDER}"
+    if stored_id.startswith(MODEL_ID):
+        model = _logged_model(stored_id)
+        run, name = stored_run(model.source_run_id or ""), f"model {model.model_id}"
+    else:
+        run = stored_run(stored_id)
+        name = f"run {run.info.run_id}"
+        final = _model_of(run, "true")
+        if final is None:
+            raise TrackingError(f"{name} holds no finished training: give the id of one that is")
+        model = final
+    config = StoredRun.of(run).config
+    logged = {point.key: point.value for point in model.metrics or ()}
+    accuracy = logged.get(f"{config.evaluated}_accuracy", math.nan)
+    return StoredModel(name, config, _weights_of(model, name), accuracy)
+
+
+def _weights_of(model: LoggedModel, name: str) -> Arrays:
+    where = f"models:/{model.model_id}"
     try:
-        folder = Path(mlflow.artifacts.download_artifacts(where))
-        text = (folder / CONFIG).read_text()
-        weights = load_file(folder / WEIGHTS)
+        return load_file(Path(mlflow.artifacts.download_artifacts(where), WEIGHTS))
     except (MlflowException, OSError) as error:
         if isinstance(error.__context__, requests.RequestException):
             raise
         raise TrackingError(f"{name} has no weights ({where})") from error
     except (SafetensorError, ValueError) as error:
         raise TrackingError(f"{name}: the weights ({where}) are damaged: {error}") from error
-    try:
-        config = Config.from_stored(json.loads(text))
-        if model:
-            logged = {point.key: point.value for point in model.metrics or ()}
-            accuracy = logged[f"{config.evaluated}_accuracy"]
-        else:
-            accuracy = run.data.metrics[f"final_{config.evaluated}_accuracy"]
-        return StoredModel(name, config, weights, accuracy)
-    except KeyError as error:
-        raise TrackingError(f"{name} has not logged {error}: it diverged") from error
-    except (AttributeError, TypeError, ValueError, UserError) as error:
-        raise TrackingError(f"{name} was made by another version of eml: {error}") from error
 
 
 def _logged_model(model_id: str) -> LoggedModel:

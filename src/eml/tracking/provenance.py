@@ -7,14 +7,9 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from mlflow.utils.mlflow_tags import (
-    MLFLOW_GIT_BRANCH,
-    MLFLOW_GIT_COMMIT,
-    MLFLOW_GIT_DIRTY,
-    MLFLOW_GIT_REPO_URL,
-)
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
-from eml.errors import printable, redacted
+from eml.errors import printable
 
 PROGRAM = ("eml", "__main__.py")  # the file names of eml's command line
 
@@ -31,52 +26,25 @@ def command() -> str:
     return printable(shlex.join(["eml", *arguments])) if Path(name).name in PROGRAM else ""
 
 
-def git_tags(changes: bytes) -> dict[str, str]:
-    """The commit of this package's own checkout, and whether a tracked file differs from it.
+def code_state() -> tuple[dict[str, str], bytes]:
+    """Tags with the commit of this package's checkout, and the uncommitted changes.
 
-    As git_commit and git_dirty, which are "unknown" where the package is not a git checkout
-    (installed from a wheel, say); and in MLflow's own tags, with the branch and the repository.
-    changes: the result of uncommitted().
+    The commit is "unknown", without changes, where the package is not a git checkout: a wheel
+    inside another project's checkout must not report that project's commit.
     """
     try:
-        _assert_checkout()
-        commit, dirty = _text("rev-parse", "HEAD"), str(bool(changes)).lower()
-        mlflows = {
-            MLFLOW_GIT_COMMIT: commit,
-            MLFLOW_GIT_DIRTY: dirty,
-            MLFLOW_GIT_BRANCH: _text("rev-parse", "--abbrev-ref", "HEAD"),
-            MLFLOW_GIT_REPO_URL: redacted(_text("config", "--default", "", "remote.origin.url")),
-        }
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        commit = _git("rev-parse", "HEAD").decode().strip()
+        changes = changes_since(commit)
     except (OSError, subprocess.CalledProcessError):
-        return {"git_commit": "unknown", "git_dirty": "unknown"}
-    known = {name: value for name, value in mlflows.items() if value}
-    return {"git_commit": commit, "git_dirty": dirty} | known
-
-
-def uncommitted() -> bytes:
-    """What differs from the commit in tracked files; b"" if nothing, or without a checkout."""
-    try:
-        _assert_checkout()
-        return changes_since("HEAD")
-    except (OSError, subprocess.CalledProcessError):
-        return b""
+        return {"git_commit": "unknown", "git_dirty": "unknown"}, b""
+    dirty = str(bool(changes)).lower()
+    return {"git_commit": commit, "git_dirty": dirty, MLFLOW_GIT_COMMIT: commit}, changes
 
 
 def changes_since(commit: str) -> bytes:
-    """What differs from a commit in tracked files of the checkout, as `git apply` takes it."""
+    """The differences from a commit in tracked files, as `git apply` takes them."""
     return _git("diff", "--binary", "--no-color", "--no-ext-diff", "--no-relative", commit)
-
-
-def _assert_checkout() -> None:
-    """Raise CalledProcessError, or OSError without git, if this file is not under version control.
-
-    A wheel inside another project's checkout is not, and must not report that project's commit.
-    """
-    _git("ls-files", "--error-unmatch", Path(__file__).name)
-
-
-def _text(*arguments: str) -> str:
-    return _git(*arguments).decode(errors="replace").strip()
 
 
 def _git(*arguments: str) -> bytes:

@@ -1,4 +1,7 @@
-"""Makes the figures and tables of a recipe from the store, logs them, and says where they are."""
+"""Makes the figures and tables of a recipe from the store, logs them, and says where they are.
+
+A run's description in MLflow's UI lists its trainings, with links.
+"""
 
 import shutil
 import tempfile
@@ -6,18 +9,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import mlflow
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+
 from eml.analysis.comparison import Comparison
+from eml.analysis.curves import Training
 from eml.analysis.labels import LAST
 from eml.analysis.summary import Outcomes
 from eml.errors import UserError
 from eml.recipes.recipe import Recipe
 from eml.tracking import log, ui
-from eml.tracking.calls import is_server, uri
+from eml.tracking.calls import is_server, store_call, uri
 from eml.tracking.history import history_of
 from eml.tracking.mlflow_run import given_run_id
-from eml.tracking.notes import best_score, charts_of, describe, results
 from eml.tracking.runs import active_run
 from eml.tracking.stores import Others
+from eml.tracking.tags import COMMAND
 
 PAGE = "compare.html"  # the artifact with the figures and tables for the browser
 
@@ -67,8 +74,9 @@ def report(
         write_page(Path(folder, PAGE), title, [Part(Path(folder), text)])
         publish(Path(folder), output)
     describe(results(comparison), recipe.about)
-    if active_run().info.run_id not in run_ids and (best := best_score(comparison)):
-        log.log_metrics(best)
+    scores = [t.score(LAST) for t in comparison.trainings if not t.unfinished]
+    if active_run().info.run_id not in run_ids and scores:
+        log.log_metrics({f"final_{comparison.split}_accuracy": max(scores)})
     say_where(output, {"charts of these runs": charts_of(comparison)})
 
 
@@ -77,6 +85,59 @@ def publish(folder: Path, output: str) -> None:
     log.log_files(folder)
     if output:
         shutil.copytree(folder, output, dirs_exist_ok=True)
+
+
+def results(comparison: Comparison) -> list[str]:
+    """A line of Markdown for each run, with a link, accuracy and time; the best first."""
+
+    def rank(training: Training) -> float:
+        return -1.0 if training.unfinished else training.score(LAST)
+
+    return [_result(t) for t in sorted(comparison.trainings, key=rank, reverse=True)]
+
+
+def _result(training: Training) -> str:
+    name = training.values["run_name"].replace("[", "(").replace("]", ")")
+    store = training.values["store"]  # the UI shows the store here alone
+    page = ui.page(training.values["experiment_id"], training.run_id)
+    named = f"{name} of {store}" if store else f"[{name}]({page})"
+    seconds = training.points["train_seconds"][-1]
+    if training.diverged is not None:
+        result = f"diverged in epoch {training.diverged}"
+    else:
+        result = f"{training.accuracies[-1]:.2%} after epoch {training.last_epoch}"
+        result += f" of {training.values['epochs']}" if training.unfinished else ""
+    return f"- {named}: {result}, {seconds:{',.0f' if seconds >= 100 else '.3g'}} s of training"
+
+
+@store_call
+def describe(lines: Sequence[str], about: str) -> None:
+    """Set the note of the active run: the lines, the command, and what it is about.
+
+    The lines come first because the UI shows the beginning alone. Lines that MLflow has no room for
+    are counted.
+    """
+    run = mlflow.get_run(active_run().info.run_id)
+    command = run.data.tags.get(COMMAND, "")
+    rest = [f"Command: `{command}`" if command else "", about]
+    for kept in range(len(lines), -1, -1):
+        left = len(lines) - kept
+        more = [f"- and {left} more: summary.csv among the artifacts"] if left else []
+        note = "\n\n".join(filter(None, ["\n".join([*lines[:kept], *more]), *rest]))
+        if len(note) <= ui.LONGEST_TAG:
+            break
+    mlflow.set_tag(MLFLOW_RUN_NOTE, note[: ui.LONGEST_TAG])
+
+
+@store_call
+def charts_of(comparison: Comparison) -> str:
+    """The charts of those of these runs that the store here has, below the address of the UI."""
+    info = mlflow.get_run(active_run().info.run_id).info
+    local = [t for t in comparison.trainings if not t.values["store"]]
+    if not local:
+        return ui.charts(info.experiment_id)
+    experiment, ids = local[0].values["experiment_id"], [training.run_id for training in local]
+    return ui.view_of(experiment, info.run_name, ids, comparison.differing, comparison.split)
 
 
 def say_where(output: str, charts: Mapping[str, str]) -> None:

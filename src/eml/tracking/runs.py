@@ -26,7 +26,7 @@ from eml.tracking.calls import (
 )
 from eml.tracking.find import experiment_of
 from eml.tracking.mlflow_run import RUN_ID, given_run_id
-from eml.tracking.provenance import command, git_tags, uncommitted, versions
+from eml.tracking.provenance import code_state, command, versions
 from eml.tracking.store import make_store
 from eml.tracking.stores import Stores
 from eml.tracking.tags import (
@@ -115,8 +115,8 @@ def _describe(
     """Name the active run unless its user has, set its note, and take over the old run."""
     if take_over:
         _take_over(take_over, active.info.run_id)
-    changes = uncommitted()
-    tags = versions() | git_tags(changes) | {MLFLOW_RUN_NOTE: description[: ui.LONGEST_TAG]}
+    commit, changes = code_state()
+    tags = versions() | commit | {MLFLOW_RUN_NOTE: description[: ui.LONGEST_TAG]}
     if nested or GENERATED_NAME.fullmatch(active.info.run_name):
         tags[MLFLOW_RUN_NAME] = name
     if not nested and (typed := command()):

@@ -11,7 +11,7 @@ from eml.recipes import RECIPES
 from eml.recipes.options import SharedOptions
 from eml.tracking.calls import store_call
 from eml.tracking.stored_run import FINISHED, StoredRun
-from eml.tracking.stores import Others, Stores
+from eml.tracking.stores import Others, Stores, names_in
 from eml.tracking.tags import CONTINUED_IN, REUSED
 
 SHEET_EPOCHS = SharedOptions.epochs
@@ -51,7 +51,7 @@ def select(
     if recipe:
         one_of("recipe", recipe, RECIPES)
     if named:
-        ids = ids_in(f"{selection.runs},{selection.parent}")
+        ids = names_in(f"{selection.runs},{selection.parent}")
         if not ids:
             raise SelectionError(f"runs={selection.runs}: give run ids separated by commas")
         return _with_ids(ids, stores), []
@@ -60,11 +60,6 @@ def select(
         return [run for run in runs if recipe in ("", run.tags.get("recipe"))], []
     tags = {"recipe": recipe} if recipe else {}
     return _newest_group(stores.find(tags, selection.experiment), stores, of_the_sheet)
-
-
-def ids_in(text: str) -> list[str]:
-    """The run ids of "a, b"."""
-    return [run_id.strip() for run_id in text.split(",") if run_id.strip()]
 
 
 @store_call
@@ -158,7 +153,7 @@ def _members(run: StoredRun, stores: Stores) -> list[StoredRun]:
     """
     if not run.why_no_training:
         return [run]
-    ids = ids_in(run.tags.get(REUSED, ""))
+    ids = names_in(run.tags.get(REUSED, ""))
     reused = stores.get(ids)
     if missing := set(ids) - {other.run_id for other in reused}:
         raise SelectionError(

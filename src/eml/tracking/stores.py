@@ -4,7 +4,7 @@ import os
 import re
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +15,8 @@ import requests
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from eml.errors import UserError, printable
+from eml.config import one_of
+from eml.errors import printable
 from eml.tracking.calls import StoreError, is_server, reason_of, uri
 from eml.tracking.readers import COLUMNS, ClientReader, reader
 from eml.tracking.store import ask_server, back_up, check, is_there, sqlite_uri
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 
 def names_in(text: str) -> list[str]:
-    """The stores of "a/mlflow.db, http://server"."""
+    """The names in "a, b": of stores, or ids of runs."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
@@ -46,22 +47,22 @@ def open_others(names: Sequence[str], folder: Path = Path()) -> Others:
 
 
 def _open(name: str, folder: Path) -> ClientReader:
-    shown = printable(name)
+    label = printable(name)
     if is_server(name):
         client = mlflow.MlflowClient(name)
-        ask_server(client, f"the tracking server {shown}")
-        return reader(client, shown)
+        ask_server(client, f"the tracking server {label}")
+        return reader(client, label)
     path = Path(below(folder, name.removeprefix("sqlite:///")))
     file = path / "mlflow.db" if path.is_dir() else path
     if not file.is_file():
         raise StoreError(
-            f"there is no store {shown}: give an mlflow.db, its folder, or the address of a server"
+            f"there is no store {label}: give an mlflow.db, its folder, or the address of a server"
         )
     with ExitStack() as copied:
         copy = Path(copied.enter_context(tempfile.TemporaryDirectory()), "mlflow.db")
-        back_up(file, copy, f"the store {shown}")
-        check(copy, f"the store {shown}")
-        read = reader(mlflow.MlflowClient(sqlite_uri(copy)), shown)
+        back_up(file, copy, f"the store {label}")
+        check(copy, f"the store {label}")
+        read = reader(mlflow.MlflowClient(sqlite_uri(copy)), label)
         weakref.finalize(read, copied.pop_all().close)
         return read
 
@@ -97,8 +98,8 @@ class Stores:
 
     def get(self, run_ids: Sequence[str]) -> list[StoredRun]:
         """Those of these runs that a store has, in this order."""
-        found = {run.run_id: run for run in self._runs(lambda read: read.get(run_ids))}
-        return [found[run_id] for run_id in run_ids if run_id in found]
+        runs = {run.run_id: run for run in self._runs(lambda read: read.get(run_ids))}
+        return [runs[run_id] for run_id in run_ids if run_id in runs]
 
     def full_id(self, start: str) -> str:
         """The id of the only run whose id begins with `start`; `start` itself if there is none.
@@ -107,25 +108,23 @@ class Stores:
         """
         if not re.fullmatch("[0-9a-f]{4,31}", start):
             return start
-        found = sorted(run.run_id for run in self.search(f"attributes.run_id LIKE '{start}%'"))
-        if len(found) > 1:
-            ids = ", ".join(found[:5])
-            raise StoreError(f"several runs begin with {start}: give one of {ids}")
-        return found[0] if found else start
+        ids = sorted(run.run_id for run in self.search(f"attributes.run_id LIKE '{start}%'"))
+        if len(ids) > 1:
+            raise StoreError(f"several runs begin with {start}: give one of {', '.join(ids[:5])}")
+        return ids[0] if ids else start
 
-    def points(self, runs: Iterable[StoredRun], metrics: Sequence[str]) -> pd.DataFrame:
+    def points(self, runs: Sequence[StoredRun], metrics: Sequence[str]) -> pd.DataFrame:
         """All points of these metrics, a row for each, with the columns COLUMNS."""
-        ids: dict[str, list[str]] = {}
-        for run in runs:
-            ids.setdefault(run.store, []).append(run.run_id)
-        frames = self._of_all(lambda read: read.points(ids.get(read.name, []), metrics))
-        full = [frame for frame in frames if len(frame)]
+
+        def of(read: ClientReader) -> pd.DataFrame:
+            ids = [run.run_id for run in runs if run.store == read.name]
+            return read.points(ids, metrics) if ids else pd.DataFrame(columns=COLUMNS)
+
+        full = [frame for frame in self._of_all(of) if len(frame)]
         return pd.concat(full, ignore_index=True) if full else pd.DataFrame(columns=COLUMNS)
 
     def _newest_first(
-        self,
-        search: Callable[[ClientReader, list[str]], list[StoredRun]],
-        experiment: str | None,
+        self, search: Callable[[ClientReader, list[str]], list[StoredRun]], experiment: str | None
     ) -> list[StoredRun]:
         name = None if experiment is None else self._experiment(experiment)
 
@@ -137,32 +136,31 @@ class Stores:
 
     def _experiment(self, name: str) -> str:
         """The name, or that of the active experiment. Raises UserError if no store has it."""
-        known = [item for of in self._of_all(lambda read: read.experiments) for item in of.items()]
+        known = [pair for of in self._of_all(lambda r: r.experiments) for pair in of.items()]
         active = os.environ.get("MLFLOW_EXPERIMENT_ID")
         if active and not name:
             name = next((known_name for known_name, id_ in known if id_ == active), active)
         name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
-        if name not in (names := dict(known)):
-            raise UserError(f"experiment={name}: give one of {', '.join(names)}")
+        one_of("experiment", name, dict(known))
         return name
 
     def _runs(self, read: Callable[[ClientReader], list[StoredRun]]) -> list[StoredRun]:
         """The runs that all readers return; of several with one id the first, unless deleted."""
-        found: dict[str, StoredRun] = {}
+        by_id: dict[str, StoredRun] = {}
         for run in (run for runs in self._of_all(read) for run in runs):
-            if run.run_id not in found or found[run.run_id].deleted:
-                found[run.run_id] = run
-        return list(found.values())
+            if run.run_id not in by_id or by_id[run.run_id].deleted:
+                by_id[run.run_id] = run
+        return list(by_id.values())
 
     def _of_all(self, read: Callable[[ClientReader], T]) -> list[T]:
         """The result for each reader. An error of another store names that store."""
         results = []
-        for each in self.readers:
+        for reader_ in self.readers:
             try:
-                results.append(read(each))
+                results.append(read(reader_))
             except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
-                if not each.name:
+                if not reader_.name:
                     raise  # store_call names the store here
-                reason = printable(f"the store {each.name} cannot be read: {reason_of(error)}")
+                reason = printable(f"the store {reader_.name} cannot be read: {reason_of(error)}")
                 raise StoreError(reason) from error
         return results

@@ -1,4 +1,4 @@
-"""MLflow's UI: addresses of its pages, saved views of its charts, and notes that link to both."""
+"""MLflow's UI: addresses of its pages, and two saved views of its charts."""
 
 import base64
 import hashlib
@@ -21,13 +21,7 @@ TRAINING_MODE = "workflowType=machine_learning"
 VIEW = "mlflow.sharedViewState."
 ALL_TRAININGS = "eml"  # the view of all trainings of an experiment
 LONGEST_TAG = 5000  # characters that every store of MLflow accepts
-# Metric, and what it is drawn over. Without a view the charts are in the order of the alphabet.
-CHARTS = (
-    ("{split}_accuracy", "step"),
-    ("{split}_accuracy", "train_seconds"),
-    ("{split}_loss", "step"),
-    ("train_loss", "step"),
-)
+OVER_EPOCHS, OVER_SECONDS = ("step", ""), ("metric", "train_seconds")  # the x-axis of a chart
 WHAT_IS_HERE = """\
 Trainings of eml; the curves of all: [charts]({charts}). The description of a run with nested runs
 lists them, the best first. Each sweep and comparison has a view of its own in the menu Views.
@@ -55,8 +49,9 @@ def charts(experiment: str, view: str = ALL_TRAININGS) -> str:
 @store_call
 def introduce(experiment_id: str) -> None:
     """Give an experiment a view of all trainings, and a note with a link, unless it has them."""
-    view = _view("Accuracy and loss", _state(CHARTS, "test"))
-    _give(experiment_id, VIEW + ALL_TRAININGS, view)
+    drawn = [("test_accuracy", OVER_EPOCHS), ("test_accuracy", OVER_SECONDS)]
+    drawn += [("test_loss", OVER_EPOCHS), ("train_loss", OVER_EPOCHS)]
+    _give(experiment_id, VIEW + ALL_TRAININGS, _view("Accuracy and loss", _state(drawn)))
     _give(experiment_id, MLFLOW_RUN_NOTE, WHAT_IS_HERE.format(charts=charts(experiment_id)))
 
 
@@ -74,7 +69,7 @@ def _give(experiment_id: str, key: str, value: str) -> None:
 
 
 @store_call
-def charts_of(
+def view_of(
     experiment_id: str, title: str, run_ids: Sequence[str], by: Sequence[str], split: str
 ) -> str:
     """Save a view of these runs under a title; its charts, below the address of the UI.
@@ -85,10 +80,10 @@ def charts_of(
     if len(run_ids) == 1:
         return page(experiment_id, run_ids[0], "/model-metrics")
     # The UI does not average over runs that have different values on the x-axis.
-    over_epochs = [chart for chart in CHARTS if chart[1] == "step"]
+    metrics = (f"{split}_accuracy", f"{split}_loss", "train_loss")
     keys = [{"mode": "param", "groupByData": name} for name in by or ["optimizer"]]
     chosen = ",".join(f"'{run_id}'" for run_id in sorted(run_ids))
-    state = _state(over_epochs, split) | {
+    state = _state([(metric, OVER_EPOCHS) for metric in metrics]) | {
         "searchFilter": f"attributes.run_id IN ({chosen})",
         "groupBy": {"aggregateFunction": "average", "groupByKeys": keys},
         "useGroupedValuesInCharts": True,
@@ -101,48 +96,19 @@ def charts_of(
     return charts(experiment_id, key)
 
 
-def _state(drawn: Sequence[tuple[str, str]], split: str) -> dict[str, Any]:
-    """The state of the UI, as MLflow 3.17 saves it."""
+def _state(drawn: Sequence[tuple[str, tuple[str, str]]]) -> dict[str, Any]:
+    """The state of the UI, as MLflow 3.17 saves it, with a chart for each metric and x-axis."""
     section = "eml"
-    shown: list[dict[str, Any]] = [
-        {
-            "uuid": f"{section}{number}",
-            "type": "LINE",
-            "runsCountToCompare": 20,
-            "metricSectionId": section,
-            "metricKey": metric.format(split=split),
-            "selectedMetricKeys": [metric.format(split=split)],
-            "xAxisKey": "step" if x == "step" else "metric",
-            "selectedXAxisMetricKey": "" if x == "step" else x,
-            "xAxisScaleType": "linear",
-            "scaleType": "linear",
-            "range": {},
-            "lineSmoothness": 0,
-            "yAxisKey": "metric",
-            "yAxisExpressions": [],
-            "ignoreOutliers": False,
-            "useGlobalXaxisKey": False,
-            "useGlobalLineSmoothing": True,
-            "deleted": False,
-            "isGenerated": False,
-        }
-        for number, (metric, x) in enumerate(drawn)
-    ]
+    chart = {"type": "LINE", "metricSectionId": section, "runsCountToCompare": 20, "range": {}}
     return {
-        "compareRunCharts": shown,
-        "compareRunSections": [
-            {
-                "uuid": section,
-                "name": "Accuracy and loss",
-                "display": True,
-                "isReordered": False,
-                "deleted": False,
-                "isGenerated": False,
-            }
+        "compareRunCharts": [
+            chart
+            | {"uuid": f"{section}{number}", "metricKey": metric, "selectedMetricKeys": [metric]}
+            | {"xAxisKey": x, "selectedXAxisMetricKey": x_metric, "lineSmoothness": 0}
+            for number, (metric, (x, x_metric)) in enumerate(drawn)
         ],
+        "compareRunSections": [{"uuid": section, "name": "Accuracy and loss", "display": True}],
         "runsHiddenMode": "FIRST_20_RUNS",
-        "orderByKey": "attributes.start_time",
-        "orderByAsc": False,
     }
 
 
