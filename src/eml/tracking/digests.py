@@ -61,18 +61,12 @@ def _essence(code: Any) -> Any:
     Equal in every version of Python, unlike ast.dump: fields that are empty are left out, because
     later versions added some.
     """
-    if isinstance(code, list):
-        return [_essence(node) for node in code if not _is_text(node)]
-    if not isinstance(code, ast.AST):
-        return repr(code)
-    fields = [(name, value) for name, value in ast.iter_fields(code) if value not in (None, [])]
-    return [type(code).__name__, [[name, _essence(value)] for name, value in fields]]
-
-
-def _is_text(node: Any) -> bool:
-    """Whether the node is a statement that is a text alone, such as a docstring."""
-    return (
-        isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
-    )
+    match code:
+        case list():
+            return [essence for node in code if (essence := _essence(node)) is not None]
+        case ast.Expr(ast.Constant(str())):  # a docstring
+            return None
+        case ast.AST():
+            fields = [(n, value) for n, value in ast.iter_fields(code) if value not in (None, [])]
+            return [type(code).__name__, [[name, _essence(value)] for name, value in fields]]
+    return repr(code)
