@@ -7,13 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Metric, Param, Run
 
 from eml import cli
 from eml.config import Config, resolve_device
@@ -25,6 +26,9 @@ from eml.recipes.recipe import Recipe
 from eml.sweeps.launch import launch
 
 ROOT = Path(__file__).parents[2]
+# The metrics of add_training: a value for each epoch.
+METRICS = ("test_accuracy", "test_loss", "train_loss", "train_seconds", "wall_seconds")
+POINTS = {metric: [0.5, 0.5] for metric in METRICS}
 LAUNCHING = {field.name for field in dataclasses.fields(LaunchOptions)}
 
 
@@ -111,6 +115,42 @@ def without_the_powers_of_root(command: list[str]) -> list[str]:
 
 def call(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def add_training(
+    client: MlflowClient,
+    recipe: str = "mlp_torch",
+    *,
+    name: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    params: Mapping[str, object] | None = None,
+    points: Mapping[str, Sequence[float | None]] = POINTS,
+    finished: bool = True,
+    **options: Any,
+) -> str:
+    """The id of a training made by hand in the test's experiment, of one epoch by default.
+
+    params: in place of those of its Config; without those that are None. points: by metric, a value
+    for each epoch, or None. options: of the recipe.
+    """
+    experiment = client.get_experiment_by_name("test")
+    assert experiment
+    tags = {"recipe": recipe} | dict(tags or {})
+    run_id: str = client.create_run(experiment.experiment_id, run_name=name, tags=tags).info.run_id
+    values = vars(config_of(recipe, **{"epochs": 1} | options)) | dict(params or {})
+    client.log_batch(
+        run_id,
+        [
+            Metric(metric, value, 1000, epoch)
+            for metric, by_epoch in points.items()
+            for epoch, value in enumerate(by_epoch)
+            if value is not None
+        ],
+        [Param(key, str(value)) for key, value in values.items() if value is not None],
+    )
+    if finished:
+        client.set_terminated(run_id)
+    return run_id
 
 
 def stored_runs(client: MlflowClient) -> list[Run]:

@@ -1,13 +1,11 @@
 """Which runs are selected, and that every way to read them gives the same frame."""
 
-import dataclasses
 import sys
 from pathlib import Path
 
 import mlflow
 import pandas as pd
 import pytest
-from mlflow.entities import Metric, Param, RunTag
 
 from eml.analysis.comparison import Comparison
 from eml.analysis.options import Selection
@@ -15,7 +13,7 @@ from eml.analysis.summary import summary
 from eml.tracking import history, readers
 from eml.tracking.history import METRICS, load_history
 from eml.tracking.selection import SelectionError
-from support.commands import call, config_of, eml_command, mlflow_command, stored_runs, train
+from support.commands import add_training, call, eml_command, mlflow_command, stored_runs, train
 from support.servers import mlflow_server
 
 
@@ -26,22 +24,6 @@ def train_mlp(**options) -> None:
 def seeds_of(selection: Selection) -> list[int]:
     frame, _ = load_history(selection)
     return frame.drop_duplicates("run_id")["seed"].tolist()
-
-
-def add_run(client, *, parent: str = "", without: str = "", **tags) -> str:
-    """A small unfinished run of a training, made by hand."""
-    experiment = client.get_experiment_by_name("test").experiment_id
-    run_id = client.create_run(experiment).info.run_id
-    tags |= {"mlflow.parentRunId": parent} if parent else {}
-    config = config_of("mlp_torch", epochs=1, seed=3, device="cpu")
-    params = {k: str(v) for k, v in dataclasses.asdict(config).items() if k != without}
-    client.log_batch(
-        run_id,
-        [Metric("test_accuracy", 0.5, 1000, 0), Metric("test_loss", float("nan"), 1000, 0)],
-        [Param(*item) for item in params.items()],
-        [RunTag(*item) for item in tags.items()],
-    )
-    return run_id
 
 
 def test_the_newest_group_is_taken(small_data, store):
@@ -60,7 +42,7 @@ def test_what_a_group_leaves_out_is_said(small_data, store):
     train_mlp(seed=1)
     train_mlp(seed=1)
     older, newer = (run.info.run_id for run in stored_runs(store))
-    unfinished = add_run(store, recipe="mlp_torch")
+    unfinished = add_training(store, seed=3, points={"test_accuracy": [0.5]}, finished=False)
     frame, left_out = load_history(Selection(recipe="mlp_torch"))
     assert set(frame["run_id"]) == {newer, unfinished}
     assert left_out == [f"left out, run again since with the same Config: {older}"]
@@ -72,29 +54,15 @@ def test_what_a_group_leaves_out_is_said(small_data, store):
 
 
 def test_a_finished_run_is_taken_before_a_newer_one_that_is_not(store):
-    finished = add_run(store)
-    store.set_terminated(finished)
-    stopped = add_run(store)
+    finished, stopped = add_training(store), add_training(store, finished=False)
     frame, left_out = load_history(Selection(runs=",".join([finished, stopped])))
     assert set(frame["run_id"]) == {finished}
     assert left_out == [f"left out, not finished, run again with the same Config: {stopped}"]
 
 
-def test_what_is_no_training_is_left_out_by_name(store):
-    training, foreign, deleted = add_run(store), add_run(store, without="seed"), add_run(store)
-    store.delete_run(deleted)
-    frame, left_out = load_history(Selection(runs=",".join([foreign, training, deleted])))
-    assert set(frame["run_id"]) == {training}
-    assert set(left_out) == {
-        f"left out, no training with a seed: {foreign}",
-        f"left out, deleted: {deleted}",
-    }
-    with pytest.raises(SelectionError, match=f"no training selected; left out, .*{foreign}"):
-        load_history(Selection(runs=foreign))
-
-
 def test_a_tag_never_takes_the_place_of_what_was_logged(store):
-    run_id = add_run(store, learning_rate="9", epoch="x", test_accuracy="1", run_id="y")
+    tags = {"learning_rate": "9", "epoch": "x", "test_accuracy": "1", "run_id": "y"}
+    run_id = add_training(store, tags=tags, points={"test_accuracy": [0.5]})
     frame, _ = load_history(Selection(runs=run_id))
     (row,) = frame.to_dict("records")
     assert (row["learning_rate"], row["epoch"], row["test_accuracy"]) == (0.1, 0, 0.5)
@@ -139,12 +107,11 @@ def test_the_frame_is_what_was_logged(small_data, store):
 
 
 def test_the_last_point_of_an_epoch_holds(store):
-    run_id = add_run(store)
+    run_id = add_training(store, points={"test_accuracy": [0.5]})
     for timestamp, value in ((3000, 0.3), (2000, 0.2)):
         store.log_metric(run_id, "test_accuracy", value, timestamp=timestamp, step=0)
     frame, _ = load_history(Selection(runs=run_id))
     assert frame[["epoch", "test_accuracy"]].values.tolist() == [[0, 0.3]]
-    assert frame["test_loss"].isna().all()
 
 
 @pytest.mark.parametrize("command", ["compare", "mlp_numpy", "plan lr_sweep", "cancel 1"])
@@ -207,7 +174,7 @@ def test_a_database_whose_tables_are_not_known_is_read_by_the_client(store, monk
 
     monkeypatch.setattr(readers.DatabaseReader, "__init__", missing)
     assert type(readers.reader()) is readers.ClientReader
-    run_id = add_run(store)
+    run_id = add_training(store, points={"test_accuracy": [0.5]})
     assert history.load_history(Selection(runs=run_id))[0]["test_accuracy"].tolist() == [0.5]
 
 
@@ -286,28 +253,14 @@ def test_an_output_folder_is_made_at_once_or_refused(small_data, store, eml, tmp
     assert len(stored_runs(store)) == before + 1  # that of `mlflow run`
 
 
-def add_training(client, recipe: str, parent: str = "", lr: str = "", **options) -> str:
-    """A finished run of a training with one epoch, made by hand; options: of the recipe.
-
-    lr: the parameter as the store holds it.
-    """
-    values = dataclasses.asdict(config_of(recipe, **options))
-    values |= {"learning_rate": lr} if lr else {}
-    tags = {"recipe": recipe} | ({"mlflow.parentRunId": parent} if parent else {})
-    run_id = client.create_run("1", tags=tags).info.run_id
-    metrics = [Metric("test_accuracy", 0.5, 1000, 0)]
-    client.log_batch(run_id, metrics, [Param(k, str(v)) for k, v in values.items()])
-    client.set_terminated(run_id)
-    return run_id
-
-
 def test_what_meets_the_sheet_is_preferred_and_the_rest_is_named(store):
     """A plot of an exercise is of 30 epochs and all images, although a small try came later."""
 
     def sweep(epochs: int, subset: int) -> str:
         parent = store.create_run("1", tags={"recipe": "lr_sweep", "mlflow.runName": "lr_sweep"})
-        for lr in ("0.1", "0.01"):
-            add_training(store, "mlp_numpy", parent.info.run_id, lr, epochs=epochs, subset=subset)
+        for lr in (0.1, 0.01):
+            tags = {"mlflow.parentRunId": parent.info.run_id}
+            add_training(store, "mlp_numpy", tags=tags, lr=lr, epochs=epochs, subset=subset)
         store.set_terminated(parent.info.run_id)
         return parent.info.run_id
 
@@ -325,9 +278,7 @@ def test_what_meets_the_sheet_is_preferred_and_the_rest_is_named(store):
 
 def test_trainings_of_one_recipe_are_not_mixed(store):
     made = {
-        (epochs, subset): add_training(
-            store, "mlp_torch", epochs=epochs, subset=subset, device="cpu"
-        )
+        (epochs, subset): add_training(store, epochs=epochs, subset=subset)
         for epochs, subset in ((30, 0), (30, 100), (2, 0))
     }
     frame, lines = load_history(Selection(recipe="mlp_torch"), of_the_sheet=True)

@@ -1,13 +1,11 @@
 """Whatever run a user may meet, `compare` draws or names it, and its neighbour is right."""
 
-import dataclasses
 import math
 from functools import partial
 from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
-from mlflow.entities import Metric, Param, RunTag
 
 from eml.analysis.comparison import Comparison
 from eml.analysis.figures import over
@@ -16,7 +14,7 @@ from eml.analysis.report import write_report
 from eml.analysis.summary import summary
 from eml.tracking.history import METRICS, load_history
 from eml.tracking.selection import SelectionError
-from support.commands import config_of
+from support.commands import add_training
 from support.histories import figures_of
 
 GOOD = {
@@ -36,30 +34,11 @@ DRAWN = {
 } | figures_of("mlp_torch")
 
 
-def add(client, *, name="", logged=None, tags=None, **params) -> str:
-    """A finished training of two epochs, made by hand.
-
-    logged: metrics in place of GOOD's, by epoch. params: in place of a Config's; without those that
-    are None.
-    """
-    experiment = client.get_experiment_by_name("test").experiment_id
-    run_id = client.create_run(experiment, run_name=name or None).info.run_id
-    config = config_of("mlp_torch", epochs=2, device="cpu")
-    params = dataclasses.asdict(config) | {"parameters": 1000} | params
-    points = [
-        Metric(metric, value, 1000, epoch)
-        for metric, values in (GOOD | (logged or {})).items()
-        for epoch, value in enumerate(values)
-        if value is not None
-    ]
-    client.log_batch(
-        run_id,
-        points,
-        [Param(key, str(value)) for key, value in params.items() if value is not None],
-        [RunTag(*item) for item in ({"recipe": "mlp_torch"} | (tags or {})).items()],
-    )
-    client.set_terminated(run_id)
-    return run_id
+def add(client, *, name=None, logged=None, tags=None, **params) -> str:
+    """A finished training of two epochs; logged: metrics in place of GOOD's, by epoch."""
+    points = GOOD | (logged or {})
+    params = {"parameters": 1000} | params
+    return add_training(client, name=name, tags=tags, params=params, points=points, epochs=2)
 
 
 def load(*run_ids: str):
@@ -97,8 +76,10 @@ def png_only(monkeypatch):
     ],
 )
 def test_what_is_no_training_of_this_version_is_named(params, reason, store):
-    good, odd = add(store), add(store, **params)
-    history, (line,) = load(good, odd)
+    good, odd, deleted = add(store), add(store, **params), add(store, seed=2)
+    store.delete_run(deleted)
+    history, (line, of_deleted) = load(good, odd, deleted)
+    assert of_deleted == f"left out, deleted: {deleted}"
     assert set(history["run_id"]) == {good}
     assert reason in line
     assert line.endswith(f": {odd}")

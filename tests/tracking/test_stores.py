@@ -11,7 +11,6 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from mlflow.entities import Metric, Param
 from pandas.testing import assert_frame_equal
 
 import eml as package
@@ -20,8 +19,8 @@ from eml.tracking import find
 from eml.tracking.stores import Stores, open_others
 from eml.tracking.tags import REUSED
 from support.commands import (
+    add_training,
     call,
-    config_of,
     eml_command,
     run_here,
     stored_runs,
@@ -60,20 +59,6 @@ def sweep(ada, small_data, monkeypatch) -> list[str]:
     return [run.info.run_id for run in stored_runs(ada)]
 
 
-def add(client, recipe: str = "mlp_torch", **options) -> str:
-    """A finished training of one epoch, made by hand."""
-    options = {"epochs": 1, "device": "cpu"} | options
-    run_id = client.create_run(
-        client.get_experiment_by_name("test").experiment_id, tags={"recipe": recipe}
-    ).info.run_id
-    values = vars(config_of(recipe, **options))
-    names = ("test_accuracy", "test_loss", "train_loss", "train_seconds", "wall_seconds")
-    metrics = [Metric(name, 0.5, 1000, epoch) for name in names for epoch in (0, 1)]
-    client.log_batch(run_id, metrics, [Param(k, str(v)) for k, v in values.items()])
-    client.set_terminated(run_id)
-    return run_id
-
-
 def contents(folder: Path) -> dict[str, str]:
     """The SHA-256 of each file in a folder."""
     files = [path for path in folder.iterdir() if path.is_file()]
@@ -89,7 +74,7 @@ def refusal(*arguments: str) -> str:
 
 
 def test_two_stores_are_read_as_one(ada, store, eml, tmp_path):
-    theirs, ours = add(ada, seed=1), add(store, seed=2)
+    theirs, ours = add_training(ada, seed=1), add_training(store, seed=2)
     before = contents(tmp_path / "ada")
     with pytest.raises(UserError, match=r"experiment=no: give one of .*other"):
         package.load_history(experiment="no", stores=["ada"])
@@ -121,7 +106,7 @@ def test_a_sweep_is_read_as_its_owner_reads_it(sweep, ada, eml, tmp_path, monkey
 
 
 def test_a_run_in_two_stores_counts_once(ada, store, tmp_path):
-    run_id = add(store)
+    run_id = add_training(store)
     shutil.copy(tmp_path / "mlflow.db", "copy.db")
     stores = Stores(open_others(["copy.db", "ada"]))
     assert [(r.run_id, r.store) for r in stores.find({"recipe": "mlp_torch"})] == [(run_id, "")]
@@ -148,7 +133,7 @@ def test_a_sweep_here_reuses_what_is_finished_there(sweep, store, eml):
 @pytest.mark.parametrize("mode", ["delete", "wal"])
 def test_a_file_that_is_written_meanwhile(mode, ada, tmp_path):
     """What is finished counts, what is under way does not, and nothing of the file changes."""
-    add(ada, seed=1)
+    add_training(ada, seed=1)
     folder = tmp_path / "ada"
     with closing(sqlite3.connect(folder / "mlflow.db", isolation_level=None)) as writer:
         writer.execute(f"PRAGMA journal_mode={mode}")
@@ -171,7 +156,7 @@ def test_a_file_that_is_written_meanwhile(mode, ada, tmp_path):
 
 @pytest.mark.parametrize("mode", ["delete", "wal"])
 def test_what_cannot_be_written_is_read(mode, ada, store, environment, tmp_path):
-    add(ada)
+    add_training(ada)
     with closing(sqlite3.connect("ada/mlflow.db")) as database:
         database.execute(f"PRAGMA journal_mode={mode}")
     (tmp_path / "ada/mlflow.db").chmod(0o444)
@@ -192,7 +177,7 @@ def test_what_cannot_be_written_is_read(mode, ada, store, environment, tmp_path)
 
 @pytest.mark.parametrize("folder", ODD_FOLDERS)
 def test_any_path_works(folder, ada, tmp_path):
-    run_id = add(ada)
+    run_id = add_training(ada)
     (tmp_path / "ada").rename(folder)
     for name in (folder, f"{folder}/mlflow.db", str(tmp_path / folder)):
         frame = package.load_history(stores=[name])
@@ -269,7 +254,7 @@ def test_what_is_no_store_is_a_line(name, reason, store, eml, tmp_path):
 
 
 def test_a_server_is_read_with_a_password_or_refuses_in_a_line(ada, store, eml, tmp_path):
-    run_id = add(ada)
+    run_id = add_training(ada)
     with mlflow_server(ada.tracking_uri, tmp_path / "served") as address, Proxy(address) as proxy:
         assert set(package.load_history(stores=[address])["store"]) == {address}
         proxy.asks_for = "Basic " + base64.b64encode(b"ada:se/cret").decode()
