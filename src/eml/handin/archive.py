@@ -22,7 +22,7 @@ from eml.handin.handin import Handin, load
 from eml.handin.numbers import Number
 from eml.tracking import log, runs
 from eml.tracking.mlflow_run import given_run_id
-from eml.tracking.provenance import git_tags
+from eml.tracking.provenance import code_state
 from eml.tracking.reap import begin
 from eml.tracking.store import is_there, open_to_read
 from eml.tracking.stores import names_in, open_others
@@ -63,7 +63,7 @@ def make(form: Path, stores: str = "") -> None:
         raise problem
     files = build(handin)
     name, folder = handin.form.sheet.file, form.parent
-    pdf, commit = files[f"{name}.pdf"], git_tags(b"")["git_commit"]
+    pdf, commit = files[f"{name}.pdf"], code_state()[0]["git_commit"]
     source = _source(is_checkout=commit != "unknown")
     files |= {f"source/{path}": data for path, data in source.items()}
     if "conda.yaml" in source:

@@ -19,6 +19,6 @@ compare: compare()
 publish: report(), report_grid(), make_output() (figures and tables of a recipe)
 models: log_config(), log_models(), load_model() (weights)
 digests: training_digest(), plan_digest() (whether two trainings, or sweeps, are the same)
-provenance: changes_since()
+provenance: code_state() (the commit of the source, and the uncommitted changes)
 tags: the names of tags; epoch_in()
 """

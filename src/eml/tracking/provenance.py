@@ -35,16 +35,12 @@ def code_state() -> tuple[dict[str, str], bytes]:
     try:
         _git("ls-files", "--error-unmatch", Path(__file__).name)
         commit = _git("rev-parse", "HEAD").decode().strip()
-        changes = changes_since(commit)
+        # As `git apply` takes it.
+        changes = _git("diff", "--binary", "--no-color", "--no-ext-diff", "--no-relative", commit)
     except (OSError, subprocess.CalledProcessError):
         return {"git_commit": "unknown", "git_dirty": "unknown"}, b""
     dirty = str(bool(changes)).lower()
     return {"git_commit": commit, "git_dirty": dirty, MLFLOW_GIT_COMMIT: commit}, changes
-
-
-def changes_since(commit: str) -> bytes:
-    """The differences from a commit in tracked files, as `git apply` takes them."""
-    return _git("diff", "--binary", "--no-color", "--no-ext-diff", "--no-relative", commit)
 
 
 def _git(*arguments: str) -> bytes:
