@@ -37,21 +37,19 @@ def load_history(
     cannot be read.
     """
     open_to_read(others)
-    return store_call(_load)(selection, others, of_the_sheet)
+    return _load(selection, others, of_the_sheet)
 
 
 def history_of(run_ids: Sequence[str], others: Others = ()) -> pd.DataFrame:
-    """The histories of these runs, for a process that writes to the store afterwards.
-
-    Signals wait during the read, because an interrupted read keeps SQLite's lock.
-    """
-    history, left_out = store_call(_load)(Selection(runs=",".join(run_ids)), others)
+    """The histories of these runs; prints a line for each run that was left out."""
+    history, left_out = load_history(Selection(runs=",".join(run_ids)), others)
     print("".join(f"{line}\n" for line in left_out), end="", flush=True)
     return history
 
 
+@store_call
 def _load(
-    selection: Selection, others: Others, of_the_sheet: bool = False
+    selection: Selection, others: Others, of_the_sheet: bool
 ) -> tuple[pd.DataFrame, list[str]]:
     stores = Stores(others)
     selected, passed_over = select(selection, stores, of_the_sheet)
