@@ -8,6 +8,7 @@ import click
 import numpy as np
 import pytest
 from hypothesis import strategies as st
+from mlflow.entities import Metric
 from safetensors.numpy import save_file
 
 from eml import cli
@@ -266,7 +267,7 @@ def test_evaluate_of_another_accuracy(small_data, store, eml):
     train("mlp_numpy", epochs=1)
     (run,) = stored_runs(store)
     (model,) = run.outputs.model_outputs
-    metric = Metric("test_accuracy", 0.99, 2**41, 5, model.model_id)
+    metric = Metric("test_accuracy", 0.99, 2**41, 1, model_id=model.model_id)
     store.log_batch(run.info.run_id, [metric])
     result = eml("evaluate", run.info.run_id)
     assert (result.returncode, result.stderr) == (1, "the accuracies differ\n")
