@@ -225,6 +225,13 @@ def of_another_version(files: dict[str, bytes]) -> dict[str, bytes]:
     return {**files, "manifest.json": json.dumps(about).encode()}
 
 
+def test_a_zip_of_commit_e471618_verifies(old_store):
+    theirs = archive.read((old_store / "ex3.zip").read_bytes())
+    assert len(theirs.manifest["numbers"]) > 70
+    assert not theirs.is_of_this_version
+    assert list(archive.differences(theirs)) == []
+
+
 def test_of_another_version_only_digests_and_numbers_are_compared(whole):
     other = of_another_version(whole)
     assert not archive.read(zipped(other)).is_of_this_version
