@@ -20,10 +20,11 @@ EXPECT = 30_000  # milliseconds until a page must show what it is to show
 def look(browser, small_data, store, tmp_path):
     """Opens an address of the UI, below that of the server, and returns the page.
 
-    The store has a sweep with two seeds, and a comparison of all sweeps.
+    The store has a sweep with two seeds, a single training, and a comparison of the sweep.
     """
     for arguments in (
         ("lr_sweep", "--epochs", "2", "--lrs", "0.1,0.5,1,0.01,0.001", "--seeds", "1,2"),
+        ("mlp_numpy", "--epochs", "2"),
         ("compare", "--plot", "lr_sweep"),
     ):
         result = run_here(*arguments)
@@ -78,6 +79,7 @@ def test_people_find_what_they_look_for(look, store):
     # The view of all trainings has a chart over the training seconds.
     page = look(ui.charts(experiment))
     page.locator(".js-plotly-plot").get_by_text("train_seconds").first.wait_for()
+    keep(page, "all")
 
     # The page of the sweep: its note links its trainings, the best first.
     page = look(ui.page(experiment, sweep.info.run_id))
