@@ -27,30 +27,20 @@ from support.commands import call, eml_command, mlflow_command, stored_runs
         (["mlp_numpy", "--check", "yes"], "'yes' is not one of 'true', 'false'"),
         (["compare", "--x", "time"], "x=time: give one of epoch, train_seconds, wall_seconds, all"),
         (["compare", "--metric", "f1"], "metric=f1: give one of train_loss, "),
-        (["compare", "--plot", "pie"], "plot=pie: give one of mlp_numpy, "),
         (["compare", "--target", "95"], "target=95: give accuracies above 0, up to 1"),
-        (["compare", "--recipe", "nn"], "recipe=nn: give one of main, "),
         (["compare", "--experiment", "nix"], "experiment=nix: give one of test, Default"),
-        (["compare", "--runs", ","], "runs=,: give run ids separated by commas"),
         (
             ["compare", "--runs", "a", "--recipe", "main"],
             "experiment, recipe and filter have no effect with runs",
         ),
         (["compare", "--plot", "all", "--x", "epoch"], "x and metric have no effect with plot"),
-        (["compare", "--metric", "setup_seconds"], "metric=setup_seconds: give one of train_loss"),
         (["compare", "--runs", "abc"], "no run abc in sqlite:///"),
         (["compare", "--filter", "((("], "Invalid clause"),
         (["compare"], "no finished training in sqlite:///.*: train first, or give experiment"),
-        (["compare", "--plot", "all"], "no exercise of the sheets has a finished run"),
         (["cifar_nn"], "No such command 'cifar_nn'.*Give one of main, mlp_numpy"),
-        (["data", "cifar"], "'cifar' is not one of 'mnist', 'cifar10', 'all'"),
         (["evaluate"], "Missing argument 'ID'"),
         (["evaluate", "abc"], "no run abc in the store"),
         (["plan", "cifar_cnn", "--device", "tpu"], "device=tpu: give one of auto, cpu"),
-        (
-            ["cifar_cnn", "--device", "cpu", "--precision", "tf32"],
-            "precision=tf32 needs a GPU: give fp32",
-        ),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(arguments, message, store, eml):
@@ -167,13 +157,14 @@ def test_signal_to_eml(number, store, environment):
     assert_stopped(run, number.name, {"KILLED"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "to_group"),
     [
         (signal.SIGINT, True),  # Ctrl-C on a terminal
-        pytest.param(signal.SIGKILL, False, marks=pytest.mark.slow),
-        pytest.param(signal.SIGINT, False, marks=pytest.mark.slow),
-        pytest.param(signal.SIGTERM, False, marks=pytest.mark.slow),
+        (signal.SIGKILL, False),
+        (signal.SIGINT, False),
+        (signal.SIGTERM, False),
     ],
 )
 def test_signal_to_mlflow_run(number, to_group, store, environment):

@@ -91,35 +91,6 @@ def test_any_options_are_taken_or_refused_in_a_line(examples, begun, small_data,
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("examples", [5, pytest.param(150, marks=pytest.mark.slow)])
-def test_no_command_leaves_a_run_that_is_running(examples, store, eml):
-    """Small trainings with some of their options at random: done, or refused with nothing done."""
-    small = st.fixed_dictionaries(
-        {"--epochs": st.sampled_from(["1", "2"]), "--subset": st.sampled_from(["50", "100"])},
-        optional={
-            "--seed": st.one_of(st.integers(0, 2**32).map(str), VALUE),
-            "--batch_size": st.one_of(st.integers(-1, 120).map(str), VALUE),
-            "--lr": st.one_of(st.floats(1e-3, 1e38).map(str), VALUE),
-            "--check": st.sampled_from(["true", "false", "maybe"]),
-            "--dtype": st.sampled_from(["float32", "float64", "int8"]),
-        },
-    )
-    finished = []
-
-    def check(options):
-        before = len(stored_runs(store))
-        result = eml("mlp_numpy", *(part for option in options.items() for part in option))
-        after = stored_runs(store)
-        assert result.returncode in (0, 2), options
-        assert len(after) == before + (result.returncode == 0), options
-        assert {run.info.status for run in after} <= {"FINISHED"}, options
-        finished.append(result.returncode == 0)
-        assert "Traceback" not in result.stderr
-
-    for_all(examples, check, small)
-    assert any(finished)
-
-
 @pytest.mark.parametrize("value", [value for value in VALUES if value not in ("", "--help")])
 def test_odd_words_in_place_of_names(value, begun):
     for arguments in ([value], ["plan", value], ["data", value], ["cifar_cnn", f"--{value}", "1"]):

@@ -6,7 +6,6 @@ import pytest
 
 from eml.analysis import summary as summaries
 from eml.analysis.comparison import Comparison
-from eml.analysis.labels import words
 from eml.analysis.summary import CurveSummary, Outcomes, Reached, by_rate, tried
 from eml.analysis.tables import readable
 from support.histories import GRID, NAN, run, together
@@ -83,21 +82,6 @@ def test_in_common():
         "MNIST",
         "all images",
     ]
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "said"),
-    [
-        ("optimizer", "sgd", "sgd"),
-        ("device_type", "cpu", "CPU"),
-        ("dtype", "x", "dtype x"),
-        ("learning_rate", 0.1, "learning rate 0.1"),
-        ("learning_rate", 1, "learning rate 1"),
-        ("subset", 0, "all images"),
-    ],
-)
-def test_words(name, value, said):
-    assert words(name, value) == said
 
 
 def test_diverged_and_unfinished():

@@ -39,18 +39,6 @@ def newest(store, recipe: str):
     return [run for run in stored_runs(store) if run.data.tags["recipe"] == recipe][-1]
 
 
-def test_mlp_numpy_leaves_its_figures(small_data, store):
-    train("mlp_numpy", epochs=2)
-    (run,) = stored_runs(store)
-    assert run.info.run_name == "sgd lr=0.1 seed=1 mlp_numpy epochs=2"
-    files = {file.name for file in artifacts(store, run.info.run_id).iterdir()}
-    figures = ("loss_over_epochs", "test_accuracy_over_epochs")
-    files.discard("uncommitted.diff")
-    assert files == {"model", "compare.html", "summary.csv", "summary.md", "verdicts.csv"} | {
-        f"{figure}.{kind}" for figure in figures for kind in ("png", "svg")
-    }
-
-
 @pytest.mark.parametrize("recipe", ["mlp_numpy", "lr_sweep"])
 def test_a_command_says_where_its_figures_are_and_copies_them(
     recipe, store, eml, environment, tmp_path
@@ -156,34 +144,28 @@ def test_a_failed_check_ends_the_run_before_training(small_data, store, monkeypa
     assert "test_accuracy" not in run.data.metrics
 
 
-def test_a_sweep_is_a_parent_with_a_child_for_each_rate(small_data, store, capsys):
-    train("lr_sweep", **sweep())
+def test_a_sweep_has_a_child_for_each_rate_also_for_one_that_diverges(small_data, store, capsys):
+    recipe, configs, *options = arguments("lr_sweep", **sweep())
+    configs[1] = dataclasses.replace(configs[1], learning_rate=1e38)
+    launch(recipe, configs, *options)
     parent, *children = stored_runs(store)
     assert parent.data.tags["recipe"] == "lr_sweep"
-    assert rates_of(children) == ["1.0", "0.5", "0.1", "0.05", "0.01"]
+    assert [run.info.status for run in (parent, *children)] == ["FINISHED"] * 6
+    assert rates_of(children) == ["1.0", "1e+38", "0.1", "0.05", "0.01"]
     assert all(c.data.tags["mlflow.parentRunId"] == parent.info.run_id for c in children)
     folder = artifacts(store, parent.info.run_id)
     assert (folder / "test_accuracy_over_epochs.png").stat().st_size > 10_000
     table = pd.read_csv(folder / "summary.csv")
-    assert list(table["learning_rate"]) == [0.01, 0.05, 0.1, 0.5, 1]
-    for child, row in zip(children[::-1], table.itertuples(), strict=True):
+    assert list(table["learning_rate"]) == [0.01, 0.05, 0.1, 1, 1e38]
+    diverged = children.pop(1)
+    assert "diverged" in diverged.data.tags
+    assert table["diverged"].dropna().to_dict() == {4: "seed 1 in epoch 1"}
+    for child, row in zip(children[::-1], table[:4].itertuples(), strict=True):
+        assert "diverged" not in child.data.tags
         assert row.run_ids == child.info.run_id
         assert row.final_test_accuracy == child.data.metrics["final_test_accuracy"]
         assert row.best_epoch == child.data.metrics["best_epoch"]
     assert (folder / "summary.md").read_text() in capsys.readouterr().out
-
-
-def test_a_diverged_child_is_marked_and_the_sweep_goes_on(small_data, store):
-    recipe, configs, *options = arguments("lr_sweep", **sweep(epochs=2))
-    configs[1] = dataclasses.replace(configs[1], learning_rate=1e38)
-    launch(recipe, configs, *options)
-    parent, *children = stored_runs(store)
-    assert [c.info.status for c in children] == ["FINISHED"] * 5
-    assert [("diverged" in c.data.tags) for c in children] == [False, True, False, False, False]
-    table = pd.read_csv(artifacts(store, parent.info.run_id) / "summary.csv")
-    diverged = table.set_index("learning_rate")["diverged"].dropna()
-    assert diverged.to_dict() == {1e38: "seed 1 in epoch 1"}
-    assert parent.info.status == "FINISHED"
 
 
 def test_an_interrupted_sweep_goes_on_in_its_own_run(small_data, store, monkeypatch):
@@ -265,9 +247,5 @@ def test_cpu_vs_gpu_without_a_gpu_says_so(eml, store):
         pytest.skip("there is a GPU")
     result = eml("cpu_vs_gpu")
     assert result.returncode == 2
-    assert result.stderr == (
-        "eml: devices=cpu,cuda: there is no GPU here (jobs of a cluster may have one: "
-        "docs/cluster.md); "
-        "give cpu for the CPU alone\n"
-    )
+    assert result.stderr.startswith("eml: devices=cpu,cuda: there is no GPU here")
     assert not stored_runs(store)

@@ -118,14 +118,10 @@ def test_numbers_from_a_file(tmp_path):
         ("x = [1, 2]", r"x has the shape \(1, 2\): give \(1, 5\)"),
         ("y = [1, 2]", r"y has the shape \(2,\): give \(1,\)"),
         ("bias_1 = [1]", r"weights_1 has the shape \(5, 3\): give \(5, 1\)"),
-        ("weights_2 = [1]", r"weights_2 has the shape \(1,\): give \(3,\)"),
         ("weights_1 = [[1], [2, 3]]", r"x has the shape \(1, 5\): give \(1, 2\)"),
         ("weights_1 = [1, 2]", "weights_1: 1 is not a list of numbers"),
-        ("y = -1.75", "y: -1.75 is not a list of numbers"),
         ("bias_2 = [0]", r"bias_2: \[0\] is not a number"),
-        ("bias_2 = 'zero'", "bias_2: zero is not a number"),
         ("bias_2 = '1/0'", "bias_2: 1/0 is not a number"),
-        ("bias_2 = true", "bias_2: True is not a number"),
         ("bias_2 = nan", "bias_2: nan is not a number"),
         ("learning_rate = 0", "learning_rate is 0: give a number above 0"),
         ("lr = 0.1", "no key lr, give x, y, weights_1, bias_1, weights_2, bias_2, learning_rate"),
@@ -154,11 +150,3 @@ def test_mlflow_run_gradients(store, environment):
     assert table.loc["new b1[3]", "exact"] == "31/10"
     assert len(table) == len(solve(SHEET).lines)
     assert "| dL/dw2[3] | 2·9/2" in (folder / "gradients.md").read_text(encoding="utf-8")
-
-
-def test_a_file_that_is_not_there_is_named(store, eml):
-    result = eml("gradients", "--file", "none.toml")
-    assert result.returncode == 2
-    assert result.stderr.startswith("eml: /")
-    assert "none.toml: [Errno 2] No such file" in result.stderr
-    assert not stored_runs(store)

@@ -13,10 +13,8 @@ import pytest
 from eml.errors import UserError
 from eml.handin import archive
 from eml.handin.content import compose
-from eml.handin.form import parse_form
-from eml.handin.handin import Handin
 from support.commands import ROOT
-from support.handins import evidence, form_of, handin, lr_sweep
+from support.handins import handin
 
 NAMES = [
     "#panic() $x$ @ref <label> \\ \"q\" 'q' `raw` *b* _i_ ~ // c /* c */ [x]",
@@ -255,13 +253,10 @@ def test_what_is_no_archive_is_one_line(data):
     ("path", "content", "line"),
     [
         ("manifest.json", b"{}", "manifest.json is damaged"),
-        ("manifest.json", b"[" * 5000, "manifest.json is damaged"),
         (CSV, b"a,b\n1,2\n", "holds no histories"),
         (CSV, b"\xff\xfe", "holds no histories"),
-        (CSV, None, f"lacks {CSV}"),
         ("form/handin.toml", None, "lacks form/handin.toml"),
         ("form/handin.toml", b"= no", "is not TOML"),
-        ("form/handin.toml", b"\xff", "is not TOML"),
     ],
 )
 def test_a_damaged_archive_is_one_line(path, content, line, whole):
@@ -275,16 +270,3 @@ def test_an_absurd_number_in_a_csv_is_no_traceback(whole):
         with pytest.raises(UserError, match="holds no histories: "):
             differences(edited(whole, CSV, old, new))
     assert differences(edited(whole, CSV, b",0.98,", b",nan,"))
-
-
-def test_the_form_of_a_year_without_points_is_typeset(tmp_path):
-    form = parse_form(form_of("ex2-2024", tmp_path), "handin.toml")
-    of = {"mlp_numpy": handin("ex2-2025", tmp_path / "b").evidence["mlp_numpy"]}
-    of["lr_sweep"] = evidence(*lr_sweep())
-    made = Handin(form, of, lambda path: b"")
-    assert compose(made)[0].declaration.header == [
-        "Exercise",
-        "handed in",
-        "willing to present",
-    ]
-    assert pdf_of(made).startswith(b"%PDF")

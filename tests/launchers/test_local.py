@@ -52,20 +52,9 @@ def test_a_sweep_in_workers_gives_the_same(small_data, store, environment):
     assert (frame["run_id"] != inline["run_id"]).all()
 
 
-def test_a_training_that_fails_takes_no_other_along(small_data, store, environment):
-    with run("parent", "", {}) as parent, Workers(2) as workers:
-        good = [task(parent, seed=seed) for seed in (1, 2, 3)]
-        # Refused when the model is made, in the worker.
-        bad = task(parent, seed=4)
-        object.__setattr__(bad.config, "dtype", "float31")
-        results = workers.run([good[0], bad, *good[1:]])
-    assert "float31" in results.pop(1).reason
-    assert results == [Result()] * 3
-    states = [one.info.status for one in stored_runs(store) if "training_digest" in one.data.tags]
-    assert sorted(states) == ["FAILED", *["FINISHED"] * 3]
-
-
-def test_a_killed_worker_takes_no_other_along(small_data, store, environment, fault):
+def test_a_killed_worker_and_a_failed_training_take_no_other_along(
+    small_data, store, environment, fault
+):
     fault("SIGKILL of a worker of launcher=local", lost="its training, which the next command ends")
     with run("parent", "", {}) as parent, Workers(2) as workers:
         done = threading.Event()
@@ -84,13 +73,21 @@ def test_a_killed_worker_takes_no_other_along(small_data, store, environment, fa
         killer = threading.Thread(target=kill_the_first)
         killer.start()
         others = [task(parent, seed=seed) for seed in (2, 3, 4)]
+        # Refused when the model is made, in the worker.
+        object.__setattr__(others[1].config, "dtype", "float31")
         results = workers.run([task(parent, epochs=100_000), *others])
+        probes = workers.run([Probe(config=config_of("mlp_numpy", epochs=1))] * 2)
         done.set()
         killer.join()
-    assert results == [Result("its worker was ended by SIGKILL"), *[Result()] * 3]
+    assert "float31" in results.pop(2).reason
+    assert results == [Result("its worker was ended by SIGKILL"), Result(), Result()]
     killed = endless_run()
     assert killed.info.status == "FAILED"
     assert killed.data.tags["error"] == "its worker was ended by SIGKILL"
+    states = [one.info.status for one in stored_runs(store) if "training_digest" in one.data.tags]
+    assert sorted(states) == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
+    for probe in probes:
+        assert min(probe.cost.evaluate_image, probe.cost.train_image) > 0
 
 
 def test_failed_trainings_are_named_when_the_others_are_done(
@@ -142,14 +139,6 @@ def test_workers_end_with_the_command(kill, store, environment):
         assert [one.info.status for one in stored_runs(store)] == ["KILLED"] * 3
 
 
-def test_probes_are_timed(small_data, store, environment):
-    with Workers(2) as workers:
-        results = workers.run([Probe(config=config_of("mlp_numpy", epochs=1))] * 2)
-    for result in results:
-        assert min(result.cost.evaluate_image, result.cost.train_image) > 0
-    assert stored_runs(store) == []
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -157,6 +146,10 @@ def test_probes_are_timed(small_data, store, environment):
         (
             ["--launcher", "inline", "--jobs", "2"],
             "jobs=2 has no effect with launcher=inline: give launcher=local",
+        ),
+        (
+            ["--launcher", "local", "--slurm_mem", "5GB"],
+            "slurm_mem=5GB has no effect with launcher=local: give launcher=slurm",
         ),
         (["--jobs", "0"], "jobs=0: give a number from 1 to 1024, or auto"),
         (["--threads", "-1"], "threads=-1: give a number from 1 to 1024, or auto"),

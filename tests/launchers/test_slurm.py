@@ -4,7 +4,6 @@ import getpass
 import re
 import signal
 import subprocess
-import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -16,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from eml.analysis.options import Selection
 from eml.config import ConfigError
-from eml.launchers.base import JobStatus, Result, Task, job_status
+from eml.launchers.base import Result, Task
 from eml.launchers.options import LaunchOptions
 from eml.launchers.slurm import cluster
 from eml.launchers.slurm.job import Pack
@@ -25,10 +24,8 @@ from eml.launchers.slurm.settings import JobOptions
 from eml.launchers.worker import prepare
 from eml.machine import REQUEUE, SIGNALS
 from eml.sweeps.plan import Plan
-from eml.tracking import find
 from eml.tracking.history import load_history
 from eml.tracking.runs import run as tracked_run
-from eml.tracking.runs import tag_run
 from eml.training.cost import Cost, kind_of, seconds_of
 from eml.training.loop import TrainingLoop, load_for
 from support.commands import call, config_of, configs_of, eml_command, stored_runs
@@ -249,32 +246,6 @@ def test_a_cancelled_search_submits_no_more(shared_store, launched):
     assert [run.info.status for run in stored_runs(shared_store)] == ["FAILED", "KILLED", "KILLED"]
 
 
-def test_the_time_limit_requeues(shared_store, slurm, environment, small_data):
-    config = config_of("mlp_numpy", epochs=1_000_000)
-
-    def cancel_when_it_is_on_again():
-        def on_again():
-            tags = [one.data.tags for one in trained(shared_store).values()]
-            logs = [Path(one["slurm_log"]) for one in tags if "slurm_log" in one]
-            if any(log.exists() and "goes on after epoch" in log.read_text() for log in logs):
-                return [one["slurm_job"] for one in tags]
-
-        subprocess.run(["scancel", *until(on_again)], check=True)
-
-    canceller = threading.Thread(target=cancel_when_it_is_on_again)
-    with tracked_run("parent", "", {}) as parent, Slurm(JobOptions(slurm_time=1)) as launcher:
-        task = Task(config=config, parent=parent)
-        canceller.start()
-        assert "CANCELLED" in launcher.run([task])[0].reason
-        canceller.join()
-    (one,) = trained(shared_store).values()
-    points = shared_store.get_metric_history(one.info.run_id, "train_loss")
-    assert [point.step for point in points] == list(range(len(points)))
-    log = Path(one.data.tags["slurm_log"]).read_text()
-    gone_on = int(re.search(r"goes on after epoch (\d+)\n", log)[1])
-    assert 0 < gone_on < len(points)
-
-
 def test_an_epoch_that_fits_no_job_is_given_up(monkeypatch, small_data, shared_store):
     config = config_of("mlp_numpy", epochs=1)
     with tracked_run("parent", "", {}) as parent:
@@ -361,21 +332,6 @@ def test_without_a_cluster(shared_store, environment, monkeypatch, tmp_path):
     assert result.stderr.startswith("eml: there is no Slurm here (sbatch, srun")
 
 
-def test_the_status_of_a_job_where_there_is_no_cluster(store, small_data, monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with tracked_run("parent", "", {}) as parent:
-        config = config_of("mlp_numpy", epochs=1)
-        free, in_job = (
-            prepare(Task(config=replace(config, seed=seed), parent=parent)).run_id
-            for seed in (1, 2)
-        )
-        assert job_status(find.children(parent).values()) == {}
-        tag_run(in_job, {"slurm_job": "7", "slurm_log": "/a/log"})
-        runs = find.children(parent).values()
-    assert {run.run_id for run in runs} == {free, in_job}
-    assert job_status(runs) == {in_job: JobStatus("slurm", None, "in job 7", "/a/log")}
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -394,22 +350,6 @@ def test_bad_settings(text, message, tmp_path):
         file.write_text(text)
     with pytest.raises(ConfigError, match=re.escape(message)):
         LaunchOptions(launcher="slurm", slurm_file=str(file))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"launcher": "slurm", "slurm_time": -1}, "slurm_time=-1: give a whole number, 1 or more"),
-        ({"slurm_mem": "5GB"}, "slurm_mem=5GB has no effect with launcher=auto"),
-        (
-            {"launcher": "slurm", "jobs": "2"},
-            "jobs=2 has no effect with launcher=slurm: give launcher=local",
-        ),
-    ],
-)
-def test_bad_options(options, message):
-    with pytest.raises(ConfigError, match=message):
-        LaunchOptions(**options)
 
 
 def test_options_come_before_the_file(tmp_path):

@@ -164,13 +164,3 @@ def test_the_self_check_passes_and_notices_a_wrong_gradient(small_data, monkeypa
         lambda self, gradient, right=numpy_mlp.Linear.backward: right(self, -gradient),
     )
     assert check_gradients(config, load("mnist")) > 0.1
-
-
-def test_a_state_can_be_loaded(small_data):
-    learner, _ = twins("float32")
-    state = learner.state()
-    score = learner.evaluate("test")
-    learner.train_epoch(order_of(1, 1, 500))
-    assert learner.evaluate("test") != score
-    learner.load_state(state)
-    assert learner.evaluate("test") == score

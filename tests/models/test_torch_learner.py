@@ -3,7 +3,6 @@
 import platform
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
@@ -71,15 +70,6 @@ def test_warm_up_leaves_the_initial_weights_of_the_seed(small_data):
         np.testing.assert_array_equal(learner.state()[name], value.numpy())
 
 
-def test_state_round_trip(small_data):
-    config = config_of("mlp_torch", device="cpu")
-    other = config_of("mlp_torch", seed=2, device="cpu")
-    first, second = (TorchLearner(c, load("mnist")) for c in (config, other))
-    assert first.evaluate("test") != second.evaluate("test")
-    second.load_state(first.state())
-    assert first.evaluate("test") == second.evaluate("test")
-
-
 def plain_epochs(config: Config, dataset: Dataset, epochs: int) -> tuple[list[float], dict]:
     """Losses and weights of a loop as one writes it: nothing fused, nothing warmed up."""
     torch.manual_seed(config.seed)
@@ -120,7 +110,7 @@ def test_trains_as_a_plain_loop_does(optimizer, small_data):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_steps_for_practice_are_undone_before_the_first_step_and_later(optimizer, small_data):
     # As threads.py does: whatever was practised, the losses are those of a learner that did not.
-    config = config_of("cifar_cnn", optimizer=optimizer, subset=100, dtype="float64", device="cpu")
+    config = config_of("mlp_torch", optimizer=optimizer, subset=100, dtype="float64", device="cpu")
     dataset = load_for(config)
     learner, other = TorchLearner(config, dataset), TorchLearner(config, dataset)
     for epoch in (1, 2):
@@ -141,6 +131,7 @@ def test_the_score_does_not_depend_on_the_batches_of_the_evaluation(small_data, 
     assert learner.evaluate("train")[1:] == whole[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_memory_that_was_freed_is_not_given_back_to_the_system():
     program = (
@@ -164,29 +155,6 @@ def test_fp32_does_without_tf32(small_data):
     TorchLearner(config_of("cifar_cnn", device="cpu"), load("cifar10"))
     for backend in (torch.backends.cuda.matmul, torch.backends.cudnn.conv):
         assert backend.fp32_precision == "ieee"
-
-
-def test_the_score_may_be_asked_for_by_another_thread(small_data):
-    # As the progress display does, whatever goes on: the splits differ in their sizes.
-    config = config_of("mlp_torch", device="cpu")
-    learner = TorchLearner(config, load("mnist"))
-    over, failures = threading.Event(), []
-
-    def ask() -> None:
-        while not over.is_set():
-            try:
-                learner.running_score()
-            except IndexError as error:
-                failures.append(error)
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    for epoch in range(1, 30):
-        learner.train_epoch(order_of(1, epoch, 500))
-        learner.evaluate("test")
-    over.set()
-    asking.join()
-    assert not failures
 
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

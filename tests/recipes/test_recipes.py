@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from eml.analysis.figures import FIGURES
-from eml.config import VALUES, Config, ConfigError
+from eml.config import Config, ConfigError
 from eml.models.optimizers import OPTIMIZERS
 from eml.recipes import RECIPES
 from support.commands import config_of, configs_of
@@ -33,19 +33,16 @@ def test_auto_is_resolved_for_every_optimizer(optimizer):
         ({"optimizer": "addam"}, "optimizer=addam: give one of sgd, momentum, adam"),
         ({"activation": "tanh"}, "activation=tanh: give one of sigmoid, relu"),
         ({"device": "tpu"}, "device=tpu: give one of auto, cpu, cuda"),
+        ({"precision": "fp16"}, "precision=fp16: give one of fp32, tf32, bf16"),
         ({"lr": "-0.1"}, "lr=-0.1: give a number above 0"),
         ({"lr": "nan"}, "lr=nan: give a number above 0"),
-        ({"lr": "inf"}, "lr=inf: give a number above 0"),
         ({"lr": "fast"}, "lr=fast: give a number above 0, or auto"),
         ({"momentum": 1.0, "optimizer": "momentum"}, "momentum=1.0: give 0 or more, below 1"),
-        ({"momentum": float("nan")}, "momentum=nan: give 0 or more, below 1"),
         ({"momentum": 0.5}, "momentum=0.5 has no effect with optimizer=sgd"),
         ({"epochs": 0}, "epochs=0: give 1 or more"),
         ({"batch_size": 0}, "batch_size=0: give 1 to 60000"),
-        ({"batch_size": 60001}, "batch_size=60001: give 1 to 60000"),
         ({"batch_size": 101, "subset": 100}, "batch_size=101: give 1 to 100"),
         ({"seed": -1}, "seed=-1: give 0 to 4294967295"),
-        ({"subset": 60001}, "subset=60001: give 50 to 60000"),
         ({"subset": 49}, "subset=49: give 50 to 60000"),
     ],
 )
@@ -54,22 +51,14 @@ def test_bad_values_are_refused_with_the_valid_ones(options, message):
         configs_of("mlp_torch", **{"device": "cpu"} | options)
 
 
-@pytest.mark.parametrize("field", ["framework", "dataset", "model"])
-def test_names_that_a_recipe_decides_are_checked_too(field):
-    with pytest.raises(ConfigError, match=f"^{field}=nix: give one of {VALUES[field][0]}, "):
-        replace(config_of("mlp_numpy"), **{field: "nix"})
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"lrs": "1,0.5,0.1,0.05"}, "lrs=1,0.5,0.1,0.05: give at least five learning rates from"),
         ({"lrs": "2,1,0.5,0.1,0.05"}, "lrs=2,1,0.5,0.1,0.05: give at least five"),
-        ({"lrs": "1,0.5,0.1,0.05,0.0001"}, "lrs=1,0.5,0.1,0.05,0.0001: give at least five"),
         ({"lrs": "1,1.0,0.1,0.05,0.01"}, "lrs=1,1.0,0.1,0.05,0.01: give each value once"),
         ({"lrs": "1,0.5,fast"}, "lrs=1,0.5,fast: give numbers separated by commas"),
         ({"seeds": "1,,2"}, "seeds=1,,2: give whole numbers separated by commas"),
-        ({"seeds": "1.5"}, "seeds=1.5: give whole numbers separated by commas"),
         ({"seeds": "1,1"}, "seeds=1,1: give each value once"),
         ({"dtype": "float16"}, "dtype=float16: give one of float32, float64"),
     ],
@@ -136,19 +125,6 @@ def test_the_grid_of_optimizers_holds_a_tenth_out():
     assert (small.subset, small.validation) == (2000, 200)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"precision": "fp16"}, "precision=fp16: give one of fp32, tf32, bf16"),
-        ({"device": "tpu"}, "device=tpu: give one of auto, cpu, cuda"),
-    ],
-)
-def test_how_to_compute_is_refused_before_a_device_is_looked_for(options, message):
-    for recipe in ("cifar_cnn", "optimizers"):
-        with pytest.raises(ConfigError, match=message):
-            RECIPES[recipe].options(**options)
-
-
 def test_less_precision_is_for_float32():
     config = config_of("cifar_cnn", device="cpu")
     on_gpu = {"device_type": "cuda", "precision": "bf16"}
@@ -171,13 +147,6 @@ def test_only_trainings_in_pytorch_are_put_on_the_gpu():
 
 def test_every_figure_of_a_recipe_can_be_drawn():
     assert all(name in FIGURES for recipe in RECIPES.values() for name in recipe.figures)
-
-
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
-def test_every_recipe_states_its_claim(recipe):
-    for word in ("Question: ", "Expected: "):
-        assert word in recipe.about
-    assert recipe.name == "main" or "Source: sheet " in recipe.about
 
 
 def test_a_config_of_another_version_is_read():

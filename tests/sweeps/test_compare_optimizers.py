@@ -7,7 +7,6 @@ import signal
 import subprocess
 from dataclasses import replace
 
-import mlflow
 import pandas as pd
 import pytest
 
@@ -15,16 +14,15 @@ from eml.analysis.options import CompareOptions, Selection
 from eml.errors import UserError
 from eml.launchers.worker import Inline
 from eml.recipes import RECIPES
-from eml.sweeps.launch import LaunchError, plan
+from eml.sweeps.launch import plan
 from eml.sweeps.search_plan import SearchPlan, search_plan
 from eml.sweeps.status import TrainingStatus
 from eml.tracking import find
 from eml.tracking.compare import compare
 from eml.tracking.history import load_history
 from eml.training import cost
-from eml.training.cost import Cost, duration, kind_of, makespan
+from eml.training.cost import Cost, kind_of, makespan
 from support.commands import arguments, call, eml_command, stored_runs, train
-from support.interrupted import in_place_of_logging
 
 SMALL = {
     "optimizers": "sgd,adam",
@@ -119,10 +117,10 @@ def test_the_protocol(small_data, store, quick_probes, capsys):
 
 
 def test_compare_draws_the_winners_only(small_data, store, quick_probes):
-    train("optimizers", **options(epochs=2, extend=0))
+    train("optimizers", **options(epochs=2, extend=0, optimizers="sgd", lrs="0.1,0.01"))
     frame, left_out = load_history(Selection())
     assert set(frame["validation"]) == {0}
-    assert frame["run_id"].nunique() == 4
+    assert frame["run_id"].nunique() == 2
     assert sum("evaluated on validation images" in line for line in left_out) == 1
     # And of the grid alone the validation accuracies.
     compare(CompareOptions(filter="params.validation != '0'", x="epoch"))
@@ -148,69 +146,11 @@ def test_what_was_finished_before_decides_nothing(small_data, store, quick_probe
         pd.testing.assert_frame_equal(one, other)
 
 
-@pytest.mark.slow
-def test_a_training_that_fails_on_a_later_rung_is_no_candidate(
-    small_data, store, quick_probes, monkeypatch
-):
-    def fail_at_the_last_epoch(record, log):
-        if record.validation_loss is not None and record.epoch == 4:
-            (learning_rate,) = {mlflow.active_run().data.params["learning_rate"]}
-            if learning_rate == "0.001":
-                raise ValueError("no luck")
-        log()
-
-    adam = options(optimizers="adam", lrs="0.1,0.001,0.0001", prune="halving", extend=0)
-    with monkeypatch.context() as patch:
-        in_place_of_logging(patch, fail_at_the_last_epoch)
-        with pytest.raises(LaunchError, match=r"adam lr=0.001 .*: ValueError: no luck"):
-            train("optimizers", **adam)
-    _, grid = results(store)
-    assert grid.set_index("learning_rate")["outcome"][0.0001] == "chosen"
-    assert "0.001" not in set(grid["learning_rate"].astype(str))
-    # Once more: what failed goes on, and is as good.
-    train("optimizers", **adam)
-    _, grid = results(store)
-    assert grid.set_index("learning_rate")["outcome"][0.001] in ("chosen", "tied")
-
-
-@pytest.mark.slow
-def test_a_second_search_leaves_the_first_as_it_is(small_data, store, quick_probes):
-    train("optimizers", **options(extend=0))
-    first = {run.info.run_id: run.data.tags for run in stored_runs(store)}
-    train("optimizers", **options(extend=0, seeds="1,2,3"))
-    for run_id, tags in first.items():
-        assert store.get_run(run_id).data.tags == tags
-    other = store.create_experiment("other", artifact_location=f"file://{os.getcwd()}/other")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_EXPERIMENT_NAME", "other")
-        train("optimizers", **options(extend=0))
-    for run_id, tags in first.items():
-        assert store.get_run(run_id).data.tags == tags
-    (parent,) = [r for r in store.search_runs([other]) if r.data.tags["recipe"] == "optimizers"]
-    assert parent.info.status == "FINISHED"
-    pruned = {run_id for run_id, tags in first.items() if "pruned_after" in tags}
-    assert pruned
-    assert pruned <= set(parent.data.tags["reused_runs"].split(","))
-
-
 def test_what_is_done_counts_for_the_budget(small_data, store):
     whole, _ = planned(prune="none", extend=0)
     first = whole.configs[:3]
     part = replace(whole, done={config: TrainingStatus("done", 4) for config in first})
     assert whole.left - part.left == pytest.approx(whole.whole(first))
-
-
-def test_a_winner_trained_before_is_taken(small_data, store, quick_probes):
-    train("cifar_cnn", optimizer="sgd", lr="0.1", epochs=2, subset=100, batch_size=5, device="cpu")
-    # 1e-9 learns nothing, so 0.1 wins.
-    train("optimizers", **options(epochs=2, extend=0, lrs="0.1,1e-9", optimizers="sgd"))
-    (standalone, *_) = stored_runs(store)
-    parent = next(r for r in stored_runs(store) if r.data.tags["recipe"] == "optimizers")
-    assert standalone.info.run_id in parent.data.tags["reused_runs"]
-    finals = [r for r in stored_runs(store) if r.data.params.get("validation") == "0"]
-    assert len({(r.data.params["learning_rate"], r.data.params["seed"]) for r in finals}) == len(
-        finals
-    )
 
 
 @pytest.mark.slow
@@ -293,16 +233,6 @@ def test_the_budget_leaves_out_steps_then_seeds(small_data, store):
         planned(budget_minutes=0.1)
 
 
-@pytest.mark.slow
-def test_a_budget_that_is_used_up_leaves_out_seeds(small_data, store, quick_probes, monkeypatch):
-    # The plan fits; then everything takes ten times as long.
-    clock = iter(range(0, 10**9, 300))
-    monkeypatch.setattr("eml.sweeps.compare_optimizers.perf_counter", lambda: next(clock))
-    train("optimizers", **options(budget_minutes=9, epochs=2))
-    summary, _ = results(store)
-    assert summary["n"].tolist() == [1, 1]
-
-
 def test_expected_seconds_of_a_plan(small_data, store):
     whole, _ = planned(prune="none", extend=0)
     images = 6 * 90 + 4 * 100
@@ -316,13 +246,3 @@ def test_makespan():
     assert makespan([3, 1, 1, 1], 2) == 3
     assert makespan([1, 1, 1], 2) == 2
     assert makespan([], 2) == 0
-
-
-def test_durations_for_people():
-    assert [duration(s) for s in (5, 89, 95, 3599, 7260)] == [
-        "5 s",
-        "89 s",
-        "2 min",
-        "1 h 0 min",
-        "2 h 1 min",
-    ]

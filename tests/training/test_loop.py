@@ -32,17 +32,6 @@ def scores(epochs: list[EpochRecord]) -> list[dict]:
     return [{k: v for k, v in dataclasses.asdict(r).items() if k not in CLOCKS} for r in epochs]
 
 
-def test_a_record_for_each_epoch_and_one_before(small_data):
-    assert [r.epoch for r in records()] == [0, 1, 2, 3]
-
-
-def test_epoch_0_is_the_untrained_model(small_data):
-    first = records()[0]
-    assert first.train_seconds == 0
-    assert first.test_loss == pytest.approx(math.log(10), rel=0.1)
-    assert math.isnan(first.images_per_second)
-
-
 def test_it_learns(small_data):
     last = records(lr="0.5", epochs=8)[-1]
     assert last.test_accuracy > 0.8
@@ -50,13 +39,10 @@ def test_it_learns(small_data):
 
 def test_same_seed_same_records(small_data):
     assert scores(records()) == scores(records())
+    assert scores(records()) != scores(records(seed=2))
     config = config_of("cifar_cnn", optimizer="adam", epochs=2, device="cpu")
     first, second = (scores(TrainingLoop(config, load("cifar10"))) for _ in range(2))
     assert first == second
-
-
-def test_another_seed_other_records(small_data):
-    assert scores(records()) != scores(records(seed=2))
 
 
 def test_order_is_a_permutation_that_depends_on_seed_and_epoch():
@@ -67,8 +53,13 @@ def test_order_is_a_permutation_that_depends_on_seed_and_epoch():
     assert not np.array_equal(order, order_of(2, 1, 1000))
 
 
-def test_clocks_count_up_and_do_not_overlap(small_data):
+def test_a_record_for_each_epoch_and_its_clocks(small_data):
     epochs = records()
+    assert [r.epoch for r in epochs] == [0, 1, 2, 3]
+    untrained = epochs[0]
+    assert untrained.train_seconds == 0
+    assert untrained.test_loss == pytest.approx(math.log(10), rel=0.1)
+    assert math.isnan(untrained.images_per_second)
     for before, after in itertools.pairwise(epochs):
         assert after.train_seconds > before.train_seconds
         assert after.eval_seconds > before.eval_seconds

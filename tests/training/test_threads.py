@@ -6,10 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from eml.data.datasets import load
 from eml.machine import THREAD_VARIABLES
 from eml.training import threads
-from eml.training.loop import TrainingLoop
+from eml.training.loop import TrainingLoop, load_for
 from eml.training.threads import Asked, Threads
 from support.commands import config_of
 
@@ -139,23 +138,24 @@ def test_a_training_that_changed_its_threads_goes_on_to_the_last_digit(
 
     measure = Threads._measure
 
-    def four_are_faster(self):
+    def two_are_faster(self):
         measure(self)
         self._best_all = 0.0
 
     monkeypatch.setattr(Threads, "after_epoch", slow_in_epoch_2)
-    monkeypatch.setattr(Threads, "_measure", four_are_faster)
+    monkeypatch.setattr(Threads, "_measure", two_are_faster)
     monkeypatch.setattr(threads, "TURN_SECONDS", 1e-4)
+    monkeypatch.setattr(threads, "usable_cores", lambda: 2)  # more than there are wait for a turn
     options = {"device": "cpu", "optimizer": "adam"} if recipe == "mlp_torch" else {}
-    config = config_of(recipe, epochs=4, **options)
-    whole = list(TrainingLoop(config, load("mnist")))
-    assert [record.next_threads for record in whole] == [4, 4, 1, 1, 1]
+    config = config_of(recipe, epochs=4, subset=100, **options)
+    whole = list(TrainingLoop(config, load_for(config)))
+    assert [record.next_threads for record in whole] == [2, 2, 1, 1, 1]
     for epoch in (1, 2, 3):
-        broken = TrainingLoop(config, load("mnist"))
+        broken = TrainingLoop(config, load_for(config))
         for record in itertools.islice(broken, epoch + 1):
             last = record
         state = {k: v.copy() for k, v in broken.learner.training_state().items()}
-        rest = list(TrainingLoop(config, load("mnist"), last, state))
+        rest = list(TrainingLoop(config, load_for(config), last, state))
         for ours, theirs in zip(rest, whole[epoch + 1 :], strict=True):
             assert (ours.train_loss, ours.test_loss) == (theirs.train_loss, theirs.test_loss)
             assert ours.next_threads == theirs.next_threads
