@@ -28,8 +28,7 @@ class Trainings:
         check: bool = False,
         others: Others = (),
     ):
-        self.parent, self.launcher, self.check = parent, launcher, check
-        self.others = others
+        self.parent, self.launcher, self.check, self.others = parent, launcher, check, others
         self.threads = launching.number("threads")
         # Whether all trainings have the number of threads of the first.
         self.same_threads = recipe.compares_seconds and not recipe.reuses
@@ -72,8 +71,8 @@ class Trainings:
         results = self.launcher.run(tasks)
         made = find.children(self.parent)
         for task, result in zip(tasks, results, strict=True):
-            for former in (self.failed, self.run_ids):
-                former.pop(task.config, None)
+            self.failed.pop(task.config, None)
+            self.run_ids.pop(task.config, None)
             if result.reason:
                 self.failed[task.config] = result.reason
             else:

@@ -48,10 +48,8 @@ def launch(
 
     Raises LaunchError if a training failed, after all trainings have ended.
     """
-    launcher = launcher_of(launching, count_at_once(launching, recipe, configs, options))
-    configs = options.placed(configs, launcher.device)
+    launcher, configs, others = _prepared(recipe, configs, options, launching)
     launcher.check(configs)
-    others = open_others(names_in(launching.stores))
     make_output(launching.output)
     begin(create=True)
     if launcher.in_this_run and [config.recipe for config in configs] == [recipe.name]:
@@ -76,9 +74,7 @@ def plan(
     Arguments as for launch(). Finishes no training and logs nothing. Returns the same for JSON;
     `seconds` is 0 where they cannot be measured.
     """
-    launcher = launcher_of(launching, count_at_once(launching, recipe, configs, options))
-    configs = options.placed(configs, launcher.device)
-    others = open_others(names_in(launching.stores))
+    launcher, configs, others = _prepared(recipe, configs, options, launching)
     if is_there():  # without a store nothing is done yet, and a plan must not create one
         begin()
     status = status_of(recipe, configs, options, launching.resume, others)
@@ -99,16 +95,24 @@ def plan(
         if search:
             finals = finals_launcher(launching, launcher)
             costs, of_finals = probe_search(configs, launcher, finals, threads)
+            by = finals, of_finals
             done = status.states, launching.resume, others
             rest: Plan
-            rest, left_out = search_plan(
-                configs, search, launcher, costs, (finals, of_finals), *done
-            )
+            rest, left_out = search_plan(configs, search, launcher, costs, by, *done)
         else:
             costs = probe_costs(configs, launcher, Asked(threads, launcher.at_once))
             rest = Plan(configs, launcher, costs, status.states)
     print("\n".join([str(rest), *left_out]))
     return result | {"seconds": rest.left, "left_out": left_out}
+
+
+def _prepared(
+    recipe: Recipe, configs: Sequence[Config], options: RecipeOptions, launching: LaunchOptions
+) -> tuple[Launcher, Sequence[Config], Others]:
+    """Choose the launcher, place the Configs on its device, and open the further stores."""
+    launcher = launcher_of(launching, count_at_once(launching, recipe, configs, options))
+    configs = options.placed(configs, launcher.device)
+    return launcher, configs, open_others(names_in(launching.stores))
 
 
 def launcher_of(launching: LaunchOptions, jobs: int = 1) -> Launcher:
