@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from eml.machine import SIGNALS
-from support.commands import call, eml_command, mlflow_command, stored_runs
+from support.commands import eml_command, mlflow_command, stored_runs
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,6 @@ from support.commands import call, eml_command, mlflow_command, stored_runs
             "no option --activation for cifar_cnn: give --epochs",
         ),
         (["mlp_numpy", "--check", "yes"], "'yes' is not one of 'true', 'false'"),
-        (["compare", "--x", "time"], "x=time: give one of epoch, train_seconds, wall_seconds, all"),
         (["compare", "--metric", "f1"], "metric=f1: give one of train_loss, "),
         (["compare", "--target", "95"], "target=95: give accuracies above 0, up to 1"),
         (["compare", "--experiment", "nix"], "experiment=nix: give one of test, Default"),
@@ -33,7 +32,6 @@ from support.commands import call, eml_command, mlflow_command, stored_runs
             ["compare", "--runs", "a", "--recipe", "main"],
             "experiment, recipe and filter have no effect with runs",
         ),
-        (["compare", "--plot", "all", "--x", "epoch"], "x and metric have no effect with plot"),
         (["compare", "--runs", "abc"], "no run abc in sqlite:///"),
         (["compare", "--filter", "((("], "Invalid clause"),
         (["compare"], "no finished training in sqlite:///.*: train first, or give experiment"),
@@ -65,8 +63,8 @@ def test_a_folder_that_cannot_be_written_is_named(store, eml, monkeypatch, tmp_p
     assert stored_runs(store) == []
 
 
-def test_no_arguments_show_the_commands(environment):
-    result = call(eml_command())
+def test_no_arguments_show_the_commands(eml):
+    result = eml()
     assert result.returncode == 0
     assert "cifar_cnn" in result.stdout
 
