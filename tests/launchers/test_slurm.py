@@ -4,6 +4,7 @@ import getpass
 import re
 import signal
 import subprocess
+import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -244,6 +245,32 @@ def test_a_cancelled_search_submits_no_more(shared_store, launched):
     assert first.end() == (1, "eml: cancelled by `eml cancel`\n")
     # Without a word from `eml cancel`, rates that come to nothing would extend the grid.
     assert [run.info.status for run in stored_runs(shared_store)] == ["FAILED", "KILLED", "KILLED"]
+
+
+def test_the_time_limit_requeues(shared_store, slurm, environment, small_data):
+    config = config_of("mlp_numpy", epochs=1_000_000)
+
+    def cancel_when_it_is_on_again():
+        def on_again():
+            tags = [one.data.tags for one in trained(shared_store).values()]
+            logs = [Path(one["slurm_log"]) for one in tags if "slurm_log" in one]
+            if any(log.exists() and "goes on after epoch" in log.read_text() for log in logs):
+                return [one["slurm_job"] for one in tags]
+
+        subprocess.run(["scancel", *until(on_again)], check=True)
+
+    canceller = threading.Thread(target=cancel_when_it_is_on_again)
+    with tracked_run("parent", "", {}) as parent, Slurm(JobOptions(slurm_time=1)) as launcher:
+        task = Task(config=config, parent=parent)
+        canceller.start()
+        assert "CANCELLED" in launcher.run([task])[0].reason
+        canceller.join()
+    (one,) = trained(shared_store).values()
+    points = shared_store.get_metric_history(one.info.run_id, "train_loss")
+    assert [point.step for point in points] == list(range(len(points)))
+    log = Path(one.data.tags["slurm_log"]).read_text()
+    gone_on = int(re.search(r"goes on after epoch (\d+)\n", log)[1])
+    assert 0 < gone_on < len(points)
 
 
 def test_an_epoch_that_fits_no_job_is_given_up(monkeypatch, small_data, shared_store):
