@@ -10,7 +10,7 @@ from eml.recipes.options import RecipeOptions
 from eml.recipes.recipe import Recipe
 from eml.tracking import find, log
 from eml.tracking.digests import plan_digest, training_digest
-from eml.tracking.stored_run import StoredRun
+from eml.tracking.stored_run import FINISHED, StoredRun
 from eml.tracking.stores import Others
 from eml.tracking.tags import PAUSED_AFTER, PRUNED_AFTER
 from eml.training.checkpoints import slots
@@ -39,22 +39,18 @@ class Status(NamedTuple):
     def all_done(self) -> bool:
         return self.done == len(self.states)
 
-    @property
-    def named(self) -> dict[str, TrainingStatus]:
-        """All trainings by name."""
-        return {config.run_name: state for config, state in self.states.items()} | dict(self.others)
-
     def listed(self) -> list[dict[str, str | int]]:
         """All trainings, for JSON."""
+        named = {config.run_name: state for config, state in self.states.items()} | dict(
+            self.others
+        )
         return [
             {"name": name, "status": state.words, "epochs_done": state.epochs}
-            for name, state in self.named.items()
+            for name, state in named.items()
         ]
 
     def __str__(self) -> str:
-        return "\n".join(
-            printable(f"  {name}: {state.words}") for name, state in self.named.items()
-        )
+        return "\n".join(printable(f"  {row['name']}: {row['status']}") for row in self.listed())
 
 
 def status_of(
@@ -65,64 +61,55 @@ def status_of(
     stores: Others = (),
 ) -> Status:
     """The status, from the runs and checkpoints that the same command would use."""
-    digests = {training_digest(config): config for config in configs}
     parent = find.unfinished_plan(plan_digest(recipe.name, configs, options)) if resume else None
     children = find.children(parent) if parent else {}
     jobs = job_status(children.values())
-    states, others = {}, {}
-    for digest, config in digests.items():
-        run = children.get(digest)
-        job = jobs.get(run.run_id) if run else None
-        states[config] = _state(digest, config, run, job, recipe, resume, stores)
-    for digest, run in children.items():
-        if digest not in digests:
-            others[run.name] = _of_run(run, jobs.get(run.run_id), run.epochs)
+    states = {}
+    for config in configs:
+        digest = training_digest(config)
+        run = children.pop(digest, None)
+        done = run if run and run.status == FINISHED else None
+        if not done and resume and recipe.reuses:
+            done = find.finished_training(config, others=stores)
+        if done:
+            states[config] = TrainingStatus(f"done, run {done.where}", config.epochs)
+        elif run:
+            states[config] = _of_run(run, jobs.get(run.run_id), config.epochs)
+        else:
+            states[config] = _without_run(digest, config, resume)
+    others = {r.name: _of_run(r, jobs.get(r.run_id), r.epochs) for r in children.values()}
     return Status(states, others, begun=bool(parent))
 
 
-def _state(
-    digest: str,
-    config: Config,
-    run: StoredRun | None,
-    job: JobStatus | None,
-    recipe: Recipe,
-    resume: bool,
-    stores: Others,
-) -> TrainingStatus:
-    if run and run.status == "FINISHED":
-        return TrainingStatus(f"done, run {run.run_id}", config.epochs)
-    if resume and recipe.reuses and (done := find.finished_training(config, others=stores)):
-        return TrainingStatus(f"done, run {done.where}", config.epochs)
-    if run:
-        return _of_run(run, job, config.epochs)
-    epochs = 0
-    if resume:
-        here = (slot for slot in slots(digest) if find.of_checkpoint(slot.name))
-        begun = [checkpoint for slot in here if (checkpoint := slot.load())]
-        epochs = max((checkpoint.epochs for checkpoint in begun), default=0)
+def _without_run(digest: str, config: Config, resume: bool) -> TrainingStatus:
+    """The status of a training that has no run below the parent: it may have a checkpoint."""
+    begun = (slot for slot in slots(digest) if resume and find.of_checkpoint(slot.name))
+    epochs = max((point.epochs for slot in begun if (point := slot.load())), default=0)
     if epochs:
         return TrainingStatus(f"{epochs} of {config.epochs} epochs done", epochs)
     return TrainingStatus(f"{config.epochs} epochs to do", 0)
 
 
 def _of_run(run: StoredRun, job: JobStatus | None, epochs: int) -> TrainingStatus:
-    """The status of a training whose run is not finished."""
+    """The status of a training below the parent."""
     done = max(log.logged_epochs(run.run_id), default=0)
-    progress = f", {done} of {epochs} epochs done"
+    progress = f"{done} of {epochs} epochs done"
     see = f"; log {job.log}" if job and job.log else ""
-    if run.status == "FINISHED":
-        return TrainingStatus(f"done, run {run.run_id}", done)
-    if run.status == "FAILED":
-        return TrainingStatus(f"{run.reason}{progress}{see}", done)
-    if PRUNED_AFTER in run.tags:
-        return TrainingStatus(f"pruned after epoch {run.tags[PRUNED_AFTER]}", done)
-    if run.status == "KILLED" and not (job and job.lives):  # a job that lives is requeued
-        return TrainingStatus(f"{run.reason}{progress}{see}", done)
-    if PAUSED_AFTER in run.tags:
-        return TrainingStatus(f"waits for the other trainings of its search{progress}", done)
-    if not job:  # this machine cannot tell whether the training goes on
-        return TrainingStatus(f"{progress.removeprefix(', ')}, run {run.run_id}", done)
-    if job.lives is False:
-        return TrainingStatus(f"{job.words}{progress}{see}", done)
-    word = "running" if run.status == "RUNNING" else "waiting"
-    return TrainingStatus(f"{word} {job.words}{progress}, run {run.run_id}", done)
+    # A job that lives is requeued, and its run goes on.
+    stopped = run.status == "KILLED" and PRUNED_AFTER not in run.tags and not (job and job.lives)
+    if run.status == FINISHED:
+        words = f"done, run {run.run_id}"
+    elif run.status == "FAILED" or stopped:
+        words = f"{run.reason}, {progress}{see}"
+    elif PRUNED_AFTER in run.tags:
+        words = f"pruned after epoch {run.tags[PRUNED_AFTER]}"
+    elif PAUSED_AFTER in run.tags:
+        words = f"waits for the other trainings of its search, {progress}"
+    elif not job:  # this machine cannot tell whether the training goes on
+        words = f"{progress}, run {run.run_id}"
+    elif job.lives is False:
+        words = f"{job.words}, {progress}{see}"
+    else:
+        word = "running" if run.status == "RUNNING" else "waiting"
+        words = f"{word} {job.words}, {progress}, run {run.run_id}"
+    return TrainingStatus(words, done)

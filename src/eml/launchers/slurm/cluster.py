@@ -43,8 +43,8 @@ def alive(jobs: Iterable[str]) -> dict[str, str]:
     The state is in words, such as "running on n1" or "pending (Priority)".
     """
     jobs = set(filter(JOB.fullmatch, jobs))
-    # Ask for all jobs: squeue fails for a job that it has forgotten.
-    lines = _call("squeue", "-h", "-r", "-o", "%i|%T|%R").splitlines() if jobs else []
+    # Ask for all jobs of the user: squeue fails for a job that it has forgotten.
+    lines = _call("squeue", "--me", "-h", "-r", "-o", "%i|%T|%R").splitlines() if jobs else []
     listed = {job: (state, why) for job, state, why in (line.split("|", 2) for line in lines)}
     return {job: _words(*listed[job]) for job in jobs & listed.keys()}
 
