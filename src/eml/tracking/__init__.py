@@ -13,7 +13,7 @@ reap: begin() (at the start of each command), reap()
 mlflow_run: given_run_id(), set_aside(), keep_quiet() (without importing mlflow)
 stored_run: StoredRun (a run without its points, with its Config or why it has none)
 stores: open_others(), names_in(), below(), Others (stores of others); Stores (all, read as one)
-selection: finished_groups() and Group, members(), present() (trainings); SelectionError
+selection: finished_groups() and Group, members() (trainings); SelectionError
 history: load_history(), history_of(), described(), METRICS (the frame of many runs)
 compare: compare()
 publish: report(), report_grid(), make_output() (figures and tables of a recipe)
