@@ -130,7 +130,7 @@ def test_a_sweep_here_reuses_what_is_finished_there(sweep, store, eml):
     assert "name their store as stores" in line
 
 
-@pytest.mark.parametrize("mode", ["delete", "wal"])
+@pytest.mark.parametrize("mode", ["wal", pytest.param("delete", marks=pytest.mark.slow)])
 def test_a_file_that_is_written_meanwhile(mode, ada, tmp_path):
     """What is finished counts, what is under way does not, and nothing of the file changes."""
     add_training(ada, seed=1)
@@ -154,7 +154,7 @@ def test_a_file_that_is_written_meanwhile(mode, ada, tmp_path):
     assert contents(folder) == before
 
 
-@pytest.mark.parametrize("mode", ["delete", "wal"])
+@pytest.mark.parametrize("mode", ["wal", pytest.param("delete", marks=pytest.mark.slow)])
 def test_what_cannot_be_written_is_read(mode, ada, store, environment, tmp_path):
     add_training(ada)
     with closing(sqlite3.connect("ada/mlflow.db")) as database:
