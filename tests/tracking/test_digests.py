@@ -49,6 +49,12 @@ def test_everything_that_decides_a_training_changes_its_digest(monkeypatch):
     assert training_digest(config) == digest  # the Config has the rate that counts
 
 
+@pytest.fixture(scope="module")
+def digest():
+    """That of the code as it is."""
+    return digest_of(ROOT / "src")
+
+
 @pytest.fixture
 def source(tmp_path):
     """A copy of the code."""
@@ -64,8 +70,7 @@ def edit(source, file: str, before: str, after: str) -> None:
     path.write_text(text.replace(before, after), encoding="utf-8")
 
 
-def test_comments_docstrings_formatting_and_neighbours_leave_the_digest(source):
-    digest = digest_of(source)
+def test_comments_docstrings_formatting_and_neighbours_leave_the_digest(source, digest):
     linear = '"""outputs = inputs @ weights + bias."""'
     edit(source, "models/numpy_mlp.py", linear, '"""The sum of products."""\n')
     edit(source, "models/numpy_mlp.py", "outputs += self.bias  #", "outputs += (\nself.bias)  #")
@@ -86,27 +91,18 @@ def test_comments_docstrings_formatting_and_neighbours_leave_the_digest(source):
         ("training/loop.py", "self.epoch + 1, self", "self.epoch, self"),
     ],
 )
-def test_an_edit_of_the_code_that_trains_changes_the_digest(file, before, after, source):
-    digest = digest_of(source)
+def test_an_edit_of_the_code_that_trains_changes_the_digest(file, before, after, source, digest):
     edit(source, file, before, after)
     assert digest_of(source) != digest
 
 
-def other_pythons() -> list[str]:
-    """The other supported versions of Python here."""
+def test_every_version_of_python_computes_the_same_digest(digest):
+    """Otherwise a laptop and a cluster would train each other's trainings again."""
     names = [f"python3.{minor}" for minor in range(11, 20) if minor != sys.version_info.minor]
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    folders = [*map(str, pyenv.glob("versions/*/bin")), os.environ["PATH"]]
-    commands = [
-        path for name in names if (path := shutil.which(name, path=os.pathsep.join(folders)))
-    ]
-    return [c for c in commands if not subprocess.run([c, "-V"], capture_output=True).returncode]
-
-
-def test_every_version_of_python_computes_the_same_digest():
-    """Otherwise a laptop and a cluster would train each other's trainings again."""
-    others = other_pythons()
+    path = os.pathsep.join([*map(str, pyenv.glob("versions/*/bin")), os.environ["PATH"]])
+    commands = [command for name in names if (command := shutil.which(name, path=path))]
+    others = [c for c in commands if not subprocess.run([c, "-V"], capture_output=True).returncode]
     if not others:
         pytest.skip("there is one supported version of Python here")
-    digests = {python: digest_of(ROOT / "src", python) for python in (sys.executable, *others)}
-    assert len(set(digests.values())) == 1, digests
+    assert {digest_of(ROOT / "src", python) for python in others} == {digest}

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from eml.analysis.options import Selection
-from eml.config import VALUES
 from eml.launchers import worker
 from eml.launchers.base import Task
 from eml.machine import SIGNALS, Stopped, raise_on_signals
@@ -35,9 +34,14 @@ from support.interrupted import (
 )
 
 
-@pytest.mark.parametrize("dtype", VALUES["dtype"])
 @pytest.mark.parametrize(
-    ("recipe", "optimizer"), [*(("mlp_torch", name) for name in OPTIMIZERS), ("cifar_cnn", "adam")]
+    ("recipe", "optimizer", "dtype"),
+    [
+        *(("mlp_torch", name, "float32") for name in OPTIMIZERS),
+        ("mlp_torch", "adam", "float64"),
+        ("cifar_cnn", "adam", "float32"),
+        pytest.param("cifar_cnn", "adam", "float64", marks=pytest.mark.slow),
+    ],
 )
 def test_a_training_goes_on_bit_for_bit(recipe, optimizer, dtype, small_data):
     config = config_of(recipe, optimizer=optimizer, epochs=3, subset=100, dtype=dtype, device="cpu")
@@ -142,12 +146,22 @@ def interrupt(monkeypatch, after: int, options: dict) -> None:
 
 
 def test_eml_goes_on_in_the_interrupted_run(small_data, store, monkeypatch):
+    """The clock does not hold the pause, and what the times depend on is not forgotten."""
     options = {"epochs": 3}
+    monkeypatch.setattr("eml.models.numpy_mlp.cpu_name", lambda: "another CPU")
     interrupt(monkeypatch, after=3, options=options)
     (killed,) = stored_runs(store)
     assert killed.info.status == "KILLED"
-    train("mlp_numpy", **options)
+    monkeypatch.setattr("eml.models.numpy_mlp.cpu_name", lambda: "this CPU")
+    with monkeypatch.context() as patch:
+        patch.setattr("eml.training.loop.perf_counter", lambda: time.perf_counter() + 1000)
+        before = time.perf_counter()
+        task = Task(config=config_of("mlp_numpy", **options), threads=Asked(at_once=2))
+        worker.train(task)
     (run,) = stored_runs(store)
+    assert run.data.metrics["wall_seconds"] < 100 + time.perf_counter() - before
+    assert run.data.tags["hardware"] == "another CPU, this CPU"
+    assert run.data.tags["trainings_at_once"] == "1, 2"
     assert run.info.run_id == killed.info.run_id
     assert run.info.status == "FINISHED"
     assert "stopped" not in run.data.tags
@@ -176,18 +190,6 @@ def test_an_epoch_that_was_kept_but_not_logged_is_logged_before_the_next_pause(
         worker.train(Task(config=config, parent=parent))
     assert_whole(store, run.info.run_id, 4)
     assert store.get_run(run.info.run_id).info.status == "FINISHED"
-
-
-def test_a_requeued_job_goes_on_in_the_run_that_it_was_given(small_data, store, monkeypatch):
-    options = {"epochs": 2}
-    interrupt(monkeypatch, after=2, options=options)
-    (killed,) = stored_runs(store)
-    monkeypatch.setenv("MLFLOW_RUN_ID", killed.info.run_id)
-    train("mlp_numpy", **options)
-    (run,) = stored_runs(store)
-    assert run.info.status == "FINISHED"
-    assert_whole(store, run.info.run_id, 2)
-    assert "MLFLOW_RUN_ID" not in os.environ
 
 
 def test_what_nobody_took_up_for_a_month_is_deleted(small_data, store, monkeypatch):
@@ -237,17 +239,6 @@ def test_a_fresh_start_supersedes_what_was_interrupted(small_data, store, monkey
     assert not list(checkpoints.directory().rglob("*.safetensors"))
 
 
-def test_what_the_times_depend_on_is_not_forgotten(small_data, store, monkeypatch):
-    monkeypatch.setattr("eml.models.numpy_mlp.cpu_name", lambda: "another CPU")
-    interrupt(monkeypatch, after=2, options={"epochs": 2})
-    monkeypatch.setattr("eml.models.numpy_mlp.cpu_name", lambda: "this CPU")
-    config = config_of("mlp_numpy", epochs=2)
-    worker.train(Task(config=config, threads=Asked(at_once=2)))
-    (run,) = stored_runs(store)
-    assert run.data.tags["hardware"] == "another CPU, this CPU"
-    assert run.data.tags["trainings_at_once"] == "1, 2"
-
-
 def test_a_signal_at_the_start_does_not_lose_what_is_taken_over(small_data, store, monkeypatch):
     options = {"epochs": 2}
     interrupt(monkeypatch, after=2, options=options)
@@ -269,19 +260,12 @@ def test_a_signal_at_the_start_does_not_lose_what_is_taken_over(small_data, stor
     for number, handler in former.items():
         signal.signal(number, handler)
     assert store.get_run(killed.info.run_id).data.tags["continued_in"] == given.info.run_id
+    # A job that Slurm requeues is given the same run once more.
+    monkeypatch.setenv("MLFLOW_RUN_ID", given.info.run_id)
     train("mlp_numpy", **options)
+    assert "MLFLOW_RUN_ID" not in os.environ
     assert store.get_run(given.info.run_id).info.status == "FINISHED"
     assert_whole(store, given.info.run_id, 2)
-
-
-def test_the_clock_does_not_hold_the_pause(small_data, store, monkeypatch):
-    options = {"epochs": 2}
-    interrupt(monkeypatch, after=2, options=options)
-    before = time.perf_counter()
-    monkeypatch.setattr("eml.training.loop.perf_counter", lambda: time.perf_counter() + 1000)
-    train("mlp_numpy", **options)
-    (run,) = stored_runs(store)
-    assert run.data.metrics["wall_seconds"] < 100 + time.perf_counter() - before
 
 
 def test_mlflow_run_takes_over_the_history(small_data, store, environment, monkeypatch):
