@@ -19,6 +19,7 @@ import mlflow
 import pytest
 import sqlalchemy
 from filelock import FileLock
+from matplotlib.figure import Figure
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.pool import NullPool
 
@@ -66,6 +67,15 @@ def store(fresh_store, tmp_path, monkeypatch):
     while mlflow.active_run():
         mlflow.end_run()
     mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture(scope="session")
+def server(fresh_store, tmp_path_factory):
+    """`mlflow server` on a store of its own, for many tests; its address and its folder."""
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "mlflow.db").write_bytes(fresh_store.read_bytes())
+    with servers.mlflow_server(f"sqlite:///{folder}/mlflow.db", folder / "artifacts") as address:
+        yield address, folder
 
 
 @pytest.fixture
@@ -174,6 +184,18 @@ def environment(specs_file, on_path, monkeypatch):
 def eml(small_data):
     """Runs a command line of eml in this process, on the synthetic data."""
     return run_here
+
+
+@pytest.fixture
+def png_only(monkeypatch):
+    """Drawing is slow, and what breaks a figure breaks it in every format."""
+    save = Figure.savefig
+
+    def savefig(figure, file, **options):
+        if Path(file).suffix == ".png":
+            save(figure, file, dpi=20)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
 
 
 @pytest.fixture

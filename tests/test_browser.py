@@ -1,9 +1,5 @@
-"""What people look at: MLflow's UI over a store with real runs, in Chromium.
+"""What people look at: MLflow's UI over a store with real runs, in Chromium."""
 
-With EML_TEST_SCREENSHOTS=FOLDER each page is also saved there as an image.
-"""
-
-import os
 from pathlib import Path
 
 import mlflow
@@ -41,12 +37,6 @@ def look(browser, small_data, store, tmp_path):
         yield look
 
 
-def keep(page, name: str) -> None:
-    """Save a screenshot if it was asked for."""
-    if folder := os.environ.get("EML_TEST_SCREENSHOTS"):
-        page.screenshot(path=Path(folder, f"{name}.png"))
-
-
 def is_of_runs(tag: str) -> bool:
     return tag.startswith(ui.VIEW) and tag != ui.VIEW + ui.ALL_TRAININGS
 
@@ -63,7 +53,6 @@ def test_people_find_what_they_look_for(look, store):
     page = look(f"#/experiments/{experiment}/runs?{ui.TRAINING_MODE}")
     page.get_by_role("link", name="lr_sweep epochs=2 seeds=2").wait_for()
     page.get_by_text("the curves of all").wait_for()
-    keep(page, "runs")
 
     # The charts of the sweep: accuracy first, over the epochs, a curve for each rate.
     view = next(tag for tag in store.get_experiment(experiment).tags if is_of_runs(tag))
@@ -74,12 +63,10 @@ def test_people_find_what_they_look_for(look, store):
     page.locator(".js-plotly-plot .scatterlayer .trace").first.wait_for()
     curves = page.locator(".js-plotly-plot").first.locator(".scatterlayer .trace")
     assert curves.count() >= 5
-    keep(page, "charts")
 
     # The view of all trainings has a chart over the training seconds.
     page = look(ui.charts(experiment))
     page.locator(".js-plotly-plot").get_by_text("train_seconds").first.wait_for()
-    keep(page, "all")
 
     # The page of the sweep: its note links its trainings, the best first.
     page = look(ui.page(experiment, sweep.info.run_id))
@@ -87,13 +74,11 @@ def test_people_find_what_they_look_for(look, store):
     page.get_by_text("Question: how does the learning rate").wait_for()
     best = page.get_by_role("link", name="sgd lr=").last
     assert "/runs/" in best.get_attribute("href")
-    keep(page, "sweep")
 
     # The page of the comparison, in the viewer of artifacts.
     page = look(ui.page(experiment, comparison.info.run_id, "/artifacts/compare.html"))
     inside = page.frame_locator("iframe")
     inside.locator("figure svg").first.wait_for()
-    keep(page, "compare")
 
     file = Path(store.download_artifacts(comparison.info.run_id, "compare.html"))
     page.goto(file.as_uri())

@@ -17,7 +17,6 @@ from eml.tracking.history import METRICS, load_history
 from eml.tracking.publish import make_output
 from eml.tracking.selection import SelectionError
 from support.commands import add_training, call, stored_runs, train
-from support.servers import mlflow_server
 
 
 def add_sweep(client, epochs: int = 1, subset: int = 0) -> tuple[str, list[str]]:
@@ -120,35 +119,38 @@ def test_a_server_that_is_not_there_is_named_at_once(command, store, eml, monkey
     assert result.stderr == "eml: the tracking server http://127.0.0.1:9 does not answer\n"
 
 
-def test_every_reader_gives_the_same(small_data, store, tmp_path, monkeypatch):
+def test_every_reader_gives_the_same(small_data, store, server, monkeypatch):
+    address, folder = server
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "readers")
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    experiment = mlflow.MlflowClient().create_experiment("readers", folder.as_uri())
     train("lr_sweep", epochs=1, lrs="1,0.5,0.1,0.05,0.01")
-    run_ids = [run.info.run_id for run in stored_runs(store)]
-    experiment = store.get_experiment_by_name("test").experiment_id
-    database, public = readers.reader(), readers.ClientReader(store)
+    database, public = readers.reader(), readers.ClientReader(mlflow.MlflowClient())
     frame, _ = load_history(Selection())
+    run_ids = frame["run_id"].unique().tolist()
 
     def read(reader):
         points = reader.points(run_ids, METRICS).sort_values(readers.COLUMNS)
-        found = reader.find([experiment], {"recipe": "mlp_numpy"})
-        return points.reset_index(drop=True), found, reader.get(run_ids)
+        infos = reader.find([experiment], {"recipe": "mlp_numpy"})
+        return points.reset_index(drop=True), infos, reader.get(run_ids)
 
     expected = read(public)
     assert len(expected[0]) == 5 * (2 * (len(METRICS) - 2) - 3)  # no validation
     assert len(expected[1]) == 5
-    with mlflow_server(store.tracking_uri, tmp_path / "served") as address:
-        mlflow.set_tracking_uri(address)
-        served = readers.reader()
-        assert [type(r).__name__ for r in (database, served)] == ["DatabaseReader", "ServerReader"]
-        assert served._request(run_ids, "test_loss")
-        for reader in (database, served):
-            points, *infos = read(reader)
-            pd.testing.assert_frame_equal(points, expected[0])
-            assert infos == [*expected[1:]]
-        # Without the endpoint for many runs, or if its answer may have been cut off: one by one.
-        for name, value in (("BULK_ENDPOINT", "/ajax-api/2.0/nowhere"), ("POINTS_IN_A_REQUEST", 2)):
-            with monkeypatch.context() as patch:
-                patch.setattr(readers, name, value)
-                pd.testing.assert_frame_equal(load_history(Selection())[0], frame)
+    mlflow.set_tracking_uri(address)
+    served = readers.reader()
+    assert [type(r).__name__ for r in (database, served)] == ["DatabaseReader", "ServerReader"]
+    assert served._request(run_ids, "test_loss")
+    for reader in (database, served):
+        points, *infos = read(reader)
+        pd.testing.assert_frame_equal(points, expected[0])
+        assert infos == [*expected[1:]]
+    # Without the endpoint for many runs, or if its answer may have been cut off: one by one.
+    for name, value in (("BULK_ENDPOINT", "/ajax-api/2.0/nowhere"), ("POINTS_IN_A_REQUEST", 2)):
+        with monkeypatch.context() as patch:
+            patch.setattr(readers, name, value)
+            pd.testing.assert_frame_equal(load_history(Selection())[0], frame)
 
 
 def test_a_database_whose_tables_are_not_known_is_read_by_the_client(store, monkeypatch):

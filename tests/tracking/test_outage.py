@@ -19,7 +19,7 @@ from eml.tracking.resume import EMPTY
 from eml.training.loop import EpochRecord
 from support.commands import call, eml_command, train
 from support.interrupted import assert_whole, in_place_of_logging
-from support.servers import Proxy, mlflow_server
+from support.servers import Proxy
 
 PASSWORD = "geh/eim"
 SAID = {
@@ -30,15 +30,6 @@ SAID = {
     "reset": "connections reset",
 }
 SMALL = ["mlp_numpy", "--subset", "100", "--batch_size", "10"]
-
-
-@pytest.fixture(scope="module")
-def server(fresh_store, tmp_path_factory):
-    """`mlflow server` on a store of its own, for all tests here; its address and its folder."""
-    folder = tmp_path_factory.mktemp("server")
-    (folder / "mlflow.db").write_bytes(fresh_store.read_bytes())
-    with mlflow_server(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts") as address:
-        yield address, folder
 
 
 @pytest.fixture
@@ -237,18 +228,6 @@ def test_what_the_server_refuses_is_not_waited_for(proxy):
     assert not isinstance(one.value, StoreAwayError)
 
 
-def test_signals_wait_for_sqlite_alone(proxy, tmp_path):
-    handler = signal.getsignal(signal.SIGINT)
-
-    @calls.store_call
-    def handled():
-        return signal.getsignal(signal.SIGINT) is handler
-
-    assert handled()
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    assert not handled()
-
-
 @pytest.mark.slow
 def test_no_output_holds_the_password(small_data, server, proxy, client, monkeypatch):
     secret = proxy.address.replace("//", f"//me:{PASSWORD.replace('/', '%2F')}@")
@@ -291,12 +270,13 @@ def test_no_output_holds_the_password(small_data, server, proxy, client, monkeyp
     assert [one.info.status for one in served(client)][-1] == "FAILED"
 
 
-def test_a_database_that_does_not_answer_is_named_at_once(environment, monkeypatch, tmp_path):
-    monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql+psycopg://me:{PASSWORD}@127.0.0.1:9/x")
-    result = call(eml_command("compare"))
+def test_a_database_that_does_not_answer_is_named_at_once(store, eml, monkeypatch):
+    uri = f"postgresql+psycopg://me:{PASSWORD}@127.0.0.1:9/x"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    mlflow.set_tracking_uri(uri)
+    result = eml("compare")
     assert result.returncode == 2
     assert re.fullmatch(
         "eml: the store postgresql.psycopg://127.0.0.1:9/x: .*refused.*\n", result.stderr
     ), result.stderr
-    assert os.environ["MLFLOW_TRACKING_URI"] not in result.stderr
+    assert PASSWORD not in result.stderr

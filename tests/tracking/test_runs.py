@@ -67,23 +67,19 @@ def test_all_of_a_training_is_logged(small_data, store, capsys):
     assert f"test loss {histories['test_loss'][-1].value:.4f}" in shown
 
 
-def test_values_typed_for_mlflow_run_are_left_as_they_are(small_data, store):
+def test_values_typed_for_mlflow_run_are_left_and_others_refused(small_data, store, monkeypatch):
     with mlflow.start_run() as run:  # as `mlflow run` does before it starts eml
         mlflow.log_params({"momentum": "0.90", "epochs": "01", "lr": "1e-1"})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_RUN_ID", run.info.run_id)
-        train("mlp_torch", momentum=0.9, epochs=1, device="cpu")
+    for epochs in (3, 1):
+        monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+        if epochs == 3:
+            with pytest.raises(find.TrackingError, match="the run given holds epochs=01, not 3"):
+                train("mlp_torch", epochs=3, device="cpu")
+        else:
+            train("mlp_torch", momentum=0.9, epochs=1, device="cpu")
     params = store.get_run(run.info.run_id).data.params
     assert (params["momentum"], params["epochs"], params["lr"]) == ("0.90", "01", "1e-1")
     assert params["learning_rate"] == "0.1"
-
-
-def test_a_run_that_holds_other_values_is_refused(small_data, store, monkeypatch):
-    with mlflow.start_run() as run:
-        mlflow.log_param("epochs", "3")
-    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
-    with pytest.raises(find.TrackingError, match="the run given holds epochs=3, not 1"):
-        train("mlp_torch", epochs=1, device="cpu")
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
@@ -125,14 +121,6 @@ def test_an_exception_is_failed_with_its_message(store):
     assert run.data.tags["error"] == "ZeroDivisionError: division by zero"
     assert run.data.metrics["test_accuracy"] == 0.1
     assert mlflow.active_run() is None
-
-
-def test_a_signal_is_killed_with_its_name_and_time(store):
-    with pytest.raises(Stopped), runs.run("r", "d", {}):
-        raise Stopped(signal.SIGTERM)
-    (run,) = stored_runs(store)
-    assert run.info.status == "KILLED"
-    assert run.data.tags["stopped"].startswith("SIGTERM at 20")
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import threading
 from contextlib import ExitStack
 
 import mlflow
-import pytest
 
 from eml.analysis.options import Selection
 from eml.tracking.history import METRICS, load_history
@@ -15,14 +14,6 @@ from support.servers import free_port, mlflow_server
 
 RATES = "1,0.5,0.2,0.1,0.05,0.02,0.01,0.001"
 EPOCHS = 40
-
-
-@pytest.fixture
-def eight_workers(environment, tmp_path, monkeypatch):
-    """Starts eight trainings at once."""
-    monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path / "checkpoints"))
-    command = ["lr_sweep", "--lrs", RATES, "--epochs", str(EPOCHS)]
-    return eml_command(*command, "--launcher", "local", "--jobs", "8")
 
 
 def assert_every_point_is_there(client) -> None:
@@ -41,14 +32,12 @@ def assert_every_point_is_there(client) -> None:
     assert frame["test_accuracy"].notna().all()
 
 
-def test_eight_workers_at_once_lose_nothing(shared_store, eight_workers):
-    subprocess.run(eight_workers, check=True, timeout=300)
-    assert_every_point_is_there(shared_store)
-
-
 def test_a_server_that_is_restarted_under_load_loses_nothing(
-    database, eight_workers, tmp_path, monkeypatch
+    database, environment, tmp_path, monkeypatch
 ):
+    """Eight trainings at once."""
+    monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path / "checkpoints"))
+    command = ["lr_sweep", "--lrs", RATES, "--epochs", str(EPOCHS), "--launcher", "local"]
     port = free_port()
     served = tmp_path / "served"
     with ExitStack() as first, ExitStack() as second:
@@ -59,7 +48,9 @@ def test_a_server_that_is_restarted_under_load_loses_nothing(
         client = mlflow.MlflowClient(address)
         client.create_experiment("test")
         process = second.enter_context(
-            subprocess.Popen(eight_workers, stdout=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                eml_command(*command, "--jobs", "8"), stdout=subprocess.PIPE, text=True
+            )
         )
         at_work = set()
         for line in process.stdout:

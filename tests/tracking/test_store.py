@@ -21,7 +21,13 @@ from eml.tracking.history import load_history
 from eml.tracking.runs import run
 from eml.tracking.store import open_store
 from eml.tracking.stores import Stores
-from support.commands import call, eml_command, stored_runs, train, without_the_powers_of_root
+from support.commands import (
+    add_training,
+    call,
+    eml_command,
+    stored_runs,
+    without_the_powers_of_root,
+)
 
 
 @pytest.fixture
@@ -109,78 +115,41 @@ def test_a_full_disk_while_a_store_is_made_leaves_nothing(no_store, fault):
     open_store()
 
 
-@pytest.mark.parametrize(
-    ("command", "code"),
-    [("compare", 2), pytest.param("plan mlp_torch", 0, marks=pytest.mark.slow)],
-)
-def test_to_look_makes_no_store(command, code, no_store):
-    short = ["--subset", "100"] if command.startswith("plan") else []
-    result = call(eml_command(*command.split(), *short))
-    assert result.returncode == code, result.stderr
-    if code:
-        assert result.stderr.startswith(f"eml: there is no store sqlite:///{no_store}/mlflow.db: ")
-    else:
-        assert "sgd lr=0.1 seed=1 mlp_torch epochs=30 subset=100: 30 epochs to do" in result.stdout
+def test_to_look_makes_no_store(no_store, eml):
+    result = eml("compare")
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"eml: there is no store sqlite:///{no_store}/mlflow.db: ")
+    result = eml("plan", "mlp_torch", "--subset", "100")
+    assert result.returncode == 0, result.stderr
+    assert "sgd lr=0.1 seed=1 mlp_torch epochs=30 subset=100: 30 epochs to do" in result.stdout
     assert list(no_store.iterdir()) == []
 
 
-def half_made(folder: Path) -> None:
-    (folder / "mlflow.db").unlink()
-    with sqlite3.connect(folder / "mlflow.db") as connection:
+def test_a_store_that_is_half_made_is_said_in_a_line(no_store, eml):
+    with closing(sqlite3.connect("mlflow.db")) as connection, connection:
         connection.execute("create table experiments (experiment_id integer)")
-    connection.close()
-    os.utime(folder / "mlflow.db", (1, 1))
-
-
-def below_a_file(folder: Path) -> None:
-    (folder / "mlflow.db").unlink()
-    (folder / "file").touch()
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/file/mlflow.db"
-
-
-@pytest.mark.parametrize(
-    ("spoil", "reason"),
-    [
-        (half_made, "is no store of MLflow, or is not complete: if no other command is making it "),
-        (below_a_file, "(Not a directory|File exists)"),
-    ],
-)
-def test_a_store_that_cannot_be_used_is_said_in_a_line(spoil, reason, store, environment, tmp_path):
-    before = os.environ["MLFLOW_TRACKING_URI"]
-    try:
-        spoil(tmp_path)
-        result = call(eml_command("mlp_numpy", "--epochs", "1"))
-    finally:
-        os.environ["MLFLOW_TRACKING_URI"] = before
+    os.utime("mlflow.db", (1, 1))
+    result = eml("mlp_numpy", "--epochs", "1")
     assert (result.returncode, result.stdout) == (2, "")
+    reason = "is no store of MLflow, or is not complete: if no other command is making it "
     assert re.fullmatch(f"eml: the store sqlite:///.*{reason}.*\n", result.stderr), result.stderr
 
 
-@pytest.mark.parametrize(
-    ("made", "reason"), [(True, ".*readonly database.*"), (False, ".*: Permission denied")]
-)
-def test_what_cannot_be_written_is_said_in_a_line(
-    made, reason, small_data, store, environment, tmp_path
-):
-    if made:
-        train("mlp_numpy", epochs=1)
-        (tmp_path / "mlflow.db").chmod(0o555)
-    else:
-        (tmp_path / "mlflow.db").unlink()
+def test_what_cannot_be_written_is_said_in_a_line(store, environment, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "mlflow.db").chmod(0o555)
     tmp_path.chmod(0o555)  # the folder, for SQLite's journal
     try:
         result = call(without_the_powers_of_root(eml_command("mlp_numpy", "--epochs", "1")))
     finally:
         tmp_path.chmod(0o755)
     assert result.returncode == 2
-    assert re.fullmatch(f"eml: the store {reason}\n", result.stderr), result.stderr
+    assert re.fullmatch("eml: the store .*readonly database.*\n", result.stderr), result.stderr
 
 
-def test_artifacts_that_cannot_be_written_are_found_out_before_the_training(
-    store, environment, tmp_path
-):
+def test_artifacts_that_cannot_be_written_are_found_out_before_the_training(store, eml, tmp_path):
     (tmp_path / "mlruns").touch()
-    result = call(eml_command("mlp_numpy", "--epochs", "1"))
+    result = eml("mlp_numpy", "--epochs", "1")
     assert result.returncode == 2
     assert re.fullmatch("eml: the store .*Not a directory: .*mlruns.*\n", result.stderr)
     assert "epoch 0" not in result.stdout
@@ -188,22 +157,11 @@ def test_artifacts_that_cannot_be_written_are_found_out_before_the_training(
     assert failed.info.status == "FAILED"
 
 
-def test_the_first_digits_of_an_id_are_enough(small_data, store, eml):
-    train("mlp_numpy", epochs=1)
-    (one,) = stored_runs(store)
-    result = eml("evaluate", one.info.run_id[:8])
-    assert result.returncode == 0, result.stderr
-    result = eml("compare", "--runs", one.info.run_id[:8], "--x", "epoch")
-    assert result.returncode == 0, result.stderr
-    result = eml("evaluate", "00000000")
-    assert result.stderr.startswith("eml: no run 00000000 in the store")
-
-
-def test_digits_that_several_ids_begin_with_are_refused(store, tmp_path):
-    with run("r", "d", {}) as one, run("r", "d", {}, parent=one) as other:
-        pass
+def test_the_first_digits_of_an_id_are_enough_unless_several_begin_with_them(store, eml, tmp_path):
+    one, other = add_training(store), add_training(store, seed=2)
+    assert load_history(Selection(runs=one[:8]))[0]["run_id"].unique().tolist() == [one]
     assert Stores().full_id(one[:8]) == one
-    assert Stores().full_id("nix") == "nix"
+    assert eml("evaluate", "00000000").stderr.startswith("eml: no run 00000000 in the store")
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
         alike = one[:8] + other[8:]
         connection.execute("UPDATE runs SET run_uuid = ? WHERE run_uuid = ?", (alike, other))
@@ -230,8 +188,8 @@ def test_a_store_that_mlflow_has_made_meanwhile_is_left_as_it_is(
     assert [one.info.run_name for one in found] == ["theirs"]
 
 
-def test_a_uri_of_sqlite_is_read(small_data, store, tmp_path):
-    train("mlp_numpy", epochs=1)
+def test_a_uri_of_sqlite_is_read(store, tmp_path):
+    add_training(store)
     mlflow.set_tracking_uri(f"sqlite:///file:{tmp_path / 'mlflow.db'}?mode=ro&uri=true")
     history, _ = load_history(Selection())
     assert history["epoch"].tolist() == [0, 1]
