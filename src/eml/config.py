@@ -39,7 +39,7 @@ class Config:
 
     recipe: str
     framework: str  # "numpy" or "torch"
-    dataset: str  # "mnist" or "cifar10"
+    dataset: str  # a name in SPECS
     model: str  # "mlp" or "cnn"
     activation: str  # after the hidden layers
     init: str  # initial weights: "template" (the NumPy MLP's) or "pytorch" (PyTorch's own)

@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -74,7 +75,8 @@ def plain_epochs(config: Config, dataset: Dataset, epochs: int) -> tuple[list[fl
     """Losses and weights of a loop as one writes it: nothing fused, nothing warmed up."""
     torch.manual_seed(config.seed)
     model = cnn().double()
-    optimizer_class = getattr(torch.optim, OPTIMIZERS[config.optimizer].made_by.split(".")[-1])
+    module, _, name = OPTIMIZERS[config.optimizer].made_by.rpartition(".")
+    optimizer_class = getattr(import_module(module), name)
     momentum = {"momentum": config.momentum} if config.optimizer == "momentum" else {}
     optimizer = optimizer_class(model.parameters(), lr=config.learning_rate, **momentum)
     images = torch.from_numpy(dataset.images["train"]).double() / 255
