@@ -188,6 +188,21 @@ def test_a_store_that_mlflow_has_made_meanwhile_is_left_as_it_is(
     assert [one.info.run_name for one in found] == ["theirs"]
 
 
+def test_a_file_that_mlflow_has_begun_is_not_replaced(no_store):
+    """MLflow's SQLite file is empty until its first write."""
+    (no_store / "mlflow.db").touch()
+    with pytest.raises(StoreError, match="is not complete: if no other command is making it now"):
+        open_store()
+    assert (no_store / "mlflow.db").stat().st_size == 0
+
+
+def test_an_empty_file_that_nobody_fills_becomes_a_store(no_store):
+    (no_store / "mlflow.db").touch()
+    os.utime(no_store / "mlflow.db", (0, 0))
+    open_store()
+    assert Stores().find({}) == []
+
+
 def test_a_uri_of_sqlite_is_read(store, tmp_path):
     add_training(store)
     mlflow.set_tracking_uri(f"sqlite:///file:{tmp_path / 'mlflow.db'}?mode=ro&uri=true")

@@ -4,6 +4,7 @@ import logging
 import re
 import shutil
 import sqlite3
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from functools import cache
@@ -34,6 +35,7 @@ from eml.tracking.calls import (
 )
 
 BUSY_SECONDS = 20  # time limit of SQLite's wait for a lock, as in MLflow
+ABANDONED_SECONDS = 10  # after which an empty SQLite file is one that nobody fills
 HEADER = 19  # bytes of an SQLite file; the last of them is 2 in WAL mode
 
 
@@ -113,10 +115,13 @@ def make_store() -> None:
             shutil.rmtree(work, ignore_errors=True)  # left by a killed process
             if is_there():
                 return
+            if file.exists() and time.time() - file.stat().st_mtime > ABANDONED_SECONDS:
+                file.unlink()
             work.mkdir()
             try:
                 _fill(work / file.name)
-                if not is_there():  # MLflow, which ignores our lock, may have been faster
+                # MLflow ignores our lock: it may have made the file, or begun with an empty one.
+                if not file.exists():
                     (work / file.name).replace(file)
             finally:
                 shutil.rmtree(work, ignore_errors=True)
