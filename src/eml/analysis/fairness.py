@@ -110,10 +110,11 @@ def _disturbances(training: Training) -> Iterator[tuple[str, str]]:
     if len(slow):
         longest = f"up to {slow.max():.1f} times as long as on an idle machine"
         signs.insert(0, f"{longest} in {len(slow)} of {training.last_epoch} epochs")
-    count = str(training.values.get("threads"))  # a tag, which may hold any text
-    if not signs and training.values["device_type"] == "cpu" and count.isdecimal():
-        computed, trained = (training.points[f"train_{x}seconds"][-1] for x in ("cpu_", ""))
-        if computed < LEAST_CPU * int(count) * trained:
-            signs = [f"{computed:.3g} CPU seconds in {trained:.3g} s with {count} threads"]
+    count = training.number("threads")
+    if not signs and training.values["device_type"] == "cpu" and count > 0:  # False for NaN
+        trained = training.points["train_seconds"][-1]
+        computed = training.points["train_cpu_seconds"][-1]
+        if computed < LEAST_CPU * count * trained:
+            signs = [f"{computed:.3g} CPU seconds in {trained:.3g} s with {count:.0f} threads"]
     if signs:
         yield "something else had the processor", ", ".join(signs)

