@@ -16,7 +16,8 @@ from eml.errors import CheckError
 from eml.launchers import worker
 from eml.machine import THREAD_VARIABLES, Stopped
 from eml.models.gradient_check import TOLERANCE
-from eml.sweeps.launch import count_at_once, finals_launcher, launch, launcher_of
+from eml.sweeps.launch import launch
+from eml.sweeps.request import Request
 from eml.tracking import find
 from eml.training import checkpoints, threads
 from support.commands import arguments, config_of, stored_runs, train
@@ -101,12 +102,11 @@ def test_cores_are_used_by_workers_where_accuracies_alone_are_compared(
     recipe, options, at_once, monkeypatch
 ):
     monkeypatch.setattr("eml.machine.usable_cores", lambda: 3)
-    recipe, configs, made, launching = arguments(recipe, **{"launcher": "auto"} | options)
-    launcher = launcher_of(launching, count_at_once(launching, recipe, configs, made))
-    assert launcher.at_once == at_once
-    assert launcher.in_this_run == (at_once == 1)
-    finals = finals_launcher(launching, launcher)
-    assert finals.at_once == (1 if launching.jobs == "auto" else at_once)
+    request = Request.of(*arguments(recipe, **{"launcher": "auto"} | options))
+    assert request.launcher.at_once == at_once
+    assert request.launcher.in_this_run == (at_once == 1)
+    is_chosen = request.launching.jobs != "auto"
+    assert request.finals_launcher.at_once == (at_once if is_chosen else 1)
 
 
 def test_where_seconds_are_compared_all_have_the_threads_of_the_first(

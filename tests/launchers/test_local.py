@@ -18,6 +18,7 @@ from eml.config import ConfigError
 from eml.data.datasets import load
 from eml.launchers.base import Probe, Result, Task
 from eml.launchers.local import Workers
+from eml.launchers.options import LaunchOptions
 from eml.sweeps.launch import LaunchError
 from eml.tracking import log
 from eml.tracking.history import load_history
@@ -56,7 +57,7 @@ def test_a_killed_worker_and_a_failed_training_take_no_other_along(
     small_data, store, environment, fault
 ):
     fault("SIGKILL of a worker of launcher=local", lost="its training, which the next command ends")
-    with run("parent", "", {}) as parent, Workers(2) as workers:
+    with run("parent", "", {}) as parent, Workers(jobs=2) as workers:
         done = threading.Event()
 
         def endless_run():
@@ -166,14 +167,14 @@ def test_a_gpu_is_shared_only_when_asked(gpus, share, small_data, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
     config = config_of("mlp_torch", device="cpu")
     on_gpu = [dataclasses.replace(config, device_type="cuda")]
-    workers = Workers(2, share)
+    workers = Workers(LaunchOptions(launcher="local", jobs="2", share_gpu=share), 2)
     if share or gpus >= 2:
         workers.check(on_gpu)
         assert workers.gpus == gpus
     else:
         with pytest.raises(ConfigError, match=f"jobs=2: there are {gpus} GPUs; give at most"):
             workers.check(on_gpu)
-    alone = Workers(2)
+    alone = Workers(jobs=2)
     alone.check([config])
     assert alone.gpus == 0
 

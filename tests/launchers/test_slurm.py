@@ -22,9 +22,8 @@ from eml.launchers.slurm import cluster
 from eml.launchers.slurm.job import Pack
 from eml.launchers.slurm.launcher import Slurm
 from eml.launchers.slurm.settings import JobOptions
-from eml.launchers.worker import prepare
+from eml.launchers.worker import prepare, train
 from eml.machine import REQUEUE, SIGNALS
-from eml.sweeps.plan import Plan
 from eml.tracking.history import load_history
 from eml.tracking.runs import run as tracked_run
 from eml.training.cost import Cost, kind_of, seconds_of
@@ -260,7 +259,10 @@ def test_the_time_limit_requeues(shared_store, slurm, environment, small_data):
         subprocess.run(["scancel", *until(on_again)], check=True)
 
     canceller = threading.Thread(target=cancel_when_it_is_on_again)
-    with tracked_run("parent", "", {}) as parent, Slurm(JobOptions(slurm_time=1)) as launcher:
+    with (
+        tracked_run("parent", "", {}) as parent,
+        Slurm(LaunchOptions(launcher="slurm", slurm_time=1)) as launcher,
+    ):
         task = Task(config=config, parent=parent)
         canceller.start()
         assert "CANCELLED" in launcher.run([task])[0].reason
@@ -301,6 +303,14 @@ def test_an_epoch_that_fits_no_job_is_given_up(monkeypatch, small_data, shared_s
     assert states[tasks[0].run_id].info.status == "FAILED"
     assert "slurm_time" in states[tasks[0].run_id].data.tags["error"]
     assert states[tasks[1].run_id].info.status == "SCHEDULED"
+
+
+def test_a_training_that_has_ended_meanwhile_is_not_trained_again(store, small_data):
+    with tracked_run("parent", "", {}) as parent:
+        task = Task(config=config_of("mlp_numpy", epochs=1), parent=parent)
+        train(task)
+        assert Slurm(LaunchOptions(launcher="slurm")).run([task]) == [Result()]
+    assert len(trained(store)) == 1
 
 
 def test_a_job_that_cannot_begin(shared_store, launched, tmp_path):
@@ -399,20 +409,21 @@ def test_options_come_before_the_file(tmp_path):
     [("gpu:1", "auto", "cuda"), ("", "auto", "cpu"), ("gpu:1", "cpu", "cpu"), ("", "cuda", "cuda")],
 )
 def test_the_device_is_that_of_the_jobs(gres, device, expected):
-    assert Slurm(JobOptions(slurm_gres=gres)).device(device) == expected
+    assert Slurm(LaunchOptions(launcher="slurm", slurm_gres=gres)).device(device) == expected
 
 
 def test_expected_seconds_of_jobs(small_data):
-    launcher = Slurm(JobOptions(slurm_pack_minutes=1, slurm_array_parallelism=2))
+    options = {"slurm_pack_minutes": 1, "slurm_array_parallelism": 2}
+    launcher = Slurm(LaunchOptions(launcher="slurm", **options))
     configs = configs_of("lr_sweep")
-    costs = {kind_of(configs[0]): Cost(0, 0, 0)}
-    seconds = seconds_of(configs[0], costs, 30)
+    launcher.costs = {kind_of(configs[0]): Cost(0, 0, 0)}
+    seconds = seconds_of(configs[0], launcher.costs, 30)
     assert 6 * seconds < 60  # so that all share a job
-    assert Plan(configs, launcher, costs, {}).expected == pytest.approx(6 * seconds)
+    assert launcher.seconds(configs) == pytest.approx(6 * seconds)
     configs = configs_of("lr_sweep", epochs=30 * 10)
-    seconds = seconds_of(configs[0], costs, 300)
+    seconds = seconds_of(configs[0], launcher.costs, 300)
     assert 60 > seconds > 30  # so that each has one, and two run at once
-    assert Plan(configs, launcher, costs, {}).expected == pytest.approx(3 * seconds)
+    assert launcher.seconds(configs) == pytest.approx(3 * seconds)
 
 
 def test_short_trainings_share_a_job():

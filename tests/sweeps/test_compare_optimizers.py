@@ -12,9 +12,11 @@ import pytest
 
 from eml.analysis.options import CompareOptions, Selection
 from eml.errors import UserError
+from eml.launchers.options import LaunchOptions
 from eml.launchers.worker import Inline
 from eml.recipes import RECIPES
 from eml.sweeps.launch import plan
+from eml.sweeps.request import Request
 from eml.sweeps.search_plan import SearchPlan, search_plan
 from eml.sweeps.status import TrainingStatus
 from eml.tracking import find
@@ -150,7 +152,7 @@ def test_what_is_done_counts_for_the_budget(small_data, store):
     whole, _ = planned(prune="none", extend=0)
     first = whole.configs[:3]
     part = replace(whole, done={config: TrainingStatus("done", 4) for config in first})
-    assert whole.left - part.left == pytest.approx(whole.whole(first))
+    assert whole.left - part.left == pytest.approx(whole.launcher.seconds(first))
 
 
 @pytest.mark.slow
@@ -204,12 +206,18 @@ def test_a_plan_finds_a_mistake_before_any_training(small_data, store, monkeypat
     assert stored_runs(store) == []
 
 
+class Measured(Inline):
+    def measure(self, configs, threads):
+        self.costs = {kind_of(config): Cost(0, 0.1, 0) for config in configs}
+
+
 def planned(done=None, **changes) -> tuple[SearchPlan, list[str]]:
     """The plan of a search in which each image takes a tenth of a second."""
     chosen = RECIPES["optimizers"].options(**options(**changes))
     grid = RECIPES["optimizers"].configs(chosen)
-    costs = {kind_of(config): Cost(0, 0.1, 0) for config in grid}
-    return search_plan(grid, chosen, Inline(), costs, (Inline(), costs), done or {}, resume=True)
+    launching = LaunchOptions(launcher="inline")
+    request = Request(RECIPES["optimizers"], grid, chosen, launching, Measured(launching), ())
+    return search_plan(request, done or {})
 
 
 def test_the_budget_leaves_out_steps_then_seeds(small_data, store):

@@ -14,7 +14,8 @@ from eml.handin.form import FORM, read_form, write_form
 from eml.handin.sheet import Assignment, Sheet, load_sheet, sheet_names
 from eml.launchers.options import LaunchOptions
 from eml.recipes.options import RecipeOptions
-from eml.sweeps.launch import launch, launcher_of, plan
+from eml.sweeps.launch import launch, plan
+from eml.sweeps.request import launcher_of
 from eml.tracking import find, mlflow_run
 from eml.tracking.reap import begin
 from eml.tracking.selection import finished_groups

@@ -1,15 +1,17 @@
 """The work items, their results, and the Launcher base class."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import cycle, islice
 from typing import NamedTuple, Self
 
 from eml.config import Config, resolve_device
+from eml.errors import UserError
 from eml.launchers.options import LAUNCHERS, LaunchOptions
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import JOB
-from eml.training.cost import Cost, makespan
+from eml.training.cost import Cost, Costs, kind_of, makespan, seconds_of
 from eml.training.threads import CHOOSE, Asked
 
 
@@ -60,14 +62,13 @@ class JobStatus(NamedTuple):
 class Launcher:
     """Carries out work items. Leaving the context ends its processes, but not submitted jobs."""
 
-    at_once = 1  # number of trainings that share a machine
     in_this_run = False  # whether a recipe of one training needs no parent run
     waits = ""  # added to a plan's estimate, to name waiting times that cannot be estimated
 
-    @classmethod
-    def of(cls, options: LaunchOptions, jobs: int) -> Self:
-        """A launcher with these options, for `jobs` trainings at once."""
-        return cls()
+    def __init__(self, options: LaunchOptions | None = None, jobs: int = 1):
+        """jobs: number of trainings at once that share a machine."""
+        self.options, self.at_once = options or LaunchOptions(), jobs
+        self.costs: Costs = {}  # of the kinds of trainings that were probed
 
     @classmethod
     def status(cls, runs: Collection[StoredRun]) -> dict[str, JobStatus]:
@@ -94,6 +95,26 @@ class Launcher:
         items: either Tasks or Probes; of Probes as many at once as of Tasks.
         """
         raise NotImplementedError
+
+    def measure(self, configs: Iterable[Config], threads: int) -> None:
+        """Measure the costs of each kind of training, with as many probes at once as trainings.
+
+        threads: of each, as the user asks; 0 if not. Raises UserError if a probe fails.
+        """
+        print("timing a few batches of each kind of training, without logging them", flush=True)
+        kinds = {kind_of(config): config for config in configs}
+        asked = Asked(threads, self.at_once)
+        probes = [Probe(config=config, threads=asked) for config in kinds.values()]
+        # Add probes to keep all workers busy: a probe alone on the machine would be too fast.
+        probes += islice(cycle(tuple(probes)), -len(probes) % self.at_once)
+        for probe, result in zip(probes, self.run(probes), strict=True):
+            if result.cost is None:
+                raise UserError(f"{probe.config.run_name}: {result.reason}")
+            self.costs[kind_of(probe.config)] = result.cost
+
+    def seconds(self, configs: Iterable[Config]) -> float:
+        """Expected wall-clock seconds of whole trainings whose kinds were probed."""
+        return self.elapsed([seconds_of(config, self.costs, config.epochs) for config in configs])
 
     def device(self, device: str) -> str:
         """Resolve "auto", "cpu" or "cuda" to "cpu" or "cuda". Raises ConfigError."""

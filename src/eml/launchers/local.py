@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import connection, get_context
-from typing import Self, cast
+from typing import cast
 
 from eml.config import Config, ConfigError
 from eml.launchers.base import Launcher, Result, Task, WorkItem
@@ -33,20 +33,15 @@ SECONDS_TO_END = 30  # time limit for a worker to close its run
 
 
 class Workers(Launcher):
-    """Carries out items in `count` worker processes that share the cores; each does one at a time.
+    """Carries out items in `at_once` worker processes, which share the cores.
 
     Leaving the context sends SIGTERM to the workers: the run of an unfinished training ends KILLED.
     """
 
-    def __init__(self, count: int, share_gpu: bool = False):
-        """share_gpu: whether several workers may use one GPU."""
-        self.at_once, self.share_gpu = count, share_gpu
+    def __init__(self, options: LaunchOptions | None = None, jobs: int = 1):
+        super().__init__(options, jobs)
         self.gpus = 0  # number of GPUs to divide among the workers
-        self.workers: dict[int, _Worker] = {}  # by a number from 0 to count - 1
-
-    @classmethod
-    def of(cls, options: LaunchOptions, jobs: int) -> Self:
-        return cls(jobs, options.share_gpu)
+        self.workers: dict[int, _Worker] = {}  # by a number from 0 to at_once - 1
 
     def check(self, configs: Sequence[Config]) -> None:
         """Count the GPUs. Raises ConfigError if trainings would share one without share_gpu."""
@@ -55,7 +50,7 @@ class Workers(Launcher):
         import torch
 
         self.gpus = torch.cuda.device_count()
-        if self.at_once > self.gpus and not self.share_gpu:
+        if self.at_once > self.gpus and not self.options.share_gpu:
             raise ConfigError(
                 f"jobs={self.at_once}: there are {self.gpus} GPUs; give at most as many "
                 "jobs, or share_gpu=true"

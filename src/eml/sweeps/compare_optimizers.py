@@ -8,12 +8,11 @@ from time import perf_counter
 from eml.analysis.curves import Training
 from eml.analysis.summary import Outcomes
 from eml.config import Config
-from eml.launchers.base import Launcher
 from eml.recipes.optimizers import Options
-from eml.recipes.recipe import Recipe
 from eml.sweeps.group import Trainings
 from eml.sweeps.lr_search import Findings, search
-from eml.sweeps.search_plan import probe_search, search_plan
+from eml.sweeps.request import Request
+from eml.sweeps.search_plan import search_plan
 from eml.sweeps.status import status_of
 from eml.tracking import log
 from eml.tracking.publish import report, report_grid
@@ -22,27 +21,14 @@ from eml.tracking.tags import PRUNED_AFTER
 from eml.training.cost import duration
 
 
-def compare_optimizers(
-    recipe: Recipe,
-    grid: Sequence[Config],
-    options: Options,
-    trainings: Trainings,
-    finals_launcher: Launcher,
-    output: str,
-) -> None:
-    """Search for each optimizer's learning rate, train the winners with all seeds, report both.
-
-    finals_launcher: trains the winners, whose seconds are compared.
-    output: folder for a copy of the figures and tables; "" for none.
-    """
+def compare_optimizers(request: Request, trainings: Trainings) -> None:
+    """Search for each optimizer's learning rate, train the winners with all seeds, report both."""
     started = perf_counter()
-    status = status_of(recipe, grid, options, trainings.resume, trainings.others)
+    grid, options = request.configs, request.options
+    assert isinstance(options, Options)
+    status = status_of(request)
     print(status, flush=True)
-    launcher = trainings.launcher
-    costs, of_finals = probe_search(grid, launcher, finals_launcher, trainings.threads)
-    finals_by = finals_launcher, of_finals
-    done = status.states, trainings.resume
-    plan, left_out = search_plan(grid, options, launcher, costs, finals_by, *done, trainings.others)
+    plan, left_out = search_plan(request, status.states)
     expected = plan.left
     print(plan)
     for line in left_out:
@@ -60,7 +46,7 @@ def compare_optimizers(
         while True:
             stage = stages.send(trained)
             trained = None
-            if stage.optional and not fits(plan.whole(stage.configs) + plan.finals()):
+            if stage.optional and not fits(plan.launcher.seconds(stage.configs) + plan.finals()):
                 continue
             print(f"\n{stage.title}", flush=True)
             trainings.train(stage.configs, stage.until)
@@ -75,21 +61,20 @@ def compare_optimizers(
     winners = found.winners()
     seeds = list(plan.seeds)
     while len(seeds) > 1 and not fits(
-        plan.whole_finals(_missing(trainings, _finals(winners, seeds)))
+        request.finals_launcher.seconds(_missing(trainings, _finals(winners, seeds)))
     ):
         found.remarks.append(f"seed {seeds.pop()} is left out, because the budget is used up")
     finals = _finals(winners, seeds)
     print("\nwinners on all training images", flush=True)
-    trainings.launcher, trainings.same_threads = finals_launcher, True
+    trainings.launcher, trainings.same_threads = request.finals_launcher, True
     trainings.train(finals)
+    published = request.launching.output, request.others, options.criterion
     if on_grid := trainings.made_of(trial.config for trial in found.every()):
         tied = [trial.config for name in found.trials for trial in found.ties(name)]
         outcomes = Outcomes(trainings.made_of(winners), trainings.made_of(tied), pruned)
-        report_grid(
-            recipe, on_grid, outcomes, found.remarks, output, trainings.others, options.criterion
-        )
+        report_grid(request.recipe, on_grid, outcomes, found.remarks, *published)
     if compared := trainings.made_of(finals):
-        report(recipe, compared, output, trainings.others, options.criterion)
+        report(request.recipe, compared, *published)
     seconds = perf_counter() - started
     print(f"took {duration(seconds)}; the plan expected {duration(expected)}")
     log.log_metrics({"expected_seconds": expected, "taken_seconds": seconds})

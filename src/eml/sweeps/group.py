@@ -5,35 +5,24 @@ from collections.abc import Iterable, Sequence
 from eml.analysis.comparison import Comparison
 from eml.analysis.curves import Training
 from eml.config import Config
-from eml.launchers.base import Launcher, Task
-from eml.launchers.options import LaunchOptions
-from eml.recipes.recipe import Recipe
+from eml.launchers.base import Task
+from eml.sweeps.request import Request
 from eml.tracking import find, log
 from eml.tracking.digests import training_digest
 from eml.tracking.history import history_of
 from eml.tracking.stored_run import StoredRun
-from eml.tracking.stores import Others
 from eml.training.threads import Asked
 
 
 class Trainings:
     """Carries out trainings nested in a parent run, and keeps the run id of each Config."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        parent: str,
-        launcher: Launcher,
-        launching: LaunchOptions,
-        check: bool = False,
-        others: Others = (),
-    ):
-        self.parent, self.launcher, self.check, self.others = parent, launcher, check, others
-        self.threads = launching.number("threads")
+    def __init__(self, request: Request, parent: str):
+        """parent: the id of the parent run."""
+        self.request, self.parent, self.launcher = request, parent, request.launcher
         # Whether all trainings have the number of threads of the first.
-        self.same_threads = recipe.compares_seconds and not recipe.reuses
-        self.resume, self.system_metrics = launching.resume, launching.system_metrics
-        self.reusing = recipe.reuses and self.resume
+        self.same_threads = request.recipe.compares_seconds and not request.recipe.reuses
+        self.reusing = request.recipe.reuses and request.launching.resume
         self.run_ids: dict[Config, str] = {}
         self.reused: list[str] = []
         self.failed: dict[Config, str] = {}
@@ -53,17 +42,19 @@ class Trainings:
                 self.reused.append(done.run_id)
                 log.log_reused(self.reused)
             self.run_ids[config] = done.run_id
+        launching = self.request.launching
+        asked = Asked(launching.number("threads"), self.launcher.at_once, self.same_threads)
         tasks = [
             Task(
                 config=config,
                 parent=self.parent,
                 # Trainings that this sweep has paused continue even without `resume`.
-                resume=self.resume or config in self._begun,
+                resume=launching.resume or config in self._begun,
                 copy_from_others=self.reusing,
                 until=until,
-                check=self.check,
-                threads=Asked(self.threads, self.launcher.at_once, self.same_threads),
-                system_metrics=self.system_metrics,
+                check=self.request.options.checks_gradients,
+                threads=asked,
+                system_metrics=launching.system_metrics,
             )
             for config in missing
         ]
@@ -85,7 +76,7 @@ class Trainings:
         """
         if not self.reusing:
             return find.finished_training(config, self.parent)
-        done = find.finished_training(config, others=self.others)
+        done = find.finished_training(config, others=self.request.others)
         return done if done or until is None else find.pruned_training(config, until)
 
     def made_of(self, configs: Iterable[Config]) -> list[str]:
@@ -97,5 +88,5 @@ class Trainings:
         ids = {self.run_ids[config]: config for config in configs if config in self.run_ids}
         if not ids:
             return {}
-        trainings = Comparison(history_of(list(ids), self.others)).trainings
+        trainings = Comparison(history_of(list(ids), self.request.others)).trainings
         return {ids[training.run_id]: training for training in trainings}

@@ -8,12 +8,12 @@ from eml.errors import UserError
 from eml.launchers.base import Launcher
 from eml.recipes.optimizers import Options
 from eml.sweeps.lr_search import halfway, survivors
-from eml.sweeps.plan import Plan, probe_costs
+from eml.sweeps.plan import Plan
+from eml.sweeps.request import Request
 from eml.sweeps.status import TrainingStatus
 from eml.tracking import find
 from eml.tracking.stores import Others
-from eml.training.cost import Costs, duration, seconds_of
-from eml.training.threads import Asked
+from eml.training.cost import duration, seconds_of
 
 SHARE_AT_AN_EDGE = 0.5  # expected share of the optimizers that extend the grid once
 
@@ -26,8 +26,7 @@ class SearchPlan(Plan):
     seeds: Sequence[int]  # of the winners
     extend: int  # largest number of further rates of an optimizer
     winners_done: int  # finished trainings of winners in the store
-    finals_launcher: Launcher
-    finals_costs: Costs
+    finals_launcher: Launcher  # of the winners
 
     @property
     def expected(self) -> float:
@@ -50,12 +49,7 @@ class SearchPlan(Plan):
     def finals(self) -> float:
         """Expected seconds of the winners with all seeds."""
         configs = [replace(config, validation=0) for config in self._each().values()]
-        return self.whole_finals([config for config in configs for _ in self.seeds])
-
-    def whole_finals(self, configs: Sequence[Config]) -> float:
-        """Expected seconds of these trainings of winners from beginning to end."""
-        durations = [seconds_of(config, self.finals_costs, config.epochs) for config in configs]
-        return self.finals_launcher.elapsed(durations)
+        return self.finals_launcher.seconds(config for config in configs for _ in self.seeds)
 
     def _each(self) -> dict[str, Config]:
         """One Config of each optimizer."""
@@ -72,7 +66,7 @@ class SearchPlan(Plan):
         for until in [half, epochs] if half else [epochs]:
             durations = []
             for optimizer, config in self._each().items():
-                one = seconds_of(config, self.costs, until - done, begun=done > 0)
+                one = seconds_of(config, self.launcher.costs, until - done, begun=done > 0)
                 durations += [one] * alive[optimizer]
                 alive[optimizer] = survivors(alive[optimizer])
             seconds += self.launcher.elapsed(durations)
@@ -83,7 +77,7 @@ class SearchPlan(Plan):
         if not self.extend:
             return 0.0
         each = list(self._each().values())
-        return self.whole(each[: max(1, round(SHARE_AT_AN_EDGE * len(each)))])
+        return self.launcher.seconds(each[: max(1, round(SHARE_AT_AN_EDGE * len(each)))])
 
     def __str__(self) -> str:
         return (
@@ -92,41 +86,27 @@ class SearchPlan(Plan):
         )
 
 
-def probe_search(
-    grid: Sequence[Config], launcher: Launcher, finals: Launcher, threads: int
-) -> tuple[Costs, Costs]:
-    """The costs of the grid's trainings, and of the finals. threads: the user's, 0 for none."""
-    costs = probe_costs(grid, launcher, Asked(threads, launcher.at_once))
-    if finals is launcher:
-        return costs, costs
-    return costs, probe_costs(grid, finals, Asked(threads, finals.at_once))
-
-
 def search_plan(
-    grid: Sequence[Config],
-    options: Options,
-    launcher: Launcher,
-    costs: Costs,
-    finals: tuple[Launcher, Costs],
-    done: Mapping[Config, TrainingStatus],
-    resume: bool,
-    others: Others = (),
+    request: Request, done: Mapping[Config, TrainingStatus]
 ) -> tuple[SearchPlan, list[str]]:
-    """The plan that fits the budget, and a line for each part that is left out.
+    """Probe the trainings; the plan that fits the budget, and a line for each part left out.
 
     Raises UserError if even the grid and one seed do not fit.
     """
+    grid, options = request.configs, request.options
+    assert isinstance(options, Options)
+    for launcher in dict.fromkeys([request.launcher, request.finals_launcher]):
+        launcher.measure(grid, request.launching.number("threads"))
+    seeds = options.winners_seeds
     plan = SearchPlan(
         grid,
-        launcher,
-        costs,
+        request.launcher,
         done,
         prune=options.prune == "halving",
-        seeds=options.winners_seeds,
+        seeds=seeds,
         extend=options.extend,
-        winners_done=_winners_done(grid, options.winners_seeds, others) if resume else 0,
-        finals_launcher=finals[0],
-        finals_costs=finals[1],
+        winners_done=_winners_done(grid, seeds, request.others) if request.launching.resume else 0,
+        finals_launcher=request.finals_launcher,
     )
     budget = 60 * options.budget_minutes
     left_out = []

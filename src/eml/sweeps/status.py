@@ -1,18 +1,15 @@
 """Status of a recipe's trainings, from the store and from the launchers of their jobs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from eml.config import Config
 from eml.errors import printable
 from eml.launchers.base import JobStatus, job_status
-from eml.recipes.options import RecipeOptions
-from eml.recipes.recipe import Recipe
-from eml.tracking import find, log
-from eml.tracking.digests import plan_digest, training_digest
+from eml.sweeps.request import Request
+from eml.tracking import find, log, tags
+from eml.tracking.digests import training_digest
 from eml.tracking.stored_run import FINISHED, StoredRun
-from eml.tracking.stores import Others
-from eml.tracking.tags import PAUSED_AFTER, PRUNED_AFTER
 from eml.training.checkpoints import slots
 
 
@@ -53,24 +50,19 @@ class Status(NamedTuple):
         return "\n".join(printable(f"  {row['name']}: {row['status']}") for row in self.listed())
 
 
-def status_of(
-    recipe: Recipe,
-    configs: Sequence[Config],
-    options: RecipeOptions,
-    resume: bool,
-    stores: Others = (),
-) -> Status:
+def status_of(request: Request) -> Status:
     """The status, from the runs and checkpoints that the same command would use."""
-    parent = find.unfinished_plan(plan_digest(recipe.name, configs, options)) if resume else None
+    resume = request.launching.resume
+    parent = find.unfinished_plan(request.digest) if resume else None
     children = find.children(parent) if parent else {}
     jobs = job_status(children.values())
     states = {}
-    for config in configs:
+    for config in request.configs:
         digest = training_digest(config)
         run = children.pop(digest, None)
         done = run if run and run.status == FINISHED else None
-        if not done and resume and recipe.reuses:
-            done = find.finished_training(config, others=stores)
+        if not done and resume and request.recipe.reuses:
+            done = find.finished_training(config, others=request.others)
         if done:
             states[config] = TrainingStatus(f"done, run {done.where}", config.epochs)
         elif run:
@@ -95,15 +87,16 @@ def _of_run(run: StoredRun, job: JobStatus | None, epochs: int) -> TrainingStatu
     done = max(log.logged_epochs(run.run_id), default=0)
     progress = f"{done} of {epochs} epochs done"
     see = f"; log {job.log}" if job and job.log else ""
+    pruned = run.tags.get(tags.PRUNED_AFTER)
     # A job that lives is requeued, and its run goes on.
-    stopped = run.status == "KILLED" and PRUNED_AFTER not in run.tags and not (job and job.lives)
+    stopped = run.status == "KILLED" and not pruned and not (job and job.lives)
     if run.status == FINISHED:
         words = f"done, run {run.run_id}"
     elif run.status == "FAILED" or stopped:
         words = f"{run.reason}, {progress}{see}"
-    elif PRUNED_AFTER in run.tags:
-        words = f"pruned after epoch {run.tags[PRUNED_AFTER]}"
-    elif PAUSED_AFTER in run.tags:
+    elif pruned:
+        words = f"pruned after epoch {pruned}"
+    elif tags.PAUSED_AFTER in run.tags:
         words = f"waits for the other trainings of its search, {progress}"
     elif not job:  # this machine cannot tell whether the training goes on
         words = f"{progress}, run {run.run_id}"

@@ -20,10 +20,8 @@ from eml.launchers.slurm.cluster import ClusterError
 from eml.launchers.slurm.settings import REQUEUES, JobOptions
 from eml.launchers.worker import perform
 from eml.machine import REQUEUE, THREAD_VARIABLES, Deferred, Stopped, environment, raise_on_signals
+from eml.tracking import runs, store, tags
 from eml.tracking.calls import StoreAwayError, StoreError, for_other_processes
-from eml.tracking.runs import close_run, tag_run
-from eml.tracking.store import open_store
-from eml.tracking.tags import JOB, JOB_LOG
 from eml.training.checkpoints import private_folder
 from eml.training.loop import EpochRecord, TrainingLoop
 from eml.training.progress import ShowEpoch, display
@@ -56,7 +54,7 @@ class Pack:
 
         try:
             if isinstance(self.items[0], Probe):
-                open_store()  # check that the node can use the store
+                store.open_store()  # check that the node can use the store
             self._tag_runs()
             while self.items:
                 self._note(perform(self.items[0], counting))
@@ -84,7 +82,9 @@ class Pack:
         job = submitit.JobEnvironment()
         for item in self.items:
             if isinstance(item, Task):
-                tag_run(item.run_id, {JOB: job.job_id, JOB_LOG: str(job.paths.stdout)})
+                runs.tag_run(
+                    item.run_id, {tags.JOB: job.job_id, tags.JOB_LOG: str(job.paths.stdout)}
+                )
 
     def _note(self, result: Result) -> None:
         """Record the result of the first item, and remove the item."""
@@ -94,7 +94,7 @@ class Pack:
             print(f"failed: {result.reason}", flush=True)
             if isinstance(item, Task):  # mark the run too: it may not have begun
                 with suppress(StoreError):
-                    close_run(item.run_id, "FAILED", "error", result.reason)
+                    runs.close_run(item.run_id, "FAILED", "error", result.reason)
 
 
 def submit(

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from typing import Self
 
 from eml.config import AUTO, Config
 from eml.errors import UserError
@@ -11,14 +10,11 @@ from eml.launchers.options import LaunchOptions
 from eml.launchers.slurm import cluster
 from eml.launchers.slurm.cluster import ClusterError
 from eml.launchers.slurm.job import Pack, submit
-from eml.launchers.slurm.settings import JobOptions
 from eml.launchers.slurm.watch import Submitted, refuse_if_cancelled
 from eml.machine import Deferred, Stopped
-from eml.tracking import find
+from eml.tracking import find, store, tags
 from eml.tracking.runs import cancel_run, now, tag_run
-from eml.tracking.store import refuse_if_local
 from eml.tracking.stored_run import StoredRun
-from eml.tracking.tags import CANCELLED, CHECKPOINT, JOB, JOB_LOG, PLAN_DIGEST
 from eml.training.checkpoints import Slot, claiming
 from eml.training.cost import Costs, kind_of, makespan
 
@@ -28,20 +24,16 @@ class Slurm(Launcher):
 
     waits = ", plus the time that the jobs wait in the queue"
 
-    def __init__(self, options: JobOptions):
-        self.settings = options.resolved()
-        self.costs: Costs = {}
-
-    @classmethod
-    def of(cls, options: LaunchOptions, jobs: int) -> Self:
-        return cls(options)
+    def __init__(self, options: LaunchOptions | None = None, jobs: int = 1):
+        super().__init__(options, jobs)
+        self.settings = self.options.resolved()
 
     @classmethod
     def status(cls, runs: Collection[StoredRun]) -> dict[str, JobStatus]:
-        unfinished = [run for run in runs if JOB in run.tags and run.status != "FINISHED"]
+        unfinished = [run for run in runs if tags.JOB in run.tags and run.status != "FINISHED"]
         alive = None
         with suppress(ClusterError):
-            alive = cluster.alive(run.tags[JOB] for run in unfinished)
+            alive = cluster.alive(run.tags[tags.JOB] for run in unfinished)
         return {run.run_id: _status(run, alive) for run in unfinished}
 
     @classmethod
@@ -49,15 +41,15 @@ class Slurm(Launcher):
         """As in Launcher. Raises ClusterError if this machine has no Slurm."""
         cluster.refuse_if_absent()
         # First, so that the waiting process submits no more jobs.
-        tag_run(parent.run_id, {CANCELLED: now()})
+        tag_run(parent.run_id, {tags.CANCELLED: now()})
         runs = find.children(parent.run_id).values()
-        if jobs := cluster.alive(run.tags.get(JOB, "") for run in runs):
+        if jobs := cluster.alive(run.tags.get(tags.JOB, "") for run in runs):
             cluster.cancel(jobs)
             next(alive for alive in cluster.polls(lambda: jobs) if not alive)
         for run in find.children(parent.run_id).values():
             if run.status in ("SCHEDULED", "RUNNING"):
                 cancel_run(run.run_id)
-        slot = Slot(parent.tags[PLAN_DIGEST], parent.tags[CHECKPOINT])
+        slot = Slot(parent.tags[tags.PLAN_DIGEST], parent.tags[tags.CHECKPOINT])
         with claiming():
             nobody_waits = slot.acquire()
             slot.release()
@@ -67,7 +59,7 @@ class Slurm(Launcher):
 
     def check(self, configs: Sequence[Config]) -> None:
         """Raise UserError if jobs cannot write to the store, or sbatch would reject them."""
-        refuse_if_local()
+        store.refuse_if_local()
         cluster.check(self.settings.flags)
 
     def device(self, device: str) -> str:
@@ -143,7 +135,7 @@ class Slurm(Launcher):
 
 def _status(run: StoredRun, alive: dict[str, str] | None) -> JobStatus:
     """The status of a run's job; `alive` is None if Slurm does not answer."""
-    job = run.tags[JOB]
+    job = run.tags[tags.JOB]
     if alive is None:
         lives, words = None, f"in job {job}"
     elif job in alive:
@@ -152,4 +144,4 @@ def _status(run: StoredRun, alive: dict[str, str] | None) -> JobStatus:
         lives, words = False, f"job {job} has ended"
     else:
         lives, words = False, f"job {job} has ended: {cluster.outcome(job)}"
-    return JobStatus("slurm", lives, words, run.tags.get(JOB_LOG, ""))
+    return JobStatus("slurm", lives, words, run.tags.get(tags.JOB_LOG, ""))

@@ -15,13 +15,11 @@ from eml.launchers.slurm.job import Pack, submit
 from eml.launchers.slurm.settings import JobOptions
 from eml.launchers.worker import is_at_pause, prepare
 from eml.machine import signals_held
-from eml.tracking import find, tags
+from eml.tracking import find, store, tags
 from eml.tracking.calls import StoreError
 from eml.tracking.digests import training_digest
 from eml.tracking.runs import cancel_run, close_run, is_cancelled, tag_run
-from eml.tracking.store import open_store
-from eml.tracking.stored_run import StoredRun
-from eml.tracking.tags import JOB, JOB_LOG, PAUSED_AFTER
+from eml.tracking.stored_run import FINISHED, StoredRun
 from eml.training.cost import Costs, kind_of, seconds_of
 
 # The beginnings of job states that are not the training's fault.
@@ -63,14 +61,13 @@ class Row:
         until = self.task.until or float("inf")
         if run is None:
             self.end("its run was deleted")
-        elif run.status == "FINISHED" or tags.epoch_in(run.tags, PAUSED_AFTER) >= until:
+        elif run.status == FINISHED or tags.epoch_in(run.tags, tags.PAUSED_AFTER) >= until:
             self.end()
         elif run.status == "FAILED":
-            self.end(f"{run.reason}; log {run.tags.get(JOB_LOG)}")
-        elif live and live.startswith("running") and run.status != "RUNNING":
-            self.state = "next in a job"
+            self.end(f"{run.reason}; log {run.tags.get(tags.JOB_LOG)}")
         elif live:
-            self.state = live
+            is_next = live.startswith("running") and run.status != "RUNNING"
+            self.state = "next in a job" if is_next else live
 
 
 class Submitted:
@@ -92,11 +89,11 @@ class Submitted:
 
     def wait(self) -> list[Result]:
         """Submit all trainings, resubmit those that dead jobs left, and wait for the end of all."""
-        self._adopt_running()
+        self._adopt()
         for alive in cluster.polls(self.jobs):
             # Read the store after asking Slurm, so that an ended job has written everything.
             try:
-                open_store()
+                store.open_store()
                 runs = {run.run_id: run for run in find.children(self.parent).values()}
             except StoreError as error:  # the jobs continue, and so does this process
                 self._print(f"{error}: waiting")
@@ -119,14 +116,18 @@ class Submitted:
             print(line, flush=True)
         self.printed = line
 
-    def _adopt_running(self) -> None:
-        """Find the trainings that are already in jobs."""
-        runs = find.children(self.parent)
-        alive = cluster.alive(run.tags.get(JOB, "") for run in runs.values())
+    def _adopt(self) -> None:
+        """Find the trainings that are in jobs already, or that a job has finished just now."""
+        runs = find.children(self.parent).values()
+        alive = cluster.alive(run.tags.get(tags.JOB, "") for run in runs)
+        runs_now = find.children(self.parent)  # a job that ended meanwhile has written everything
         for row in self.rows:
-            run = runs.get(training_digest(row.task.config))
-            if run and run.tags.get(JOB) in alive and run.status != "FAILED":
-                row.run_id, row.job = run.run_id, run.tags[JOB]
+            run = runs_now.get(training_digest(row.task.config))
+            if run and run.status == FINISHED:
+                row.run_id = run.run_id
+                row.end()
+            elif run and run.tags.get(tags.JOB) in alive and run.status != "FAILED":
+                row.run_id, row.job = run.run_id, run.tags[tags.JOB]
 
     def _submit(self, rows: list[Row]) -> None:
         """Make the runs of trainings, and submit the trainings."""
@@ -146,25 +147,22 @@ class Submitted:
         refuse_if_cancelled()
         with signals_held():  # so that a signal cannot lose a submitted job
             jobs = submit(packs, f"eml-{rows[0].task.config.recipe}", self.settings)
-            for job, group in zip(jobs, groups, strict=True):
-                for row in group:
-                    row.job = job.job_id
-        for job, group in zip(jobs, groups, strict=True):
-            for row in group:
-                tag_run(row.run_id, {JOB: row.job, JOB_LOG: str(job.paths.stdout)})
+            pairs = [(job, row) for job, group in zip(jobs, groups, strict=True) for row in group]
+            for job, row in pairs:
+                row.job = job.job_id
+        for job, row in pairs:
+            tag_run(row.run_id, {tags.JOB: row.job, tags.JOB_LOG: str(job.paths.stdout)})
         ids = " to ".join(dict.fromkeys([rows[0].job, rows[-1].job]))
         print(f"{len(rows)} trainings in jobs {ids}; logs in {jobs[0].paths.folder}", flush=True)
 
     def _grouped(self, rows: list[Row]) -> list[list[Row]]:
         """The trainings of each job: together those that are expected to fit."""
         costs = self.costs_of(row.task for row in rows) if len(rows) > 1 else {}
-        durations = []
-        for row in rows:
-            config, seconds = row.task.config, float("inf")  # alone in a job if its probe failed
+        durations = [float("inf")] * len(rows)  # alone in a job if the probe failed
+        for index, (config, row) in enumerate((row.task.config, row) for row in rows):
             if kind_of(config) in costs:
                 left = (row.task.until or config.epochs) - row.epochs
-                seconds = seconds_of(config, costs, left, begun=row.epochs > 0)
-            durations.append(seconds)
+                durations[index] = seconds_of(config, costs, left, begun=row.epochs > 0)
         return [[rows[index] for index in group] for group in self.settings.groups(durations)]
 
     def _settle(self, job: str) -> None:
@@ -172,26 +170,24 @@ class Submitted:
 
         A cancelled job ends all its runs KILLED. Otherwise the runs of the failed end FAILED.
         """
-        runs = [
-            (row, row.run) for row in self.rows if row.job == job and not row.result and row.run
-        ]
+        rows = [row for row in self.rows if row.job == job and not row.result]
+        runs = {row.run_id: row.run for row in rows if row.run}
         outcome = cluster.outcome(job)
         cancelled = outcome.startswith("CANCELLED")
         # A cluster that needs the node may end a job with SIGTERM only: the run is then KILLED.
         # A paused training: another process submitted the job, up to an earlier epoch.
-        spared = any(run.status == "KILLED" or PAUSED_AFTER in run.tags for _, run in runs)
-        if cancelled:
-            failed = runs
-        elif spared or outcome.startswith(NO_FAULT):
-            failed = []
-        else:
-            failed = [(row, run) for row, run in runs if run.status == "RUNNING"] or runs[:1]
-        for row, _ in runs:
+        spared = any(r.status == "KILLED" or tags.PAUSED_AFTER in r.tags for r in runs.values())
+        failed = rows
+        if not cancelled:
+            failed = [row for row in rows if runs[row.run_id].status == "RUNNING"] or rows[:1]
+            if spared or outcome.startswith(NO_FAULT):
+                failed = []
+        reason = f"job {job} has ended: {outcome}"
+        for row in rows:
             row.job = ""
-        for row, run in failed:
-            reason = f"job {job} has ended: {outcome}"
+        for row in failed:
             if cancelled:
                 cancel_run(row.run_id)
             else:
                 close_run(row.run_id, "FAILED", "error", reason)
-            row.end(f"failed: {reason}; log {run.tags.get(JOB_LOG)}")
+            row.end(f"failed: {reason}; log {runs[row.run_id].tags.get(tags.JOB_LOG)}")

@@ -1,0 +1,72 @@
+"""The trainings that a command asks for, and the launcher that is to carry them out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from eml.config import AUTO, Config, resolve_device
+from eml.data.cache import fetch
+from eml.launchers.base import Launcher, launcher_class
+from eml.launchers.options import LaunchOptions
+from eml.launchers.worker import Inline
+from eml.machine import worker_count
+from eml.recipes.options import RecipeOptions
+from eml.recipes.recipe import Recipe
+from eml.tracking.digests import plan_digest
+from eml.tracking.stores import Others, names_in, open_others
+
+
+@dataclass(frozen=True)
+class Request:
+    """A recipe's trainings with the user's options."""
+
+    recipe: Recipe
+    configs: Sequence[Config]  # for the launcher's device
+    options: RecipeOptions
+    launching: LaunchOptions
+    launcher: Launcher
+    others: Others  # the stores of others
+
+    @classmethod
+    def of(
+        cls,
+        recipe: Recipe,
+        configs: Sequence[Config],
+        options: RecipeOptions,
+        launching: LaunchOptions,
+    ) -> "Request":
+        """Choose the launcher, place the Configs on its device, and open the stores of others."""
+        jobs = launching.number("jobs")
+        # One training a core where accuracies alone are compared.
+        if not jobs and recipe.reuses and launching.launcher in (AUTO, "local"):
+            placed = options.placed(configs, resolve_device)
+            on_gpu = any(config.device_type == "cuda" for config in placed)
+            jobs = 1 if on_gpu else worker_count(len(configs))
+        launcher = launcher_of(launching, jobs or 1)
+        configs = options.placed(configs, launcher.device)
+        others = open_others(names_in(launching.stores))
+        return cls(recipe, configs, options, launching, launcher, others)
+
+    @cached_property
+    def digest(self) -> str:
+        """The plan digest."""
+        return plan_digest(self.recipe.name, self.configs, self.options)
+
+    @cached_property
+    def finals_launcher(self) -> Launcher:
+        """The launcher of the trainings that a search ends with, whose seconds are compared."""
+        chosen = self.launching.launcher != AUTO or self.launching.number("jobs")
+        return self.launcher if chosen else Inline()
+
+    def fetch_data(self) -> None:
+        """Fetch the data once, before several processes need them."""
+        for dataset in {config.dataset: None for config in self.configs}:
+            fetch(dataset)
+
+
+def launcher_of(launching: LaunchOptions, jobs: int = 1) -> Launcher:
+    """The launcher that the options name, for this number of trainings at once."""
+    name = launching.launcher
+    if name == AUTO:
+        name = "local" if jobs > 1 else "inline"
+    return launcher_class(name)(launching, jobs)
