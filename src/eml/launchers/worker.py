@@ -128,7 +128,11 @@ def _train(task: Task, run: resume.Resumed, make_display: MakeDisplay) -> None:
                 best = {name: array.copy() for name, array in training.learner.state().items()}
             # Save the checkpoint before the run gets the epoch: the checkpoint then has every
             # epoch of the run, unless saving failed.
-            _keep(run, Checkpoint(records, timestamps, training.learner.training_state(), best))
+            state = training.learner.training_state()
+            try:
+                run.slot.save(Checkpoint(records, timestamps, state, best))
+            except OSError as error:  # a full disk must not end the training
+                print(f"no checkpoint of epoch {record.epoch}: {error}", flush=True)
             delivery.offer(record, timestamps[-1])
             show(record)
             if training.threads.remark:
@@ -175,13 +179,6 @@ def _threads_of(task: Task) -> Asked:
     if chosen or not asked.stay or task.config.device_type != "cpu":
         return asked
     return asked._replace(number=find.threads_beside(task.parent, task.config.validation))
-
-
-def _keep(run: resume.Resumed, checkpoint: Checkpoint) -> None:
-    try:
-        run.slot.save(checkpoint)
-    except OSError as error:  # a full disk must not end the training
-        print(f"no checkpoint of epoch {checkpoint.epochs}: {error}", flush=True)
 
 
 def _pause_if_due(task: Task, records: Sequence[EpochRecord]) -> None:

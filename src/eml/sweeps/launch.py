@@ -75,7 +75,7 @@ def plan(
     print(status, flush=True)
     result = {"recipe": recipe.name, "trainings": status.listed(), "seconds": 0.0}
     is_search = isinstance(options, optimizers.Options)
-    if status.all_done and not is_search:
+    if status.done == len(configs) and not is_search:
         print("all trainings are done")
         return result
     if why := request.launcher.why_not_probed(status.begun):

@@ -32,10 +32,6 @@ class Status(NamedTuple):
         """Number of Configs that have all their epochs."""
         return sum(state.epochs >= config.epochs for config, state in self.states.items())
 
-    @property
-    def all_done(self) -> bool:
-        return self.done == len(self.states)
-
     def listed(self) -> list[dict[str, str | int]]:
         """All trainings, for JSON."""
         named = {config.run_name: state for config, state in self.states.items()} | dict(

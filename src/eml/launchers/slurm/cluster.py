@@ -45,14 +45,12 @@ def alive(jobs: Iterable[str]) -> dict[str, str]:
     jobs = set(filter(JOB.fullmatch, jobs))
     # Ask for all jobs of the user: squeue fails for a job that it has forgotten.
     lines = _call("squeue", "--me", "-h", "-r", "-o", "%i|%T|%R").splitlines() if jobs else []
-    listed = {job: (state, why) for job, state, why in (line.split("|", 2) for line in lines)}
-    return {job: _words(*listed[job]) for job in jobs & listed.keys()}
-
-
-def _words(state: str, why: str) -> str:
-    """why: why the job waits, such as "(Priority)"; for a running job its nodes."""
-    on = f"on {why}" if state == "RUNNING" else why.replace("(None)", "")
-    return f"{state.lower()} {on}".strip()
+    states = {}
+    for job, state, why in (line.split("|", 2) for line in lines):
+        # Why the job waits, such as "(Priority)"; for a running job its nodes.
+        on = f"on {why}" if state == "RUNNING" else why.replace("(None)", "")
+        states[job] = f"{state.lower()} {on}".strip()
+    return {job: states[job] for job in jobs & states.keys()}
 
 
 def outcome(job: str) -> str:

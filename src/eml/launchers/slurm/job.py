@@ -17,7 +17,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from eml.errors import UserError
 from eml.launchers.base import Probe, Result, Task, WorkItem
 from eml.launchers.slurm.cluster import ClusterError
-from eml.launchers.slurm.settings import REQUEUES, JobOptions
+from eml.launchers.slurm.settings import REQUEUES, WARNING_SECONDS, JobOptions
 from eml.launchers.worker import perform
 from eml.machine import REQUEUE, THREAD_VARIABLES, Deferred, Stopped, environment, raise_on_signals
 from eml.tracking import runs, store, tags
@@ -103,13 +103,14 @@ def submit(
     """Submit an array with one job for each pack. Raises ClusterError if sbatch fails."""
     # The folder is private, because its files are pickles that the jobs execute.
     folder = private_folder("slurm", f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{uuid.uuid4().hex[:8]}")
+    setup = settings.slurm_setup.splitlines()
     executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
     executor.update_parameters(
         job_name=name,
         time=settings.slurm_time,
         array_parallelism=settings.slurm_array_parallelism,
-        signal_delay_s=settings.warning_seconds,
-        setup=settings.setup_lines,
+        signal_delay_s=min(WARNING_SECONDS, settings.seconds // 4),
+        setup=["set -e", *setup, "set +e"] if setup else [],  # a command that fails ends the job
         stderr_to_stdout=True,
         srun_args=[f"--cpus-per-task={settings.slurm_cpus}", "--open-mode=append"],
         additional_parameters=settings.flags | {"export": "ALL"},

@@ -34,7 +34,19 @@ class Slurm(Launcher):
         alive = None
         with suppress(ClusterError):
             alive = cluster.alive(run.tags[tags.JOB] for run in unfinished)
-        return {run.run_id: _status(run, alive) for run in unfinished}
+        states = {}
+        for run in unfinished:
+            job, log = run.tags[tags.JOB], run.tags.get(tags.JOB_LOG, "")
+            if alive is None:
+                lives, words = None, f"in job {job}"
+            elif job in alive:
+                lives, words = True, f"in job {job} ({alive[job]})"
+            else:
+                lives, words = False, f"job {job} has ended"
+                if run.status not in ("FAILED", "KILLED"):  # else the run itself has the reason
+                    words += f": {cluster.outcome(job)}"
+            states[run.run_id] = JobStatus("slurm", lives, words, log)
+        return states
 
     @classmethod
     def cancel(cls, parent: StoredRun) -> int:
@@ -131,17 +143,3 @@ class Slurm(Launcher):
         pairs = zip(probes, results, strict=True)
         self.costs |= {kind_of(probe.config): result.cost for probe, result in pairs if result.cost}
         return results
-
-
-def _status(run: StoredRun, alive: dict[str, str] | None) -> JobStatus:
-    """The status of a run's job; `alive` is None if Slurm does not answer."""
-    job = run.tags[tags.JOB]
-    if alive is None:
-        lives, words = None, f"in job {job}"
-    elif job in alive:
-        lives, words = True, f"in job {job} ({alive[job]})"
-    elif run.status in ("FAILED", "KILLED"):  # the run itself has the reason
-        lives, words = False, f"job {job} has ended"
-    else:
-        lives, words = False, f"job {job} has ended: {cluster.outcome(job)}"
-    return JobStatus("slurm", lives, words, run.tags.get(tags.JOB_LOG, ""))

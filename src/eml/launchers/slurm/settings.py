@@ -62,11 +62,6 @@ class JobOptions:
         """Time limit of a job, in seconds."""
         return 60 * self.slurm_time
 
-    @property
-    def warning_seconds(self) -> int:
-        """Seconds from the signal to stop to the end of a job."""
-        return min(WARNING_SECONDS, self.seconds // 4)
-
     def groups(self, durations: Sequence[float]) -> list[list[int]]:
         """Indices of `durations`, in seconds, grouped so that the trainings of a group fit a job.
 
@@ -89,11 +84,6 @@ class JobOptions:
         named = {name: getattr(self, f"slurm_{name}") for name in FLAGS}
         named["cpus-per-task"] = named.pop("cpus")
         return {k: v for k, v in named.items() if v} | {"requeue": True, "open-mode": "append"}
-
-    @property
-    def setup_lines(self) -> list[str]:
-        """The shell commands before Python; a command that fails ends the job."""
-        return ["set -e", *self.slurm_setup.splitlines(), "set +e"] if self.slurm_setup else []
 
 
 def _read(file: str) -> dict[str, Any]:
