@@ -166,14 +166,14 @@ def test_a_wrong_run_breaks_its_rule_alone(sheet, recipe, runs, line, tmp_path):
 
 def test_short_trainings_make_a_draft(tmp_path):
     made = handin("ex2-2025", tmp_path, of={"lr_sweep": evidence(*SHORT)})
-    assert compose(made)[0].draft == ["lr_sweep: 30 epochs asked for, found epochs 20"]
+    assert compose(made).draft == ["lr_sweep: 30 epochs asked for, found epochs 20"]
 
 
 def test_an_exercise_that_is_left_out_needs_no_runs(tmp_path):
     made = handin("ex3-2025", tmp_path, exercise("3.4", hand_in=False, present=False))
     del made.evidence["optimizers"]
     assert failed(made) == []
-    assert [answer.title[:3] for answer in compose(made)[0].answers] == [
+    assert [answer.title[:3] for answer in compose(made).answers] == [
         "3.1",
         "3.2",
         "3.3",

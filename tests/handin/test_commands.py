@@ -10,13 +10,12 @@ from pathlib import Path
 
 import mlflow
 import pytest
-import tomlkit
 from filelock import FileLock
 
 from eml.handin.evidence import choose
 from eml.handin.sheet import load_sheet
 from support.commands import ROOT, eml_command, run_here
-from support.handins import fill_in
+from support.handins import change_form, fill_in
 
 MLP, SWEEP = load_sheet("ex2-2025").trainings
 
@@ -77,10 +76,7 @@ def here(sheet2, small_data, environment, tmp_path, monkeypatch):
 
 
 def change(folder: Path, how) -> None:
-    file = folder / "ex2" / "handin.toml"
-    form = tomlkit.parse(file.read_text())
-    how(form)
-    file.write_text(tomlkit.dumps(form))
+    change_form(folder / "ex2" / "handin.toml", how)
 
 
 def eml(*arguments: str, code: int = 0) -> str:

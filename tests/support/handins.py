@@ -1,12 +1,13 @@
 """Hand-ins made by hand: filled-in forms, and evidence from histories without a store."""
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import tomlkit
 
 from eml.handin.evidence import Evidence, csv_of, of_csv
 from eml.handin.form import parse_form, write_form
@@ -128,12 +129,29 @@ def fill_in(form: Any) -> None:
 def form_of(sheet: str, folder: Path, *changes: Change) -> bytes:
     """A form that is filled in and then changed, written to handin.toml in `folder`."""
     file = folder / "handin.toml"
+    file.unlink(missing_ok=True)
     write_form(file, sheet)
-    form = tomlkit.parse(file.read_text())
     for change in (fill_in, *changes):
-        change(form)
-    file.write_text(tomlkit.dumps(form))
+        change_form(file, change)
     return file.read_bytes()
+
+
+def change_form(file: Path, change: Change) -> None:
+    form = tomllib.loads(file.read_text())
+    change(form)
+    file.write_text("".join(_toml(form)))
+
+
+def _toml(table: Mapping[str, Any], name: str = "") -> Iterator[str]:
+    """Yield the lines of a table, then those of the tables in it."""
+    yield f"[{name}]\n" if name else ""
+    for key, value in table.items():
+        if not isinstance(value, dict):
+            text = value if isinstance(value, date) else json.dumps(value, ensure_ascii=False)
+            yield f"{key} = {text}\n"
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _toml(value, f"{name}.{json.dumps(key)}".lstrip("."))
 
 
 def handin(

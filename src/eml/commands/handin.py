@@ -36,11 +36,11 @@ def handin() -> None:
 @in_file
 @click.argument("sheet")
 def init(sheet: str, file: Path) -> None:
-    """Write the form of SHEET, ex3-2025 say; or add to an existing form what it lacks."""
+    """Write the blank form of SHEET, ex3-2025 say."""
     from eml.handin.form import write_form
 
-    done = "wrote" if write_form(file, sheet) else "completed"
-    print(f"{done} {file}: fill it in, then `eml handin check`")
+    write_form(file, sheet)
+    print(f"wrote {file}: fill it in, then `eml handin check`")
 
 
 @handin.command()
@@ -110,7 +110,7 @@ def verify(path: Path, stores: str) -> None:
         print("warning: made with another version of eml, so figures and PDF are not compared")
     differences = [*archive.differences(opened), *archive.differences_from_stores(opened, stores)]
     _print_and_fail(differences)
-    count = len(opened.manifest["numbers"])
+    count = len(opened.numbers)
     print(f"{path.name}: all {len(opened.files)} files and {count} numbers are as the data say")
 
 

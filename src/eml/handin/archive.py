@@ -10,12 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from eml.errors import UserError, printable
 from eml.handin.checks import checks
-from eml.handin.content import compose
-from eml.handin.document import typeset
+from eml.handin.content import compose, draw_figures
+from eml.handin.document import image_name, typeset
 from eml.handin.evidence import Evidence, from_store, of_csv
 from eml.handin.form import FORM, parse_form, write_files
 from eml.handin.handin import Handin, load
@@ -40,16 +39,18 @@ SAME = 1e-9  # relative difference of a number that other versions of NumPy may 
 
 @dataclass(frozen=True)
 class Archive:
-    """The content of a zip."""
+    """The content of a zip; numbers, sha256 and versions as its manifest has them."""
 
     handin: Handin
-    manifest: dict[str, Any]
     files: dict[str, bytes]  # by path
+    numbers: dict[str, Number]  # by name
+    sha256: dict[str, str]  # of the files
+    versions: dict[str, str]
 
     @property
     def is_of_this_version(self) -> bool:
         """Whether the versions here made figures and PDF, so that their bytes are equal."""
-        return bool(self.manifest.get("versions") == versions())
+        return self.versions == versions()
 
 
 def make(form: Path, stores: str = "") -> None:
@@ -78,7 +79,8 @@ def make(form: Path, stores: str = "") -> None:
         print(f"warning: the runs' commit is {', '.join(commits)}, the source's {commit[:9]}")
     failed = [str(check) for check in checks(handin) if check.why]
     drafts = [f"draft: {reason}" for reason in handin.draft]
-    print("".join(f"{line}\n" for line in [*failed, *drafts]), end="")
+    for line in [*failed, *drafts]:
+        print(line)
     print(f"made {folder / name}.pdf and {folder / name}.zip")
     if failed:
         print(f"rules of the sheet that are not met yet: {len(failed)}")
@@ -96,12 +98,13 @@ def _source(is_checkout: bool) -> dict[str, bytes]:
 
 def build(handin: Handin) -> dict[str, bytes]:
     """Make the files that follow from the hand-in: PDF, form, figures and histories, by path."""
-    document, images = compose(handin)
-    pdf = typeset(document, images, handin.form.date)
+    document, figures = compose(handin), draw_figures(handin)
+    images = {image_name(path): data for path, data in handin.files.items()}
+    pdf = typeset(document, figures | images, handin.form.date)
     files = {f"{handin.form.sheet.file}.pdf": pdf, f"form/{FORM}": handin.form.content}
     files |= {f"form/{path}": data for path, data in handin.files.items()}
-    files |= {path: data for path, data in images.items() if path.startswith("figures/")}
-    return files | {f"histories/{name}.csv": of.csv for name, of in handin.evidence.items()}
+    files |= {f"histories/{name}.csv": of.csv for name, of in handin.evidence.items()}
+    return files | figures
 
 
 def versions() -> dict[str, str]:
@@ -156,9 +159,12 @@ def read(data: bytes) -> Archive:
 
     try:
         manifest = json.loads(member(MANIFEST), parse_int=float)
-        if not all(isinstance(manifest[key], dict) for key in ("numbers", "sha256")):
-            raise TypeError
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        digests, made_with = dict(manifest["sha256"]), dict(manifest["versions"])
+        numbers = {
+            name: Number(number["shown"], float(number["value"]), tuple(number["runs"]))
+            for name, number in manifest["numbers"].items()
+        }
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f"{MANIFEST} is damaged") from error
     evidence: dict[str, Evidence] = {}
     form = parse_form(member(f"form/{FORM}"), FORM)
@@ -166,7 +172,7 @@ def read(data: bytes) -> Archive:
     for assignment in handin.assignments:
         path = f"histories/{assignment.recipe}.csv"
         evidence[assignment.recipe] = of_csv(member(path), assignment.recipe, path)
-    return Archive(handin, manifest, files)
+    return Archive(handin, files, numbers, digests, made_with)
 
 
 def _unzip(data: bytes) -> dict[str, bytes]:
@@ -187,7 +193,7 @@ def differences(archive: Archive) -> Iterator[str]:
     Builds the PDF again if it is of this version. Raises UserError if that is impossible.
     """
     digests = {path: hashlib.sha256(data).hexdigest() for path, data in archive.files.items()}
-    listed = archive.manifest["sha256"] | {MANIFEST: digests[MANIFEST]}
+    listed = archive.sha256 | {MANIFEST: digests[MANIFEST]}
     for path in sorted(listed.keys() | digests.keys()):
         if digests.get(path) != listed.get(path):
             reason = "missing" if path not in digests else "changed or new"
@@ -199,12 +205,19 @@ def differences(archive: Archive) -> Iterator[str]:
 
 
 def other_numbers(archive: Archive, handin: Handin, origin: str) -> Iterator[str]:
-    """Yield the numbers in an archive's manifest that the recipes of `handin` do not give."""
-    for name, entry in archive.manifest["numbers"].items():
+    """Yield the numbers in an archive's manifest that the recipes of `handin` do not give.
+
+    Leaves out the numbers that only other versions of eml know.
+    """
+    for name, theirs in archive.numbers.items():
+        is_known = archive.is_of_this_version or name in archive.handin.numbers
         number = handin.numbers.get(name)
-        if number is None and name.partition(".")[0] in handin.evidence:
+        if number is None and is_known and name.partition(".")[0] in handin.evidence:
             yield f"{printable(name, 100)} in {MANIFEST}: {origin} no such number"
-        elif number and not _is(number, entry):
+        elif number and not (
+            math.isclose(theirs.value, number.value, rel_tol=SAME)
+            and (theirs.shown, theirs.runs) == (number.shown, number.runs)
+        ):
             runs = ", ".join(number.runs)
             yield f"{name} in {MANIFEST}: {origin} {number.shown}, of runs {runs}"
 
@@ -228,11 +241,3 @@ def differences_from_stores(archive: Archive, stores: str) -> Iterator[str]:
         except UserError as error:
             print(f"warning: {recipe} is not compared with the store: {error.shown()}")
     yield from other_numbers(archive, handin, "the store gives")
-
-
-def _is(number: Number, entry: object) -> bool:
-    """Whether an entry of a manifest is this number, of the same runs."""
-    if not isinstance(entry, dict) or not isinstance(value := entry.get("value"), int | float):
-        return False
-    is_close = math.isclose(value, number.value, rel_tol=SAME)
-    return is_close and (entry.get("shown"), entry.get("runs")) == (number.shown, [*number.runs])

@@ -3,31 +3,44 @@
 The texts are made of numbers and the names of quantities alone, so that they hold no code.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
 
-from eml.exact.step import PARAMETERS, Problem, Solution, Value
-from eml.handin.document import Line, Section
+from eml.exact.step import PARAMETERS, SHEET, Solution, Value
 
-LETTERS = PARAMETERS | {"weights_1": "W1", "x": "X", "y": "Y"}
+LETTERS = {"x": "X", "y": "Y"} | PARAMETERS | {"weights_1": "W1"}
 SHORT = 27  # characters of a calculation and its value that fit in a column
-MOST_COLUMNS = 3
 
 
-def calculation(problem: Problem, solution: Solution) -> list[Section]:
+@dataclass(frozen=True)
+class Line:
+    """A line with texts for the template."""
+
+    quantity: str  # "dL/dw1[1,2]"
+    working: str  # "1·2 + 1/2", or a matrix as "[[1, 2], [3, 4]]"
+    value: str  # "5/2"; "" if the working is the value
+    decimal: str  # " = 2.5"; "" for a whole number
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section with its lines in columns."""
+
+    title: str
+    formula: str  # in plain text; report.typ has it in mathematics
+    columns: int
+    lines: list[Line]
+
+
+def calculation(solution: Solution) -> list[Section]:
     """Return the sections: what is given, each step, and all gradients and parameters together."""
-    numbers = ((name, getattr(problem, name)) for name in ("x", "y", *PARAMETERS))
-    rate = Line("lambda", "", str(problem.learning_rate), _decimal(problem.learning_rate))
-    sections = [Section("Given", "", 3, [*_matrices("", numbers), rate])]
-    updated = ((name, getattr(solution.after, name)) for name in PARAMETERS)
+    rate = Line("lambda", "", str(SHEET.learning_rate), _decimal(SHEET.learning_rate))
+    sections = [Section("Given", "", 3, [*_matrices("", vars(SHEET), LETTERS), rate])]
     together = {
-        "Gradients of the first layer": Section(
-            "The gradients together", "", 4, _matrices("dL/d", solution.gradient.items())
-        ),
-        "Updated parameters": Section(
-            "The updated parameters together", "", 4, _matrices("new ", updated)
-        ),
+        "Gradients of the first layer": ("The gradients together", "dL/d", solution.gradient),
+        "Updated parameters": ("The updated parameters together", "new ", vars(solution.after)),
     }
     for section, group in groupby(solution.lines, key=lambda line: line.section):
         title, _, formula = section.partition(":")
@@ -36,17 +49,19 @@ def calculation(problem: Problem, solution: Solution) -> list[Section]:
             for _, quantity, working, value in group
         ]
         longest = max(len(line.working + line.value + line.decimal) for line in lines)
-        neurons = len(problem.bias_1)
-        columns = neurons if longest <= SHORT and neurons <= MOST_COLUMNS else 1
+        columns = len(SHEET.bias_1) if longest <= SHORT else 1
         sections.append(Section(title, formula.strip(), columns, lines))
         if title in together:
-            sections.append(together[title])
+            title, prefix, values = together[title]
+            sections.append(Section(title, "", 4, _matrices(prefix, values)))
     return sections
 
 
-def _matrices(prefix: str, values: Iterable[tuple[str, Value]]) -> list[Line]:
+def _matrices(
+    prefix: str, values: Mapping[str, Value], names: Iterable[str] = PARAMETERS
+) -> list[Line]:
     """Return all numbers of each parameter, or of the samples, in one line."""
-    return [Line(prefix + LETTERS[name], _nested(value), "", "") for name, value in values]
+    return [Line(prefix + LETTERS[name], _nested(values[name]), "", "") for name in names]
 
 
 def _nested(value: Value) -> str:

@@ -27,10 +27,7 @@ def checks(handin: Handin) -> list[Check]:
     for exercise in handin.form.sheet.exercises:
         lines += [Check(exercise.number, *line) for line in _declared(handin, exercise)]
         for assignment in exercise.trainings if exercise in handin.exercises else ():
-            lines += [
-                Check(exercise.number, f"{assignment.recipe}{says}", why)
-                for says, why in _trained(handin, assignment)
-            ]
+            lines += [Check(exercise.number, *line) for line in _trained(handin, assignment)]
     return lines
 
 
@@ -62,25 +59,26 @@ def _declared(handin: Handin, exercise: Exercise) -> Iterator[tuple[str, str]]:
 
 
 def _trained(handin: Handin, assignment: Assignment) -> Iterator[tuple[str, str]]:
-    if problem := handin.problems.get(assignment.recipe):
-        yield ": trained", problem.shown()
+    recipe = assignment.recipe
+    if problem := handin.problems.get(recipe):
+        yield f"{recipe}: trained", problem.shown()
         return
-    evidence = handin.evidence[assignment.recipe]
+    evidence = handin.evidence[recipe]
     unfinished = [
         f"run {training.run_id} has {training.last_epoch} of {training.values['epochs']} epochs"
         for training in evidence.final.trainings
         if training.unfinished
     ]
-    yield ": every training has ended", ", ".join(unfinished)
-    reasons = {rule.says: why for rule, why in broken(assignment.rules, evidence.values)}
+    yield f"{recipe}: every training has ended", ", ".join(unfinished)
+    reasons = dict(broken(assignment.rules, evidence.values))
     for rule in assignment.rules:
-        yield f": {rule.says}", reasons.get(rule.says, "")
+        yield f"{recipe}: {rule.says}", reasons.get(rule, "")
     for figure in assignment.figures:
         missing = [name for name in FIGURES[figure].needs if not evidence.final.has(name)]
         why = f"the runs have no {' and no '.join(missing)}" if missing else ""
-        yield f", {figure}: drawn", why
-        for name, text in handin.form.table(assignment.recipe)[figure].items():
-            yield f", {figure}: {name}", _empty(text)
+        yield f"{recipe}, {figure}: drawn", why
+        for name, text in handin.form.table(recipe)[figure].items():
+            yield f"{recipe}, {figure}: {name}", _empty(text)
 
 
 def _empty(text: str) -> str:

@@ -1,16 +1,14 @@
 """Composes the PDF's content: from a hand-in to the values of the template."""
 
 import shlex
-from dataclasses import dataclass, field, fields
-from pathlib import PurePosixPath
+from dataclasses import fields
 
 from eml.analysis.fairness import warnings
 from eml.analysis.figures import FIGURES
 from eml.analysis.report import edges, svg
 from eml.config import AUTO, resolve_learning_rate
-from eml.exact.step import SHEET as SHEET
 from eml.handin.calculation import calculation
-from eml.handin.document import Document, ExerciseBlock, FigureBlock, Node, Table, nodes
+from eml.handin.document import Document, ExerciseBlock, FigureBlock, Table, nodes
 from eml.handin.evidence import Evidence
 from eml.handin.handin import Handin
 from eml.handin.sentences import sentences
@@ -50,89 +48,74 @@ COLUMNS = {
 }
 
 
-def compose(handin: Handin) -> tuple[Document, dict[str, bytes]]:
-    """Work out everything that the PDF shows; return also the images by path.
-
-    Those below figures/ are drawn, those below images/ are the group's.
-    """
-    composer, form, sheet = _Composer(handin), handin.form, handin.form.sheet
-    document = Document(
-        title=sheet.title,
-        course=sheet.course,
-        term=sheet.term,
+def compose(handin: Handin) -> Document:
+    """Work out everything that the PDF shows but the images."""
+    form = handin.form
+    return Document(
+        sheet=form.sheet,
         names=form.names,
         group=form.group,
         date=form.date.isoformat(),
         draft=handin.draft,
         declaration=_declaration(handin),
-        answers=[composer.answer(exercise) for exercise in handin.exercises],
+        answers=[_answer(handin, exercise) for exercise in handin.exercises],
         commands=[
             *("eml gradients" for exercise in handin.exercises if exercise.gradients),
             *(command(a, handin.evidence[a.recipe]) for a in handin.assignments),
         ],
-        file=sheet.file,
-        provenance=provenance(handin),
+        provenance=_provenance(handin),
         runs=_runs(handin),
     )
-    return document, composer.images
 
 
-@dataclass
-class _Composer:
-    """Collects the images while it composes the answers."""
+def draw_figures(handin: Handin) -> dict[str, bytes]:
+    """Draw the figures of all exercises as SVG, by path."""
+    return {
+        figure_path(a, name): svg(FIGURES[name].draw(handin.evidence[a.recipe].final))
+        for a in handin.assignments
+        for name in a.figures
+    }
 
-    handin: Handin
-    images: dict[str, bytes] = field(default_factory=dict)
 
-    def text(self, markdown: str, where: str) -> list[Node]:
-        """Parse a Markdown text, with its numbers."""
+def figure_path(assignment: Assignment, name: str) -> str:
+    """Return the path of a figure in the zip, and for the template."""
+    return f"figures/{assignment.recipe}/{name}.svg"
 
-        def add_image(path: str) -> str:
-            # The template's name of an image is not the group's, which may climb out of a folder.
-            name = f"images/{len(self.images)}{PurePosixPath(path).suffix.lower()}"
-            self.images[name] = self.handin.file(path)
-            return name
 
-        return nodes(self.handin.fill(markdown), add_image, where)
+def _answer(handin: Handin, exercise: Exercise) -> ExerciseBlock:
+    points = "" if exercise.points is None else f" ({exercise.points} points)"
+    review = handin.review(exercise) if exercise.review_of else ""
+    results: list[FigureBlock | Table] = []
+    for assignment in exercise.trainings:
+        results += [_figure(handin, exercise, assignment, name) for name in assignment.figures]
+        results.append(_results(handin, assignment))
+        if handin.evidence[assignment.recipe].tried.trainings:
+            results.append(_tried(handin, assignment.recipe))
+    return ExerciseBlock(
+        title=f"{exercise.number} {exercise.title}{points}",
+        review_of=exercise.review_of,
+        review=nodes(handin.fill(review), handin.file, f"review, {exercise.number}"),
+        calculation=calculation(handin.solution) if exercise.gradients else [],
+        results=results,
+    )
 
-    def answer(self, exercise: Exercise) -> ExerciseBlock:
-        """Compose an exercise."""
-        points = "" if exercise.points is None else f" ({exercise.points} points)"
-        review = self.handin.review(exercise) if exercise.review_of else ""
-        results: list[FigureBlock | Table] = []
-        for assignment in exercise.trainings:
-            results += [self.figure(exercise, assignment, name) for name in assignment.figures]
-            results.append(_results(self.handin, assignment))
-            if self.handin.evidence[assignment.recipe].tried.trainings:
-                results.append(_tried(self.handin, assignment.recipe))
-        return ExerciseBlock(
-            title=f"{exercise.number} {exercise.title}{points}",
-            review_of=exercise.review_of,
-            review=self.text(review, f"review, {exercise.number}"),
-            calculation=calculation(SHEET, self.handin.solution) if exercise.gradients else [],
-            results=results,
-        )
 
-    def figure(self, exercise: Exercise, assignment: Assignment, name: str) -> FigureBlock:
-        """Draw a figure, with its texts."""
-        handin, recipe, figure = self.handin, assignment.recipe, FIGURES[name]
-        comparison, texts = handin.evidence[recipe].final, handin.form.table(recipe)[name]
-        path = f"figures/{recipe}/{name}.svg"
-        self.images[path] = svg(figure.draw(comparison))
-        lines = sentences(assignment, name, handin.curves[recipe], comparison.verdicts)
-        observed = [handin.fill(line) for line in lines]
-        about = f"{figure.title}. {assignment.of.about.partition(chr(10))[0]}"
-        subject = assignment.of.exercise.partition(" ")[2]
-        with_subject = f"{subject}: {figure.title.lower()}"
-        return FigureBlock(
-            file=path,
-            title=figure.title if subject == exercise.title else with_subject,
-            caption=about,
-            alt=" ".join([about, *observed]),
-            expected=self.text(texts["expected"], f"{recipe}, {name}, expected"),
-            observed=observed,
-            discussion=self.text(texts["discussion"], f"{recipe}, {name}, discussion"),
-        )
+def _figure(handin: Handin, exercise: Exercise, assignment: Assignment, name: str) -> FigureBlock:
+    recipe, title = assignment.recipe, FIGURES[name].title
+    texts = {
+        key: nodes(handin.fill(text), handin.file, f"{recipe}, {name}, {key}")
+        for key, text in handin.form.table(recipe)[name].items()
+    }
+    verdicts = handin.evidence[recipe].final.verdicts
+    observed = sentences(assignment, name, handin.curves[recipe], verdicts)
+    subject = assignment.of.exercise.partition(" ")[2]
+    return FigureBlock(
+        file=figure_path(assignment, name),
+        title=title if subject == exercise.title else f"{subject}: {title.lower()}",
+        caption=f"{title}. {assignment.of.about.partition(chr(10))[0]}",
+        observed=[handin.fill(sentence) for sentence in observed],
+        **texts,
+    )
 
 
 def _declaration(handin: Handin) -> Table:
@@ -236,7 +219,7 @@ def _plain(text: str) -> float | str:
         return text
 
 
-def provenance(handin: Handin) -> list[str]:
+def _provenance(handin: Handin) -> list[str]:
     """Return commit, data, machines and versions of the runs, and the warnings about them."""
     lines = []
     for name, title in PROVENANCE.items():

@@ -6,8 +6,9 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, time
+from hashlib import sha256
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import matplotlib as mpl
@@ -16,12 +17,15 @@ from markdown_it import MarkdownIt
 from markdown_it.tree import SyntaxTreeNode
 
 from eml.errors import UserError, printable
+from eml.handin.calculation import Section
+from eml.handin.sheet import Sheet
 
 STANDARDS: Any = ["a-2a", "ua-1"]  # archivable; accessible: every figure has an alternative text
 # For letters that typst's own fonts lack. Matplotlib's others hold a box for every letter.
 FONTS = ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSans-Oblique.ttf")
 NO_GLYPH = re.compile(r"the text `(.+?)` could not be displayed")
 IMAGES = (".png", ".jpg", ".jpeg", ".svg")
+Read = Callable[[str], bytes]  # the file at a path relative to the form
 
 
 @dataclass(frozen=True)
@@ -47,33 +51,12 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Line:
-    """A line of the calculation of 3.1."""
-
-    quantity: str  # "dL/dw1[1,2]"
-    working: str  # "1·2 + 1/2", or a matrix as "[[1, 2], [3, 4]]"
-    value: str  # "5/2"; "" if the working is the value
-    decimal: str  # " = 2.5"; "" for a whole number
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section of the calculation of 3.1."""
-
-    title: str
-    formula: str  # in plain text; report.typ has it in mathematics
-    columns: int
-    lines: list[Line]
-
-
-@dataclass(frozen=True)
 class FigureBlock:
     """A figure with its texts."""
 
     file: str
     title: str
     caption: str
-    alt: str
     expected: list[Node]
     observed: list[str]
     discussion: list[Node]
@@ -94,9 +77,7 @@ class ExerciseBlock:
 class Document:
     """The whole hand-in."""
 
-    title: str
-    course: str
-    term: str
+    sheet: Sheet
     names: list[str]
     group: str
     date: str  # as 2025-11-12
@@ -104,23 +85,22 @@ class Document:
     declaration: Table
     answers: list[ExerciseBlock]
     commands: list[str]  # that train everything again
-    file: str  # the hand-in's file name, without ending
     provenance: list[str]
     runs: Table
 
 
-def nodes(text: str, add_image: Callable[[str], str], where: str) -> list[Node]:
+def nodes(text: str, read: Read, where: str) -> list[Node]:
     """Parse a Markdown text into its blocks. HTML and typst in it stay text.
 
-    add_image: called with the path of an image; returns the path for the template. Raises UserError
-    for an image without alternative text, or of an unknown kind.
+    read: called with the path of an image. Raises UserError for an image without alternative text,
+    or of an unknown kind.
     """
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tree = SyntaxTreeNode(markdown.parse(text))
-    return [_node(child, add_image, where) for child in tree.children]
+    return [_node(child, read, where) for child in tree.children]
 
 
-def _node(node: SyntaxTreeNode, add_image: Callable[[str], str], where: str) -> Node:
+def _node(node: SyntaxTreeNode, read: Read, where: str) -> Node:
     href, start = str(node.attrs.get("href", "")), int(node.attrs.get("start", 1))
     if node.type == "image":
         path = str(node.attrs["src"])
@@ -129,9 +109,15 @@ def _node(node: SyntaxTreeNode, add_image: Callable[[str], str], where: str) -> 
                 f"{where}: image {printable(path, 100)} needs an alternative text, as "
                 f"![what it shows](path), and an ending of {', '.join(IMAGES)}"
             )
-        href = add_image(path)
-    children = [_node(child, add_image, where) for child in node.children]
+        read(path)
+        href = image_name(path)
+    children = [_node(child, read, where) for child in node.children]
     return Node(node.type, node.content, href, start, children)
+
+
+def image_name(path: str) -> str:
+    """Return the template's name of an image: the group's path may climb out of a folder."""
+    return f"images/{sha256(path.encode()).hexdigest()}{PurePosixPath(path).suffix.lower()}"
 
 
 def typeset(document: Document, images: Mapping[str, bytes], day: date) -> bytes:

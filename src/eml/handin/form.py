@@ -1,14 +1,12 @@
-"""handin.toml, the form of a group: made from a sheet, completed later, read and checked."""
+"""The form of a group, handin.toml: made from a sheet, read and checked."""
 
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from textwrap import fill
 from typing import Any
-
-import tomlkit
 
 from eml.config import one_of
 from eml.errors import UserError, printable, redacted
@@ -40,32 +38,22 @@ class Form:
 
     def table(self, recipe: str) -> Mapping[str, Any]:
         """Return the table of a recipe: its runs, and its figures with their texts."""
-        tables: list[Mapping[str, Any]] = list(self.exercise.values())
-        return next(table[recipe] for table in tables if recipe in table)
+        table: Mapping[str, Any] = next(t[recipe] for t in self.exercise.values() if recipe in t)
+        return table
 
 
 def expected(recipe: Recipe) -> str:
     """Return the paragraph "Expected" of a recipe's docstring, on one line."""
-    paragraphs = [" ".join(part.split()) for part in recipe.about.split("\n\n")]
-    (text,) = [part for part in paragraphs if part.startswith("Expected: ")]
-    text = text.removeprefix("Expected: ")
-    return text[:1].upper() + text[1:]
+    text = recipe.about.partition("Expected: ")[2].partition("\n\n")[0]
+    return " ".join((text[:1].upper() + text[1:]).split())
 
 
-def write_form(file: Path, sheet_name: str) -> bool:
-    """Write the form of a sheet, or add the missing keys to an existing one; return if it is new.
-
-    Keeps everything that was written. Raises UserError if the file is another sheet's, or no TOML.
-    """
+def write_form(file: Path, sheet_name: str) -> None:
+    """Write the blank form of a sheet. Raises UserError if the file exists."""
     text = "\n".join(_blank(load_sheet(sheet_name)))
-    if is_old := file.exists():
-        written = _parsed(tomlkit.parse, read_file(file), str(file))
-        if (other := written.get("sheet", sheet_name)) != sheet_name:
-            raise UserError(f"{file} is the form of {other}: give another --file for {sheet_name}")
-        _complete(written, tomlkit.parse(text), str(file))
-        text = tomlkit.dumps(written)
+    if file.exists():
+        raise UserError(f"{file} exists and stays as it is: give another --file")
     write_files({file.name: text.encode()}, file.parent)
-    return not is_old
 
 
 def _blank(sheet: Sheet) -> Iterator[str]:
@@ -100,17 +88,6 @@ stores = [] # of others, read beside the one here, as ["../ada/mlflow.db"]
                 yield f'expected = """\n{text}\n"""\ndiscussion = """\n\n"""\n'
 
 
-def _complete(written: Any, blank: Any, where: str) -> None:
-    """Add the keys to `written` that only `blank` has, level by level."""
-    for key, item in blank.items():
-        if key not in written:
-            written.add(key, item)
-        elif isinstance(item, dict):
-            if not isinstance(written[key], dict):
-                raise UserError(f"{where}: {key} is not a table")
-            _complete(written[key], item, where)
-
-
 def read_file(path: Path) -> bytes:
     """Read a file. Raises UserError."""
     try:
@@ -143,7 +120,10 @@ def read_form(file: Path) -> Form:
 
 def parse_form(content: bytes, where: str) -> Form:
     """Read the form in these bytes; where: its name in messages."""
-    values = _parsed(tomllib.loads, content, where)
+    try:
+        values = tomllib.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where} is not TOML: {error}") from error
     one_of(f"{where}: sheet", values.get("sheet", ""), sheet_names())
     sheet = load_sheet(values["sheet"])
     _check(values, tomllib.loads("\n".join(_blank(sheet))), f"{where}:")
@@ -155,13 +135,6 @@ def parse_form(content: bytes, where: str) -> Form:
     names = [printable(name) for name in values["names"]]
     group = printable(values.get("group", ""))
     return Form(**values | {"sheet": sheet, "names": names, "group": group, "content": content})
-
-
-def _parsed(parse: Callable[[str], Any], content: bytes, where: str) -> Any:
-    try:
-        return parse(content.decode())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} is not TOML: {error}") from error
 
 
 def _check(value: Any, blank: Any, where: str) -> None:
@@ -176,8 +149,11 @@ def _check(value: Any, blank: Any, where: str) -> None:
         if key not in blank:
             raise UserError(f"{where} takes no key {printable(key, 60)}, give {', '.join(blank)}")
     for key, item in blank.items():
+        kind = False if key == "present" and value.get(key) != "" else item
         if key in value:
-            is_declared = key == "present" and value[key] != ""
-            _check(value[key], False if is_declared else item, f"{where} {key}")
+            _check(value[key], kind, f"{where} {key}")
         elif key not in OPTIONAL:
-            raise UserError(f"{where} lacks {key}: `eml handin init` adds what is missing")
+            raise UserError(
+                f"{where} lacks {key}: give {TYPES[type(kind)]}, or copy it from a new form: "
+                "`eml handin init SHEET --file new.toml`"
+            )

@@ -1,15 +1,14 @@
 """Handin: a form with the evidence for it, from which everything in the PDF follows."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from eml.errors import UserError, printable
 from eml.exact.check import check
-from eml.exact.step import SHEET as SHEET
-from eml.exact.step import Solution, solve
+from eml.exact.step import SHEET, Solution, solve
+from eml.handin.document import Read
 from eml.handin.evidence import Evidence, from_store
 from eml.handin.form import Form, read_file, read_form
 from eml.handin.numbers import NamedCurve, Number, named_curves, of_gradients, of_trainings
@@ -17,7 +16,6 @@ from eml.handin.sheet import Assignment, Exercise, Values, broken
 from eml.tracking.store import open_to_read
 from eml.tracking.stores import names_in, open_others
 
-Read = Callable[[str], bytes]  # the file at a path relative to the form
 REFERENCE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 
 

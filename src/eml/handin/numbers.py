@@ -2,15 +2,14 @@
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import combinations, groupby, pairwise
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 
 from eml.analysis.comparison import Comparison
-from eml.analysis.curves import CHANCE, Band, Curve
+from eml.analysis.curves import CHANCE, Curve
 from eml.analysis.labels import words
 from eml.analysis.summary import CurveSummary, summary
 from eml.exact.step import Solution
@@ -82,7 +81,6 @@ def of_trainings(recipe: str, named: Sequence[NamedCurve], evidence: Evidence) -
         for key, text, value in (*_of_runs(one.curve, row), *_of_epochs(one.curve)):
             yield f"{one.start}.{key}", Number(text, float(value), one.ids)
     yield from _of_pairs(named, evidence.final)
-    yield from _leads(named) if len(named) > 1 else ()
     for training in evidence.tried.trainings:
         name = f"{training.values['optimizer']}.{training.values['learning_rate']:g}"
         accuracy = CHANCE if training.diverged is not None else float(training.accuracies[-1])
@@ -140,41 +138,3 @@ def _of_pairs(named: Sequence[NamedCurve], comparison: Comparison) -> Numbered:
             if math.isfinite(value := getattr(verdict, key)):
                 name = f"{one.start}.{key}_to_{other.name}"
                 yield name, Number(f"{100 * value:+.2f}", value, one.ids + other.ids)
-
-
-def _leads(named: Sequence[NamedCurve]) -> Numbered:
-    """Yield where the last leader takes the lead for good, and how many epochs each curve leads."""
-    ids = tuple(run_id for one in named for run_id in one.ids)
-    accuracy = f"{named[0].curve.split}_accuracy"
-    for x, unit in {"epoch": "epoch", "train_seconds": "seconds"}.items():
-        leaders = _leaders([one.curve.band(x, accuracy) for one in named])
-        if not leaders:
-            continue
-        (start, _), (_, last) = leaders[0], leaders[-1]
-        for (_, before), (at, leader) in pairwise(leaders):
-            if leader == last != before:
-                start = at
-        yield f"{named[last].start}.leads_from_{unit}", Number(f"{start:.3g}", start, ids)
-        for i, count in Counter(leader for _, leader in leaders).items() if x == "epoch" else ():
-            yield f"{named[i].start}.epochs_led", Number(str(count), float(count), ids)
-
-
-def _leaders(bands: Sequence[Band]) -> list[tuple[float, int]]:
-    """Return by x the index of the band with the highest mean so far.
-
-    A band keeps its last mean. Before training none leads. Of equal ones, the leader before stays.
-    """
-    points = [
-        (float(x), i, float(mean))
-        for i, band in enumerate(bands)
-        for x, mean in zip(band.x, band.mean, strict=True)
-        if x > 0
-    ]
-    means: dict[int, float] = {}
-    leaders: list[tuple[float, int]] = []
-    for x, group in groupby(sorted(points, key=lambda p: p[:2]), key=lambda p: p[0]):
-        means |= {i: mean for _, i, mean in group}
-        highest = [i for i in sorted(means) if means[i] == max(means.values())]
-        stays = leaders and leaders[-1][1] in highest
-        leaders.append((x, leaders[-1][1] if stays else highest[0]))
-    return leaders

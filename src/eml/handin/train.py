@@ -1,19 +1,19 @@
 """Trains what a sheet still lacks, then makes its hand-in."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from eml.config import AUTO, Config, ConfigError
-from eml.exact.command import Options as ExactOptions
-from eml.exact.command import gradients
+from eml.exact import command as exact
 from eml.handin.archive import make
 from eml.handin.evidence import meeting_groups
 from eml.handin.form import FORM, read_form, write_form
-from eml.handin.sheet import Assignment, Sheet, load_sheet, sheet_names
+from eml.handin.sheet import Sheet, load_sheet, sheet_names
 from eml.launchers.options import LaunchOptions
 from eml.recipes.options import RecipeOptions
+from eml.recipes.recipe import Recipe
 from eml.sweeps.launch import launch, plan
 from eml.sweeps.request import launcher_of
 from eml.tracking import find, mlflow_run
@@ -21,15 +21,6 @@ from eml.tracking.reap import begin
 from eml.tracking.selection import finished_groups
 from eml.tracking.stores import Others, below, names_in, open_others
 from eml.training.cost import duration
-
-
-@dataclass(frozen=True)
-class Work:
-    """The trainings of a recipe that a sheet still lacks."""
-
-    assignment: Assignment
-    configs: list[Config]
-    options: RecipeOptions
 
 
 def train_sheet(
@@ -44,10 +35,12 @@ def train_sheet(
         raise ConfigError(f"output={launching.output} has no effect with {name}: give folder")
     start = f"ex{name.removeprefix('sheet')}-"
     asked = load_sheet(max(known for known in sheet_names() if known.startswith(start)))
-    form = folder / asked.file / FORM
-    stores = launching.stores
-    if form.exists():
-        theirs = [below(form.parent, store) for store in read_form(form).stores]
+    file, stores = folder / asked.file / FORM, launching.stores
+    if file.exists():
+        form = read_form(file)
+        if form.sheet != asked:
+            raise ConfigError(f"{file} is the form of {form.sheet.name}: give another folder")
+        theirs = [below(file.parent, store) for store in form.stores]
         launching = replace(launching, stores=",".join([stores, *theirs]))
     others = open_others(names_in(launching.stores))
     # Each recipe makes runs of its own; the run of `mlflow run` gets the PDF at the end.
@@ -55,32 +48,32 @@ def train_sheet(
         begin(create=True)
         lacking = list(_lacking(asked, shared, launching, others))
         seconds = 0.0
-        for work in lacking:
-            print(f"\n{work.assignment.recipe}", flush=True)
-            planned = plan(work.assignment.of, work.configs, work.options, launching)
-            seconds += planned["seconds"]
+        for recipe, configs, options in lacking:
+            print(f"\n{recipe.name}", flush=True)
+            seconds += plan(recipe, configs, options, launching)["seconds"]
         total = f"\n{name}: about {duration(seconds)} in all"
         print(total if lacking else f"{name}: nothing is left to train", flush=True)
         has_gradients = any(exercise.gradients for exercise in asked.exercises)
         if has_gradients and not find.finished("gradients", others):
-            gradients(ExactOptions())
-        for work in lacking:
-            print(f"\n{work.assignment.recipe}", flush=True)
-            launch(work.assignment.of, work.configs, work.options, launching)
+            exact.gradients(exact.Options())
+        for recipe, configs, options in lacking:
+            print(f"\n{recipe.name}", flush=True)
+            launch(recipe, configs, options, launching)
     print()
-    write_form(form, asked.name)
-    make(form, stores)
+    if not file.exists():
+        write_form(file, asked.name)
+    make(file, stores)
 
 
 def _lacking(
     asked: Sheet, shared: Mapping[str, Any], launching: LaunchOptions, others: Others
-) -> Iterator[Work]:
+) -> Iterator[tuple[Recipe, list[Config], RecipeOptions]]:
+    """Yield the arguments of launch() for each recipe whose trainings the stores lack."""
     has_gpu = launcher_of(launching).device(AUTO) == "cuda"
     for assignment in asked.trainings:
-        instead = {} if has_gpu else assignment.without_gpu
-        known = {field.name for field in fields(assignment.of.options)}
+        recipe, instead = assignment.of, {} if has_gpu else assignment.without_gpu
+        known = {field.name for field in fields(recipe.options)}
         values = {name: value for name, value in shared.items() if name in known}
-        options = assignment.of.options(**instead, **values)
         # The epochs and the images of the options are asked for in place of the sheet's.
         rules = [
             replace(rule, only=(shared[rule.field],)) if rule.field in shared else rule
@@ -88,9 +81,10 @@ def _lacking(
         ]
         if instead:  # what needs a GPU cannot be met here
             text = ", ".join(f"{name}={value}" for name, value in instead.items())
-            print(f"{assignment.recipe}: there is no GPU here, so {text}")
+            print(f"{recipe.name}: there is no GPU here, so {text}")
             rules = [rule for rule in rules if rule.draft]
-        if meeting := meeting_groups(finished_groups(assignment.recipe, others), rules):
-            print(f"{assignment.recipe}: already done, run {meeting[0].top.where}")
+        if meeting := meeting_groups(finished_groups(recipe.name, others), rules):
+            print(f"{recipe.name}: already done, run {meeting[0].top.where}")
         else:
-            yield Work(assignment, assignment.of.configs(options), options)
+            options = recipe.options(**instead, **values)
+            yield recipe, recipe.configs(options), options
