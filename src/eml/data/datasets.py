@@ -40,19 +40,16 @@ def load(name: str, subset: int = 0, seed: int = 1, validation: int = 0) -> Data
     images = {split: fetched[f"{split}_images"] for split in ("train", "test")}
     labels = {split: fetched[f"{split}_labels"].astype(np.int64) for split in images}
     if subset:
-        for split, size, rng in (
-            ("train", subset, subset_generator(seed)),
-            ("test", subset // 5, test_subset_generator()),
-        ):
-            chosen = balanced(labels[split], size, rng)
+        generators = {"train": subset_generator(seed), "test": test_subset_generator()}
+        for split, size in (("train", subset), ("test", subset // 5)):
+            chosen = balanced(labels[split], size, generators[split])
             images[split], labels[split] = images[split][chosen], labels[split][chosen]
     if validation:
-        held_out = np.zeros(len(labels["train"]), bool)
-        held_out[balanced(labels["train"], validation, validation_generator(seed))] = True
+        held_out = balanced(labels["train"], validation, validation_generator(seed))
         for arrays in (images, labels):
             del arrays["test"]
-            train = arrays["train"]
-            arrays["train"], arrays["validation"] = train[~held_out], train[held_out]
+            arrays["validation"] = arrays["train"][held_out]
+            arrays["train"] = np.delete(arrays["train"], held_out, axis=0)
     digests = SPECS[name].sha256
     if subset or validation:
         digests = {f"{s}_images": sha256(images[s]) for s in images}
@@ -62,10 +59,7 @@ def load(name: str, subset: int = 0, seed: int = 1, validation: int = 0) -> Data
 
 
 def balanced(labels: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Return ascending indices of `size` labels, balanced over the classes as far as possible.
-
-    Returns all indices if there are fewer labels than `size`.
-    """
+    """Return ascending indices of `size` labels, balanced over the classes as far as possible."""
     by_class = [rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
     rank = np.concatenate([np.arange(len(members)) for members in by_class])
     # The first image of every class, then the second of every class, and so on.

@@ -30,10 +30,10 @@ class Spec:
     official: str  # the URL of the official host, the slowest source
     image_shape: tuple[int, ...]
     train_size: int
-    test_size: int
     scaling: Scaling
     files: str  # below a folder of torchvision, for users who place them by hand
     sha256: dict[str, str]  # of each array's bytes
+    test_size: int = 10_000
 
 
 # The digests are of the arrays decoded from the official files.
@@ -46,7 +46,6 @@ SPECS = {
         official="https://yann.lecun.com/exdb/mnist/",
         image_shape=(28, 28),
         train_size=60000,
-        test_size=10000,
         scaling=Scaling(mean=0.1307, std=0.3081),
         files="MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte",
         sha256={
@@ -67,7 +66,6 @@ SPECS = {
         official="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
         image_shape=(3, 32, 32),
         train_size=50000,
-        test_size=10000,
         scaling=Scaling(mean=0.0, std=1.0),
         files="cifar-10-batches-py, unpacked from cifar-10-python.tar.gz",
         sha256={

@@ -75,7 +75,7 @@ class Solution(NamedTuple):
 
     lines: list[Line]
     loss: Fraction
-    gradient: dict[str, Value]  # by the names of PARAMETERS
+    gradient: dict[str, Value]  # by the names of PARAMETERS, in their order
     after: Problem  # with the updated parameters
 
     def numbers(self) -> dict[str, float]:
@@ -117,11 +117,9 @@ def solve(problem: Problem) -> Solution:
     loss, gradient = backward(problem, paper)
     after = update(problem, gradient, paper)
     forward(after, again)
-    lines = [
-        line._replace(section=f"After the step. {line.section}", quantity=f"{line.quantity} after")
-        for line in again.lines
-    ]
-    return Solution(paper.lines + lines, loss, gradient, after)
+    for section, quantity, working, value in again.lines:
+        paper.lines.append(Line(f"After the step. {section}", f"{quantity} after", working, value))
+    return Solution(paper.lines, loss, gradient, after)
 
 
 def forward(problem: Problem, paper: Paper) -> tuple[np.ndarray, np.ndarray, np.ndarray, Fraction]:
@@ -173,16 +171,12 @@ def update(problem: Problem, gradient: dict[str, Value], paper: Paper) -> Proble
     """Return the problem with the parameters after one step of gradient descent."""
     paper.title = "Updated parameters: new p = p - rate·dL/dp"
     rate = problem.learning_rate
-
-    def updated(name: str) -> Value:
-        values: Value = np.array(getattr(problem, name))
-        slopes: Value = np.array(gradient[name])
-        after = values - rate * slopes
-
-        def working(*at: int) -> str:
-            return f"{factor(values[at])} - {factor(rate)}·{factor(slopes[at])}"
-
-        paper.write(f"new {PARAMETERS[name]}", after, working)
-        return after
-
-    return replace(problem, **{name: updated(name) for name in PARAMETERS})
+    after = {name: getattr(problem, name) - rate * gradient[name] for name in PARAMETERS}
+    for name, symbol in PARAMETERS.items():
+        before, slopes = np.array(getattr(problem, name)), np.array(gradient[name])
+        paper.write(
+            f"new {symbol}",
+            after[name],
+            lambda *at, p=before, g=slopes: f"{factor(p[at])} - {factor(rate)}·{factor(g[at])}",
+        )
+    return replace(problem, **after)

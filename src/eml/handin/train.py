@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from eml.config import AUTO, Config, ConfigError
-from eml.exact import command as exact
+from eml.exact.command import gradients
 from eml.handin.archive import make
 from eml.handin.evidence import meeting_groups
 from eml.handin.form import FORM, read_form, write_form
@@ -55,7 +55,7 @@ def train_sheet(
         print(total if lacking else f"{name}: nothing is left to train", flush=True)
         has_gradients = any(exercise.gradients for exercise in asked.exercises)
         if has_gradients and not find.finished("gradients", others):
-            exact.gradients(exact.Options())
+            gradients()
         for recipe, configs, options in lacking:
             print(f"\n{recipe.name}", flush=True)
             launch(recipe, configs, options, launching)

@@ -35,8 +35,8 @@ def relative_errors(
     model.forward(inputs, labels)
     model.backward()
     errors = {}
-    for name, gradient in model.gradients().items():
-        weight = model.weights()[name].reshape(-1)
+    for name, gradient in model.gradients.items():
+        weight = model.weights[name].reshape(-1)
         chosen = rng.permutation(weight.size)[:entries]
         numerical = np.empty(len(chosen))
         for row, position in enumerate(chosen):

@@ -6,7 +6,7 @@ rows. A layer returns such a buffer: the next call of the layer overwrites it.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -74,11 +74,6 @@ class Linear:
         inputs_gradient = self._inputs_gradient[: len(gradient)]  # (batch, inputs)
         return np.matmul(gradient, self.weights.T, out=inputs_gradient)  # (batch, inputs)
 
-    def update(self) -> None:
-        """Make a step of gradient descent. The gradients already contain the learning rate."""
-        self.weights -= self.weights_gradient  # (inputs, outputs)
-        self.bias -= self.bias_gradient  # (outputs,)
-
 
 class Sigmoid:
     """outputs = 1 / (1 + exp(-inputs)) = (1 + tanh(inputs / 2)) / 2, which cannot overflow.
@@ -136,13 +131,17 @@ class MLP:
 
     def __init__(self, weights: dict[str, np.ndarray], rows: int):
         """weights: named as by initial_weights, in the dtype to compute in. rows: see Linear."""
+        self.weights = weights
+        self.gradients: dict[str, np.ndarray] = {}  # by the names of their weights
         self.layers: list[Linear | Sigmoid] = []
         for number in range(1, len(weights) // 2 + 1):
             of_layer, bias = weights[f"weights_{number}"], weights[f"bias_{number}"]
             if self.layers:
                 self.layers.append(Sigmoid(rows, len(of_layer), of_layer.dtype))
-            self.layers.append(Linear(of_layer, bias, rows, first=number == 1))
-        self.linears = [layer for layer in self.layers if isinstance(layer, Linear)]
+            layer = Linear(of_layer, bias, rows, first=number == 1)
+            self.layers.append(layer)
+            self.gradients[f"weights_{number}"] = layer.weights_gradient
+            self.gradients[f"bias_{number}"] = layer.bias_gradient
         self.softmax = Softmax()
 
     def forward(self, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -163,24 +162,8 @@ class MLP:
         """Make the backward pass and a step of gradient descent."""
         # All gradients are linear in the first one: scale its 640 numbers, not 468,874.
         self.backward(scale=learning_rate)
-        for layer in self.linears:
-            layer.update()
-
-    def weights(self) -> dict[str, np.ndarray]:
-        """Return the weights by name, not copied."""
-        return self._named(lambda layer: (layer.weights, layer.bias))
-
-    def gradients(self) -> dict[str, np.ndarray]:
-        """Return the gradients by the names of their weights, not copied."""
-        return self._named(lambda layer: (layer.weights_gradient, layer.bias_gradient))
-
-    def _named(
-        self, pair: Callable[[Linear], tuple[np.ndarray, np.ndarray]]
-    ) -> dict[str, np.ndarray]:
-        named = {}
-        for number, layer in enumerate(self.linears, start=1):
-            named[f"weights_{number}"], named[f"bias_{number}"] = pair(layer)
-        return named
+        for name, weight in self.weights.items():
+            weight -= self.gradients[name]
 
 
 class NumpyLearner:
@@ -209,38 +192,25 @@ class NumpyLearner:
     def use_threads(self, number: int) -> None:
         self._libraries.limit(limits=number, user_api="blas")
 
-    @np.errstate(over="ignore", invalid="ignore")
     def practise(self) -> None:
-        self._reset_sums()
-        self._forward("train", np.arange(self.batch_size))
-        self.model.step(0.0)
+        self._go_through("train", np.arange(self.batch_size), self.batch_size, 0.0)
         self._reset_sums()
 
-    # The loss reports a diverged training; NumPy's warnings in every step are not needed.
-    @np.errstate(over="ignore", invalid="ignore")
     def train_epoch(self, order: np.ndarray) -> Score:
-        self._reset_sums()
-        for start in range(0, len(order), self.batch_size):
-            self._forward("train", order[start : start + self.batch_size])
-            self.model.step(self.learning_rate)
-        return self.running_score()
+        return self._go_through("train", order, self.batch_size, self.learning_rate)
 
-    @np.errstate(over="ignore", invalid="ignore")
     def evaluate(self, split: str) -> Score:
-        self._reset_sums()
         everything = np.arange(len(self.labels[split]))  # (images,)
-        for start in range(0, len(everything), EVALUATION_BATCH):
-            self._forward(split, everything[start : start + EVALUATION_BATCH])
-        return self.running_score()
+        return self._go_through(split, everything, EVALUATION_BATCH)
 
     def synchronize(self) -> None:
         """Return at once: NumPy's functions return when they are done."""
 
     def state(self) -> dict[str, np.ndarray]:
-        return {name: weight.copy() for name, weight in self.model.weights().items()}
+        return {name: weight.copy() for name, weight in self.model.weights.items()}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        for name, weight in self.model.weights().items():
+        for name, weight in self.model.weights.items():
             weight[...] = state[name]
 
     # Plain gradient descent has no state besides the weights.
@@ -249,6 +219,19 @@ class NumpyLearner:
 
     def running_score(self) -> Score:
         return Score.mean(self._loss_sum, self._hits, self._examples)
+
+    # The loss reports a diverged training; NumPy's warnings in every step are not needed.
+    @np.errstate(over="ignore", invalid="ignore")
+    def _go_through(
+        self, split: str, order: np.ndarray, batch: int, learning_rate: float | None = None
+    ) -> Score:
+        """Score the images in batches; with a learning rate make a step after each."""
+        self._reset_sums()
+        for start in range(0, len(order), batch):
+            self._forward(split, order[start : start + batch])
+            if learning_rate is not None:
+                self.model.step(learning_rate)
+        return self.running_score()
 
     def _forward(self, split: str, index: np.ndarray) -> None:
         """Make the forward pass of the images at `index` (batch,); add losses and hits."""

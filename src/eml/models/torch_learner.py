@@ -44,7 +44,10 @@ class TorchLearner:
         self.offset = torch.full((1,), dataset.scaling.offset, dtype=self.dtype, device=self.device)
         self.images = {k: torch.from_numpy(v).to(self.device) for k, v in dataset.images.items()}
         self.labels = {k: torch.from_numpy(v).to(self.device) for k, v in dataset.labels.items()}
-        self.memory_format = _memory_format(config)
+        # Convolutions are faster with the channels last on a CPU (measured) and with a GPU's tensor
+        # cores (NVIDIA's advice).
+        channels_last = config.model == "cnn" and (not on_gpu or config.precision != "fp32")
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         model = make_model(config).to(self.device)
         self.model = model.to(memory_format=self.memory_format)
         self.optimizer = make_optimizer(config, self.model)
@@ -63,23 +66,19 @@ class TorchLearner:
         torch.set_num_threads(number)
 
     def practise(self) -> None:
-        rates = [group["lr"] for group in self.optimizer.param_groups]
-        for group in self.optimizer.param_groups:
-            group["lr"] = 0.0
+        (group,) = self.optimizer.param_groups
+        group["lr"] = 0.0
         self.model.train()
         self._step(torch.arange(self.config.batch_size, device=self.device))
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+        group["lr"] = self.config.learning_rate
 
     def train_epoch(self, order: np.ndarray) -> Score:
-        allow_tf32(self.config.precision == "tf32")
         self.model.train()
         images = torch.from_numpy(order).to(self.device)
         return self._go_through("train", images, self.config.batch_size, self._step)
 
     @torch.inference_mode()
     def evaluate(self, split: str) -> Score:
-        allow_tf32(self.config.precision == "tf32")
         self.model.eval()
         images = torch.arange(len(self.labels[split]), device=self.device)
         batch = EVALUATION_BATCH[self.device.type]
@@ -133,6 +132,7 @@ class TorchLearner:
         self, split: str, order: Tensor, batch: int, use: Callable[[Tensor], object]
     ) -> Score:
         """Call use() with the indices (batch,) of one batch after the other; return the score."""
+        allow_tf32(self.config.precision == "tf32")
         self._seen = split, order[:0]
         for start in range(0, len(order), batch):
             use(order[start : start + batch])
@@ -182,14 +182,6 @@ def allow_tf32(allowed: bool) -> None:
     precision = "tf32" if allowed else "ieee"
     torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]
     torch.backends.cuda.matmul.fp32_precision = precision
-
-
-def _memory_format(config: Config) -> torch.memory_format:
-    """Return the memory format of images: channels_last where convolutions are faster with it."""
-    # Faster on a CPU (measured) and with a GPU's tensor cores (NVIDIA's advice).
-    if config.model == "cnn" and (config.device_type == "cpu" or config.precision != "fp32"):
-        return torch.channels_last
-    return torch.contiguous_format
 
 
 def has_less_precision(device: torch.device) -> bool:
