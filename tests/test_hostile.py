@@ -217,7 +217,7 @@ def truncated(folder):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (truncated, r"run \w+: the weights .models:/m-\w+. are damaged: .*"),
+        (truncated, r"run \w+ has no readable weights .models:/m-\w+.: .*"),
         (
             lambda folder: save_file({"w": np.zeros(3)}, folder / "weights.safetensors"),
             r"the weights of run \w+ do not fit its network",

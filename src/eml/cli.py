@@ -10,8 +10,7 @@ from importlib import import_module
 import click
 
 from eml.errors import UserError, printable, redacted
-from eml.machine import Stopped, raise_on_signals, stop_with_parent
-from eml.tracking import mlflow_run
+from eml.machine import Stopped, given_run_id, raise_on_signals, stop_with_parent
 
 Refusal = Stopped | UserError | click.ClickException
 # Name of a command -> its module in eml.commands, beside the commands of the recipes.
@@ -57,8 +56,7 @@ def main() -> None:
     # Python's default garbage collection takes 10 % of the start-up: imports make many objects.
     gc.set_threshold(100_000)
     raise_on_signals()
-    mlflow_run.keep_quiet()
-    run_id = mlflow_run.given_run_id()
+    run_id = given_run_id()
     if run_id:
         stop_with_parent()
     try:
@@ -81,7 +79,7 @@ def _end_run(run_id: str, error: Refusal, message: str) -> None:
 
     with suppress(UserError):  # the store does not answer
         if isinstance(error, Stopped):
-            runs.stop_run(run_id, str(error))
+            runs.stop_run(run_id, str(error), ["RUNNING"], calls.SECONDS_TO_CLOSE)
         else:
             runs.tag_run(run_id, {"error": message}, calls.SECONDS_TO_CLOSE)
 

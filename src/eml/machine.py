@@ -20,6 +20,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 REQUEUE = signal.SIGUSR2  # tells a cluster's job to stop and be requeued; submitit's choice
 SHELLS = {"bash", "sh", "dash", "zsh", "ksh", "fish", "cmd.exe"}
 POLL_SECONDS = 0.5
+GIVEN_RUN = "MLFLOW_RUN_ID"  # the environment variable by which `mlflow run` gives its run
 
 
 def cpu_name() -> str:
@@ -115,9 +116,14 @@ def environment(changes: Mapping[str, str]) -> Iterator[None]:
         yield
     finally:
         for name, value in before.items():
-            os.environ.pop(name)
+            os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
+
+
+def given_run_id() -> str:
+    """The id of the run that `mlflow run` made for this process; "" without one, or once taken."""
+    return os.environ.get(GIVEN_RUN, "")
 
 
 class Stopped(BaseException):

@@ -80,8 +80,6 @@ def call_here(*arguments: str) -> subprocess.CompletedProcess[str]:
     code: Any = 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(complaints):
         patch.setattr(sys, "argv", ["eml", *arguments])
-        patch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-        patch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         try:
             cli.main()
         except SystemExit as end:

@@ -48,8 +48,8 @@ def in_place_of_logging(patch: pytest.MonkeyPatch, what: InPlaceOfLogging) -> No
     """Call what(record, log) for each epoch; log() logs it."""
     offer = Delivery.offer
 
-    def called(delivery: Delivery, record: EpochRecord, timestamp: int) -> None:
-        what(record, lambda: offer(delivery, record, timestamp))
+    def called(delivery: Delivery, record: EpochRecord) -> None:
+        what(record, lambda: offer(delivery, record))
 
     patch.setattr(Delivery, "offer", called)
 

@@ -15,7 +15,6 @@ from eml.models.numpy_mlp import NumpyLearner
 from eml.tracking import calls, log, runs
 from eml.tracking.calls import StoreAwayError, StoreError
 from eml.tracking.models import load_model
-from eml.tracking.resume import EMPTY
 from eml.training.loop import EpochRecord
 from support.commands import call, eml_command, train
 from support.interrupted import assert_whole, in_place_of_logging
@@ -126,17 +125,17 @@ def test_tries_that_fail_take_a_small_share_of_the_time(small_data, proxy, clien
 
     def hangs(records, seconds):
         assert seconds == log.SECONDS_IN_TRAINING
-        asked.append([record.epoch for record, _ in records])
+        asked.append([record.epoch for record in records])
         now[0] += log.SECONDS_IN_TRAINING
         raise StoreAwayError("away")
 
     monkeypatch.setattr(log, "log_records", hangs)
     monkeypatch.setattr(log.time, "monotonic", lambda: now[0])
     with runs.run("r", "d", {}) as run_id:
-        offered = log.Delivery(run_id, EMPTY)
+        offered = log.Delivery(run_id, [])
         for epoch in range(500):
             now[0] += 1
-            offered.offer(record_of(epoch), epoch)
+            offered.offer(record_of(epoch))
     assert [epochs[-1] for epochs in asked] == [0, 200, 400]
     assert len(asked) * log.SECONDS_IN_TRAINING < 0.01 * now[0]
 

@@ -82,18 +82,17 @@ def test_reap_says_what_it_found(small_data, store, eml, monkeypatch):
     (dead,) = stored_runs(store)
     experiment = dead.info.experiment_id
     # As a bare `mlflow run` leaves it where there is no conda.
-    left = store.create_run(
-        experiment, run_name="calm-fox-1", tags={"mlflow.project.entryPoint": "cifar_cnn"}
-    )
-    other = store.create_run(experiment, run_name="foreign")
+    left = store.create_run(experiment, run_name="calm-fox-1")
+    other = store.create_run(experiment, run_name="foreign", tags={"slurm_job": "7"})
     result = eml("reap")
     assert result.returncode == 0
-    ended, *others = sorted(result.stdout.splitlines()[:3])
-    assert ended.startswith(
-        f"ended: sgd lr=0.1 seed=1 mlp_numpy epochs=3, run {dead.info.run_id}: "
-    )
-    assert others[0].startswith(f"left as it is: calm-fox-1, run {left.info.run_id}: `mlflow run` ")
-    assert others[1].startswith(f"left as it is: foreign, run {other.info.run_id}: its checkpoint")
+    assert sorted(result.stdout.splitlines()) == [
+        f"ended: sgd lr=0.1 seed=1 mlp_numpy epochs=3, run {dead.info.run_id}: its process is "
+        "gone; the same command goes on with it",
+        f"left as it is: calm-fox-1, run {left.info.run_id}: `eml reap RUN_ID` ends it if its "
+        "process is gone",
+        f"left as it is: foreign, run {other.info.run_id}: job 7 has it",
+    ]
     assert store.get_run(left.info.run_id).info.status == "RUNNING"
 
     result = eml("reap", left.info.run_id[:8])

@@ -59,13 +59,12 @@ def test_a_checkpoint_is_read_as_it_was_written(small_data, monkeypatch, tmp_pat
     monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path))
     config = config_of("cifar_cnn", optimizer="adam", epochs=1, device="cpu")
     training = TrainingLoop(config, load_for(config))
-    written = Checkpoint(list(training), [1, 2], training.learner.training_state())
+    written = Checkpoint(list(training), training.learner.training_state())
     slot = Slot("digest", "run")
     assert slot.acquire()
     slot.save(written)
     read = slot.load()
     assert repr(read.records) == repr(written.records)  # repr: a NaN is not equal to itself
-    assert read.timestamps == written.timestamps
     assert read.state.keys() == written.state.keys()
     for name, value in written.state.items():
         np.testing.assert_array_equal(read.state[name], value, strict=True)
@@ -75,7 +74,7 @@ def test_a_checkpoint_is_replaced_whole_or_not_at_all(monkeypatch, tmp_path):
     monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path))
     slot = Slot("digest", "run")
     assert slot.acquire()
-    slot.save(Checkpoint([], [], {"a": np.zeros(3)}))
+    slot.save(Checkpoint([], {"a": np.zeros(3)}))
 
     def half(state, file, metadata):
         file.write_bytes(b"half")
@@ -84,7 +83,7 @@ def test_a_checkpoint_is_replaced_whole_or_not_at_all(monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "save_file", half)
         with pytest.raises(OSError, match="disk full"):
-            slot.save(Checkpoint([], [], {"a": np.ones(3)}))
+            slot.save(Checkpoint([], {"a": np.ones(3)}))
     assert slot.load().state["a"].tolist() == [0, 0, 0]
 
 

@@ -11,7 +11,6 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from eml.machine import SIGNALS, Stopped, raise_on_signals
-from eml.models.numpy_mlp import NumpyLearner
 from eml.tracking import calls, find, log, models, runs
 from eml.training.loop import EpochRecord, TrainingLoop, load_for, make_learner
 from support import interrupted
@@ -111,7 +110,7 @@ def test_best_is_the_first_of_the_highest(store):
 def test_an_exception_is_failed_with_its_message(store):
     def fails():
         with runs.run("r", "d", {}):
-            log.log_records([(record(0, 0.1), 1)])
+            log.log_records([record(0, 0.1)])
             return 1 / 0
 
     with pytest.raises(ZeroDivisionError):
@@ -142,7 +141,7 @@ def test_a_signal_in_the_middle_of_a_write_lets_it_end(statement, store, stoppab
     event.listen(Engine, "after_cursor_execute", interrupt)
     try:
         with pytest.raises(Stopped), runs.run("r", "d", {}):
-            log.log_records([(record(0, 0.1), 1)])
+            log.log_records([record(0, 0.1)])
     finally:
         event.remove(Engine, "after_cursor_execute", interrupt)
     (run,) = stored_runs(store)
@@ -169,74 +168,45 @@ def logged_models(store, run) -> list:
     )
 
 
-def scored(model_id: str) -> tuple[float, float]:
-    """Loss and accuracy of a stored model on its test images, and the number that was logged."""
-    stored = models.load_model(model_id)
-    learner = make_learner(stored.config, load_for(stored.config))
-    learner.load_state(stored.weights)
-    return learner.evaluate("test"), stored.accuracy
-
-
-def test_the_final_and_the_best_weights_are_models_with_the_scores_of_their_epochs(
-    small_data, store, monkeypatch
-):
-    """Of six epochs the fourth is made the best, and the training is interrupted after it."""
-    evaluate = NumpyLearner.evaluate
-    calls_so_far = []
-
-    def best_in_the_fourth(learner, split):
-        calls_so_far.append(split)
-        score = evaluate(learner, split)
-        accuracy = 0.99 if calls_so_far.count("test") == 5 else score.accuracy / 2
-        return score._replace(accuracy=accuracy)
-
-    monkeypatch.setattr(NumpyLearner, "evaluate", best_in_the_fourth)
-    interrupted.stop_when(
-        monkeypatch, lambda record: record.epoch == 5, lambda: train("mlp_numpy", epochs=6)
-    )
-    train("mlp_numpy", epochs=6)
+def test_the_final_weights_are_a_model_with_the_scores_of_their_epoch(small_data, store):
+    train("mlp_numpy", epochs=2)
     (run,) = stored_runs(store)
-    by_tag = {model.tags["final"]: model for model in logged_models(store, run)}
-    final, best = by_tag["true"], by_tag["false"]
-    for model in (final, best):
-        names = [file.path for file in store.list_logged_model_artifacts(model.model_id)]
-        assert sorted(names) == ["config.json", "weights.safetensors"]
-    assert [models.load_model(run.info.run_id).config] == configs_of("mlp_numpy", epochs=6)
-    assert (final.name, best.name) == ("mlp_numpy_sgd_final", "mlp_numpy_sgd_best")
-    assert best.tags == {
-        "epoch": "4",
-        "final": "false",
-        "best": "true",
-        "chosen_on": "the test set",
-    }
-    assert (final.tags["epoch"], final.tags["best"]) == ("6", "false")
-    assert "chosen_on" not in final.tags
+    (model,) = logged_models(store, run)
+    names = [file.path for file in store.list_logged_model_artifacts(model.model_id)]
+    assert sorted(names) == ["config.json", "weights.safetensors"]
+    assert (model.name, model.tags["epoch"]) == ("mlp_numpy_sgd_final", "2")
     history = {
         name: [point.value for point in store.get_metric_history(run.info.run_id, name)]
         for name in interrupted.SCORES
     }
-    for model, epoch in ((final, 6), (best, 4)):
-        assert {point.key: point.value for point in model.metrics} == {
-            name: values[epoch] for name, values in history.items()
-        }
-        assert {(p.dataset_name, p.dataset_digest, p.step) for p in model.metrics} == {
-            ("mnist", run.data.tags["dataset_digest"], epoch)
-        }
-    # Logged once more with the models, and still once in the run.
-    assert {len(values) for values in history.values()} == {7}
-    monkeypatch.setattr(NumpyLearner, "evaluate", evaluate)
-    score, logged = scored(final.model_id)
-    assert (score.loss, score.accuracy / 2) == (history["test_loss"][6], logged)
-    score, logged = scored(best.model_id)
-    assert (score.loss, logged) == (history["test_loss"][4], 0.99)
+    # Logged once more with the model, and still once in the run.
+    assert {len(values) for values in history.values()} == {3}
+    assert {point.key: point.value for point in model.metrics} == {
+        name: values[2] for name, values in history.items()
+    }
+    assert {(p.dataset_name, p.dataset_digest, p.step) for p in model.metrics} == {
+        ("mnist", run.data.tags["dataset_digest"], 2)
+    }
+    stored = models.load_model(model.model_id)
+    assert [stored.config] == configs_of("mlp_numpy", epochs=2)
+    learner = make_learner(stored.config, load_for(stored.config))
+    learner.load_state(stored.weights)
+    score = learner.evaluate("test")
+    assert (score.loss, score.accuracy) == (history["test_loss"][2], stored.accuracy)
+
+
+def test_the_final_model_of_a_run_is_not_the_best_one_of_earlier_versions(small_data, store):
+    train("mlp_numpy", epochs=1)
+    (run,) = stored_runs(store)
+    tags = {"epoch": "0", "final": "false", "best": "true"}
+    store.create_logged_model(run.info.experiment_id, source_run_id=run.info.run_id, tags=tags)
+    assert models.load_model(run.info.run_id).accuracy == run.data.metrics["final_test_accuracy"]
 
 
 def test_a_retry_makes_no_second_model(small_data, store, monkeypatch):
     """The answer to a request is lost: the store has what was asked for."""
-    logged = models._log_model.__wrapped__
-    monkeypatch.setattr(
-        models, "_log_model", lambda *each, **how: (logged(*each, **how), logged(*each, **how))
-    )
+    logged = models.log_model.__wrapped__
+    monkeypatch.setattr(models, "log_model", lambda *values: (logged(*values), logged(*values)))
     train("mlp_numpy", epochs=1)
     (run,) = stored_runs(store)
     assert len(logged_models(store, run)) == len(run.outputs.model_outputs) == 1
@@ -273,11 +243,11 @@ def test_system_metrics_are_logged_where_they_are_wanted(small_data, store, monk
 
 def test_a_signal_before_the_training_began_ends_the_run_that_mlflow_run_made(store):
     run = store.create_run(store.get_experiment_by_name("test").experiment_id)
-    runs.stop_run(run.info.run_id, "SIGINT")
+    runs.stop_run(run.info.run_id, "SIGINT", ["RUNNING"])
     ended = store.get_run(run.info.run_id)
     assert ended.info.status == "KILLED"
     assert ended.data.tags["stopped"].startswith("SIGINT at 20")
-    runs.stop_run(run.info.run_id, "SIGTERM")
+    runs.stop_run(run.info.run_id, "SIGTERM", ["RUNNING"])
     assert store.get_run(run.info.run_id).data.tags == ended.data.tags
 
 

@@ -20,6 +20,7 @@ CLOCKS = (
     "setup_seconds",
     "images_per_second",
     "slowdown",
+    "timestamp",
 )
 
 

@@ -19,8 +19,8 @@ from eml.handin.evidence import Evidence, from_store, of_csv
 from eml.handin.form import FORM, parse_form, write_files
 from eml.handin.handin import Handin, load
 from eml.handin.numbers import Number
+from eml.machine import given_run_id
 from eml.tracking import log, runs
-from eml.tracking.mlflow_run import given_run_id
 from eml.tracking.provenance import code_state
 from eml.tracking.reap import begin
 from eml.tracking.store import is_there, open_to_read
@@ -64,7 +64,7 @@ def make(form: Path, stores: str = "") -> None:
         raise problem
     files = build(handin)
     name, folder = handin.form.sheet.file, form.parent
-    pdf, commit = files[f"{name}.pdf"], code_state()[0]["git_commit"]
+    pdf, commit = files[f"{name}.pdf"], code_state()["git_commit"]
     source = _source(is_checkout=commit != "unknown")
     files |= {f"source/{path}": data for path, data in source.items()}
     if "conda.yaml" in source:

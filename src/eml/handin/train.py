@@ -12,11 +12,12 @@ from eml.handin.evidence import meeting_groups
 from eml.handin.form import FORM, read_form, write_form
 from eml.handin.sheet import Sheet, load_sheet, sheet_names
 from eml.launchers.options import LaunchOptions
+from eml.machine import GIVEN_RUN, environment
 from eml.recipes.options import RecipeOptions
 from eml.recipes.recipe import Recipe
 from eml.sweeps.launch import launch, plan
 from eml.sweeps.request import launcher_of
-from eml.tracking import find, mlflow_run
+from eml.tracking import find
 from eml.tracking.reap import begin
 from eml.tracking.selection import finished_groups
 from eml.tracking.stores import Others, below, names_in, open_others
@@ -44,7 +45,7 @@ def train_sheet(
         launching = replace(launching, stores=",".join([stores, *theirs]))
     others = open_others(names_in(launching.stores))
     # Each recipe makes runs of its own; the run of `mlflow run` gets the PDF at the end.
-    with mlflow_run.set_aside():
+    with environment({GIVEN_RUN: ""}):
         begin(create=True)
         lacking = list(_lacking(asked, shared, launching, others))
         seconds = 0.0

@@ -1,7 +1,6 @@
 """Carries out work items in this process; all launchers use this module."""
 
 import sys
-import time
 import traceback
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -65,7 +64,7 @@ def prepare(task: Task) -> resume.Resumed:
     """
     with _run_of(task) as run:
         assert run is not None  # only a task with run_id can have a run that has ended
-        log.Delivery(run.run_id, run.checkpoint).complete()
+        log.Delivery(run.run_id, run.checkpoint.records).complete()
         epoch = run.checkpoint.epochs if is_at_pause(task, run.checkpoint.records) else None
         raise runs.Paused(epoch)
     return run
@@ -111,29 +110,24 @@ def _run_of(task: Task) -> AbstractContextManager[resume.Resumed | None]:
 
 
 def _train(task: Task, run: resume.Resumed, make_display: MakeDisplay) -> None:
-    records, timestamps = list(run.checkpoint.records), list(run.checkpoint.timestamps)
-    delivery = log.Delivery(run.run_id, run.checkpoint)
+    records = list(run.checkpoint.records)
+    delivery = log.Delivery(run.run_id, records)
     delivery.complete()
     if not run.new:
         _pause_if_due(task, records)
     dataset = load_for(task.config)
     training = _begin(task, run.checkpoint, dataset)
     _pause_if_due(task, records)
-    best = run.checkpoint.best
     with make_display(training, runs.where()) as show:
         for record in training:
             records.append(record)
-            timestamps.append(time.time_ns() // 1_000_000)
-            if record is log.best_of(records):
-                best = {name: array.copy() for name, array in training.learner.state().items()}
             # Save the checkpoint before the run gets the epoch: the checkpoint then has every
             # epoch of the run, unless saving failed.
-            state = training.learner.training_state()
             try:
-                run.slot.save(Checkpoint(records, timestamps, state, best))
+                run.slot.save(Checkpoint(records, training.learner.training_state()))
             except OSError as error:  # a full disk must not end the training
                 print(f"no checkpoint of epoch {record.epoch}: {error}", flush=True)
-            delivery.offer(record, timestamps[-1])
+            delivery.offer(record)
             show(record)
             if training.threads.remark:
                 print(training.threads.remark, flush=True)
@@ -143,8 +137,8 @@ def _train(task: Task, run: resume.Resumed, make_display: MakeDisplay) -> None:
         delivery.complete()
         _pause_if_due(task, records)
         log.log_result(records)
-        epochs = list(zip(records, timestamps, strict=True))
-        models.log_models(task.config, dataset, epochs, training.learner.state(), best)
+        if not records[-1].diverged:
+            models.log_model(task.config, dataset, records[-1], training.learner.state())
     except StoreAwayError as error:
         raise log.kept(error, len(records) - 1) from error
 

@@ -3,22 +3,21 @@
 calls: StoreError, StoreAwayError (the store refuses, does not answer); for_other_processes()
 store: is_there(), open_store(), open_to_read(), refuse_if_local()
 runs: run() and Paused (a run of this process); active_run(), where(), is_cancelled(),
-    system_metrics(); of any run close_run(), stop_run(), cancel_run(), tag_run(); now()
+    system_metrics(); of any run close_run(), stop_run(), tag_run(); now()
 resume: continued_run(), prepared_run(), Resumed (runs that continue where others were interrupted)
-log: log_setup(), Delivery and kept() (epochs), best_of(), log_result(), log_metrics(), log_files(),
+log: log_setup(), Delivery and kept() (epochs), log_result(), log_metrics(), log_files(),
     log_reused(), logged_epochs()
 find: get(), of_checkpoint(), children(), threads_beside(), finished_training(), finished(),
     pruned_training(), unfinished_plan()
 reap: begin() (at the start of each command), reap()
-mlflow_run: given_run_id(), set_aside(), keep_quiet() (without importing mlflow)
 stored_run: StoredRun (a run without its points, with its Config or why it has none)
 stores: open_others(), names_in(), below(), Others (stores of others); Stores (all, read as one)
 selection: finished_groups() and Group, members() (trainings); SelectionError
 history: load_history(), history_of(), described(), METRICS (the frame of many runs)
 compare: compare()
 publish: report(), report_grid(), make_output() (figures and tables of a recipe)
-models: log_config(), log_models(), load_model() (weights)
+models: log_config(), log_model(), load_model() (weights)
 digests: training_digest(), plan_digest() (whether two trainings, or sweeps, are the same)
-provenance: code_state() (the commit of the source, and the uncommitted changes)
+provenance: code_state() (the commit of the source, and whether files differ from it)
 tags: the names of tags; epoch_in()
 """

@@ -11,8 +11,10 @@ from typing import ParamSpec, TypeVar
 import mlflow
 import requests
 from mlflow.environment_variables import (
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR,
     MLFLOW_HTTP_REQUEST_MAX_RETRIES,
     MLFLOW_HTTP_REQUEST_TIMEOUT,
+    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,
     MLFLOW_TRACKING_URI,
 )
 from mlflow.exceptions import MlflowException
@@ -125,8 +127,15 @@ def _until_it_answers(call: Callable[[], R], seconds: int) -> R:
 
 
 def one_request(seconds: int = 0) -> AbstractContextManager[None]:
-    """A context in which MLflow sends each request to a server once, with this time limit."""
-    limits = {MLFLOW_HTTP_REQUEST_MAX_RETRIES.name: "0"}
+    """A context in which MLflow sends each request to a server once, with this time limit.
+
+    MLflow prints neither links, of each nested run, nor progress bars: eml prints where a run is.
+    """
+    limits = {
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES.name: "0",
+        MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.name: "true",
+        MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.name: "false",
+    }
     if seconds or MLFLOW_HTTP_REQUEST_TIMEOUT.name not in os.environ:
         limits[MLFLOW_HTTP_REQUEST_TIMEOUT.name] = str(seconds or SECONDS_TO_ANSWER)
     return environment(limits)

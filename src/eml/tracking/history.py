@@ -14,7 +14,7 @@ from eml.tracking.stored_run import StoredRun
 from eml.tracking.stores import Others, Stores
 from eml.training.loop import EpochRecord
 
-METRICS = [field.name for field in fields(EpochRecord) if field.name != "epoch"]
+METRICS = [f.name for f in fields(EpochRecord) if f.name not in ("epoch", "timestamp")]
 LONGEST_TAG = 200  # characters of a tag in a frame
 
 

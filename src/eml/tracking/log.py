@@ -25,11 +25,9 @@ from eml.tracking.calls import StoreAwayError, store_call
 from eml.tracking.find import TrackingError
 from eml.tracking.runs import active_run
 from eml.tracking.tags import REUSED, of_all_machines
-from eml.training.checkpoints import Checkpoint, directory
+from eml.training.checkpoints import directory
 from eml.training.loop import EpochRecord
 
-# An epoch, and its end in milliseconds since 1970.
-Timed = tuple[EpochRecord, int]
 SECONDS_IN_TRAINING = 1  # time limit of a try to log epochs during a training
 SHARE = 1 / 200  # of the training's time that may go into tries which fail
 EPOCHS_IN_A_REQUEST = 50  # MLflow takes 1,000 metrics, and an epoch has fewer than 20
@@ -47,23 +45,18 @@ def log_setup(config: Config, dataset: Dataset, learner: Learner, threads: int) 
     }
     # `mlflow run` has logged the -P values as they were typed ("1e-3"), and a parameter cannot be
     # changed. The typed values stay; ours must be equal to them.
-    present = active_run().data.params
-    for key in values.keys() & present.keys():
-        if type(values[key])(present[key]) != values[key]:
+    present = active_run().data
+    for key, typed in present.params.items():
+        if key in values and type(values[key])(typed) != values[key]:
             raise TrackingError(
-                f"the run given holds {key}={present[key]}, not {values[key]}: give a new run"
+                f"the run given holds {key}={typed}, not {values[key]}: give a new run"
             )
-    mlflow.log_params({key: value for key, value in values.items() if key not in present})
-    if "dataset_digest" not in active_run().data.tags:  # a resumed run has logged its dataset
+    mlflow.log_params({k: value for k, value in values.items() if k not in present.params})
+    if "dataset_digest" not in present.tags:  # a resumed run has logged its dataset
         log_dataset(dataset)
-    mlflow.set_tags(
-        {
-            **of_all_machines(
-                active_run().data.tags, {"hardware": learner.hardware, "threads": str(threads)}
-            ),
-            "dataset_digest": dataset.digest,
-        }
-    )
+    machine = {"hardware": learner.hardware, "threads": str(threads)}
+    tags = of_all_machines(present.tags, machine)
+    mlflow.set_tags(tags | {"dataset_digest": dataset.digest})
 
 
 @store_call
@@ -81,21 +74,19 @@ def log_dataset(dataset: Dataset) -> None:
 class Delivery:
     """The epochs of a training that its run does not hold yet. The training never waits for it."""
 
-    def __init__(self, run_id: str, checkpoint: Checkpoint):
-        """checkpoint: where the training continues. Asks the store which epochs the run holds."""
+    def __init__(self, run_id: str, records: Sequence[EpochRecord]):
+        """records: trained so far. Asks the store which epochs the run holds."""
         self._held = logged_epochs(run_id)
-        self._missing: list[Timed] = []
+        self._missing = [record for record in records if record.epoch not in self._held]
         self._next_try = 0.0  # in seconds of time.monotonic(); 0 while the store answers
-        for record, timestamp in zip(checkpoint.records, checkpoint.timestamps, strict=True):
-            self._add(record, timestamp)
 
-    def offer(self, record: EpochRecord, timestamp: int) -> None:
+    def offer(self, record: EpochRecord) -> None:
         """Try once to log an epoch, and all that are missing, unless a try failed a moment ago.
 
-        timestamp: end of the epoch, in milliseconds since 1970. Raises StoreError if the store
-        refuses the epochs; prints a line if it does not answer.
+        Raises StoreError if the store refuses the epochs; prints a line if it does not answer.
         """
-        self._add(record, timestamp)
+        if record.epoch not in self._held:
+            self._missing.append(record)
         began = time.monotonic()
         if not self._missing or began < self._next_try:
             return
@@ -117,10 +108,6 @@ class Delivery:
         log_records(self._missing)
         self._missing.clear()
 
-    def _add(self, record: EpochRecord, timestamp: int) -> None:
-        if record.epoch not in self._held:
-            self._missing.append((record, timestamp))
-
 
 def kept(error: StoreAwayError, epoch: int) -> StoreAwayError:
     """The error of a store that stayed away, with what is kept and how it is delivered."""
@@ -130,7 +117,7 @@ def kept(error: StoreAwayError, epoch: int) -> StoreAwayError:
     )
 
 
-def log_records(records: Sequence[Timed], seconds: int = 0) -> None:
+def log_records(records: Sequence[EpochRecord], seconds: int = 0) -> None:
     """Log epochs as metrics of the active run, with `step` the epoch.
 
     An epoch is never split between two requests, so the run holds all of it or nothing. seconds:
@@ -138,20 +125,15 @@ def log_records(records: Sequence[Timed], seconds: int = 0) -> None:
     """
     for start in range(0, len(records), EPOCHS_IN_A_REQUEST):
         several = records[start : start + EPOCHS_IN_A_REQUEST]
-        metrics = [metric for record, end in several for metric in metrics_of(record, end)]
-        store_call(_send, seconds)(metrics)
+        store_call(_send, seconds)([metric for record in several for metric in metrics_of(record)])
 
 
-def metrics_of(record: EpochRecord, timestamp: int) -> list[Metric]:
+def metrics_of(record: EpochRecord) -> list[Metric]:
+    """The metrics of an epoch; epoch 0 has no speed, and the set-up does not change later."""
     values = asdict(record)
-    epoch = values.pop("epoch")
-    if epoch == 0:
-        del values["images_per_second"]  # nothing was trained
-    else:
-        del values["setup_seconds"]  # does not change
-    return [
-        Metric(key, value, timestamp, epoch) for key, value in values.items() if value is not None
-    ]
+    epoch, timestamp = values.pop("epoch"), values.pop("timestamp")
+    del values["setup_seconds" if epoch else "images_per_second"]
+    return [Metric(k, value, timestamp, epoch) for k, value in values.items() if value is not None]
 
 
 @store_call
@@ -161,28 +143,26 @@ def logged_epochs(run_id: str) -> set[int]:
     return {point.step for point in history}
 
 
-def best_of(records: Sequence[EpochRecord]) -> EpochRecord | None:
-    """The first epoch with the highest accuracy; None if no accuracy is a number."""
-    finite = [record for record in records if not math.isnan(record.accuracy)]
-    return max(finite, key=lambda record: record.accuracy, default=None)
-
-
 @store_call
 def log_result(records: Sequence[EpochRecord]) -> None:
-    """Log final and best accuracy, or the tag `diverged`, and whether the threads changed."""
+    """Log final and best accuracy, or the tag `diverged`, and whether the threads changed.
+
+    The best epoch is the first one with the highest accuracy.
+    """
+    last = records[-1]
     for before, record in pairwise(records[:-1]):
         if record.next_threads != before.next_threads:
             changed = f"{record.next_threads} from epoch {record.epoch + 1}"
             mlflow.set_tag("threads_changed", changed)
-    if records[-1].diverged:
-        mlflow.set_tag("diverged", f"epoch {records[-1].epoch}")
-    best = best_of(records)
-    if best is None:
+    if last.diverged:
+        mlflow.set_tag("diverged", f"epoch {last.epoch}")
+    scored = [record for record in records if not math.isnan(record.accuracy)]
+    if not scored:
         return
-    name = f"{records[0].evaluated}_accuracy"
+    best, name = max(scored, key=lambda record: record.accuracy), f"{last.evaluated}_accuracy"
     values = {f"best_{name}": best.accuracy, "best_epoch": best.epoch}
-    if not records[-1].diverged:
-        values[f"final_{name}"] = records[-1].accuracy
+    if not last.diverged:
+        values[f"final_{name}"] = last.accuracy
     # A run that was interrupted just before its end may have these metrics already.
     present = active_run().data.metrics
     log_metrics({key: value for key, value in values.items() if key not in present})

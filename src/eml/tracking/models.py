@@ -3,10 +3,8 @@
 import json
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
@@ -21,14 +19,16 @@ from eml.data.datasets import Dataset
 from eml.errors import printable
 from eml.tracking.calls import store_call, uri
 from eml.tracking.find import TrackingError, stored_run
-from eml.tracking.log import Timed, best_of, log_files, metrics_of
+from eml.tracking.log import log_files, metrics_of
 from eml.tracking.runs import active_run
 from eml.tracking.stored_run import StoredRun
+from eml.training.checkpoints import Arrays
+from eml.training.loop import EpochRecord
 
 MODEL_FOLDER = "model"  # artifact folder of a run, with its Config
 MODEL_ID = "m-"  # the beginning of a logged model's id
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
-Arrays = Mapping[str, np.ndarray[Any, Any]]  # weights by name
+FINAL = {"final": "true"}  # tag: the weights after the last epoch; older runs have others, too
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class StoredModel:
 
     name: str  # "model m-...", or "run ..." if a run was asked for
     config: Config
-    weights: Arrays
+    weights: Arrays  # by name
     accuracy: float  # as logged, on the images that Config.evaluated names; NaN if it was not
 
 
@@ -51,78 +51,50 @@ def log_config(config: Config) -> None:
         log_files(Path(folder), MODEL_FOLDER)
 
 
-def log_models(
-    config: Config, dataset: Dataset, epochs: Sequence[Timed], final: Arrays, best: Arrays
-) -> None:
-    """Log the weights after the last and after the best epoch as logged models of the active run.
-
-    They are one model if the last epoch is the best. There is none if the training diverged.
-    epochs: all of the training. best: {} if the weights of the best epoch are not known.
-    """
-    last = epochs[-1]
-    if last[0].diverged:
-        return
-    best_record = best_of([record for record, _ in epochs])
-    for epoch in epochs:
-        weights = final if epoch is last else best
-        is_best = epoch[0] is best_record
-        if weights and (epoch is last or is_best):
-            chosen_on = "the test set" if config.evaluated == "test" else "validation images"
-            tags = {
-                "epoch": str(epoch[0].epoch),
-                "final": str(epoch is last).lower(),
-                "best": str(is_best).lower(),
-                **({"chosen_on": chosen_on} if is_best else {}),
-            }
-            _log_model(config, dataset, epoch, weights, tags)
+def _write_config(config: Config, folder: Path) -> None:
+    (folder / CONFIG).write_text(json.dumps(asdict(config), indent=2) + "\n")
 
 
 @store_call
-def _log_model(
-    config: Config, dataset: Dataset, epoch: Timed, weights: Arrays, tags: dict[str, str]
-) -> None:
-    """Log one model, or complete it, with the scores of its epoch."""
+def log_model(config: Config, dataset: Dataset, last: EpochRecord, weights: Arrays) -> None:
+    """Log the weights after the last epoch as a logged model, with the scores of that epoch.
+
+    A model that the active run has already is completed.
+    """
     client = mlflow.MlflowClient()
     run = mlflow.get_run(active_run().info.run_id)
-    model = _model_of(run, tags["final"]) or client.create_logged_model(
+    model = _model_of(run) or client.create_logged_model(
         run.info.experiment_id,
-        name=f"{config.recipe}_{config.optimizer}_{'final' if tags['final'] == 'true' else 'best'}",
+        name=f"{config.recipe}_{config.optimizer}_final",
         source_run_id=run.info.run_id,
-        tags=tags,
+        tags=FINAL | {"epoch": str(last.epoch)},
         params={name: str(value) for name, value in asdict(config).items()},
         model_type=config.model,
     )
-    if model.status != LoggedModelStatus.READY:
-        with tempfile.TemporaryDirectory() as folder:
-            _write_config(config, Path(folder))
-            # safetensors ignores strides, so arrays must be contiguous.
-            arrays = {name: np.ascontiguousarray(array) for name, array in weights.items()}
-            save_file(arrays, Path(folder, WEIGHTS))
-            client.log_model_artifacts(model.model_id, folder)
-        client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-    outputs = run.outputs.model_outputs if run.outputs else []
-    if model.model_id not in {output.model_id for output in outputs}:
-        client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, int(tags["epoch"]))])
+    with tempfile.TemporaryDirectory() as folder:
+        _write_config(config, Path(folder))
+        # safetensors ignores strides, so arrays must be contiguous.
+        arrays = {name: np.ascontiguousarray(array) for name, array in weights.items()}
+        save_file(arrays, Path(folder, WEIGHTS))
+        client.log_model_artifacts(model.model_id, folder)
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    if not (run.outputs and run.outputs.model_outputs):
+        client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, last.epoch)])
     # The run has these points already, and MLflow stores equal points once.
     about = {"dataset_name": dataset.name, "dataset_digest": dataset.digest}
     scores = [
         Metric(p.key, p.value, p.timestamp, p.step, model_id=model.model_id, **about)
-        for p in metrics_of(*epoch)
+        for p in metrics_of(last)
         if p.key.endswith(("loss", "accuracy"))
     ]
     client.log_batch(run.info.run_id, metrics=scores)
 
 
-def _write_config(config: Config, folder: Path) -> None:
-    (folder / CONFIG).write_text(json.dumps(asdict(config), indent=2) + "\n")
-
-
-def _model_of(run: Run, final: str) -> LoggedModel | None:
-    """The run's logged model of the last epoch ("true"), or of an earlier, best epoch ("false")."""
+def _model_of(run: Run) -> LoggedModel | None:
     models = mlflow.MlflowClient().search_logged_models(
         [run.info.experiment_id], f"source_run_id = '{run.info.run_id}'"
     )
-    return next((model for model in models if model.tags.get("final") == final), None)
+    return next((model for model in models if FINAL.items() <= model.tags.items()), None)
 
 
 @store_call
@@ -137,8 +109,7 @@ def load_model(stored_id: str) -> StoredModel:
         run, name = stored_run(model.source_run_id or ""), f"model {model.model_id}"
     else:
         run = stored_run(stored_id)
-        name = f"run {run.info.run_id}"
-        final = _model_of(run, "true")
+        name, final = f"run {run.info.run_id}", _model_of(run)
         if final is None:
             raise TrackingError(f"{name} holds no finished training: give the id of one that is")
         model = final
@@ -148,18 +119,6 @@ def load_model(stored_id: str) -> StoredModel:
     return StoredModel(name, config, _weights_of(model, name), accuracy)
 
 
-def _weights_of(model: LoggedModel, name: str) -> Arrays:
-    where = f"models:/{model.model_id}"
-    try:
-        return load_file(Path(mlflow.artifacts.download_artifacts(where), WEIGHTS))
-    except (MlflowException, OSError) as error:
-        if isinstance(error.__context__, requests.RequestException):
-            raise
-        raise TrackingError(f"{name} has no weights ({where})") from error
-    except (SafetensorError, ValueError) as error:
-        raise TrackingError(f"{name}: the weights ({where}) are damaged: {error}") from error
-
-
 def _logged_model(model_id: str) -> LoggedModel:
     try:
         return mlflow.MlflowClient().get_logged_model(model_id)
@@ -167,3 +126,14 @@ def _logged_model(model_id: str) -> LoggedModel:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         raise TrackingError(f"no model {printable(model_id, 100)} in the store {uri()}") from error
+
+
+def _weights_of(model: LoggedModel, name: str) -> Arrays:
+    where = f"models:/{model.model_id}"
+    try:
+        return load_file(Path(mlflow.artifacts.download_artifacts(where), WEIGHTS))
+    except (MlflowException, OSError, SafetensorError, ValueError) as error:
+        if isinstance(error.__context__, requests.RequestException):  # the server is away
+            raise
+        why = printable(error, 200)
+        raise TrackingError(f"{name} has no readable weights ({where}): {why}") from error

@@ -26,23 +26,21 @@ def command() -> str:
     return printable(shlex.join(["eml", *arguments])) if Path(name).name in PROGRAM else ""
 
 
-def code_state() -> tuple[dict[str, str], bytes]:
-    """Tags with the commit of this package's checkout, and the uncommitted changes.
+def code_state() -> dict[str, str]:
+    """Tags with the commit of this package's checkout, and whether tracked files differ from it.
 
-    The commit is "unknown", without changes, where the package is not a git checkout: a wheel
-    inside another project's checkout must not report that project's commit.
+    "unknown" where the package is not a git checkout: a wheel inside another project's checkout
+    must not report that project's commit.
     """
     try:
         _git("ls-files", "--error-unmatch", Path(__file__).name)
-        commit = _git("rev-parse", "HEAD").decode().strip()
-        # As `git apply` takes it.
-        changes = _git("diff", "--binary", "--no-color", "--no-ext-diff", "--no-relative", commit)
+        commit = _git("rev-parse", "HEAD")
+        dirty = str(_git("status", "--porcelain", "--untracked-files=no") != "").lower()
     except (OSError, subprocess.CalledProcessError):
-        return {"git_commit": "unknown", "git_dirty": "unknown"}, b""
-    dirty = str(bool(changes)).lower()
-    return {"git_commit": commit, "git_dirty": dirty, MLFLOW_GIT_COMMIT: commit}, changes
+        return {"git_commit": "unknown", "git_dirty": "unknown"}
+    return {"git_commit": commit, "git_dirty": dirty, MLFLOW_GIT_COMMIT: commit}
 
 
-def _git(*arguments: str) -> bytes:
+def _git(*arguments: str) -> str:
     command = ["git", "-C", str(Path(__file__).parent), *arguments]
-    return subprocess.run(command, capture_output=True, check=True).stdout
+    return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()

@@ -17,11 +17,11 @@ from eml.analysis.curves import Training
 from eml.analysis.labels import LAST
 from eml.analysis.summary import Outcomes
 from eml.errors import UserError
+from eml.machine import given_run_id
 from eml.recipes.recipe import Recipe
 from eml.tracking import log, ui
 from eml.tracking.calls import is_server, store_call, uri
 from eml.tracking.history import history_of
-from eml.tracking.mlflow_run import given_run_id
 from eml.tracking.runs import active_run
 from eml.tracking.stores import Others
 from eml.tracking.tags import COMMAND

@@ -1,14 +1,12 @@
 """Ends runs that are RUNNING in the store although their process has died."""
 
 import re
-import time
 from collections.abc import Sequence
 
 from eml.errors import UserError, printable
-from eml.tracking import find, runs
+from eml.tracking import calls, find, runs, tags
 from eml.tracking.store import is_there, open_store
 from eml.tracking.stored_run import StoredRun
-from eml.tracking.tags import CHECKPOINT, JOB, PLAN_DIGEST, TRAINING_DIGEST
 from eml.training.checkpoints import Slot, claiming, directory
 
 NAME = re.compile("[0-9a-f]{1,64}")  # of a digest or a checkpoint
@@ -38,10 +36,10 @@ def end_dead() -> list[StoredRun]:
 
 def _slot_of(run: StoredRun) -> Slot | None:
     """The slot of a run's checkpoint, if it is on this machine and no job owns the run."""
-    digest = run.tags.get(TRAINING_DIGEST) or run.tags.get(PLAN_DIGEST, "")
-    name = run.tags.get(CHECKPOINT, "")
+    digest = run.tags.get(tags.TRAINING_DIGEST) or run.tags.get(tags.PLAN_DIGEST, "")
+    name = run.tags.get(tags.CHECKPOINT, "")
     # Anyone may set these tags, and they become a path.
-    if JOB in run.tags or not (NAME.fullmatch(digest) and NAME.fullmatch(name)):
+    if tags.JOB in run.tags or not (NAME.fullmatch(digest) and NAME.fullmatch(name)):
         return None
     slot = Slot(digest, name)
     return slot if slot.file.exists() else None
@@ -53,7 +51,8 @@ def _end(run: StoredRun, slot: Slot | None) -> bool:
         if slot and not slot.acquire():
             return False
         try:
-            runs.stop_run(run.run_id, "its process is gone, noticed")
+            why = "its process is gone, noticed"
+            runs.stop_run(run.run_id, why, ["RUNNING"], calls.SECONDS_TO_CLOSE)
         finally:
             if slot:
                 slot.release()
@@ -80,29 +79,11 @@ def reap(run_ids: Sequence[str]) -> None:
         print(f"ended: {_line(run)}")
     left = find.running()
     for run in left:
-        print(f"left as it is: {_line(run)}: {_why(run)}")
-    if any(map(_never_began, left)):
-        print("`eml reap RUN_ID ...` ends what never began")
+        job = printable(run.tags.get(tags.JOB, ""), 50)
+        why = f"job {job} has it" if job else "`eml reap RUN_ID` ends it if its process is gone"
+        print(f"left as it is: {_line(run)}: {why}")
     if not ended and not left:
         print("no run is RUNNING")
-
-
-def _why(run: StoredRun) -> str:
-    if JOB in run.tags:
-        return f"job {printable(run.tags[JOB], 50)} of a cluster has it: `eml plan` shows its state"
-    if _slot_of(run):
-        return "its process lives"
-    if _never_began(run):
-        minutes = (time.time() - run.start_time / 1000) / 60
-        return (
-            f"`mlflow run` made it {minutes:.0f} minutes ago, and eml never began: an environment "
-            "that is being built, or that could not be (no conda: --env-manager local)"
-        )
-    return "its checkpoint is not on this machine"
-
-
-def _never_began(run: StoredRun) -> bool:
-    return "mlflow.project.entryPoint" in run.tags and "recipe" not in run.tags
 
 
 def _line(run: StoredRun) -> str:

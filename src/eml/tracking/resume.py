@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from eml.errors import UserError
+from eml.machine import given_run_id
 from eml.tracking import find, log, runs
 from eml.tracking.calls import StoreError
-from eml.tracking.mlflow_run import given_run_id
-from eml.tracking.runs import Paused
 from eml.tracking.store import make_store
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import CHECKPOINT, JOB, JOB_LOG, of_all_machines
 from eml.training.checkpoints import Checkpoint, Slot, directory, free_slots, new_slot
 
-EMPTY = Checkpoint([], [], {})  # of a training that has not begun
+EMPTY = Checkpoint([], {})  # of a training that has not begun
 
 
 @dataclass(frozen=True)
@@ -105,10 +104,9 @@ def prepared_run(
 def _kept(slot: Slot) -> Iterator[None]:
     """Remove a slot at the end of this context, but keep it after Paused or an error."""
     try:
-        yield
-        slot.remove()
-    except Paused:
-        pass
+        with suppress(runs.Paused):
+            yield
+            slot.remove()
     finally:
         slot.release()
 

@@ -2,12 +2,11 @@
 
 import os
 import re
-import tempfile
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -15,43 +14,23 @@ from mlflow.entities import Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 
 from eml.errors import printable
-from eml.machine import Deferred, Stopped, environment
-from eml.tracking import ui
-from eml.tracking.calls import (
-    SECONDS_TO_CLOSE,
-    StoreError,
-    is_server,
-    store_call,
-    uri,
-)
+from eml.machine import GIVEN_RUN, Deferred, Stopped, environment, given_run_id
+from eml.tracking import provenance, ui
+from eml.tracking.calls import SECONDS_TO_CLOSE, StoreError, is_server, store_call, uri
 from eml.tracking.find import experiment_of
-from eml.tracking.mlflow_run import RUN_ID, given_run_id
-from eml.tracking.provenance import code_state, command, versions
 from eml.tracking.store import make_store
 from eml.tracking.stores import Stores
-from eml.tracking.tags import (
-    CANCELLED,
-    COMMAND,
-    CONTINUED_IN,
-    CREATION,
-    ENDINGS,
-    PAUSED_AFTER,
-)
+from eml.tracking.tags import CANCELLED, COMMAND, CONTINUED_IN, CREATION, ENDINGS, PAUSED_AFTER
 
-CHANGES = "uncommitted.diff"  # artifact: what the code differs in from its commit
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # MLflow's own run names, as "calm-fox-12"
 UNFINISHED = ("RUNNING", "SCHEDULED")  # MLflow's status
 
 
+@dataclass(eq=False)
 class Paused(Exception):  # noqa: N818, not an error
-    """Raised to end a run for now, as SCHEDULED, because it will continue later.
+    """Raised to end a run for now, as SCHEDULED, because it will continue later."""
 
-    epoch: the epoch after which the training waits for its search; None if it waits for its turn.
-    """
-
-    def __init__(self, epoch: int | None = None):
-        super().__init__(epoch)
-        self.epoch = epoch
+    epoch: int | None = None  # after which a training waits for its search; None: for its turn
 
 
 @contextmanager
@@ -74,10 +53,21 @@ def run(
     of an interrupted run that this run replaces (see _take_over).
     """
     make_store()
-    with _ending():
+    outer = mlflow.active_run()
+    status, seconds = "FINISHED", 0
+    ending: dict[str, str] = {}
+    try:
         active = _start(parent, run_id, tags)
         _describe(active, name, description, nested=bool(parent), take_over=take_over)
         yield active.info.run_id
+    except BaseException as error:
+        status, ending = _ending(error)
+        # Without waiting for a server that is away.
+        seconds = 0 if isinstance(error, Paused) else SECONDS_TO_CLOSE
+        raise
+    finally:
+        if (begun := mlflow.active_run()) and begun is not outer:
+            _end(begun, status, ending, seconds)
 
 
 def _start(parent: str, run_id: str, tags: Mapping[str, str]) -> mlflow.ActiveRun:
@@ -104,7 +94,7 @@ def _start(parent: str, run_id: str, tags: Mapping[str, str]) -> mlflow.ActiveRu
         return mlflow.start_run(**options)
 
     active = start()
-    os.environ.pop(RUN_ID, None)  # this process uses it now; later runs must not
+    os.environ.pop(GIVEN_RUN, None)  # this process uses it now; later runs must not
     return active
 
 
@@ -115,18 +105,14 @@ def _describe(
     """Name the active run unless its user has, set its note, and take over the old run."""
     if take_over:
         _take_over(take_over, active.info.run_id)
-    commit, changes = code_state()
-    tags = versions() | commit | {MLFLOW_RUN_NOTE: description[: ui.LONGEST_TAG]}
+    tags = provenance.versions() | provenance.code_state()
+    tags[MLFLOW_RUN_NOTE] = description[: ui.LONGEST_TAG]
     if nested or GENERATED_NAME.fullmatch(active.info.run_name):
         tags[MLFLOW_RUN_NAME] = name
-    if not nested and (typed := command()):
+    if not nested and (typed := provenance.command()):
         tags[COMMAND] = typed
     mlflow.set_tags(tags)
     ui.introduce(active.info.experiment_id)
-    if changes:
-        with tempfile.TemporaryDirectory() as folder:
-            Path(folder, CHANGES).write_bytes(changes)
-            mlflow.log_artifacts(folder)
 
 
 def _take_over(old: str, new: str) -> None:
@@ -143,43 +129,24 @@ def _take_over(old: str, new: str) -> None:
         client.set_terminated(old, "KILLED")
 
 
-@contextmanager
-def _ending() -> Iterator[None]:
-    """End the run that begins in this context, with the status of its exception, if any."""
-    outer = mlflow.active_run()
-    try:
-        yield
-    except Paused as paused:
-        epoch = "" if paused.epoch is None else str(paused.epoch)
-        _end_active(outer, "SCHEDULED", PAUSED_AFTER, epoch)
-        raise
-    except BaseException as error:
-        status, tag, message = "FAILED", "error", printable(f"{type(error).__name__}: {error}")
-        if isinstance(error, Stopped):
-            status, tag, message = "KILLED", "stopped", f"{error} at {now()}"
-        if isinstance(error, Deferred):
-            status, message = "SCHEDULED", ""
-        # Without waiting for a server that is away.
-        _end_active(outer, status, tag, message, seconds=SECONDS_TO_CLOSE)
-        raise
-    _end_active(outer, "FINISHED")
+def _ending(error: BaseException) -> tuple[str, dict[str, str]]:
+    """The status and the tags of a run that ends by an exception."""
+    if isinstance(error, Paused):
+        return "SCHEDULED", {} if error.epoch is None else {PAUSED_AFTER: str(error.epoch)}
+    if isinstance(error, Deferred):
+        return "SCHEDULED", {}
+    if isinstance(error, Stopped):
+        return "KILLED", {"stopped": f"{error} at {now()}"}
+    return "FAILED", {"error": printable(f"{type(error).__name__}: {error}")}
 
 
-def _end_active(
-    outer: Run | None, status: str, tag: str = "", value: str = "", seconds: int = 0
-) -> None:
-    """End the active run unless it is `outer`: then none has begun.
-
-    value: of the tag; "" sets no tag. seconds: as in store_call; a failure is printed if it is set.
-    """
-    active = mlflow.active_run()
-    if active is None or active is outer:
-        return
+def _end(active: Run, status: str, tags: Mapping[str, str], seconds: int) -> None:
+    """End the active run. seconds: as in store_call; if they are set, a failure is only printed."""
     run_id = active.info.run_id
 
     def end_it() -> None:
         try:
-            if value:
+            for tag, value in tags.items():
                 mlflow.MlflowClient().set_tag(run_id, tag, value)
         finally:  # MLflow marks every run FINISHED that is on its stack when the process ends
             if mlflow.active_run() is active:
@@ -217,14 +184,9 @@ def close_run(
     store_call(end_it, seconds)()
 
 
-def stop_run(run_id: str, why: str) -> None:
-    """Mark a RUNNING run KILLED in place of its process, without waiting for a server."""
-    close_run(run_id, "KILLED", "stopped", f"{why} at {now()}", ["RUNNING"], SECONDS_TO_CLOSE)
-
-
-def cancel_run(run_id: str) -> None:
-    """Mark a run KILLED that was cancelled, unless the run has already ended."""
-    close_run(run_id, "KILLED", "stopped", f"cancelled at {now()}")
+def stop_run(run_id: str, why: str, only: Collection[str] = UNFINISHED, seconds: int = 0) -> None:
+    """Mark a run KILLED in place of its process, with the time. only, seconds: as in close_run."""
+    close_run(run_id, "KILLED", "stopped", f"{why} at {now()}", only, seconds)
 
 
 def tag_run(run_id: str, tags: Mapping[str, str], seconds: int = 0) -> None:

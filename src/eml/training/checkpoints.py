@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,7 @@ from safetensors.numpy import save_file
 from eml.errors import UserError
 from eml.training.loop import EpochRecord
 
-BEST = "best epoch: "  # the beginning of the names of Checkpoint.best in the file
 KEPT_SECONDS = 30 * 24 * 3600  # older checkpoints are deleted
-
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 
@@ -31,9 +29,7 @@ class Checkpoint:
     """A training after one of its epochs."""
 
     records: list[EpochRecord]  # one for each epoch so far
-    timestamps: list[int]  # of the records, in milliseconds since 1970
     state: Arrays  # from Learner.training_state
-    best: Arrays = field(default_factory=dict)  # the weights of the best epoch so far
 
     @property
     def epochs(self) -> int:
@@ -61,11 +57,9 @@ class Slot:
         Returns whether the slot was free. wait: wait until it is free.
         """
         private_folder()
-        try:
+        with suppress(Timeout):
             self.lock.acquire(blocking=wait)
-        except Timeout:
-            return False
-        return True
+        return self.lock.is_locked
 
     def release(self) -> None:
         self.lock.release()
@@ -75,16 +69,12 @@ class Slot:
 
         Raises OSError if it cannot be written.
         """
-        metadata = {
-            "records": json.dumps([asdict(record) for record in checkpoint.records]),
-            "timestamps": json.dumps(checkpoint.timestamps),
-        }
-        part = self.file.with_suffix(".part")
-        arrays = checkpoint.state | {BEST + name: a for name, a in checkpoint.best.items()}
+        records = json.dumps([asdict(record) for record in checkpoint.records])
         # safetensors ignores strides, so arrays must be contiguous.
-        arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+        arrays = {name: np.asarray(array, order="C") for name, array in checkpoint.state.items()}
+        part = self.file.with_suffix(".part")
         try:
-            save_file(arrays, part, metadata)
+            save_file(arrays, part, {"records": records})
         except SafetensorError as error:
             raise OSError(str(error)) from error
         _to_disk(part)
@@ -95,16 +85,9 @@ class Slot:
         """The checkpoint, also of a slot that is not held; None without one, or if damaged."""
         # A damaged file may raise anything.
         with suppress(Exception), safe_open(self.file, framework="numpy") as content:
-            metadata = content.metadata()
+            records = json.loads(content.metadata()["records"])
             arrays = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
-            checkpoint = Checkpoint(
-                [EpochRecord(**values) for values in json.loads(metadata["records"])],
-                [int(timestamp) for timestamp in json.loads(metadata["timestamps"])],
-                {name: array for name, array in arrays.items() if not name.startswith(BEST)},
-                {name[len(BEST) :]: arrays[name] for name in arrays if name.startswith(BEST)},
-            )
-            if len(checkpoint.records) == len(checkpoint.timestamps):
-                return checkpoint
+            return Checkpoint([EpochRecord(**values) for values in records], arrays)
         return None
 
     def remove(self) -> None:
@@ -142,7 +125,7 @@ def directory() -> Path:
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """Raise UserError in place of OSError."""
+    """Raise UserError in place of OSError. Also a decorator."""
     try:
         yield
     except OSError as error:
@@ -152,6 +135,7 @@ def _one_line_errors() -> Iterator[None]:
         ) from error
 
 
+@_one_line_errors()
 def private_folder(*names: str) -> Path:
     """Make directory(), or a folder below it, which this user alone can read and write.
 
@@ -159,13 +143,12 @@ def private_folder(*names: str) -> Path:
     folder cannot be made.
     """
     folder = directory()
-    with _one_line_errors():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.stat().st_uid != os.getuid():
-            raise PermissionError(errno.EACCES, "the folder belongs to another user")
-        folder.chmod(0o700)
-        folder.joinpath(*names).mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(errno.EACCES, "the folder belongs to another user")
+    folder.chmod(0o700)
+    folder.joinpath(*names).mkdir(parents=True, exist_ok=True)
     return folder.joinpath(*names)
 
 
@@ -176,20 +159,17 @@ def claiming() -> Iterator[None]:
     Raises UserError if the folder cannot be written.
     """
     with _one_line_errors():
-        lock = FileLock(private_folder() / "claiming.lock")
-        lock.acquire()
-    try:
+        held = FileLock(private_folder() / "claiming.lock").acquire()
+    with held:
         yield
-    finally:
-        lock.release()
 
 
+@_one_line_errors()
 def new_slot(digest: str, checkpoint: Checkpoint) -> Slot:
     """A new slot, held, with this checkpoint. Raises UserError if it cannot be written."""
     slot = Slot(digest, uuid.uuid4().hex)
-    with _one_line_errors():
-        slot.acquire()
-        slot.save(checkpoint)
+    slot.acquire()
+    slot.save(checkpoint)
     return slot
 
 

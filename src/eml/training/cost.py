@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from time import perf_counter, process_time
+from time import perf_counter
 from typing import Any
 
 from eml.config import Config
 from eml.data.specs import SPECS
 from eml.machine import DISTURBED
 from eml.seeds import order_of
-from eml.training.loop import load_for, make_learner
-from eml.training.threads import CHOOSE, Asked, Threads
+from eml.training.loop import TrainingLoop, load_for, make_learner, timed
+from eml.training.threads import CHOOSE, Asked
 
 PROBE_SECONDS = 3.0  # of training
 # Rough guesses for an SQLite store; they matter little if an epoch takes seconds.
@@ -41,28 +41,20 @@ def probe(config: Config, asked: Asked = CHOOSE) -> Cost:
     """Time some training batches and one evaluation of a Config. Logs nothing."""
     make_learner(config, load_for(config))  # so that imports do not count
     start = perf_counter()
-    dataset = load_for(config)
-    learner = make_learner(config, dataset)
-    threads = Threads(learner, config, asked)
-    learner.synchronize()
+    training = TrainingLoop(config, load_for(config), asked=asked)
     setup = perf_counter() - start
-    order = order_of(config.seed, 1, len(dataset.labels["train"]))
-    images, seconds, cpu_start = 0, 0.0, process_time()
+    learner, all_images = training.learner, training.images["train"]
+    order = order_of(config.seed, 1, all_images)
+    images, seconds, cpu_seconds = 0, 0.0, 0.0
     while seconds < PROBE_SECONDS:
         # Larger and larger chunks, so that the clock is read seldom.
-        size = max(config.batch_size, images)
-        start = perf_counter()
-        learner.train_epoch(order[:size])
-        learner.synchronize()
-        seconds += perf_counter() - start
-        images += min(size, len(order))
-    threads.after_epoch(1, images, seconds, process_time() - cpu_start)
-    start = perf_counter()
-    learner.evaluate(config.evaluated)
-    learner.synchronize()
-    evaluation = (perf_counter() - start) / len(dataset.labels[config.evaluated])
-    disturbed = (threads.slowdown or 0) >= DISTURBED
-    return Cost(setup, seconds / images, evaluation, disturbed)
+        size = min(max(config.batch_size, images), all_images)
+        _, more, more_cpu = timed(learner, learner.train_epoch, order[:size])
+        images, seconds, cpu_seconds = images + size, seconds + more, cpu_seconds + more_cpu
+    training.threads.after_epoch(1, images, seconds, cpu_seconds)
+    score, evaluation, _ = timed(learner, learner.evaluate, config.evaluated)
+    disturbed = (training.threads.slowdown or 0) >= DISTURBED
+    return Cost(setup, seconds / images, evaluation / score.examples, disturbed)
 
 
 def seconds_of(config: Config, costs: Costs, epochs: float, begun: bool = False) -> float:

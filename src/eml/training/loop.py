@@ -1,9 +1,10 @@
 """The training loop: owns the order of the data and the clocks, yields a record per epoch."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from time import perf_counter, process_time
+from time import perf_counter, process_time, time_ns
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +14,10 @@ from eml.models.learner import Learner, Score
 from eml.models.numpy_mlp import NumpyLearner
 from eml.seeds import order_of
 from eml.training.threads import CHOOSE, Asked, Threads
+
+# Fields of EpochRecord that continue where an interrupted training ended.
+CLOCKS = ("setup_seconds", "train_seconds", "train_cpu_seconds", "eval_seconds")
+A = TypeVar("A")
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class EpochRecord:
     next_threads: int | None = None  # number of threads that the training goes on with
     # Seconds of this epoch over those that it takes on an idle machine; CPU alone (threads.py).
     slowdown: float | None = None
+    timestamp: int = 0  # when the epoch was over, in milliseconds since 1970
 
     @property
     def diverged(self) -> bool:
@@ -58,14 +64,12 @@ class EpochRecord:
     @property
     def loss(self) -> float:
         """The loss of the evaluated split."""
-        loss: float = getattr(self, f"{self.evaluated}_loss")
-        return loss
+        return float(getattr(self, f"{self.evaluated}_loss"))
 
     @property
     def accuracy(self) -> float:
         """The accuracy of the evaluated split."""
-        accuracy: float = getattr(self, f"{self.evaluated}_accuracy")
-        return accuracy
+        return float(getattr(self, f"{self.evaluated}_accuracy"))
 
 
 def load_for(config: Config) -> Dataset:
@@ -80,6 +84,17 @@ def make_learner(config: Config, dataset: Dataset) -> Learner:
     from eml.models.torch_learner import TorchLearner  # torch takes seconds to import
 
     return TorchLearner(config, dataset)
+
+
+def timed(
+    learner: Learner, function: Callable[[A], Score], argument: A
+) -> tuple[Score, float, float]:
+    """Call a function of the learner; return its score, its seconds, and its CPU seconds."""
+    learner.synchronize()
+    cpu_start, start = process_time(), perf_counter()
+    score = function(argument)
+    learner.synchronize()
+    return score, perf_counter() - start, process_time() - cpu_start
 
 
 class TrainingLoop:
@@ -100,40 +115,31 @@ class TrainingLoop:
 
         The clocks continue from the record, so they do not count the pause.
         """
-        self.config = config
-        self.last = last
+        self.config, self.last = config, last
         self.epoch = last.epoch if last else 0  # the current epoch, for displays
         self.evaluating = True
         self._started = perf_counter() - (last.wall_seconds if last else 0.0)
+        self._clocks = {name: (last and getattr(last, name)) or 0.0 for name in CLOCKS}
         self.learner = make_learner(config, dataset)
         if state is not None:
             self.learner.load_training_state(state)
         self.threads = Threads(self.learner, config, asked, last.next_threads if last else None)
         self.images = {split: len(labels) for split, labels in dataset.labels.items()}
         self.learner.synchronize()
-        self._setup_seconds = last.setup_seconds if last else perf_counter() - self._started
-        self._train_seconds = last.train_seconds if last else 0.0
-        self._cpu_seconds = last.train_cpu_seconds or 0.0 if last else 0.0
-        self._eval_seconds = last.eval_seconds if last else 0.0
+        if not last:
+            self._clocks["setup_seconds"] = perf_counter() - self._started
 
     def __iter__(self) -> Iterator[EpochRecord]:
         if self.last is None:
-            train = self._evaluate("train")
-            yield self._record(train, images_per_second=math.nan)
+            yield self._record(self._evaluate("train"), images_per_second=math.nan)
         elif self.last.diverged:
             return
         for epoch in range(self.epoch + 1, self.config.epochs + 1):
-            self.epoch = epoch
-            self.evaluating = False
+            self.epoch, self.evaluating = epoch, False
             order = order_of(self.config.seed, epoch, self.images["train"])
-            self.learner.synchronize()
-            cpu_start, start = process_time(), perf_counter()
-            train = self.learner.train_epoch(order)
-            self.learner.synchronize()
-            seconds = perf_counter() - start
-            cpu_seconds = process_time() - cpu_start
-            self._cpu_seconds += cpu_seconds
-            self._train_seconds += seconds
+            train, seconds, cpu_seconds = timed(self.learner, self.learner.train_epoch, order)
+            self._clocks["train_seconds"] += seconds
+            self._clocks["train_cpu_seconds"] += cpu_seconds
             self.threads.after_epoch(epoch, train.examples, seconds, cpu_seconds)
             record = self._record(train, images_per_second=train.examples / seconds)
             yield record
@@ -142,10 +148,8 @@ class TrainingLoop:
 
     def _evaluate(self, split: str) -> Score:
         self.evaluating = True
-        start = perf_counter()
-        score = self.learner.evaluate(split)
-        self.learner.synchronize()
-        self._eval_seconds += perf_counter() - start
+        score, seconds, _ = timed(self.learner, self.learner.evaluate, split)
+        self._clocks["eval_seconds"] += seconds
         return score
 
     def _record(self, train: Score, images_per_second: float) -> EpochRecord:
@@ -164,12 +168,10 @@ class TrainingLoop:
         return EpochRecord(
             epoch=self.epoch,
             **scores,
-            train_seconds=self._train_seconds,
-            train_cpu_seconds=self._cpu_seconds,
-            eval_seconds=self._eval_seconds,
+            **self._clocks,
             wall_seconds=perf_counter() - self._started,
-            setup_seconds=self._setup_seconds,
             images_per_second=images_per_second,
             next_threads=self.threads.number,
             slowdown=self.threads.slowdown,
+            timestamp=time_ns() // 1_000_000,
         )

@@ -1,7 +1,7 @@
 """Shows the progress of a training: a live line on a terminal, and a line per epoch."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from rich.console import Console
 from rich.live import Live
@@ -18,18 +18,16 @@ MakeDisplay = Callable[[TrainingLoop, str], AbstractContextManager[ShowEpoch]]
 
 def epoch_line(record: EpochRecord, epochs: int) -> str:
     """A line about an ended epoch, of `epochs` in all."""
-    line = f"epoch {record.epoch:{len(str(epochs))}}/{epochs}"
-    if record.diverged:
-        line += "  the loss is not finite: diverged"
-    else:
-        line += (
-            f"  train loss {record.train_loss:.4f} accuracy {record.train_accuracy:6.2%}"
-            f"  {record.evaluated} loss {record.loss:.4f} accuracy {record.accuracy:6.2%}"
-        )
-    line += f"  {record.train_seconds:.1f} s trained"
-    if record.epoch:
-        line += f"  {record.images_per_second:,.0f} images/s"
-    return line
+    scores = (
+        f"train loss {record.train_loss:.4f} accuracy {record.train_accuracy:6.2%}"
+        f"  {record.evaluated} loss {record.loss:.4f} accuracy {record.accuracy:6.2%}"
+    )
+    return (
+        f"epoch {record.epoch:{len(str(epochs))}}/{epochs}"
+        f"  {'the loss is not finite: diverged' if record.diverged else scores}"
+        f"  {record.train_seconds:.1f} s trained"
+        + (f"  {record.images_per_second:,.0f} images/s" if record.epoch else "")
+    )
 
 
 @contextmanager
@@ -43,23 +41,20 @@ def display(training: TrainingLoop, where: str) -> Iterator[ShowEpoch]:
     if training.last:
         print(f"goes on after epoch {training.last.epoch}")
     counted = f"{threads} thread{'s' if threads > 1 else ''}"
-    hardware = training.learner.hardware
-    print(f"{config.device_type}: {hardware}, {counted}", flush=True)
+    print(f"{config.device_type}: {training.learner.hardware}, {counted}", flush=True)
     console = Console(highlight=False)
 
     def show(record: EpochRecord) -> None:
         console.print(epoch_line(record, config.epochs), soft_wrap=True)
         console.file.flush()  # so that `tail -f` of a log is up to date
 
-    if not console.is_terminal:
-        yield show
-        return
-    with Live(
+    live = Live(
         console=console,
         get_renderable=_live_line(training),
         refresh_per_second=REFRESHES_PER_SECOND,
         transient=True,
-    ):
+    )
+    with live if console.is_terminal else nullcontext():
         yield show
 
 

@@ -13,7 +13,7 @@ from eml.launchers.slurm.job import Pack, submit
 from eml.launchers.slurm.watch import Submitted, refuse_if_cancelled
 from eml.machine import Deferred, Stopped
 from eml.tracking import find, store, tags
-from eml.tracking.runs import cancel_run, now, tag_run
+from eml.tracking.runs import now, stop_run, tag_run
 from eml.tracking.stored_run import StoredRun
 from eml.training.checkpoints import Slot, claiming
 from eml.training.cost import Costs, kind_of, makespan
@@ -60,13 +60,13 @@ class Slurm(Launcher):
             next(alive for alive in cluster.polls(lambda: jobs) if not alive)
         for run in find.children(parent.run_id).values():
             if run.status in ("SCHEDULED", "RUNNING"):
-                cancel_run(run.run_id)
+                stop_run(run.run_id, "cancelled")
         slot = Slot(parent.tags[tags.PLAN_DIGEST], parent.tags[tags.CHECKPOINT])
         with claiming():
             nobody_waits = slot.acquire()
             slot.release()
         if nobody_waits:
-            cancel_run(parent.run_id)
+            stop_run(parent.run_id, "cancelled")
         return len(jobs)
 
     def check(self, configs: Sequence[Config]) -> None:

@@ -18,7 +18,7 @@ from eml.machine import signals_held
 from eml.tracking import find, store, tags
 from eml.tracking.calls import StoreError
 from eml.tracking.digests import training_digest
-from eml.tracking.runs import cancel_run, close_run, is_cancelled, tag_run
+from eml.tracking.runs import close_run, is_cancelled, stop_run, tag_run
 from eml.tracking.stored_run import FINISHED, StoredRun
 from eml.training.cost import Costs, kind_of, seconds_of
 
@@ -187,7 +187,7 @@ class Submitted:
             row.job = ""
         for row in failed:
             if cancelled:
-                cancel_run(row.run_id)
+                stop_run(row.run_id, "cancelled")
             else:
                 close_run(row.run_id, "FAILED", "error", reason)
             row.end(f"failed: {reason}; log {runs[row.run_id].tags.get(tags.JOB_LOG)}")
