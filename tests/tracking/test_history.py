@@ -125,7 +125,7 @@ def test_every_reader_gives_the_same(small_data, store, server, monkeypatch):
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "readers")
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
     experiment = mlflow.MlflowClient().create_experiment("readers", folder.as_uri())
-    train("lr_sweep", epochs=1, lrs="1,0.5,0.1,0.05,0.01")
+    train("lr_sweep", epochs=1, lrs="1,0.5,0.1,0.05,0.01", resume=False)
     database, public = readers.reader(), readers.ClientReader(mlflow.MlflowClient())
     frame, _ = load_history(Selection())
     run_ids = frame["run_id"].unique().tolist()
