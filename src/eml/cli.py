@@ -12,20 +12,9 @@ import click
 from eml.errors import UserError, printable, redacted
 from eml.machine import Stopped, given_run_id, raise_on_signals, stop_with_parent
 
-Refusal = Stopped | UserError | click.ClickException
-# Name of a command -> its module in eml.commands, beside the commands of the recipes.
-COMMANDS = {
-    "plan": "plan",
-    "gradients": "gradients",
-    "compare": "compare",
-    "sheet2": "sheet",
-    "sheet3": "sheet",
-    "handin": "handin",
-    "cancel": "cancel",
-    "reap": "reap",
-    "data": "data",
-    "evaluate": "evaluate",
-}
+# Beside the commands of the recipes; each in the module of its name in eml.commands.
+COMMANDS = ["plan", "gradients", "compare", "sheet2", "sheet3", "handin", "cancel", "reap", "data"]
+COMMANDS += ["evaluate"]
 
 
 class Commands(click.Group):
@@ -38,7 +27,7 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name in COMMANDS:
-            module = import_module(f"eml.commands.{COMMANDS[name]}")
+            module = import_module(f"eml.commands.{name.rstrip('23')}")  # one for both sheets
             return typing.cast(click.Command, getattr(module, name))
         from eml.commands.launch import recipe_command
         from eml.recipes import RECIPES
@@ -56,8 +45,7 @@ def main() -> None:
     # Python's default garbage collection takes 10 % of the start-up: imports make many objects.
     gc.set_threshold(100_000)
     raise_on_signals()
-    run_id = given_run_id()
-    if run_id:
+    if run_id := given_run_id():
         stop_with_parent()
     try:
         # standalone_mode=False: click raises its errors instead of printing a usage text.
@@ -65,26 +53,21 @@ def main() -> None:
     except (Stopped, UserError, click.ClickException) as error:
         message = _message(error)
         print(f"eml: {message}", file=sys.stderr)
-        if run_id:
-            _end_run(run_id, error, message)
+        if run_id:  # the run that `mlflow run` made tells why its process ends
+            from eml.tracking import calls, runs
+
+            with suppress(UserError):  # the store does not answer
+                if isinstance(error, Stopped):
+                    runs.stop_run(run_id, str(error), ["RUNNING"], calls.SECONDS_TO_CLOSE)
+                else:
+                    runs.tag_run(run_id, {"error": message}, calls.SECONDS_TO_CLOSE)
         sys.exit(error.exit_code)
     except Exception:  # a bug: show its traceback, without passwords
         print(redacted(traceback.format_exc()), end="", file=sys.stderr)
         sys.exit(1)
 
 
-def _end_run(run_id: str, error: Refusal, message: str) -> None:
-    """Write into the run that `mlflow run` made why its process ends."""
-    from eml.tracking import calls, runs
-
-    with suppress(UserError):  # the store does not answer
-        if isinstance(error, Stopped):
-            runs.stop_run(run_id, str(error), ["RUNNING"], calls.SECONDS_TO_CLOSE)
-        else:
-            runs.tag_run(run_id, {"error": message}, calls.SECONDS_TO_CLOSE)
-
-
-def _message(error: Refusal) -> str:
+def _message(error: Stopped | UserError | click.ClickException) -> str:
     if isinstance(error, Stopped):
         return f"stopped by {error}"
     if isinstance(error, UserError):

@@ -83,9 +83,8 @@ class Config:
             f"momentum={self.momentum} has no effect with optimizer={self.optimizer}: "
             "give optimizer=momentum",
         )
-        full = self.precision == "fp32"
         _require(
-            full or self.dtype == "float32",
+            self.precision == "fp32" or self.dtype == "float32",
             f"precision={self.precision} needs dtype=float32: give fp32",
         )
         on_gpu = self.device_type == "cuda"
@@ -123,12 +122,9 @@ class Config:
     def run_name(self) -> str:
         """The run's name. MLflow truncates it, so the fields that vary most come first."""
         name = f"{self.optimizer} lr={self.learning_rate:g} seed={self.seed} {self.recipe}"
-        if self.device_type == "cuda":
-            name += " GPU"
-        name += f" epochs={self.epochs}"
-        if self.subset:
-            name += f" subset={self.subset}"
-        return f"{name} validation={self.validation}" if self.validation else name
+        name += f"{' GPU' if self.device_type == 'cuda' else ''} epochs={self.epochs}"
+        name += f" subset={self.subset}" if self.subset else ""
+        return name + (f" validation={self.validation}" if self.validation else "")
 
 
 def _require(valid: bool, message: str) -> None:

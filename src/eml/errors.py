@@ -31,8 +31,7 @@ def printable(text: object, longest: int = LONGEST) -> str:
     For text that a user typed or a store holds: it may control a terminal, or be very long.
     """
     line = redacted(str(text))
-    if not line.isprintable():
-        line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
     if len(line) > longest:
         half = (longest - 5) // 2
         line = f"{line[:half]} ... {line[-half:]}"

@@ -6,9 +6,10 @@ import platform
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import sleep
 from types import FrameType
 
 import psutil
@@ -55,10 +56,9 @@ def usable_cores(system: Path = Path("/")) -> int:
         return psutil.cpu_count(logical=False) or 1
     topology = "sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
     cores = {_read(system / topology.format(n)) or n for n in os.sched_getaffinity(0)}
-    quota_files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
     quotas = [
         int(limit[0]) / int(limit[1])
-        for limit in _limits(system, "cpu", "cpu.max", quota_files)
+        for limit in _limits(system, "cpu", "cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us")
         if len(limit) == 2 and all(map(str.isdecimal, limit))  # not "max" or -1
     ]
     return max(1, math.floor(min([len(cores), *quotas])))
@@ -66,18 +66,16 @@ def usable_cores(system: Path = Path("/")) -> int:
 
 def worker_count(trainings: int) -> int:
     """Number of trainings to carry out at once with one thread each; fewer if memory is scarce."""
-    limits = _limits(Path("/"), "memory", "memory.max", ("memory.limit_in_bytes",))
+    limits = _limits(Path("/"), "memory", "memory.max", "memory.limit_in_bytes")
     bounds = [int(limit[0]) for limit in limits if limit and limit[0].isdecimal()]
     free = min([psutil.virtual_memory().available, *bounds])
     return max(1, min(trainings, usable_cores(), int(free / WORKER_BYTES)))
 
 
-def _limits(
-    system: Path, controller: str, file: str, former_files: Sequence[str]
-) -> Iterator[list[str]]:
+def _limits(system: Path, controller: str, *files: str) -> Iterator[list[str]]:
     """The words of a limit, for this process's control group and all groups above it.
 
-    file: of version 2 of Linux's control groups; former_files: of version 1.
+    files: those of both versions of Linux's control groups; a group has those of one version.
     """
     for line in _read(system / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -87,7 +85,6 @@ def _limits(
         group = root / path.lstrip("/")  # in a container it may be missing: then its root counts
         for folder in (group, *group.parents):
             if folder.is_relative_to(root):
-                files = former_files if controllers else [file]
                 yield [word for name in files for word in _read(folder / name).split()]
 
 
@@ -190,16 +187,9 @@ def stop_with_parent() -> None:
         return
 
     def watch() -> None:
-        while _alive(owner):
-            pause.wait(POLL_SECONDS)
+        with suppress(psutil.NoSuchProcess):
+            while owner.is_running() and owner.status() != psutil.STATUS_ZOMBIE:
+                sleep(POLL_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    pause = threading.Event()  # never set; only its wait() is used
     threading.Thread(target=watch, name="parent watch", daemon=True).start()
-
-
-def _alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
