@@ -15,8 +15,6 @@ from eml.config import Config
 # In the order of a label. OF_THE_MODEL depend on the model.
 SUBJECTS = ["model", "framework", "dataset", "device_type", "optimizer", "learning_rate"]
 OF_THE_MODEL = ["activation", "init"]
-# Not mentioned if all trainings have this value.
-USUAL = {"precision": "fp32"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +33,7 @@ class Comparison:
         numbers = {str(name): column.to_numpy() for name, column in columns}
         rows = self.history.groupby("run_id", sort=False).indices
         return [
-            Training(
-                first, {name: column[rows[first["run_id"]]] for name, column in numbers.items()}
-            )
+            Training(first, {n: column[rows[first["run_id"]]] for n, column in numbers.items()})
             for first in self.history.drop_duplicates("run_id").to_dict("records")
         ]
 
@@ -49,9 +45,7 @@ class Comparison:
             key = tuple(training.values[name] for name in self.differing)
             groups.setdefault(key, []).append(training)
         return [
-            Curve(
-                ", ".join(filter(None, (words(n, seeds[0].values[n]) for n in self.named))), seeds
-            )
+            Curve(", ".join(words(n, seeds[0].values[n]) for n in self.named), seeds)
             for _, seeds in sorted(groups.items())
         ]
 
@@ -103,7 +97,8 @@ class Comparison:
         return [
             words(name, first[name])
             for name in names
-            if distinct(self.trainings, name) == 1 and first[name] != USUAL.get(name)
+            if distinct(self.trainings, name) == 1
+            and (name, first[name]) != ("precision", Config.precision)
         ]
 
     def has(self, metric: str) -> bool:

@@ -142,10 +142,8 @@ class Curve:
         seconds = np.concatenate([training.epoch_seconds for training in self.trainings])
         if not len(seconds):
             return Seconds(math.nan, math.nan, math.nan)
-        low, high = (
-            np.quantile(seconds, 0.1, method="lower"),
-            np.quantile(seconds, 0.9, method="higher"),
-        )
+        low = np.quantile(seconds, 0.1, method="lower")
+        high = np.quantile(seconds, 0.9, method="higher")
         return Seconds(float(seconds.mean()), float(low), float(high))
 
     def band(self, x: str, metric: str) -> Band:

@@ -17,22 +17,11 @@ GOES_WITH = {
     "optimizer": ("learning_rate", "momentum"),
     "subset": ("train_images", "test_images"),
 }
-LOGGED = (
-    "scaling_mean",
-    "scaling_std",
-    "test_images",
-    "git_commit",
-    "git_dirty",
-    "python",
-    "torch",
-    "numpy",
-    "hardware",
-    "threads",
-    "trainings_at_once",
-    "system_metrics",
-)
+OF_DATA = ("scaling_mean", "scaling_std", "test_images")
+OF_CODE = ("git_commit", "git_dirty", "python", "torch", "numpy")
+OF_SECONDS = ("threads", "trainings_at_once")  # they decide nothing but seconds
+LOGGED = (*OF_DATA, *OF_CODE, "hardware", *OF_SECONDS, "system_metrics")
 SHORT = {"git_commit": 9, "dataset_digest": 9}  # characters that tell values apart
-OF_SECONDS = ("threads", "trainings_at_once")  # what decides nothing but seconds
 JOB = "slurm_job"  # the tag of a run that trained in a job (tracking/tags.py)
 LARGEST_SWING = 0.25  # standard deviation of the seconds of an epoch, as a share of their mean
 SHORTEST = 0.1  # seconds; shorter epochs always swing

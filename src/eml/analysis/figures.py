@@ -28,16 +28,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 STYLES = ("-", "--", "-.", ":")
 ORDERED = "viridis_r"  # from light to dark, also in grey
 NUMERIC = {field.name for field in fields(Config) if field.type is not str}
-SETTINGS = (
-    "device_type",
-    "optimizer",
-    "learning_rate",
-    "batch_size",
-    "seed",
-    "subset",
-    "dtype",
-    "precision",
-)
+SETTINGS = ["device_type", "optimizer", "learning_rate", "batch_size", "seed", "subset"]
+SETTINGS += ["dtype", "precision"]
 # Characters that fit in a line.
 LINE = 100
 TITLE_LINE = 75
@@ -48,7 +40,6 @@ Draw = Callable[[Comparison], Figure]
 class RecipeFigure:
     """A figure that recipes have."""
 
-    name: str  # of its files, without ending
     title: str  # in the hand-in
     needs: tuple[str, ...]  # metrics
     draw: Draw
@@ -98,28 +89,18 @@ def over(comparison: Comparison, x: str, metric: str = "test_accuracy") -> Figur
     return figure
 
 
-FIGURES = {
-    figure.name: figure
-    for figure in (
-        RecipeFigure(
-            "loss_over_epochs",
-            "Train and test loss over the epochs",
-            ("train_loss", "test_loss"),
-            losses,
-        ),
-        RecipeFigure(
-            "test_accuracy_over_epochs",
-            "Test accuracy over the epochs",
-            ("test_accuracy",),
-            partial(over, x="epoch"),
-        ),
-        RecipeFigure(
-            "test_accuracy_over_train_seconds",
-            "Test accuracy over the training time",
-            ("test_accuracy", "train_seconds"),
-            partial(over, x="train_seconds"),
-        ),
-    )
+FIGURES = {  # by the name of their files, without ending
+    "loss_over_epochs": RecipeFigure(
+        "Train and test loss over the epochs", ("train_loss", "test_loss"), losses
+    ),
+    "test_accuracy_over_epochs": RecipeFigure(
+        "Test accuracy over the epochs", ("test_accuracy",), partial(over, x="epoch")
+    ),
+    "test_accuracy_over_train_seconds": RecipeFigure(
+        "Test accuracy over the training time",
+        ("test_accuracy", "train_seconds"),
+        partial(over, x="train_seconds"),
+    ),
 }
 
 
@@ -149,10 +130,7 @@ def sensitivity(comparison: Comparison) -> Figure:
 
 
 def _near(bands: Sequence[Band], kind: str, height: float) -> list[Band]:
-    """Those that end too close to the best one to be told apart by eye; [] if they can be.
-
-    height: of the y-axis.
-    """
+    """Those that end too close to the best one to be told apart by eye; height: of the y-axis."""
     ends = [band.mean[-1] for band in bands if len(band)]
     if kind not in ("accuracy", "loss") or not ends:
         return []
@@ -163,7 +141,6 @@ def _near(bands: Sequence[Band], kind: str, height: float) -> list[Band]:
 
 
 def _zoom_in(axes: Axes, bands: Sequence[Band], kind: str) -> None:
-    """Set the y-axis to the range in which these curves end."""
     low, high = min(band.lowest[-1] for band in bands), max(band.highest[-1] for band in bands)
     pad = 0.3 * (high - low) or 0.01 * high or 0.01
     axes.set_ylim(low - pad, high + pad)
@@ -173,7 +150,6 @@ def _zoom_in(axes: Axes, bands: Sequence[Band], kind: str) -> None:
 
 
 def _draw(axes: Axes, curve: Curve, band: Band, look: dict[str, Any], metric: str) -> None:
-    """Draw a curve, each seed as far as its run goes."""
     label = _label(curve, band, metric)
     marker = "o" if len(band) <= FEW else ""
     axes.plot(band.x, band.mean, marker=marker, markersize=4, label=label, **look)
@@ -217,10 +193,7 @@ def _looks(varying: Sequence[str], count: int) -> list[dict[str, Any]]:
 def _canvas(
     comparison: Comparison, what: str, x: str, y: str, panels: int = 1
 ) -> tuple[Figure, list[Axes]]:
-    """An empty figure whose title names what all runs have in common.
-
-    panels: one, or two above each other with the same x-axis.
-    """
+    """An empty figure of one or two panels, whose title names what all runs have in common."""
     # Without pyplot, which keeps every figure and may need a display.
     figure = Figure(figsize=(8, 5 + 2.5 * (panels - 1)), layout="constrained")
     ratios = [3, 2][:panels]

@@ -34,16 +34,14 @@ def mark(figure: Figure) -> str:
     bands begin with "curve<n>-", those of its entry in the legend with "key<n>-". A point is
     [x, y, text], in the units of the SVG. The layout of the figure must be fixed.
     """
-    labels: list[str] = []
-    for legend in figure.legends:
-        lines = [line for line in figure.axes[0].lines if not str(line.get_label()).startswith("_")]
-        labels = [str(line.get_label()) for line in lines]
-        for number, (key, text) in enumerate(
-            zip(legend.legend_handles, legend.get_texts(), strict=True)
-        ):
-            text.set_gid(f"key{number}-name")
-            if key is not None:
-                key.set_gid(f"key{number}-line")
+    (legend,) = figure.legends
+    names = [str(line.get_label()) for line in figure.axes[0].lines]
+    labels = [name for name in names if not name.startswith("_")]
+    keys = zip(legend.legend_handles, legend.get_texts(), strict=True)
+    for number, (key, text) in enumerate(keys):
+        text.set_gid(f"key{number}-name")
+        if key is not None:
+            key.set_gid(f"key{number}-line")
     curves: dict[int, dict[str, Any]] = {
         number: {"label": label, "points": []} for number, label in enumerate(labels)
     }

@@ -40,10 +40,7 @@ def svg(figure: Figure) -> bytes:
 
 
 def _write_figure(name: str, figure: Figure, folder: Path, pdf: bool) -> None:
-    """Write a figure as PNG and as SVG with its points (page.mark).
-
-    pdf: also as PDF, which takes longer than both. Equal histories give equal bytes.
-    """
+    """Write a figure as PNG and as SVG with its points (page.mark); with `pdf` as PDF, too."""
     with _settled(figure):
         figure.savefig(folder / f"{name}.png", dpi=150)
         about = {"Date": None, "Description": mark(figure)}
@@ -97,10 +94,7 @@ def _verdicts(pairs: Sequence[Verdict]) -> list[str]:
 def write_grid(
     comparison: Comparison, outcomes: Outcomes, remarks: Sequence[str], folder: Path, pdf: bool
 ) -> str:
-    """Write the trainings of a search as figure, CSV and Markdown; return the Markdown.
-
-    pdf: write a PDF too.
-    """
+    """Write the trainings of a search as figure, CSV and Markdown; return the Markdown."""
     rows = tried(comparison, outcomes)
     if by_rate(comparison):
         _write_figure("grid", sensitivity(comparison), folder, pdf)

@@ -84,6 +84,8 @@ def _summary(
     parameters = curve.trainings[0].number("parameters")
     diverged = [(t, t.diverged) for t in curve.trainings if t.diverged is not None]
     unfinished = [(t, t.last_epoch) for t in curve.trainings if t.unfinished]
+    others = [other for other in comparison.curves if other is not curve]
+    overlapping = [other.label for other in others if curve.seconds.overlaps(other.seconds)]
     return CurveSummary(
         curve=curve.label or "all runs",
         varied={name: curve.values[name] for name in comparison.differing},
@@ -100,7 +102,7 @@ def _summary(
         not_separable_from=_not_separable(curve.label, comparison.verdicts),
         epochs=curve.values["epochs"],
         seconds=curve.seconds,
-        seconds_not_separable_from=_overlapping(curve, comparison.curves),
+        seconds_not_separable_from="; ".join(overlapping),
         parameters=None if math.isnan(parameters) else int(parameters),
         targets={target: _reached(curve, target) for target in targets},
         diverged=_named(diverged, "in epoch"),
@@ -144,12 +146,6 @@ def _not_separable(label: str, verdicts: Sequence[Verdict]) -> str:
         return f"n = {max(pair.n for pair in pairs)}: too few seeds to tell"
     undecided = [pair for pair in pairs if pair.decided and not pair.separable]
     return "; ".join(pair.other if pair.curve == label else pair.curve for pair in undecided)
-
-
-def _overlapping(curve: Curve, curves: Sequence[Curve]) -> str:
-    """The other curves whose seconds are not separable from those of this one."""
-    others = [other for other in curves if other is not curve]
-    return "; ".join(other.label for other in others if curve.seconds.overlaps(other.seconds))
 
 
 def by_rate(comparison: Comparison) -> dict[str, dict[float, float]]:

@@ -11,12 +11,8 @@ from eml.commands.options import command
 class Options:
     """Options of the exact step."""
 
-    file: Annotated[
-        str, "TOML file with numbers in place of the sheet's; an absolute path for `mlflow run`"
-    ] = ""
-    autograd: Annotated[
-        bool, "compare with PyTorch's automatic differentiation, too, which takes seconds to load"
-    ] = False
+    file: Annotated[str, "TOML file with other numbers; an absolute path for `mlflow run`"] = ""
+    autograd: Annotated[bool, "compare with PyTorch's automatic differentiation, too"] = False
 
 
 @command(Options, about=exact.__doc__)

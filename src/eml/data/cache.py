@@ -116,7 +116,6 @@ def _from_sources(spec: Spec, cache: Path, folder: Path | None) -> Arrays:
 
 
 def _reason(error: Exception) -> str:
-    """Return why a source failed, in a line."""
     # torchvision puts 'Tried URL, got:' before an error, and proposes its own options after it.
     text = " ".join(str(error).split()).rpartition("got: ")[2].partition(" You can use")[0]
     return printable(text or type(error).__name__, 300)

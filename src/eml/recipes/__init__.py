@@ -13,17 +13,6 @@ from eml.recipes import (
 )
 
 # In the order of the sheets.
-RECIPES = {
-    module.RECIPE.name: module.RECIPE
-    for module in (
-        first_look,
-        mlp_numpy,
-        lr_sweep,
-        mlp_torch,
-        cpu_vs_gpu,
-        cifar_mlp,
-        cifar_cnn,
-        mlp_vs_cnn,
-        optimizers,
-    )
-}
+SHEET_2 = (mlp_numpy, lr_sweep)
+SHEET_3 = (mlp_torch, cpu_vs_gpu, cifar_mlp, cifar_cnn, mlp_vs_cnn, optimizers)
+RECIPES = {module.RECIPE.name: module.RECIPE for module in (first_look, *SHEET_2, *SHEET_3)}

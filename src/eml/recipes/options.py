@@ -8,6 +8,7 @@ from eml.config import AUTO, DEVICES, VALUES, Config, ConfigError, one_of, resol
 
 Seed = Annotated[int, "decides initial weights, order of the data, and the subset"]
 OptimizerName = Annotated[str, f"one of {', '.join(VALUES['optimizer'])}"]
+Activation = Annotated[str, f"of the hidden layers, {' or '.join(VALUES['activation'])}"]
 Init = Annotated[str, f"initial weights, {' or '.join(VALUES['init'])}"]
 Value = TypeVar("Value", str, int, float)
 FindDevice = Callable[[str], str]  # "auto", "cpu" or "cuda" -> "cpu" or "cuda"
@@ -91,9 +92,7 @@ class TorchOptions(DeviceOptions, TrainingOptions):
 class MLPOptions(TorchOptions):
     """Options of one MLP in PyTorch."""
 
-    activation: Annotated[str, f"of the hidden layers, {' or '.join(VALUES['activation'])}"] = (
-        "sigmoid"
-    )
+    activation: Activation = "sigmoid"
     init: Init = "pytorch"
 
 
