@@ -9,7 +9,7 @@ from eml.analysis.comparison import Comparison
 from eml.analysis.options import CompareOptions
 from eml.tracking import publish, ui
 from eml.tracking.compare import compare
-from support.commands import add_training, run_here, stored_runs, train
+from support.commands import add_training, run_here, stored_runs
 from support.histories import NAN, run, together
 
 NOTE = "mlflow.note.content"
@@ -68,16 +68,6 @@ def test_a_note_has_room_for_some_of_many_results(store):
     assert note.endswith("about ")
 
 
-def test_an_experiment_gets_a_note_and_a_view_once(small_data, store):
-    train("mlp_numpy", epochs=1)
-    experiment = store.get_experiment_by_name("test")
-    assert ui.charts(experiment.experiment_id) in experiment.tags[NOTE]
-    assert ui.VIEW + ui.ALL_TRAININGS in experiment.tags
-    store.set_experiment_tag(experiment.experiment_id, NOTE, "my own")
-    train("mlp_numpy", epochs=1, seed=2)
-    assert store.get_experiment_by_name("test").tags[NOTE] == "my own"
-
-
 def test_the_same_runs_have_one_view_and_too_many_that_of_all(store):
     experiment = store.get_experiment_by_name("test").experiment_id
 
@@ -85,8 +75,9 @@ def test_the_same_runs_have_one_view_and_too_many_that_of_all(store):
         return ui.view_of(experiment, "a sweep", ids, ["optimizer"], "test")
 
     one, other, third = ("a" * 32, "b" * 32, "c" * 32)
+    ui.introduce(experiment)
     assert view(one, other) == view(other, one) != view(one, other, third)
     many = [f"{n * 7919**8 % 16**32:032x}" for n in range(1, 400)]
     assert view(*many) == ui.charts(experiment)
     views = [tag for tag in store.get_experiment(experiment).tags if tag.startswith(ui.VIEW)]
-    assert len(views) == 2
+    assert len(views) == 3  # with that of all

@@ -136,14 +136,9 @@ def test_a_training_that_changed_its_threads_goes_on_to_the_last_digit(
     def slow_in_epoch_2(self, epoch, images, seconds, cpu_seconds):
         after_epoch(self, epoch, images, 100.0 if epoch == 2 else 1e-9, cpu_seconds)
 
-    measure = Threads._measure
-
-    def two_are_faster(self):
-        measure(self)
-        self._best_all = 0.0
-
+    measure = Threads._one_is_faster
     monkeypatch.setattr(Threads, "after_epoch", slow_in_epoch_2)
-    monkeypatch.setattr(Threads, "_measure", two_are_faster)
+    monkeypatch.setattr(Threads, "_one_is_faster", lambda self: measure(self) and False)
     monkeypatch.setattr(threads, "TURN_SECONDS", 1e-4)
     monkeypatch.setattr(threads, "usable_cores", lambda: 2)  # more than there are wait for a turn
     options = {"device": "cpu", "optimizer": "adam"} if recipe == "mlp_torch" else {}

@@ -16,7 +16,7 @@ from eml.tracking import find, log, models, resume, runs, tags
 from eml.tracking.calls import StoreAwayError
 from eml.tracking.digests import training_digest
 from eml.tracking.publish import report
-from eml.training.checkpoints import Checkpoint
+from eml.training.checkpoints import Checkpoint, directory
 from eml.training.cost import probe
 from eml.training.loop import EpochRecord, TrainingLoop, load_for
 from eml.training.progress import MakeDisplay, display
@@ -140,7 +140,10 @@ def _train(task: Task, run: resume.Resumed, make_display: MakeDisplay) -> None:
         if not records[-1].diverged:
             models.log_model(task.config, dataset, records[-1], training.learner.state())
     except StoreAwayError as error:
-        raise log.kept(error, len(records) - 1) from error
+        raise StoreAwayError(
+            f"{error}: the training is kept up to epoch {len(records) - 1} in {directory()}; the "
+            "same command delivers it when the store answers"
+        ) from error
 
 
 def _begin(task: Task, checkpoint: Checkpoint, dataset: Dataset) -> TrainingLoop:

@@ -5,7 +5,7 @@ store: is_there(), open_store(), open_to_read(), refuse_if_local()
 runs: run() and Paused (a run of this process); active_run(), where(), is_cancelled(),
     system_metrics(); of any run close_run(), stop_run(), tag_run(); now()
 resume: continued_run(), prepared_run(), Resumed (runs that continue where others were interrupted)
-log: log_setup(), Delivery and kept() (epochs), log_result(), log_metrics(), log_files(),
+log: log_setup(), Delivery (epochs), log_result(), log_metrics(), log_files(),
     log_reused(), logged_epochs()
 find: get(), of_checkpoint(), children(), threads_beside(), finished_training(), finished(),
     pruned_training(), unfinished_plan()

@@ -40,8 +40,7 @@ def training_digest(config: Config) -> str:
 def plan_digest(recipe: str, configs: Sequence[Config], options: RecipeOptions) -> str:
     """32 hexadecimal digits that change with the trainings of a recipe, not with their launcher."""
     what = {k: v for k, v in asdict(options).items() if k not in options.how}
-    parts = [recipe, [training_digest(config) for config in configs], what]
-    return _digest(parts)
+    return _digest([recipe, [training_digest(config) for config in configs], what])
 
 
 def _digest(parts: list[Any]) -> str:

@@ -9,7 +9,6 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from itertools import pairwise
 from pathlib import Path
 
 import mlflow
@@ -25,7 +24,6 @@ from eml.tracking.calls import StoreAwayError, store_call
 from eml.tracking.find import TrackingError
 from eml.tracking.runs import active_run
 from eml.tracking.tags import REUSED, of_all_machines
-from eml.training.checkpoints import directory
 from eml.training.loop import EpochRecord
 
 SECONDS_IN_TRAINING = 1  # time limit of a try to log epochs during a training
@@ -109,14 +107,6 @@ class Delivery:
         self._missing.clear()
 
 
-def kept(error: StoreAwayError, epoch: int) -> StoreAwayError:
-    """The error of a store that stayed away, with what is kept and how it is delivered."""
-    return StoreAwayError(
-        f"{error}: the training is kept up to epoch {epoch} in {directory()}; the same command "
-        "delivers it when the store answers"
-    )
-
-
 def log_records(records: Sequence[EpochRecord], seconds: int = 0) -> None:
     """Log epochs as metrics of the active run, with `step` the epoch.
 
@@ -145,15 +135,8 @@ def logged_epochs(run_id: str) -> set[int]:
 
 @store_call
 def log_result(records: Sequence[EpochRecord]) -> None:
-    """Log final and best accuracy, or the tag `diverged`, and whether the threads changed.
-
-    The best epoch is the first one with the highest accuracy.
-    """
+    """Log final and best accuracy (the first epoch with the highest one), or the tag `diverged`."""
     last = records[-1]
-    for before, record in pairwise(records[:-1]):
-        if record.next_threads != before.next_threads:
-            changed = f"{record.next_threads} from epoch {record.epoch + 1}"
-            mlflow.set_tag("threads_changed", changed)
     if last.diverged:
         mlflow.set_tag("diverged", f"epoch {last.epoch}")
     scored = [record for record in records if not math.isnan(record.accuracy)]

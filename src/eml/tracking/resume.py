@@ -1,14 +1,13 @@
 """Continues the runs that interrupted processes left, from their checkpoints."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from eml.errors import UserError
 from eml.machine import given_run_id
 from eml.tracking import find, log, runs
-from eml.tracking.calls import StoreError
 from eml.tracking.store import make_store
 from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import CHECKPOINT, JOB, JOB_LOG, of_all_machines
@@ -51,25 +50,28 @@ def continued_run(
     copies no checkpoints of runs elsewhere.
     """
     make_store()
-    old = _take_up(digest, parent, resume, copy_from_others)
-    checkpoint = old.checkpoint if old else EMPTY
-    former = old.run.run_id if old and old.same_place else ""
-    goes_on = bool(old and former and _goes_on(old, parent))
-    # The slot comes before the run: a process that is killed between the two leaves no run that the
-    # next process cannot find.
-    slot = old.slot if old and goes_on else new_slot(digest, checkpoint)
-    before = old.run.tags if old and checkpoint.records else {}
-    tags = {**of_all_machines(before, tags), CHECKPOINT: slot.name}
-    place = {"parent": parent, "run_id" if goes_on else "take_over": former}
-    with _kept(slot), runs.run(name, description, tags, **place) as run_id:
-        if old and not goes_on:
-            old.slot.release()
-        yield Resumed(run_id, slot, checkpoint, new=not goes_on)
-        with suppress(StoreError):  # other interrupted runs of this training are superseded
-            for one in _interrupted(digest, parent):
-                if one.same_place:
-                    one.slot.remove()
+    with ExitStack() as held:
+        interrupted = _interrupted(digest, parent, held)
+        usable = [one for one in interrupted if resume and (one.same_place or copy_from_others)]
+        # A damaged checkpoint, which has no epoch, is of less use than one of a run elsewhere.
+        old = max(usable, key=lambda o: (bool(o.checkpoint.records), o.same_place), default=None)
+        checkpoint = old.checkpoint if old else EMPTY
+        former = old.run.run_id if old and old.same_place else ""
+        goes_on = bool(old and former and _goes_on(old, parent))
+        # The slot comes before the run: a process that is killed between the two leaves no run that
+        # the next process cannot find.
+        slot = old.slot if old and goes_on else new_slot(digest, checkpoint)
+        before = old.run.tags if old and checkpoint.records else {}
+        tags = {**of_all_machines(before, tags), CHECKPOINT: slot.name}
+        place = {"parent": parent, "run_id" if goes_on else "take_over": former}
+        for one in interrupted:
+            if not one.same_place:  # stays as it is, and may go on meanwhile
                 one.slot.release()
+        with _kept(slot), runs.run(name, description, tags, **place) as run_id:
+            yield Resumed(run_id, slot, checkpoint, new=not goes_on)
+            for one in interrupted:
+                if one.same_place and one.slot is not slot:  # superseded by this run
+                    one.slot.remove()
 
 
 @contextmanager
@@ -118,16 +120,23 @@ class _Interrupted(NamedTuple):
     same_place: bool  # whether it has the parent and the experiment of the new run
 
 
-def _take_up(digest: str, parent: str, resume: bool, copy_from_others: bool) -> _Interrupted | None:
-    """The interrupted run to continue or to copy, the newest one; only its slot is held."""
-    interrupted = _interrupted(digest, parent)
-    usable = [one for one in interrupted if resume and (one.same_place or copy_from_others)]
-    # A damaged checkpoint, which has no epoch, is of less use than one of a run elsewhere.
-    best = max(usable, key=lambda o: (bool(o.checkpoint.records), o.same_place), default=None)
-    for one in interrupted:
-        if one is not best:
-            one.slot.release()
-    return best
+def _interrupted(digest: str, parent: str, held: ExitStack) -> list[_Interrupted]:
+    """The interrupted runs of this store with this digest, newest first; `held` has their slots."""
+    place = (parent, find.experiment_of(parent))
+    interrupted = []
+    for slot in free_slots(digest):
+        held.callback(slot.release)
+        run, checkpoint = find.of_checkpoint(slot.name), slot.load()
+        if run is None and checkpoint:
+            slot.release()  # belongs to another store
+        elif run is None or run.is_over:
+            slot.remove()
+        else:
+            if checkpoint is None:
+                print(f"the checkpoint of run {run.run_id} is damaged and of no use", flush=True)
+            same_place = (run.parent, run.experiment_id) == place
+            interrupted.append(_Interrupted(slot, run, checkpoint or EMPTY, same_place))
+    return interrupted
 
 
 def _goes_on(old: _Interrupted, parent: str) -> bool:
@@ -146,22 +155,3 @@ def _goes_on(old: _Interrupted, parent: str) -> bool:
             flush=True,
         )
     return not ahead
-
-
-def _interrupted(digest: str, parent: str) -> list[_Interrupted]:
-    """The interrupted runs of this store with this digest, newest first; their slots are held."""
-    place = (parent, find.experiment_of(parent))
-    interrupted = []
-    for slot in free_slots(digest):
-        run = find.of_checkpoint(slot.name)
-        checkpoint = slot.load()
-        if run is None and checkpoint:
-            slot.release()  # belongs to another store
-        elif run is None or run.is_over:
-            slot.remove()
-        else:
-            if checkpoint is None:
-                print(f"the checkpoint of run {run.run_id} is damaged and of no use", flush=True)
-            same_place = (run.parent, run.experiment_id) == place
-            interrupted.append(_Interrupted(slot, run, checkpoint or EMPTY, same_place))
-    return interrupted

@@ -6,11 +6,11 @@ import json
 import time
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import mlflow
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from eml.errors import printable
 from eml.tracking.calls import is_server, store_call, uri
@@ -21,11 +21,6 @@ TRAINING_MODE = "workflowType=machine_learning"
 VIEW = "mlflow.sharedViewState."
 ALL_TRAININGS = "eml"  # the view of all trainings of an experiment
 LONGEST_TAG = 5000  # characters that every store of MLflow accepts
-OVER_EPOCHS, OVER_SECONDS = ("step", ""), ("metric", "train_seconds")  # the x-axis of a chart
-WHAT_IS_HERE = """\
-Trainings of eml; the curves of all: [charts]({charts}). The description of a run with nested runs
-lists them, the best first. Each sweep and comparison has a view of its own in the menu Views.
-"""
 
 
 def site() -> str:
@@ -48,24 +43,18 @@ def charts(experiment: str, view: str = ALL_TRAININGS) -> str:
 
 @store_call
 def introduce(experiment_id: str) -> None:
-    """Give an experiment a view of all trainings, and a note with a link, unless it has them."""
-    drawn = [("test_accuracy", OVER_EPOCHS), ("test_accuracy", OVER_SECONDS)]
-    drawn += [("test_loss", OVER_EPOCHS), ("train_loss", OVER_EPOCHS)]
-    _give(experiment_id, VIEW + ALL_TRAININGS, _view("Accuracy and loss", _state(drawn)))
-    _give(experiment_id, MLFLOW_RUN_NOTE, WHAT_IS_HERE.format(charts=charts(experiment_id)))
+    """Give an experiment a view of all trainings, unless it has one."""
+    drawn = [("test_accuracy", ""), ("test_accuracy", "train_seconds")]
+    state = _state([*drawn, ("test_loss", ""), ("train_loss", "")])
+    _save(experiment_id, ALL_TRAININGS, _view("Accuracy and loss", state))
 
 
-def _give(experiment_id: str, key: str, value: str) -> None:
-    """Set a tag of an experiment, unless it is there."""
+def _save(experiment_id: str, key: str, view: str) -> None:
+    """Give an experiment a view, unless it has a view with this key."""
     client = mlflow.MlflowClient()
-    if key in client.get_experiment(experiment_id).tags:
-        return
-    try:
-        client.set_experiment_tag(experiment_id, key, value)
-    except MlflowException:
-        # MLflow refuses the second of two processes that do this at once.
-        if key not in client.get_experiment(experiment_id).tags:
-            raise
+    if VIEW + key not in client.get_experiment(experiment_id).tags:
+        with suppress(MlflowException):  # MLflow refuses the second of two processes at once
+            client.set_experiment_tag(experiment_id, VIEW + key, view)
 
 
 @store_call
@@ -80,10 +69,10 @@ def view_of(
     if len(run_ids) == 1:
         return page(experiment_id, run_ids[0], "/model-metrics")
     # The UI does not average over runs that have different values on the x-axis.
-    metrics = (f"{split}_accuracy", f"{split}_loss", "train_loss")
+    drawn = [(f"{split}_accuracy", ""), (f"{split}_loss", ""), ("train_loss", "")]
     keys = [{"mode": "param", "groupByData": name} for name in by or ["optimizer"]]
     chosen = ",".join(f"'{run_id}'" for run_id in sorted(run_ids))
-    state = _state([(metric, OVER_EPOCHS) for metric in metrics]) | {
+    state = _state(drawn) | {
         "searchFilter": f"attributes.run_id IN ({chosen})",
         "groupBy": {"aggregateFunction": "average", "groupByKeys": keys},
         "useGroupedValuesInCharts": True,
@@ -92,22 +81,26 @@ def view_of(
     view = _view(title, state)
     if len(view) > LONGEST_TAG:  # of more than about 100 runs
         return charts(experiment_id)
-    _give(experiment_id, VIEW + key, view)
+    _save(experiment_id, key, view)
     return charts(experiment_id, key)
 
 
-def _state(drawn: Sequence[tuple[str, tuple[str, str]]]) -> dict[str, Any]:
-    """The state of the UI, as MLflow 3.17 saves it, with a chart for each metric and x-axis."""
-    section = "eml"
-    chart = {"type": "LINE", "metricSectionId": section, "runsCountToCompare": 20, "range": {}}
+def _state(drawn: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """The state of the UI, as MLflow 3.17 saves it.
+
+    drawn: for each chart its metric, and the metric of its x-axis, or "" for epochs.
+    """
+    chart = {"type": "LINE", "metricSectionId": "eml", "runsCountToCompare": 20, "range": {}}
+    charts = [
+        chart
+        | {"uuid": f"eml{number}", "metricKey": metric, "selectedMetricKeys": [metric]}
+        | {"xAxisKey": "metric" if x else "step", "selectedXAxisMetricKey": x, "lineSmoothness": 0}
+        for number, (metric, x) in enumerate(drawn)
+    ]
+    section = {"uuid": "eml", "name": "Accuracy and loss", "display": True}
     return {
-        "compareRunCharts": [
-            chart
-            | {"uuid": f"{section}{number}", "metricKey": metric, "selectedMetricKeys": [metric]}
-            | {"xAxisKey": x, "selectedXAxisMetricKey": x_metric, "lineSmoothness": 0}
-            for number, (metric, (x, x_metric)) in enumerate(drawn)
-        ],
-        "compareRunSections": [{"uuid": section, "name": "Accuracy and loss", "display": True}],
+        "compareRunCharts": charts,
+        "compareRunSections": [section],
         "runsHiddenMode": "FIRST_20_RUNS",
     }
 

@@ -65,7 +65,7 @@ class Slot:
         self.lock.release()
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Replace the checkpoint atomically, and for good: also if the machine loses its power.
+        """Replace the checkpoint whole or not at all, also if the machine loses its power.
 
         Raises OSError if it cannot be written.
         """
@@ -77,9 +77,9 @@ class Slot:
             save_file(arrays, part, {"records": records})
         except SafetensorError as error:
             raise OSError(str(error)) from error
-        _to_disk(part)
+        with part.open("rb+") as written:
+            os.fsync(written.fileno())
         part.replace(self.file)
-        _to_disk(self.file.parent)
 
     def load(self) -> Checkpoint | None:
         """The checkpoint, also of a slot that is not held; None without one, or if damaged."""
@@ -102,15 +102,6 @@ class Slot:
         with suppress(FileNotFoundError):
             return time.time() - self.file.stat().st_mtime
         return 0.0
-
-
-def _to_disk(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on the disk."""
-    opened = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def directory() -> Path:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from time import perf_counter, process_time, time_ns
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from eml.training.threads import CHOOSE, Asked, Threads
 
 # Fields of EpochRecord that continue where an interrupted training ended.
 CLOCKS = ("setup_seconds", "train_seconds", "train_cpu_seconds", "eval_seconds")
-A = TypeVar("A")
 
 
 @dataclass(frozen=True)
@@ -25,27 +24,23 @@ class EpochRecord:
     """Scores and clocks after an epoch; epoch 0 is the untrained model.
 
     Either test or validation images are evaluated (Config.validation); the other scores are None.
-    Clocks count seconds since the start of the training: `train_seconds` the training steps alone,
-    `train_cpu_seconds` the CPU time of this process meanwhile, over all threads (far below
-    `train_seconds` times the threads, something else had the cores), `eval_seconds` the
-    evaluations, `setup_seconds` the set-up (model, transfer to the device, warm-up), and
-    `wall_seconds` everything since the data were loaded, logging included.
+    Clocks count seconds since the start of the training.
     """
 
     epoch: int
     train_loss: float  # mean over the images as they are trained; evaluated in epoch 0
     train_accuracy: float
-    train_seconds: float
+    train_seconds: float  # the training steps alone
     eval_seconds: float
-    wall_seconds: float
-    setup_seconds: float
+    wall_seconds: float  # everything since the data were loaded, logging included
+    setup_seconds: float  # model, transfer to the device, warm-up
     images_per_second: float  # trained in this epoch; NaN in epoch 0
     test_loss: float | None = None
     test_accuracy: float | None = None
     validation_loss: float | None = None
     validation_accuracy: float | None = None
     # A field that was added later has a default: checkpoints and stores outlive versions.
-    train_cpu_seconds: float | None = None
+    train_cpu_seconds: float | None = None  # of all threads, during train_seconds
     next_threads: int | None = None  # number of threads that the training goes on with
     # Seconds of this epoch over those that it takes on an idle machine; CPU alone (threads.py).
     slowdown: float | None = None
@@ -87,7 +82,7 @@ def make_learner(config: Config, dataset: Dataset) -> Learner:
 
 
 def timed(
-    learner: Learner, function: Callable[[A], Score], argument: A
+    learner: Learner, function: Callable[[Any], Score], argument: object
 ) -> tuple[Score, float, float]:
     """Call a function of the learner; return its score, its seconds, and its CPU seconds."""
     learner.synchronize()

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
 from eml.training.loop import EpochRecord, TrainingLoop
 
@@ -43,11 +43,6 @@ def display(training: TrainingLoop, where: str) -> Iterator[ShowEpoch]:
     counted = f"{threads} thread{'s' if threads > 1 else ''}"
     print(f"{config.device_type}: {training.learner.hardware}, {counted}", flush=True)
     console = Console(highlight=False)
-
-    def show(record: EpochRecord) -> None:
-        console.print(epoch_line(record, config.epochs), soft_wrap=True)
-        console.file.flush()  # so that `tail -f` of a log is up to date
-
     live = Live(
         console=console,
         get_renderable=_live_line(training),
@@ -55,16 +50,16 @@ def display(training: TrainingLoop, where: str) -> Iterator[ShowEpoch]:
         transient=True,
     )
     with live if console.is_terminal else nullcontext():
-        yield show
+        yield lambda record: print(epoch_line(record, config.epochs), flush=True)
 
 
 def _live_line(training: TrainingLoop) -> Callable[[], Progress]:
     """A function that returns the live line; a thread of rich calls it."""
     epochs, images = training.config.epochs, training.images["train"]
     bar = Progress(
-        TextColumn("{task.description}"),
+        "{task.description}",
         BarColumn(20),
-        TextColumn("{task.fields[score]}  left:"),
+        "{task.fields[score]}  left:",
         TimeRemainingColumn(),
         speed_estimate_period=600,
     )

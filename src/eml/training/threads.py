@@ -42,13 +42,11 @@ class Threads:
         self.slowdown: float | None = None  # of the last epoch, see after_epoch()
         self.remark = ""  # what the user should know after the last epoch
         self._warned = False
-        self._alone = math.inf  # seconds an image on an idle machine
-        if config.device_type == "cpu" and self.number > 1:
-            self._measure()
-            # Trainings at once, whose seconds are compared, cannot wait for the first to choose.
-            fixed = chosen or before or (asked.stay and asked.at_once > 1)
-            if self._best_all > self._best_one and not fixed:
-                self.number = 1
+        self._one = self._alone = math.inf  # seconds an image: with one thread, on an idle machine
+        # Trainings at once, whose seconds are compared, cannot wait for the first to choose.
+        fixed = chosen or before or (asked.stay and asked.at_once > 1)
+        if config.device_type == "cpu" and self.number > 1 and self._one_is_faster() and not fixed:
+            self.number = 1
         learner.use_threads(self.number)
 
     def after_epoch(self, epoch: int, images: int, seconds: float, cpu_seconds: float) -> None:
@@ -59,49 +57,43 @@ class Threads:
         if self.config.device_type != "cpu":
             return
         alone = cpu_seconds if self.number == 1 else self._alone * images
-        self.slowdown, self.remark = seconds / alone if alone else None, ""
-        remedy = ""
+        self.slowdown, self.remark, remedy = seconds / alone if alone else None, "", ""
         if self.number > 1 and seconds > SLOW * self._one * images:
-            remedy = "threads=1 is probably faster"
+            remedy = "; threads=1 is probably faster"
             if not self.stays:
-                self._measure()  # one thread is slower, too, where the processor itself is
+                self._one_is_faster()  # one thread is slower, too, where the processor itself is
                 if seconds > SLOW * self._one * images:
-                    self.number, remedy = 1, "one thread from now on"
+                    self.number, remedy = 1, "; one thread from now on"
                 self.learner.use_threads(self.number)
         changed = remedy and self.number == 1
         if changed or (self.slowdown and self.slowdown >= DISTURBED and not self._warned):
             self._warned = True
             self.remark = (
                 f"something else has the processor: epoch {epoch} took {self.slowdown:.1f} times "
-                "as long as on an idle machine" + (f"; {remedy}" if remedy else "")
+                f"as long as on an idle machine{remedy}"
             )
 
-    def _measure(self) -> None:
+    def _one_is_faster(self) -> bool:
         """Time steps with one thread and with `number` in turn, in seconds an image."""
         # Copies, because the learner may return its own arrays.
         state = {name: value.copy() for name, value in self.learner.training_state().items()}
-        turns: dict[int, list[tuple[float, float]]] = {1: [], self.number: []}
-        for _ in range(TURNS):
-            for number, taken in turns.items():
-                self.learner.use_threads(number)
-                taken.append(self._turn())
+        turns = [(*self._turn(1), *self._turn(self.number)) for _ in range(TURNS)]
         self.learner.load_training_state(state)
-        one, cpu = zip(*turns[1], strict=True)
-        several, _ = zip(*turns[self.number], strict=True)
+        one, cpu, several, _ = zip(*turns, strict=True)
         self._one = median(one)
-        # The best of some turns: a wrong "several" shows after an epoch, a wrong "one" never.
-        self._best_one, self._best_all = min(one), min(several)
         # The CPU time of one thread hardly depends on what else the machine does.
         self._alone = min(self._alone, median(several), median(cpu))
+        # The best of some turns: a wrong "several" shows after an epoch, a wrong "one" never.
+        return bool(min(one) < min(several))
 
-    def _turn(self) -> tuple[float, float]:
-        """The seconds and the CPU seconds of an image."""
+    def _turn(self, number: int) -> tuple[float, float]:
+        """The seconds and the CPU seconds of an image with this number of threads."""
+        self.learner.use_threads(number)
         self.learner.practise()  # starts the threads
         cpu_start, start = process_time(), perf_counter()
-        steps, seconds = 0, 0.0
+        images, seconds = 0, 0.0
         while seconds < TURN_SECONDS:
             self.learner.practise()
-            steps += 1
+            images += self.config.batch_size
             seconds = perf_counter() - start
-        images = steps * self.config.batch_size
         return seconds / images, (process_time() - cpu_start) / images
