@@ -44,10 +44,9 @@ def continued_run(
 
     An interrupted run with the same parent and experiment continues itself, unless `mlflow run`
     has made a new run, which then takes over the old one's epochs. An interrupted run elsewhere
-    stays as it is, and a new run begins with a copy of its checkpoint.
+    stays as it is, and a new run begins with a copy of its checkpoint (copy_from_others).
 
-    digest: training or plan digest (digests.py). resume: False starts anew. copy_from_others: False
-    copies no checkpoints of runs elsewhere.
+    digest: training or plan digest (digests.py). resume: False starts anew.
     """
     make_store()
     with ExitStack() as held:
@@ -58,8 +57,7 @@ def continued_run(
         checkpoint = old.checkpoint if old else EMPTY
         former = old.run.run_id if old and old.same_place else ""
         goes_on = bool(old and former and _goes_on(old, parent))
-        # The slot comes before the run: a process that is killed between the two leaves no run that
-        # the next process cannot find.
+        # The slot comes first: a process killed before the run begins leaves no run without one.
         slot = old.slot if old and goes_on else new_slot(digest, checkpoint)
         before = old.run.tags if old and checkpoint.records else {}
         tags = {**of_all_machines(before, tags), CHECKPOINT: slot.name}
