@@ -20,18 +20,12 @@ from support.commands import eml_command, mlflow_command, stored_runs
     [
         (["cifar_cnn", "--optimizer", "addam"], "optimizer=addam: give one of sgd, "),
         (["cifar_cnn", "--epochs", "many"], "'many' is not a valid integer"),
-        (
-            ["cifar_cnn", "--activation", "relu"],
-            "no option --activation for cifar_cnn: give --epochs",
-        ),
+        (["cifar_cnn", "--init", "template"], "no option --init for cifar_cnn: give --epochs"),
         (["mlp_numpy", "--check", "yes"], "'yes' is not one of 'true', 'false'"),
         (["compare", "--metric", "f1"], "metric=f1: give one of train_loss, "),
         (["compare", "--target", "95"], "target=95: give accuracies above 0, up to 1"),
         (["compare", "--experiment", "nix"], "experiment=nix: give one of test, Default"),
-        (
-            ["compare", "--runs", "a", "--recipe", "main"],
-            "experiment, recipe and filter have no effect with runs",
-        ),
+        (["compare", "--runs", "a", "--recipe", "main"], "recipe and filter have no effect with"),
         (["compare", "--runs", "abc"], "no run abc in sqlite:///"),
         (["compare", "--filter", "((("], "Invalid clause"),
         (["compare"], "no finished training in sqlite:///.*: train first, or give experiment"),
@@ -54,9 +48,7 @@ def test_a_folder_that_cannot_be_written_is_named(store, eml, monkeypatch, tmp_p
     monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path / "file" / "checkpoints"))
     result = eml("mlp_numpy", "--epochs", "1")
     assert result.returncode == 2
-    assert re.fullmatch(
-        "eml: no checkpoints can be kept in .*: Not a directory; set .*\n", result.stderr
-    )
+    assert re.fullmatch("eml: no checkpoints can be kept in .*: Not a dir.*\n", result.stderr)
     monkeypatch.setenv("EML_CHECKPOINT_DIR", "checkpoints")
     result = eml("mlp_numpy", "--epochs", "1")
     assert result.stderr == "eml: EML_CHECKPOINT_DIR=checkpoints: give an absolute path\n"
@@ -64,9 +56,7 @@ def test_a_folder_that_cannot_be_written_is_named(store, eml, monkeypatch, tmp_p
 
 
 def test_no_arguments_show_the_commands(eml):
-    result = eml()
-    assert result.returncode == 0
-    assert "cifar_cnn" in result.stdout
+    assert "cifar_cnn" in eml().stdout
 
 
 def test_eml_trains_and_evaluate_reproduces_the_accuracy(store, eml):
@@ -98,13 +88,9 @@ def test_a_program_reads_a_comparison_and_a_plan_as_json(store, eml):
     result = eml("plan", "mlp_numpy", "--epochs", "2", "--json", "true")
     plan = json.loads(result.stdout)
     assert plan["recipe"] == "mlp_numpy"
-    assert plan["trainings"] == [
-        {
-            "name": "sgd lr=0.1 seed=1 mlp_numpy epochs=2",
-            "status": "2 epochs to do",
-            "epochs_done": 0,
-        }
-    ]
+    (planned,) = plan["trainings"]
+    assert planned["name"] == "sgd lr=0.1 seed=1 mlp_numpy epochs=2"
+    assert (planned["status"], planned["epochs_done"]) == ("2 epochs to do", 0)
     assert plan["seconds"] > 0
 
 

@@ -38,9 +38,8 @@ def test_the_options_are_those_of_the_documents():
     documented = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
     runner, options = CliRunner(), set[str]()
     for command in (*RECIPES, "gradients", "compare"):
-        options |= set(
-            re.findall(r"^  --(\w+)", runner.invoke(cli, [command, "--help"]).output, re.M)
-        )
+        text = runner.invoke(cli, [command, "--help"]).output
+        options |= set(re.findall(r"^  --(\w+)", text, re.MULTILINE))
     assert options - {"help"} == documented
 
 
@@ -85,12 +84,8 @@ def test_mlflow_run_main_trains_each_recipe_as_a_child(store, environment, tmp_p
     assert parent.data.params.keys() == declared | {"launcher", "jobs"}
     assert {child.data.tags["trainings_at_once"] for child in children} == {"2"}
     children.sort(key=lambda child: list(RECIPES).index(child.data.params["recipe"]))
-    assert [c.data.params["recipe"] for c in children] == [
-        "mlp_numpy",
-        "mlp_torch",
-        "cifar_mlp",
-        "cifar_cnn",
-    ]
+    recipes = ["mlp_numpy", "mlp_torch", "cifar_mlp", "cifar_cnn"]
+    assert [c.data.params["recipe"] for c in children] == recipes
     assert all(c.info.status == "FINISHED" for c in children)
     assert all(c.data.params["train_images"] == "100" for c in children)
 

@@ -15,18 +15,29 @@ def warnings(history) -> list[str]:
     return fairness.warnings(Comparison(history))
 
 
-FAIR = together(
-    *(
-        run(f"{lr}{seed}", [0.1, 0.5], lr=lr, seed=seed, subset=500)
-        for lr in (0.1, 0.01)
-        for seed in (1, 2)
-    )
+PAIRS = [(lr, seed) for lr in (0.1, 0.01) for seed in (1, 2)]
+FAIR = together(*(run(f"{r}{s}", [0.1, 0.5], lr=r, seed=s, subset=500) for r, s in PAIRS))
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        FAIR,
+        # What alone is compared is no difference, and other hardware is the point of devices.
+        together(run("a", [0.1, 0.5]), run("b", [0.1, 0.5], batch_size=32)),
+        together(
+            run("a", [0.1, 0.5]),
+            run("b", [0.1, 0.5], tags={"hardware": "a GPU"}).assign(device_type="cuda"),
+        ),
+    ],
 )
+def test_a_fair_comparison_has_no_differences(history):
+    assert differences(history) == []
 
 
-def test_a_fair_comparison_has_no_differences():
-    assert differences(FAIR) == []
+def test_one_seed_is_warned_of():
     assert warnings(FAIR) == []
+    assert warnings(run("a", [0.1, 0.5])) == ["one seed, so no spread: all runs"]
 
 
 @pytest.mark.parametrize(
@@ -51,8 +62,7 @@ def test_an_unfair_pair(change, line):
 def test_a_difference_within_every_curve_is_listed_too():
     runs = [
         run(f"{lr}{seed}", [0.1, 0.5], lr=lr, seed=seed, tags={"hardware": f"CPU {seed}"})
-        for lr in (0.1, 0.01)
-        for seed in (1, 2)
+        for lr, seed in PAIRS
     ]
     assert differences(together(*runs)) == ["hardware: CPU 1, CPU 2"]
 
@@ -69,21 +79,6 @@ def test_strict_is_strict():
         other = run("b", [0.1, 0.5], optimizer="sgd").assign(**{name: 1.0})
         both = together(adam.assign(**{name: 0.0}), other)
         assert [found.partition(" (")[0] for found in differences(both)] == [line]
-
-
-def test_other_hardware_is_the_point_of_comparing_devices():
-    cpu, gpu = run("a", [0.1, 0.5]), run("b", [0.1, 0.5], tags={"hardware": "a GPU"})
-    gpu["device_type"] = "cuda"
-    assert differences(together(cpu, gpu)) == []
-
-
-def test_what_alone_is_compared_is_no_difference():
-    pair = together(run("a", [0.1, 0.5]), run("b", [0.1, 0.5], batch_size=32))
-    assert differences(pair) == []
-
-
-def test_one_seed_is_warned_of():
-    assert warnings(run("a", [0.1, 0.5])) == ["one seed, so no spread: all runs"]
 
 
 def test_epochs_that_swing_are_warned_of():

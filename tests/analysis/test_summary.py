@@ -26,12 +26,12 @@ OPTIMIZERS = together(
 )
 
 
-def summary(history, targets=()) -> list[CurveSummary]:
+def summary(history, *targets: float) -> list[CurveSummary]:
     return summaries.summary(Comparison(history), targets)
 
 
-def by_label(history, targets=()) -> dict[str, CurveSummary]:
-    return {row.curve: row for row in summary(history, targets)}
+def by_label(history, *targets: float) -> dict[str, CurveSummary]:
+    return {row.curve: row for row in summary(history, *targets)}
 
 
 def named(*runs) -> list[str]:
@@ -43,68 +43,51 @@ def test_what_labels_name():
     assert named(run("a", [0.1])) == []
     seeds = together(run("a", [0.1], seed=1), run("b", [0.1], seed=2))
     assert named(seeds) == []
+    assert len(Comparison(seeds).curves[0].trainings) == 2
     assert named(seeds, run("c", [0.1], batch_size=32)) == ["batch_size"]
-
-
-def test_an_optimizer_is_never_named_without_its_learning_rate():
+    # An optimizer is never named without its learning rate.
     same_rate = [run(name, [0.1], optimizer=name, lr="0.01") for name in ("adam", "sgd")]
     assert named(*same_rate) == ["optimizer", "learning_rate"]
-    assert [curve.label for curve in Comparison(OPTIMIZERS).curves] == [
+    # What makes the model is not named beside it, unless the same model has several.
+    both = together(run("a", [0.1]), run("b", [0.1], optimizer="sgd"))
+    assert named(both) == ["model", "framework", "dataset"]
+    relu = run("c", [0.1]).assign(activation="relu")
+    assert named(both, relu) == ["model", "framework", "dataset", "activation"]
+    names = ("model", "framework", "dataset", "learning_rate", "subset")
+    assert Comparison(SWEEP).in_common(names) == ["MLP", "NumPy", "MNIST", "all images"]
+
+
+def test_curves_are_in_the_order_of_what_varies():
+    rates = [f"learning rate {rate}" for rate in (0.001, 0.5, 1)]
+    assert [curve.label for curve in Comparison(SWEEP).curves] == rates
+    assert list(by_label(OPTIMIZERS)) == [
         "adam, learning rate 0.001",
         "rmsprop, learning rate 0.0003",
         "sgd, learning rate 0.1",
     ]
 
 
-def test_what_makes_the_model_is_not_named_beside_it():
-    both = together(run("a", [0.1]), run("b", [0.1], optimizer="sgd"))
-    assert named(both) == ["model", "framework", "dataset"]
-    relu = run("c", [0.1])
-    relu["activation"] = "relu"  # unless the same model has several
-    assert named(both, relu) == ["model", "framework", "dataset", "activation"]
-
-
-def test_curves_are_in_the_order_of_what_varies():
-    assert [curve.label for curve in Comparison(SWEEP).curves] == [
-        "learning rate 0.001",
-        "learning rate 0.5",
-        "learning rate 1",
-    ]
-    (seeds,) = Comparison(together(run("a", [0.1], seed=1), run("b", [0.1], seed=2))).curves
-    assert len(seeds.trainings) == 2
-
-
-def test_in_common():
-    names = ("model", "framework", "dataset", "learning_rate", "subset")
-    assert Comparison(SWEEP).in_common(names) == [
-        "MLP",
-        "NumPy",
-        "MNIST",
-        "all images",
-    ]
-
-
-def test_diverged_and_unfinished():
-    def of(*arguments, **options):
-        (training,) = Comparison(run("a", *arguments, **options)).trainings
-        return training.diverged, training.unfinished, training.complete
-
-    assert of([0.1, NAN]) == (1, False, False)
-    assert of([0.1, NAN], epochs=5) == (1, False, False)
-    assert of([0.1, 0.2], epochs=5) == (None, True, False)
-    assert of([0.1, 0.2], epochs=1) == (None, False, True)
-
-
-@pytest.mark.parametrize("metric", ["train_loss", "test_accuracy"])
-def test_one_score_that_is_not_finite_is_enough(metric):
-    one = run("a", [0.1, 0.5])
-    one.loc[1, metric] = NAN
-    (training,) = Comparison(one).trainings
-    assert training.diverged == 1
+@pytest.mark.parametrize(
+    ("history", "diverged", "unfinished"),
+    [
+        (run("a", [0.1, NAN]), 1, False),
+        (run("a", [0.1, NAN], epochs=5), 1, False),
+        (run("a", [0.1, 0.2], epochs=5), None, True),
+        (run("a", [0.1, 0.2], epochs=1), None, False),
+        # One score that is not finite is enough.
+        (run("a", [0.1, 0.5]).assign(train_loss=[2.3, NAN]), 1, False),
+        (run("a", [0.1, NAN], losses=[2.3, 1.5]), 1, False),
+        (run("a", [0.1, 0.7, NAN], optimizer="sgd", validation=5000), 2, False),
+    ],
+)
+def test_diverged_and_unfinished(history, diverged, unfinished):
+    (training,) = Comparison(history).trainings
+    assert (training.diverged, training.unfinished) == (diverged, unfinished)
+    assert training.complete == (diverged is None and not unfinished)
 
 
 def test_summary_of_seeds():
-    rows = by_label(OPTIMIZERS, [0.5, 0.65, 0.9])
+    rows = by_label(OPTIMIZERS, 0.5, 0.65, 0.9)
     assert [row.n for row in rows.values()] == [2, 2, 2]
     sgd, adam = rows["sgd, learning rate 0.1"], rows["adam, learning rate 0.001"]
     assert (sgd.final_lowest, sgd.final_highest) == (0.6, 0.7)
@@ -121,26 +104,19 @@ def test_summary_of_seeds():
 
 
 def test_the_columns_of_the_summary():
-    (row,) = summary(run("a", [0.1, 0.5, 0.5, 0.5], seed=3), [0.5])
+    (row,) = summary(run("a", [0.1, 0.5, 0.5, 0.5], seed=3), 0.5)
     columns = row.row()
     assert columns["final_test_accuracy"] == columns["best_test_accuracy"] == 0.5
     assert (columns["train_seconds_per_epoch"], columns["seconds_highest"]) == (2, 2)
-    assert (columns["epochs_to_0.5"], columns["seconds_to_0.5"], columns["reached_0.5"]) == (
-        1,
-        2,
-        1,
-    )
+    names = ("epochs_to_0.5", "seconds_to_0.5", "reached_0.5")
+    assert [columns[name] for name in names] == [1, 2, 1]
     columns = by_label(OPTIMIZERS)["sgd, learning rate 0.1"].row()
     assert (columns["optimizer"], columns["learning_rate"]) == ("sgd", 0.1)
 
 
 def test_a_diverged_run_is_counted_as_chance_and_named():
-    rows = by_label(SWEEP, [0.5])
-    assert {name: row.complete for name, row in rows.items()} == {
-        "learning rate 0.001": 1,
-        "learning rate 0.5": 0,
-        "learning rate 1": 1,
-    }
+    rows = by_label(SWEEP, 0.5)
+    assert [row.complete for row in rows.values()] == [1, 0, 1]
     assert rows["learning rate 0.5"].diverged == "seed 1 in epoch 2"
     assert math.isnan(rows["learning rate 0.5"].final_accuracy)  # there is no model
     one = rows["learning rate 1"]
@@ -148,7 +124,7 @@ def test_a_diverged_run_is_counted_as_chance_and_named():
     # Three of five seeds diverge: they do not leave a mean of the two that are left.
     five = [run(f"{s}", [0.1, 0.62, 0.62, 0.62], seed=s) for s in (1, 2)]
     five += [run(f"{s}", [0.1, 0.62, NAN], seed=s, epochs=3) for s in (3, 4, 5)]
-    (row,) = summary(together(*five), [0.6])
+    (row,) = summary(together(*five), 0.6)
     assert (row.n, row.complete) == (5, 2)
     assert row.final_accuracy == pytest.approx((2 * 0.62 + 3 * 0.1) / 5)
     assert row.final_lowest == 0.1
@@ -169,13 +145,13 @@ def test_a_rate_at_which_a_seed_diverged_is_not_the_best():
 def test_the_median_counts_a_miss_as_infinite():
     three = [run(f"{s}", [0.1, 0.5, 0.5, 0.5], seed=s, seconds=s) for s in (1, 2)]
     three.append(run("3", [0.1, 0.2, 0.2, 0.2], seed=3))
-    (row,) = summary(together(*three), [0.5])
+    (row,) = summary(together(*three), 0.5)
     assert row.targets == {0.5: Reached(1, 2, reached=2, first_touch=1)}
     assert readable([row])[0]["to 0.5"] == "2 of 3 seeds, median: epoch 1, 2 s"
 
 
 def test_a_target_must_be_held():
-    (row,) = summary(run("a", [0.1, 0.7, 0.4, 0.5, 0.7, 0.7, 0.8]), [0.7, 0.75])
+    (row,) = summary(run("a", [0.1, 0.7, 0.4, 0.5, 0.7, 0.7, 0.8]), 0.7, 0.75)
     assert row.targets[0.7] == Reached(4, 8, reached=1, first_touch=1)
     (text,) = readable([row])
     assert text["to 0.7"] == "epoch 4, 8 s"
@@ -222,8 +198,6 @@ def test_runs_on_validation_images_are_summed_up_by_them():
     mixed = readable(summary(together(held_out, run("b", [0.1, 0.5, 0.5], optimizer="sgd"))))
     columns = ("final test accuracy", "final validation accuracy")
     assert [[text[name] for name in columns] for text in mixed] == [["50.00%", ""], ["", "60.00%"]]
-    (training,) = Comparison(run("b", [0.1, 0.7, NAN], optimizer="sgd", validation=5000)).trainings
-    assert training.diverged == 2
 
 
 def test_what_a_search_tried():
@@ -241,8 +215,7 @@ def test_what_a_search_tried():
 
 
 def test_readable_summary():
-    rows = readable(summary(OPTIMIZERS, [0.5, 0.65, 0.9]))
-    (sgd,) = [row for row in rows if row["curve"] == "sgd, learning rate 0.1"]
+    *_, sgd = readable(summary(OPTIMIZERS, 0.5, 0.65, 0.9))
     assert sgd == {
         "curve": "sgd, learning rate 0.1",
         "n": "2",
