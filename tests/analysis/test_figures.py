@@ -8,13 +8,7 @@ from eml.analysis.comparison import Comparison
 from eml.analysis.figures import sensitivity
 from eml.analysis.report import edges, write_report
 from eml.analysis.summary import by_rate, summary
-from support.histories import NAN, figures_of, run, together
-
-SWEEP = together(
-    run("a", [0.1, 0.9, 0.8], lr=1.0),
-    run("b", [0.1, 0.3, 0.5], lr=0.001),
-    run("c", [0.1, 0.2, NAN], lr=0.5),
-)
+from support.histories import NAN, SWEEP, figures_of, run, together
 
 
 def over(history, x="epoch", metric="test_accuracy", **about):
@@ -111,8 +105,7 @@ def test_what_else_differs_is_on_the_figure():
 
 
 def test_what_cannot_be_drawn_is_in_the_legend():
-    timeless = run("b", [0.1, 0.6], lr=0.2)
-    timeless["train_seconds"] = NAN
+    timeless = run("b", [0.1, 0.6], lr=0.2).assign(train_seconds=NAN)
     both = together(run("a", [0.1, 0.5], lr=0.3), timeless)
     assert lines(over(both, x="train_seconds")) == {
         "learning rate 0.2 (nothing to draw)": ([], []),
@@ -121,12 +114,8 @@ def test_what_cannot_be_drawn_is_in_the_legend():
 
 
 def test_curves_that_end_close_are_enlarged():
-    close = together(
-        *(
-            run(f"{lr}", [0.1, 0.9, end], lr=lr)
-            for lr, end in ((1, 0.985), (0.5, 0.984), (0.1, 0.5))
-        )
-    )
+    last = {1: 0.985, 0.5: 0.984, 0.1: 0.5}
+    close = together(*(run(f"{lr}", [0.1, 0.9, end], lr=lr) for lr, end in last.items()))
     whole, ends = over(close).axes
     assert whole.get_ylim() == (0, 1)
     assert 0.98 < ends.get_ylim()[0] < 0.984 < 0.985 < ends.get_ylim()[1] < 0.99
@@ -166,8 +155,7 @@ def test_sensitivity_to_the_learning_rate():
 
 
 def test_other_differences_are_not_mixed_into_a_line():
-    small = RATES[RATES["run_id"].isin(["a", "b"])].copy()
-    small["batch_size"] = 32
+    small = RATES[RATES["run_id"].isin(["a", "b"])].assign(batch_size=32)
     small["run_id"] += " again"
     assert set(by_rate(Comparison(together(RATES, small)))) == {
         "adam, batch size 64",

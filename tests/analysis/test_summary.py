@@ -8,13 +8,8 @@ from eml.analysis import summary as summaries
 from eml.analysis.comparison import Comparison
 from eml.analysis.summary import CurveSummary, Outcomes, Reached, by_rate, tried
 from eml.analysis.tables import readable
-from support.histories import GRID, NAN, run, together
+from support.histories import GRID, NAN, SWEEP, run, together
 
-SWEEP = together(
-    run("a", [0.1, 0.9, 0.8], lr=1.0),
-    run("b", [0.1, 0.3, 0.5], lr=0.001),
-    run("c", [0.1, 0.2, NAN], lr=0.5),
-)
 # Optimizers with two seeds each.
 OPTIMIZERS = together(
     run("s1", [0.1, 0.4, 0.6, 0.6, 0.6], optimizer="sgd", seed=1, seconds=2),

@@ -26,12 +26,6 @@ from eml.data.datasets import balanced, load
 from eml.errors import UserError
 from support import faults, synthetic
 
-RAW = {
-    "train_images": "train-images-idx3-ubyte",
-    "train_labels": "train-labels-idx1-ubyte",
-    "test_images": "t10k-images-idx3-ubyte",
-    "test_labels": "t10k-labels-idx1-ubyte",
-}
 GONE = "http://127.0.0.1:9/"  # the discard port: nothing listens
 
 
@@ -109,8 +103,9 @@ def raw_files() -> dict[str, bytes]:
     """The synthetic MNIST as idx files."""
     files = {}
     for key, array in synthetic.arrays("mnist").items():
+        split, kind = key.replace("test", "t10k").split("_")
         header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
-        files[RAW[key]] = header + array.tobytes()
+        files[f"{split}-{kind}-idx{array.ndim}-ubyte"] = header + array.tobytes()
     return files
 
 
@@ -355,8 +350,9 @@ def test_wrong_arrays_are_refused_whatever_torchvision_says(
     """torchvision does not compare digests of MNIST's unpacked files."""
     take_from(monkeypatch, "mnist", mirror.url)
     files = raw_files()
-    name = RAW["test_labels"]
-    fill(tmp_path / "MNIST/raw", files | {name: files[name][:8] + files[name][:7:-1]})
+    labels = files["t10k-labels-idx1-ubyte"]
+    reversed_labels = {"t10k-labels-idx1-ubyte": labels[:8] + labels[:7:-1]}
+    fill(tmp_path / "MNIST/raw", files | reversed_labels)
     assert_synthetic("mnist", fetch("mnist", tmp_path))
     assert f"{tmp_path}: test labels are not those of MNIST" in capsys.readouterr().out
 

@@ -4,9 +4,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from eml.analysis.figures import FIGURES
 from eml.config import Config, ConfigError
-from eml.models.optimizers import OPTIMIZERS
 from eml.recipes import RECIPES
 from support.commands import config_of, configs_of
 
@@ -18,13 +16,6 @@ def test_defaults_are_those_of_the_course():
     assert (config.epochs, config.batch_size, config.seed, config.subset) == (30, 64, 1, 0)
     config = config_of("cifar_cnn", device="cpu")
     assert (config.dataset, config.model, config.activation) == ("cifar10", "cnn", "relu")
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_auto_is_resolved_for_every_optimizer(optimizer):
-    for recipe, model in (("cifar_mlp", "mlp"), ("cifar_cnn", "cnn")):
-        config = config_of(recipe, optimizer=optimizer, device="cpu")
-        assert config.learning_rate == OPTIMIZERS[optimizer].learning_rate[model]
 
 
 @pytest.mark.parametrize(
@@ -134,10 +125,6 @@ def test_only_trainings_in_pytorch_are_put_on_the_gpu():
         ("numpy", "cpu"),
         *[("torch", "cuda")] * 3,
     ]
-
-
-def test_every_figure_of_a_recipe_can_be_drawn():
-    assert all(name in FIGURES for recipe in RECIPES.values() for name in recipe.figures)
 
 
 def test_a_config_of_another_version_is_read():

@@ -80,6 +80,12 @@ def figures_of(recipe: str) -> dict[str, Any]:
     return {name: FIGURES[name].draw for name in RECIPES[recipe].figures}
 
 
+# Learning rates, of which one diverges.
+SWEEP = together(
+    run("a", [0.1, 0.9, 0.8], lr=1.0),
+    run("b", [0.1, 0.3, 0.5], lr=0.001),
+    run("c", [0.1, 0.2, NAN], lr=0.5),
+)
 # What a search has tried: pruned, diverged and whole trainings.
 GRID = together(
     run("a", [0.1, 0.4, 0.5], optimizer="sgd", lr="0.1", validation=5000),
