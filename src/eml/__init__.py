@@ -50,7 +50,7 @@ def load_history(
     # Here, because `eml --help` must not wait for mlflow.
     from eml.analysis.options import Selection
     from eml.tracking import history
-    from eml.tracking.stores import open_others
+    from eml.tracking.find import open_others
 
     selection = Selection(
         experiment=experiment, recipe=recipe, parent=parent, runs=",".join(runs), filter=filter

@@ -15,7 +15,6 @@ from eml.tracking import readers
 from eml.tracking.compare import compare
 from eml.tracking.history import METRICS, load_history
 from eml.tracking.publish import make_output
-from eml.tracking.selection import SelectionError
 from support.commands import add_training, call, stored_runs, train
 
 
@@ -56,7 +55,7 @@ def test_runs_by_id_parent_and_filter(store):
     assert selected(runs=",".join(children[::-1])) == children[::-1]
     assert selected(filter="params.learning_rate = '0.1'") == children[:1]
     store.create_experiment("other")
-    with pytest.raises(SelectionError, match="no finished training"):
+    with pytest.raises(UserError, match="no finished training"):
         selected(experiment="other")
 
 
@@ -132,7 +131,7 @@ def test_every_reader_gives_the_same(small_data, store, server, monkeypatch):
 
     def read(reader):
         points = reader.points(run_ids, METRICS).sort_values(readers.COLUMNS)
-        infos = reader.find([experiment], {"recipe": "mlp_numpy"})
+        infos = reader.search([experiment], {"recipe": "mlp_numpy"})
         return points.reset_index(drop=True), infos, reader.get(run_ids)
 
     expected = read(public)

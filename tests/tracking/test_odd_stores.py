@@ -11,8 +11,8 @@ from eml.analysis.figures import over
 from eml.analysis.options import Selection
 from eml.analysis.report import write_report
 from eml.analysis.summary import summary
+from eml.errors import UserError
 from eml.tracking.history import METRICS, load_history
-from eml.tracking.selection import SelectionError
 from support.commands import add_training
 from support.histories import figures_of
 
@@ -71,7 +71,7 @@ def test_what_is_no_training_of_this_version_is_named(params, reason, store):
     assert reason in line
     assert line.endswith(f": {odd}")
     assert line.isprintable()
-    with pytest.raises(SelectionError, match=f"no training selected; left out, .*{odd}"):
+    with pytest.raises(UserError, match=f"no training selected; left out, .*{odd}"):
         load(odd)
     assert load_history(Selection())[1] == [line]
 
@@ -79,7 +79,7 @@ def test_what_is_no_training_of_this_version_is_named(params, reason, store):
 def test_a_run_without_an_epoch_is_named(store):
     good, nothing = add(store), add(store, logged={metric: [] for metric in GOOD}, seed=3)
     assert load(good, nothing)[1] == [f"left out, no epoch: {nothing}"]
-    with pytest.raises(SelectionError, match=f"left out, no epoch: {nothing}"):
+    with pytest.raises(UserError, match=f"left out, no epoch: {nothing}"):
         load(nothing)
 
 

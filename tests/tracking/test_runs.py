@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from eml.errors import UserError
 from eml.machine import SIGNALS, Stopped, raise_on_signals
-from eml.tracking import calls, find, log, models, runs
+from eml.tracking import calls, log, models, runs
 from eml.training.loop import EpochRecord, TrainingLoop, load_for, make_learner
 from support import interrupted
 from support.commands import config_of, configs_of, stored_runs, train
@@ -72,7 +73,7 @@ def test_values_typed_for_mlflow_run_are_left_and_others_refused(small_data, sto
     for epochs in (3, 1):
         monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
         if epochs == 3:
-            with pytest.raises(find.TrackingError, match="the run given holds epochs=01, not 3"):
+            with pytest.raises(UserError, match="the run given holds epochs=01, not 3"):
                 train("mlp_torch", epochs=3, device="cpu")
         else:
             train("mlp_torch", momentum=0.9, epochs=1, device="cpu")
@@ -259,5 +260,5 @@ def test_weights_that_are_not_there_are_named(store):
         ("abc", "no run abc in the store sqlite"),
         (run_id, "holds no finished training"),
     ):
-        with pytest.raises(find.TrackingError, match=message):
+        with pytest.raises(UserError, match=message):
             models.load_model(missing)

@@ -15,12 +15,11 @@ from sqlalchemy.engine import Engine
 
 from eml.analysis.options import Selection
 from eml.machine import Stopped, raise_on_signals
-from eml.tracking import store
+from eml.tracking import find, store
 from eml.tracking.calls import StoreError
 from eml.tracking.history import load_history
 from eml.tracking.runs import run
 from eml.tracking.store import open_store
-from eml.tracking.stores import Stores
 from support.commands import (
     add_training,
     call,
@@ -160,13 +159,13 @@ def test_artifacts_that_cannot_be_written_are_found_out_before_the_training(stor
 def test_the_first_digits_of_an_id_are_enough_unless_several_begin_with_them(store, eml, tmp_path):
     one, other = add_training(store), add_training(store, seed=2)
     assert load_history(Selection(runs=one[:8]))[0]["run_id"].unique().tolist() == [one]
-    assert Stores().full_id(one[:8]) == one
+    assert find.get(one[:8]).run_id == one
     assert eml("evaluate", "00000000").stderr.startswith("eml: no run 00000000 in the store")
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
         alike = one[:8] + other[8:]
         connection.execute("UPDATE runs SET run_uuid = ? WHERE run_uuid = ?", (alike, other))
     with pytest.raises(StoreError, match=f"several runs begin with {one[:8]}: give one of"):
-        Stores().full_id(one[:8])
+        find.get(one[:8])
 
 
 def test_a_store_that_mlflow_has_made_meanwhile_is_left_as_it_is(
@@ -200,7 +199,7 @@ def test_an_empty_file_that_nobody_fills_becomes_a_store(no_store):
     (no_store / "mlflow.db").touch()
     os.utime(no_store / "mlflow.db", (0, 0))
     open_store()
-    assert Stores().find({}) == []
+    assert find.search({}) == []
 
 
 def test_a_uri_of_sqlite_is_read(store, tmp_path):

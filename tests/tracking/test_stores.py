@@ -16,7 +16,7 @@ from pandas.testing import assert_frame_equal
 import eml as package
 from eml.errors import UserError
 from eml.tracking import find
-from eml.tracking.stores import Stores, open_others
+from eml.tracking.find import Stores, open_others
 from eml.tracking.tags import REUSED
 from support.commands import (
     add_training,
@@ -109,10 +109,10 @@ def test_a_run_in_two_stores_counts_once(ada, store, tmp_path):
     run_id = add_training(store)
     shutil.copy(tmp_path / "mlflow.db", "copy.db")
     stores = Stores(open_others(["copy.db", "ada"]))
-    assert [(r.run_id, r.store) for r in stores.find({"recipe": "mlp_torch"})] == [(run_id, "")]
+    assert [(r.run_id, r.store) for r in stores.search({"recipe": "mlp_torch"})] == [(run_id, "")]
     store.delete_run(run_id)
-    assert [r.store for r in stores.find({"recipe": "mlp_torch"})] == ["copy.db"]
-    assert [(r.store, r.deleted) for r in stores.get([run_id])] == [("copy.db", False)]
+    assert [r.store for r in stores.search({"recipe": "mlp_torch"})] == ["copy.db"]
+    assert [(r.store, r.deleted) for r in stores.get([run_id])[0]] == [("copy.db", False)]
 
 
 def test_a_sweep_here_reuses_what_is_finished_there(sweep, store, eml):
@@ -255,7 +255,7 @@ def test_a_server_is_read_with_a_password_or_refuses_in_a_line(store, server, em
         others = open_others([named])
         proxy.behave = "fail"
         with pytest.raises(UserError, match=f"the store {proxy.address} cannot be read"):
-            find.finished("mlp_torch", others)
+            find.search({"recipe": "mlp_torch"}, others)
 
 
 def test_the_copy_of_a_file_is_deleted(ada, tmp_path, monkeypatch):

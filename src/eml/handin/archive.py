@@ -21,10 +21,10 @@ from eml.handin.handin import Handin, load
 from eml.handin.numbers import Number
 from eml.machine import given_run_id
 from eml.tracking import log, runs
+from eml.tracking.find import names_in, open_others
 from eml.tracking.provenance import code_state
 from eml.tracking.reap import begin
 from eml.tracking.store import is_there, open_to_read
-from eml.tracking.stores import names_in, open_others
 
 MANIFEST = "manifest.json"
 ABOUT = "The hand-in of a sheet: the PDF, and the archive beside it."

@@ -15,10 +15,16 @@ from eml.config import Config, ConfigError
 from eml.errors import UserError, printable
 from eml.handin.sheet import Assignment, Rule, Values, broken
 from eml.recipes import RECIPES
-from eml.tracking.history import METRICS, described, load_history
-from eml.tracking.selection import Group, finished_groups, members
-from eml.tracking.stored_run import StoredRun
-from eml.tracking.stores import Others, Stores
+from eml.tracking.find import Others, Stores
+from eml.tracking.history import (
+    METRICS,
+    Group,
+    described,
+    finished_groups,
+    load_history,
+    members,
+)
+from eml.tracking.readers import StoredRun
 from eml.tracking.tags import JOB, PRUNED_AFTER
 
 CONFIG = {field.name: field.type for field in fields(Config) if field.name != "recipe"}

@@ -13,8 +13,8 @@ from eml.handin.evidence import Evidence, from_store
 from eml.handin.form import Form, read_file, read_form
 from eml.handin.numbers import NamedCurve, Number, named_curves, of_gradients, of_trainings
 from eml.handin.sheet import Assignment, Exercise, Values, broken
+from eml.tracking.find import names_in, open_others
 from eml.tracking.store import open_to_read
-from eml.tracking.stores import names_in, open_others
 
 REFERENCE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 

@@ -18,9 +18,10 @@ from eml.recipes.recipe import Recipe
 from eml.sweeps.launch import launch, plan
 from eml.sweeps.request import launcher_of
 from eml.tracking import find
+from eml.tracking.find import Others, below, names_in, open_others
+from eml.tracking.history import finished_groups
+from eml.tracking.readers import FINISHED
 from eml.tracking.reap import begin
-from eml.tracking.selection import finished_groups
-from eml.tracking.stores import Others, below, names_in, open_others
 from eml.training.cost import duration
 
 
@@ -55,7 +56,8 @@ def train_sheet(
         total = f"\n{name}: about {duration(seconds)} in all"
         print(total if lacking else f"{name}: nothing is left to train", flush=True)
         has_gradients = any(exercise.gradients for exercise in asked.exercises)
-        if has_gradients and not find.finished("gradients", others):
+        of_gradients = find.search({"recipe": "gradients"}, others) if has_gradients else []
+        if has_gradients and not any(run.status == FINISHED for run in of_gradients):
             gradients()
         for recipe, configs, options in lacking:
             print(f"\n{recipe.name}", flush=True)

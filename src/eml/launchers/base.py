@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 from eml.config import Config, resolve_device
 from eml.errors import UserError
 from eml.launchers.options import LAUNCHERS, LaunchOptions
-from eml.tracking.stored_run import StoredRun
+from eml.tracking.readers import StoredRun
 from eml.tracking.tags import JOB
 from eml.training.cost import Cost, Costs, kind_of, makespan, seconds_of
 from eml.training.threads import CHOOSE, Asked

@@ -10,7 +10,7 @@ from eml.sweeps.request import Request
 from eml.tracking import find, log
 from eml.tracking.digests import training_digest
 from eml.tracking.history import history_of
-from eml.tracking.stored_run import StoredRun
+from eml.tracking.readers import StoredRun
 from eml.training.threads import Asked
 
 

@@ -13,7 +13,7 @@ from eml.machine import worker_count
 from eml.recipes.options import RecipeOptions
 from eml.recipes.recipe import Recipe
 from eml.tracking.digests import plan_digest
-from eml.tracking.stores import Others, names_in, open_others
+from eml.tracking.find import Others, names_in, open_others
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from eml.sweeps.plan import Plan
 from eml.sweeps.request import Request
 from eml.sweeps.status import TrainingStatus
 from eml.tracking import find
-from eml.tracking.stores import Others
+from eml.tracking.find import Others
 from eml.training.cost import duration, seconds_of
 
 SHARE_AT_AN_EDGE = 0.5  # expected share of the optimizers that extend the grid once

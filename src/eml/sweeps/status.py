@@ -9,7 +9,7 @@ from eml.launchers.base import JobStatus, job_status
 from eml.sweeps.request import Request
 from eml.tracking import find, log, tags
 from eml.tracking.digests import training_digest
-from eml.tracking.stored_run import FINISHED, StoredRun
+from eml.tracking.readers import FINISHED, StoredRun
 from eml.training.checkpoints import slots
 
 
@@ -71,7 +71,7 @@ def status_of(request: Request) -> Status:
 
 def _without_run(digest: str, config: Config, resume: bool) -> TrainingStatus:
     """The status of a training that has no run below the parent: it may have a checkpoint."""
-    begun = (slot for slot in slots(digest) if resume and find.of_checkpoint(slot.name))
+    begun = (slot for slot in slots(digest) if resume and find.search({tags.CHECKPOINT: slot.name}))
     epochs = max((point.epochs for slot in begun if (point := slot.load())), default=0)
     if epochs:
         return TrainingStatus(f"{epochs} of {config.epochs} epochs done", epochs)

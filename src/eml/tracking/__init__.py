@@ -7,13 +7,13 @@ runs: run() and Paused (a run of this process); active_run(), where(), is_cancel
 resume: continued_run(), prepared_run(), Resumed (runs that continue where others were interrupted)
 log: log_setup(), Delivery (epochs), log_result(), log_metrics(), log_files(),
     log_reused(), logged_epochs()
-find: get(), of_checkpoint(), children(), threads_beside(), finished_training(), finished(),
-    pruned_training(), unfinished_plan()
+find: open_others(), names_in(), below(), Others (stores of others); Stores (all, read as one);
+    get(), search(), children(), threads_beside(), finished_training(), pruned_training(),
+    unfinished_plan() (runs)
 reap: begin() (at the start of each command), reap()
-stored_run: StoredRun (a run without its points, with its Config or why it has none)
-stores: open_others(), names_in(), below(), Others (stores of others); Stores (all, read as one)
-selection: finished_groups() and Group, members() (trainings); SelectionError
-history: load_history(), history_of(), described(), METRICS (the frame of many runs)
+readers: StoredRun (a run without its points, with its Config or why it has none); FINISHED
+history: load_history(), history_of(), described(), METRICS (the frame of many runs);
+    finished_groups() and Group, members() (trainings)
 compare: compare()
 publish: report(), report_grid(), make_output() (figures and tables of a recipe)
 models: log_config(), log_model(), load_model() (weights)

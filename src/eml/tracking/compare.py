@@ -2,11 +2,10 @@
 
 import json
 import tempfile
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -15,42 +14,16 @@ from eml.analysis.fairness import differences
 from eml.analysis.figures import FIGURES, Draw, over
 from eml.analysis.labels import CRITERIA, X_LABELS
 from eml.analysis.options import ALL, CompareOptions
-from eml.analysis.page import Part, write_page
-from eml.analysis.report import write_report
 from eml.config import one_of
 from eml.errors import UserError
 from eml.recipes import RECIPES
-from eml.tracking import log, runs
-from eml.tracking.history import METRICS, load_history
-from eml.tracking.publish import (
-    PAGE,
-    charts_of,
-    describe,
-    make_output,
-    publish,
-    results,
-    say_where,
-)
+from eml.tracking import log, publish, runs
+from eml.tracking.find import Others, names_in, open_others
+from eml.tracking.history import METRICS, NothingFinishedError, load_history
+from eml.tracking.publish import Section
 from eml.tracking.reap import begin
-from eml.tracking.selection import NothingFinishedError, SelectionError
-from eml.tracking.stores import Others, names_in, open_others
 
 PLOTS = [recipe.name for recipe in RECIPES.values() if recipe.exercise]
-
-
-class Section(NamedTuple):
-    """A part of the comparison, with figures of its own."""
-
-    name: str  # of the recipe whose figures are drawn; "" where none was named
-    comparison: Comparison
-    figures: Mapping[str, Draw]
-
-    @property
-    def subject(self) -> str:
-        """What is compared, for the name of the run."""
-        trainings = self.comparison.trainings
-        recipes = ", ".join(dict.fromkeys(training.values["recipe"] for training in trainings))
-        return self.name or f"{len(trainings)} runs of {recipes}"
 
 
 def compare(options: CompareOptions) -> dict[str, Any]:
@@ -68,28 +41,36 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     others = open_others(names_in(options.stores))
     begin(create=bool(others))
     sections = _sections(options, metrics, others)
-    make_output(options.output)
-    title = f"compare {', '.join(section.subject for section in sections)}"
+    publish.make_output(options.output)
+    title = f"compare {', '.join(map(_subject, sections))}"
     with tempfile.TemporaryDirectory() as work:
-        parts = [_write(section, Path(work), options, targets) for section in sections]
-        print("\n".join(part.text for part in parts))
-        write_page(Path(work, PAGE), title, parts)
+        publish.write(sections, title, Path(work), bool(options.output), targets)
         with runs.run(title, "", {"recipe": "compare"}):
-            log.log_sources(
-                [t.run_id for section in sections for t in section.comparison.trainings]
-            )
-            publish(Path(work), options.output)
-            for section, part in zip(sections, parts, strict=True) if options.output else ():
-                file = Path(options.output, part.folder.relative_to(work), "history.csv")
+            log.log_sources([t.run_id for s in sections for t in s.comparison.trainings])
+            publish.publish(sections, Path(work), options.output)
+            for section in sections if options.output else ():
+                file = Path(options.output, section.folder, "history.csv")
                 section.comparison.history.to_csv(file, index=False)
-            describe([line for section in sections for line in results(section.comparison)], "")
-            charts = {
-                f"charts of {s.name or 'these runs'}": charts_of(s.comparison) for s in sections
-            }
-            say_where(options.output, charts)
             info = runs.active_run().info
-        tables = [_for_json(*pair) for pair in zip(sections, parts, strict=True)]
+        tables = [_for_json(section, Path(work, section.folder)) for section in sections]
         return {"run_id": info.run_id, "artifacts": info.artifact_uri, "comparisons": tables}
+
+
+def _subject(section: Section) -> str:
+    """What a section compares, for the name of the run."""
+    trainings = section.comparison.trainings
+    recipes = ", ".join(dict.fromkeys(training.values["recipe"] for training in trainings))
+    return section.name or f"{len(trainings)} runs of {recipes}"
+
+
+def _for_json(section: Section, folder: Path) -> dict[str, Any]:
+    """The tables that a section has written, and what else differs."""
+    tables = {file.stem: pd.read_csv(file) for file in sorted(folder.glob("*.csv"))}
+    return {
+        "plot": section.name,
+        "also_different": differences(section.comparison),
+        **{name: json.loads(table.to_json(orient="records")) for name, table in tables.items()},
+    }
 
 
 def _sections(options: CompareOptions, metrics: list[str], others: Others) -> list[Section]:
@@ -103,7 +84,7 @@ def _sections(options: CompareOptions, metrics: list[str], others: Others) -> li
                 raise
             absent.append(f"{name}: {error}")
     if not sections:
-        raise SelectionError("no exercise of the sheets has a finished run here: train one first")
+        raise UserError("no exercise of the sheets has a finished run here: train one first")
     for line in absent:
         print(line)
     return sections
@@ -130,7 +111,7 @@ def _section(options: CompareOptions, name: str, metrics: list[str], others: Oth
         raise UserError(
             f"strict: these runs differ in more than what is compared: {'; '.join(others_differ)}"
         )
-    return Section(name, comparison, figures)
+    return Section(comparison, figures, name, name if options.plot == ALL else "")
 
 
 def _figures(comparison: Comparison, metrics: list[str], axes: list[str]) -> dict[str, Draw]:
@@ -143,25 +124,6 @@ def _figures(comparison: Comparison, metrics: list[str], axes: list[str]) -> dic
             name = f"{metric}_over_{'epochs' if x == 'epoch' else x}"
             figures[name] = partial(over, x=x, metric=metric)
     return figures
-
-
-def _write(section: Section, work: Path, options: CompareOptions, targets: list[float]) -> Part:
-    """Write the report of a section into `work`, or with plot=all into a folder of its own."""
-    folder = work / (section.name if options.plot == ALL else "")
-    folder.mkdir(exist_ok=True)
-    pdf = bool(options.output)
-    text = write_report(section.figures, section.comparison, folder, targets, pdf)
-    return Part(folder, f"## {section.name}\n\n{text}" if section.name else text)
-
-
-def _for_json(section: Section, part: Part) -> dict[str, Any]:
-    """The tables that a section has written, and what else differs."""
-    tables = {file.stem: pd.read_csv(file) for file in sorted(part.folder.glob("*.csv"))}
-    return {
-        "plot": section.name,
-        "also_different": differences(section.comparison),
-        **{name: json.loads(table.to_json(orient="records")) for name, table in tables.items()},
-    }
 
 
 def _metrics(text: str) -> list[str]:

@@ -1,78 +1,206 @@
-"""Looks up runs in the store by id, checkpoint, parent or digest."""
+"""Finds runs in the store here and in stores of others, read as one; others are never changed."""
 
 import os
+import re
+import tempfile
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TypeVar
 
 import mlflow
-from mlflow.entities import Run
+import pandas as pd
+import requests
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
-from eml.config import Config
+from eml.config import Config, one_of
 from eml.errors import UserError, printable
-from eml.tracking.calls import store_call, uri
+from eml.tracking import store, tags
+from eml.tracking.calls import StoreError, is_server, reason_of, store_call, uri
 from eml.tracking.digests import training_digest
-from eml.tracking.readers import ABSENT
-from eml.tracking.stored_run import FINISHED, StoredRun
-from eml.tracking.stores import Others, Stores
-from eml.tracking.tags import (
-    CHECKPOINT,
-    NUMBER,
-    PARENT,
-    PLAN_DIGEST,
-    PRUNED_AFTER,
-    TRAINING_DIGEST,
-    epoch_in,
-)
+from eml.tracking.readers import COLUMNS, FINISHED, ClientReader, StoredRun, Wanted, reader
+
+Others = Sequence[ClientReader]  # of stores of others
+T = TypeVar("T")
 
 
-class TrackingError(UserError):
-    """The store lacks a run or a part of it; the message says what is missing."""
+def names_in(text: str) -> list[str]:
+    """The names in "a, b": of stores or metrics, or ids of runs."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def below(folder: Path, name: str) -> str:
+    """The name of a store, with a relative path taken below `folder`."""
+    return name if "://" in name else str(folder / Path(name).expanduser())
+
+
+def open_others(names: Sequence[str], folder: Path = Path()) -> Others:
+    """Readers of stores of others. A file is read as it is now: from a private copy.
+
+    names: of files, of folders with an mlflow.db, or addresses of servers; relative paths are below
+    `folder`. Raises StoreError if a store cannot be read.
+    """
+    return [_open(name, folder) for name in dict.fromkeys(names)]
+
+
+def _open(name: str, folder: Path) -> ClientReader:
+    label = printable(name)
+    if is_server(name):
+        store.ask(name, f"the tracking server {label}")
+        return reader(mlflow.MlflowClient(name), label)
+    path = Path(below(folder, name.removeprefix("sqlite:///")))
+    file = path / "mlflow.db" if path.is_dir() else path
+    if not file.is_file():
+        raise StoreError(
+            f"there is no store {label}: give an mlflow.db, its folder, or the address of a server"
+        )
+    with ExitStack() as copied:
+        copy = Path(copied.enter_context(tempfile.TemporaryDirectory()), "mlflow.db")
+        store.back_up(file, copy, f"the store {label}")
+        store.check(copy, f"the store {label}")
+        read = reader(mlflow.MlflowClient(store.sqlite_uri(copy)), label)
+        weakref.finalize(read, copied.pop_all().close)
+        return read
+
+
+class Stores:
+    """The store here, if there is one, and stores of others, read as one.
+
+    Of a run that several of them hold the first counts: the store here before the others. Raises
+    StoreError if one of the others cannot be read.
+    """
+
+    def __init__(self, others: Others = ()):
+        self.readers = [*([reader()] if store.is_there() else []), *others]
+
+    def __str__(self) -> str:
+        return ", ".join(read.name or uri() for read in self.readers)
+
+    def search(self, wanted: Wanted, experiment: str | None = None) -> list[StoredRun]:
+        """The runs that have these tags, or that MLflow's filter string selects, newest first.
+
+        experiment: a name, or "" for the active one; None searches all. Raises UserError if no
+        store has the experiment.
+        """
+        if experiment is not None:
+            experiment = experiment or self.active_experiment
+            one_of("experiment", experiment, [name for name, _ in self._experiments])
+
+        def of(read: ClientReader) -> list[StoredRun]:
+            ids = [id_ for name, id_ in read.experiments.items() if experiment in (None, name)]
+            return read.search(ids, wanted) if ids else []
+
+        return sorted(self._runs(of), key=lambda run: -(run.start_time or 0))
+
+    def nested(self, run_id: str) -> list[StoredRun]:
+        """The runs nested in a run, oldest first."""
+        return self.search({tags.PARENT: run_id})[::-1]
+
+    def get(self, run_ids: Sequence[str]) -> tuple[list[StoredRun], str]:
+        """The runs with these ids, or first digits of ids, in this order; and the ids of no run.
+
+        Raises StoreError if several ids begin with these digits.
+        """
+        ids = [self._full_id(run_id) for run_id in run_ids]
+        runs = {run.run_id: run for run in self._runs(lambda read: read.get(ids))}
+        missing = ", ".join(sorted(set(ids) - runs.keys()))
+        return [runs[run_id] for run_id in ids if run_id in runs], printable(missing, 200)
+
+    def points(self, runs: Sequence[StoredRun], metrics: Sequence[str]) -> pd.DataFrame:
+        """All points of these metrics, a row for each, with the columns COLUMNS."""
+
+        def of(read: ClientReader) -> pd.DataFrame:
+            return read.points([run.run_id for run in runs if run.store == read.name], metrics)
+
+        full = [frame for frame in self._of_all(of) if len(frame)]
+        return pd.concat(full, ignore_index=True) if full else pd.DataFrame(columns=COLUMNS)
+
+    @property
+    def active_experiment(self) -> str:
+        """The name of the experiment of new runs, which may not exist yet."""
+        if active := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+            return next((name for name, id_ in self._experiments if id_ == active), active)
+        return os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
+
+    @property
+    def _experiments(self) -> list[tuple[str, str]]:
+        """The names and ids of the experiments of all stores."""
+        return [pair for of in self._of_all(lambda r: r.experiments) for pair in of.items()]
+
+    def _full_id(self, start: str) -> str:
+        """The only id that begins with `start`; `start` itself if there is none."""
+        if not re.fullmatch("[0-9a-f]{4,31}", start):
+            return start
+        ids = sorted(run.run_id for run in self.search(f"attributes.run_id LIKE '{start}%'"))
+        if len(ids) > 1:
+            raise StoreError(f"several runs begin with {start}: give one of {', '.join(ids[:5])}")
+        return ids[0] if ids else start
+
+    def _runs(self, read: Callable[[ClientReader], list[StoredRun]]) -> list[StoredRun]:
+        """The runs that all readers return; of several with one id the first, unless deleted."""
+        by_id: dict[str, StoredRun] = {}
+        for run in (run for runs in self._of_all(read) for run in runs):
+            if run.run_id not in by_id or by_id[run.run_id].deleted:
+                by_id[run.run_id] = run
+        return list(by_id.values())
+
+    def _of_all(self, read: Callable[[ClientReader], T]) -> list[T]:
+        """The result for each reader. An error of another store names that store."""
+        results = []
+        for reader_ in self.readers:
+            try:
+                results.append(read(reader_))
+            except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
+                if not reader_.name:
+                    raise  # store_call names the store here
+                reason = printable(f"the store {reader_.name} cannot be read: {reason_of(error)}")
+                raise StoreError(reason) from error
+        return results
+
+
+@store_call
+def search(wanted: Wanted, others: Others = ()) -> list[StoredRun]:
+    """The runs in all experiments and stores that have these tags, or of a filter, newest first."""
+    return Stores(others).search(wanted)
 
 
 @store_call
 def get(run_id: str) -> StoredRun:
-    """The run with this id. Raises TrackingError if there is none."""
-    return StoredRun.of(stored_run(run_id))
-
-
-@store_call
-def of_checkpoint(name: str) -> StoredRun | None:
-    """The run with this checkpoint; None if the run is not in this store or was deleted."""
-    return next(iter(Stores().find({CHECKPOINT: name})), None)
+    """The run of the store here with this id, or the only one whose id begins with these digits."""
+    runs, _ = Stores().get([run_id])
+    if not runs:
+        raise UserError(f"no run {printable(run_id, 100)} in the store {uri()}")
+    return runs[0]
 
 
 @store_call
 def experiment_of(parent: str) -> str:
-    """The id of the experiment of a new run with this parent; parent: "" for none.
+    """The id of the experiment of a new run with this parent, or with none ("").
 
     "" if the experiment does not exist yet.
     """
     if parent:
-        return mlflow.get_run(parent).info.experiment_id
-    if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
-        return experiment_id
-    active = mlflow.get_experiment_by_name(os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default"))
-    return active.experiment_id if active else ""
+        return get(parent).experiment_id
+    stores = Stores()
+    return stores.readers[0].experiments.get(stores.active_experiment, "")
 
 
-@store_call
 def children(parent: str) -> dict[str, StoredRun]:
     """The trainings nested in a run, by training digest: of each the newest."""
-    trainings = [run for run in Stores().nested(parent) if TRAINING_DIGEST in run.tags]
-    return {run.tags[TRAINING_DIGEST]: run for run in trainings}
+    runs = search({tags.PARENT: parent})[::-1]
+    return {digest: run for run in runs if (digest := run.tags.get(tags.TRAINING_DIGEST))}
 
 
-@store_call
 def threads_beside(parent: str, validation: int) -> int:
     """The threads of the oldest training on the CPU in a parent run; 0 if there is none.
 
     validation: the number of validation images that it has.
     """
-    for run in Stores().nested(parent):
-        params, threads = run.params, run.tags.get("threads", "")
-        same = params.get("device_type") == "cpu" and params.get("validation") == str(validation)
-        if same and NUMBER.fullmatch(threads):
-            return int(threads)
-    return 0
+    same = {"device_type": "cpu", "validation": str(validation)}.items()
+    beside = [run.tags for run in search({tags.PARENT: parent})[::-1] if same <= run.params.items()]
+    return next((n for of in beside if (n := tags.epoch_in(of, "threads")) > 0), 0)
 
 
 @store_call
@@ -83,47 +211,22 @@ def finished_training(config: Config, parent: str = "", others: Others = ()) -> 
     parent: search the runs nested in this run only.
     """
     stores = Stores(others)
-    tags = {TRAINING_DIGEST: training_digest(config)} | ({PARENT: parent} if parent else {})
     result = f"final_{config.evaluated}_accuracy"
-    for run in stores.find(tags):
+    in_parent = {tags.PARENT: parent} if parent else {}
+    for run in stores.search({tags.TRAINING_DIGEST: training_digest(config)} | in_parent):
         is_training = run.status == FINISHED and not run.why_no_training
         if is_training and ("diverged" in run.tags or len(stores.points([run], [result]))):
             return run
     return None
 
 
-@store_call
-def finished(recipe: str, others: Others = ()) -> StoredRun | None:
-    """The newest finished run with this tag `recipe`, in any experiment and store."""
-    runs = Stores(others).find({"recipe": recipe})
-    return next((run for run in runs if run.status == FINISHED), None)
-
-
-@store_call
 def unfinished_plan(digest: str) -> str | None:
     """The newest parent run with this plan digest, unless that run is over."""
-    runs = Stores().find({PLAN_DIGEST: digest})
+    runs = search({tags.PLAN_DIGEST: digest})
     return runs[0].run_id if runs and not runs[0].is_over else None
 
 
-@store_call
 def pruned_training(config: Config, epoch: int) -> StoredRun | None:
     """The newest run of this training that a search gave up at this epoch or later."""
-    runs = Stores().find({TRAINING_DIGEST: training_digest(config)})
-    return next((run for run in runs if epoch_in(run.tags, PRUNED_AFTER) >= epoch), None)
-
-
-@store_call
-def running() -> list[StoredRun]:
-    """All runs, in any experiment, whose status in the store is RUNNING."""
-    return Stores().search("attributes.status = 'RUNNING'")
-
-
-def stored_run(run_id: str) -> Run:
-    """The run with this id, or with an id that begins with these digits."""
-    try:
-        return mlflow.get_run(Stores().full_id(run_id))
-    except MlflowException as error:
-        if error.error_code not in ABSENT:
-            raise
-        raise TrackingError(f"no run {printable(run_id, 100)} in the store {uri()}") from error
+    runs = search({tags.TRAINING_DIGEST: training_digest(config)})
+    return next((r for r in runs if tags.epoch_in(r.tags, tags.PRUNED_AFTER) >= epoch), None)

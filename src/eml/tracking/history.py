@@ -1,23 +1,45 @@
-"""Reads the histories of many runs as one tidy frame."""
+"""Selects trainings in the store, and reads their histories as one tidy frame."""
 
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from typing import NamedTuple
 
 import pandas as pd
 
 from eml.analysis.options import Selection
-from eml.errors import printable
+from eml.config import Config, one_of
+from eml.errors import UserError, printable
+from eml.recipes import RECIPES
+from eml.recipes.options import SharedOptions
+from eml.tracking import tags
 from eml.tracking.calls import store_call
-from eml.tracking.selection import SelectionError, comparable, select
+from eml.tracking.find import Others, Stores, names_in
+from eml.tracking.readers import FINISHED, StoredRun
 from eml.tracking.store import open_to_read
-from eml.tracking.stored_run import StoredRun
-from eml.tracking.stores import Others, Stores
 from eml.training.loop import EpochRecord
 
 METRICS = [f.name for f in fields(EpochRecord) if f.name not in ("epoch", "timestamp")]
 LONGEST_TAG = 200  # characters of a tag in a frame
+SHEET_EPOCHS = SharedOptions.epochs
 
 
+class NothingFinishedError(UserError):
+    """No run was named, and the store holds no finished training."""
+
+
+class Group(NamedTuple):
+    """A finished top-level run of a recipe, and its trainings."""
+
+    top: StoredRun
+    members: list[StoredRun]
+
+    @property
+    def meets_the_sheet(self) -> bool:
+        """Whether all trainings have the epochs and the images that the sheets ask for."""
+        return {_extent(run.config) for run in self.members} == {(SHEET_EPOCHS, 0)}
+
+
+@store_call
 def load_history(
     selection: Selection, others: Others = (), of_the_sheet: bool = False
 ) -> tuple[pd.DataFrame, list[str]]:
@@ -33,11 +55,20 @@ def load_history(
     runs are included; summary.summary tells them apart. If an epoch was logged twice, the last
     point counts.
 
-    Raises SelectionError if nothing is selected or nothing has an epoch, StoreError if a store
-    cannot be read.
+    Raises UserError if nothing is selected or nothing has an epoch, StoreError if a store cannot be
+    read.
     """
     open_to_read(others)
-    return _load(selection, others, of_the_sheet)
+    stores = Stores(others)
+    selected, passed_over = _select(selection, stores, of_the_sheet)
+    runs, left_out = _comparable(selected)
+    frame = _frame(runs, stores) if runs else pd.DataFrame()
+    with_epochs = set(frame.get("run_id", ()))
+    no_epoch = [f"left out, no epoch: {r.where}" for r in runs if r.run_id not in with_epochs]
+    left_out = [*passed_over, *left_out, *no_epoch]
+    if frame.empty:
+        raise UserError("; ".join(["no training selected", *left_out[:5]]))
+    return frame, left_out
 
 
 def history_of(run_ids: Sequence[str], others: Others = ()) -> pd.DataFrame:
@@ -48,22 +79,148 @@ def history_of(run_ids: Sequence[str], others: Others = ()) -> pd.DataFrame:
 
 
 @store_call
-def _load(
-    selection: Selection, others: Others, of_the_sheet: bool
-) -> tuple[pd.DataFrame, list[str]]:
+def members(run_ids: Sequence[str], others: Others = ()) -> list[StoredRun]:
+    """The trainings with these ids; a parent's id stands for its trainings.
+
+    Raises UserError if no store has a run.
+    """
+    return _with_ids(run_ids, Stores(others))
+
+
+@store_call
+def finished_groups(recipe: str, others: Others = ()) -> list[Group]:
+    """The finished groups of a recipe in all experiments and stores, newest first."""
     stores = Stores(others)
-    selected, passed_over = select(selection, stores, of_the_sheet)
-    runs, left_out = comparable(selected)
-    frame = _frame(runs, stores) if runs else pd.DataFrame()
-    with_epochs = set(frame.get("run_id", ()))
-    left_out = [
-        *passed_over,
-        *left_out,
-        *(f"left out, no epoch: {run.where}" for run in runs if run.run_id not in with_epochs),
+    return list(_finished(stores.search({"recipe": recipe}), stores))
+
+
+def _select(
+    selection: Selection, stores: Stores, of_the_sheet: bool
+) -> tuple[list[StoredRun], list[str]]:
+    """The selected runs, oldest first or in the order given, and a line for each passed over."""
+    recipe, named = selection.recipe, selection.runs or selection.parent
+    if named and (selection.experiment or recipe or selection.filter):
+        raise UserError("experiment, recipe and filter have no effect with runs or parent")
+    if recipe:
+        one_of("recipe", recipe, RECIPES)
+    if named:
+        ids = names_in(f"{selection.runs},{selection.parent}")
+        if not ids:
+            raise UserError(f"runs={selection.runs}: give run ids separated by commas")
+        return _with_ids(ids, stores), []
+    if selection.filter:
+        runs = stores.search(selection.filter, selection.experiment)[::-1]
+        return [run for run in runs if recipe in ("", run.tags.get("recipe"))], []
+    runs = stores.search({"recipe": recipe} if recipe else {}, selection.experiment)
+    return _newest_group(runs, stores, of_the_sheet)
+
+
+def _with_ids(run_ids: Sequence[str], stores: Stores) -> list[StoredRun]:
+    runs, missing = stores.get(run_ids)
+    if missing:
+        raise UserError(f"no run {missing} in {stores}")
+    return [member for run in runs for member in _members(run, stores)]
+
+
+def _newest_group(
+    runs: Sequence[StoredRun], stores: Stores, of_the_sheet: bool
+) -> tuple[list[StoredRun], list[str]]:
+    """The trainings of the newest finished group, and a line for each run passed over.
+
+    of_the_sheet: prefer a group that meets the sheets.
+    """
+    later: list[Group] = []
+    for group in _finished(runs, stores):
+        if not of_the_sheet or group.meets_the_sheet:
+            break
+        later.append(group)
+    else:  # no group, or none that meets the sheets: the newest
+        if not later:
+            unfinished = len(_tops(runs))
+            raise NothingFinishedError(
+                f"no finished training in {stores}"
+                f"{f', {unfinished} not finished' if unfinished else ''}: train first, "
+                "or give experiment, recipe, parent, runs or filter"
+            )
+        group, later = later[0], []
+    passed_over = [
+        f"passed over, a later try with other than {SHEET_EPOCHS} epochs or all images: "
+        f"{top.name}, run {top.where}"
+        for top, _ in later
     ]
-    if frame.empty:
-        raise SelectionError("; ".join(["no training selected", *left_out[:5]]))
-    return frame, left_out
+    recipe = group.top.tags["recipe"]
+    if any(run.tags.get("recipe") != recipe for run in group.members):
+        return group.members, passed_over
+    # A recipe of one training: all its trainings form one group, however launched, unless they
+    # differ from the newest in epochs or images.
+    tops = [top for top in _tops(runs)[::-1] if top.tags["recipe"] == recipe]
+    same = [run for top in tops for run in _members(top, stores)]
+    extent = _extent(group.members[-1].config)
+    other = [run.where for run in same if not run.why_no_training and _extent(run.config) != extent]
+    if other and not later:
+        passed_over.append(f"passed over, of other epochs or images: {', '.join(other)}")
+    return [run for run in same if run.where not in other], passed_over
+
+
+def _tops(runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """The runs of recipes that are not nested."""
+    return [run for run in runs if not run.parent and run.tags.get("recipe") in RECIPES]
+
+
+def _finished(runs: Sequence[StoredRun], stores: Stores) -> Iterator[Group]:
+    """The groups of the finished runs among these that have trainings, read one by one."""
+    for top in _tops(runs):
+        if top.status == FINISHED:
+            trainings = [run for run in _members(top, stores) if not run.why_no_training]
+            if trainings:
+                yield Group(top, trainings)
+
+
+def _extent(config: Config) -> tuple[int, int]:
+    return config.epochs, config.subset
+
+
+def _members(run: StoredRun, stores: Stores) -> list[StoredRun]:
+    """The trainings of a parent run, oldest first; of any other run, the run itself.
+
+    Raises UserError if the run has reused a run that no store has.
+    """
+    if not run.why_no_training:
+        return [run]
+    reused, missing = stores.get(names_in(run.tags.get(tags.REUSED, "")))
+    if missing:
+        raise UserError(
+            f"{run.name}, run {run.where}, has reused runs that {stores} lacks: name their store "
+            f"as stores, or delete that run ({missing})"
+        )
+    return (reused + stores.nested(run.run_id)) or [run]
+
+
+def _comparable(runs: Sequence[StoredRun]) -> tuple[list[StoredRun], list[str]]:
+    """The runs that can be compared, each Config once, and a line for each one left out."""
+    left_out = []
+    newest: dict[Config, StoredRun] = {}
+    for run in sorted(runs, key=lambda run: (run.status == FINISHED, run.start_time or 0)):
+        if run.deleted:
+            left_out.append(f"left out, deleted: {run.where}")
+        elif later := run.tags.get(tags.CONTINUED_IN):
+            later = printable(later, 100)
+            left_out.append(f"left out, interrupted and continued in {later}: {run.where}")
+        elif run.why_no_training:
+            left_out.append(f"left out, {run.why_no_training}: {run.where}")
+        else:
+            config = replace(run.config, recipe="")
+            if older := newest.get(config):
+                kind = "run again since" if older.status == FINISHED else "not finished, run again"
+                left_out.append(f"left out, {kind} with the same Config: {older.where}")
+            newest[config] = run
+    # Test and validation accuracies cannot be compared: keep the test accuracies.
+    on_validation = [config for config in newest if config.validation]
+    if 0 < len(on_validation) < len(newest):
+        ids = ", ".join([newest.pop(config).where for config in on_validation])
+        left_out.append(f"left out, evaluated on validation images: {ids}")
+    kept = {run.run_id for run in newest.values()}
+    return list({run.run_id: run for run in runs if run.run_id in kept}.values()), left_out
 
 
 def _frame(runs: list[StoredRun], stores: Stores) -> pd.DataFrame:

@@ -19,9 +19,9 @@ from mlflow.exceptions import MlflowException
 
 from eml.config import Config
 from eml.data.datasets import Dataset
+from eml.errors import UserError
 from eml.models.learner import Learner
 from eml.tracking.calls import StoreAwayError, store_call
-from eml.tracking.find import TrackingError
 from eml.tracking.runs import active_run
 from eml.tracking.tags import REUSED, of_all_machines
 from eml.training.loop import EpochRecord
@@ -46,9 +46,7 @@ def log_setup(config: Config, dataset: Dataset, learner: Learner, threads: int) 
     present = active_run().data
     for key, typed in present.params.items():
         if key in values and type(values[key])(typed) != values[key]:
-            raise TrackingError(
-                f"the run given holds {key}={typed}, not {values[key]}: give a new run"
-            )
+            raise UserError(f"the run given holds {key}={typed}, not {values[key]}: give a new run")
     mlflow.log_params({k: value for k, value in values.items() if k not in present.params})
     if "dataset_digest" not in present.tags:  # a resumed run has logged its dataset
         log_dataset(dataset)

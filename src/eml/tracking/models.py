@@ -9,19 +9,18 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import requests
-from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric, Run
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric
 from mlflow.exceptions import MlflowException
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from eml.config import Config
 from eml.data.datasets import Dataset
-from eml.errors import printable
+from eml.errors import UserError, printable
+from eml.tracking import find
 from eml.tracking.calls import store_call, uri
-from eml.tracking.find import TrackingError, stored_run
 from eml.tracking.log import log_files, metrics_of
 from eml.tracking.runs import active_run
-from eml.tracking.stored_run import StoredRun
 from eml.training.checkpoints import Arrays
 from eml.training.loop import EpochRecord
 
@@ -63,7 +62,7 @@ def log_model(config: Config, dataset: Dataset, last: EpochRecord, weights: Arra
     """
     client = mlflow.MlflowClient()
     run = mlflow.get_run(active_run().info.run_id)
-    model = _model_of(run) or client.create_logged_model(
+    model = _model_of(run.info.experiment_id, run.info.run_id) or client.create_logged_model(
         run.info.experiment_id,
         name=f"{config.recipe}_{config.optimizer}_final",
         source_run_id=run.info.run_id,
@@ -90,10 +89,9 @@ def log_model(config: Config, dataset: Dataset, last: EpochRecord, weights: Arra
     client.log_batch(run.info.run_id, metrics=scores)
 
 
-def _model_of(run: Run) -> LoggedModel | None:
-    models = mlflow.MlflowClient().search_logged_models(
-        [run.info.experiment_id], f"source_run_id = '{run.info.run_id}'"
-    )
+def _model_of(experiment_id: str, run_id: str) -> LoggedModel | None:
+    of_run = f"source_run_id = '{run_id}'"
+    models = mlflow.MlflowClient().search_logged_models([experiment_id], of_run)
     return next((model for model in models if FINAL.items() <= model.tags.items()), None)
 
 
@@ -101,19 +99,19 @@ def _model_of(run: Run) -> LoggedModel | None:
 def load_model(stored_id: str) -> StoredModel:
     """The logged model with this id, or the final model of the run with this id.
 
-    Raises TrackingError if there is none or it has no readable weights, ConfigError if another
+    Raises UserError if there is none or it has no readable weights, ConfigError if another
     version of eml made it.
     """
     if stored_id.startswith(MODEL_ID):
         model = _logged_model(stored_id)
-        run, name = stored_run(model.source_run_id or ""), f"model {model.model_id}"
+        run, name = find.get(model.source_run_id or ""), f"model {model.model_id}"
     else:
-        run = stored_run(stored_id)
-        name, final = f"run {run.info.run_id}", _model_of(run)
+        run = find.get(stored_id)
+        name, final = f"run {run.run_id}", _model_of(run.experiment_id, run.run_id)
         if final is None:
-            raise TrackingError(f"{name} holds no finished training: give the id of one that is")
+            raise UserError(f"{name} holds no finished training: give the id of one that is")
         model = final
-    config = StoredRun.of(run).config
+    config = run.config
     logged = {point.key: point.value for point in model.metrics or ()}
     accuracy = logged.get(f"{config.evaluated}_accuracy", math.nan)
     return StoredModel(name, config, _weights_of(model, name), accuracy)
@@ -125,7 +123,7 @@ def _logged_model(model_id: str) -> LoggedModel:
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        raise TrackingError(f"no model {printable(model_id, 100)} in the store {uri()}") from error
+        raise UserError(f"no model {printable(model_id, 100)} in the store {uri()}") from error
 
 
 def _weights_of(model: LoggedModel, name: str) -> Arrays:
@@ -136,4 +134,4 @@ def _weights_of(model: LoggedModel, name: str) -> Arrays:
         if isinstance(error.__context__, requests.RequestException):  # the server is away
             raise
         why = printable(error, 200)
-        raise TrackingError(f"{name} has no readable weights ({where}): {why}") from error
+        raise UserError(f"{name} has no readable weights ({where}): {why}") from error

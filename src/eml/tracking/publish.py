@@ -1,4 +1,4 @@
-"""Makes the figures and tables of a recipe from the store, logs them, and says where they are.
+"""Makes the figures and tables of runs from the store, logs them, and says where they are.
 
 A run's description in MLflow's UI lists its trainings, with links.
 """
@@ -7,9 +7,11 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import mlflow
+from mlflow.entities import Run, RunInfo
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from eml.analysis.comparison import Comparison
@@ -21,12 +23,24 @@ from eml.machine import given_run_id
 from eml.recipes.recipe import Recipe
 from eml.tracking import log, ui
 from eml.tracking.calls import is_server, store_call, uri
+from eml.tracking.find import Others
 from eml.tracking.history import history_of
 from eml.tracking.runs import active_run
-from eml.tracking.stores import Others
 from eml.tracking.tags import COMMAND
 
+if TYPE_CHECKING:
+    from eml.analysis.figures import Draw
+
 PAGE = "compare.html"  # the artifact with the figures and tables for the browser
+
+
+class Section(NamedTuple):
+    """A part of a report, with figures of its own."""
+
+    comparison: Comparison
+    figures: Mapping[str, "Draw"]
+    name: str = ""  # of the recipe whose figures are drawn; "" where none was named
+    folder: str = ""  # below that of the report
 
 
 def report_grid(
@@ -45,7 +59,7 @@ def report_grid(
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "grid").mkdir()
         print(write_grid(comparison, outcomes, remarks, Path(folder, "grid"), bool(output)))
-        publish(Path(folder), output)
+        _log(Path(folder), output)
 
 
 def report(
@@ -59,28 +73,51 @@ def report(
 
     The active run's note lists the runs, and a parent run gets the highest of their accuracies.
     """
-    # Importing matplotlib takes half a second, which must not delay the first batch.
     from eml.analysis.figures import FIGURES
+
+    comparison = Comparison(history_of(run_ids, others), criterion, recipe.exercise, recipe.varies)
+    section = Section(comparison, {name: FIGURES[name].draw for name in recipe.figures})
+    with tempfile.TemporaryDirectory() as folder:
+        write([section], recipe.exercise or recipe.name, Path(folder), bool(output))
+        scores = [t.score(LAST) for t in comparison.trainings if not t.unfinished]
+        if active_run().info.run_id not in run_ids and scores:
+            log.log_metrics({f"final_{comparison.split}_accuracy": max(scores)})
+        publish([section], Path(folder), output, recipe.about)
+
+
+def write(
+    sections: Sequence[Section],
+    title: str,
+    folder: Path,
+    pdf: bool,
+    targets: Sequence[float] = (),
+) -> None:
+    """Print the summaries, and write them with the figures into a folder, with a page of all."""
+    # Importing matplotlib takes half a second, which must not delay the first batch.
     from eml.analysis.page import Part, write_page
     from eml.analysis.report import write_report
 
-    history = history_of(run_ids, others)
-    comparison = Comparison(history, criterion, recipe.exercise, recipe.varies)
-    with tempfile.TemporaryDirectory() as folder:
-        figures = {name: FIGURES[name].draw for name in recipe.figures}
-        text = write_report(figures, comparison, Path(folder), pdf=bool(output))
-        print(text)
-        title = recipe.exercise or recipe.name
-        write_page(Path(folder, PAGE), title, [Part(Path(folder), text)])
-        publish(Path(folder), output)
-    describe(results(comparison), recipe.about)
-    scores = [t.score(LAST) for t in comparison.trainings if not t.unfinished]
-    if active_run().info.run_id not in run_ids and scores:
-        log.log_metrics({f"final_{comparison.split}_accuracy": max(scores)})
-    say_where(output, {"charts of these runs": charts_of(comparison)})
+    parts = []
+    for section in sections:
+        own = folder / section.folder
+        own.mkdir(exist_ok=True)
+        text = write_report(section.figures, section.comparison, own, targets, pdf)
+        parts.append(Part(own, f"## {section.name}\n\n{text}" if section.name else text))
+    print("\n".join(part.text for part in parts))
+    write_page(folder / PAGE, title, parts)
 
 
-def publish(folder: Path, output: str) -> None:
+def publish(sections: Sequence[Section], folder: Path, output: str, about: str = "") -> None:
+    """Log the report in a folder, with a note in the active run, and print where it is.
+
+    output: a folder for a copy. about: the end of the note.
+    """
+    _log(folder, output)
+    describe([line for section in sections for line in results(section.comparison)], about)
+    _say_where(sections, output)
+
+
+def _log(folder: Path, output: str) -> None:
     """Log the files of a folder as artifacts of the active run, and copy them to `output`."""
     log.log_files(folder)
     if output:
@@ -117,8 +154,7 @@ def describe(lines: Sequence[str], about: str) -> None:
     The lines come first because the UI shows the beginning alone. Lines that MLflow has no room for
     are counted.
     """
-    run = mlflow.get_run(active_run().info.run_id)
-    command = run.data.tags.get(COMMAND, "")
+    command = _stored().data.tags.get(COMMAND, "")
     rest = [f"Command: `{command}`" if command else "", about]
     for kept in range(len(lines), -1, -1):
         left = len(lines) - kept
@@ -129,10 +165,28 @@ def describe(lines: Sequence[str], about: str) -> None:
     mlflow.set_tag(MLFLOW_RUN_NOTE, note[: ui.LONGEST_TAG])
 
 
-@store_call
-def charts_of(comparison: Comparison) -> str:
+def _say_where(sections: Sequence[Section], output: str) -> None:
+    """Print where the artifacts of the active run are, on disk and in the UI."""
+    info = _stored().info
+    if not is_server():
+        print(f"figures and tables: {unquote(urlsplit(info.artifact_uri).path)}")
+        print(f"in the UI, after `mlflow ui --backend-store-uri {uri()}`:")
+    pages = {
+        "figures and tables": ui.page(info.experiment_id, info.run_id, f"/artifacts/{PAGE}"),
+        **{
+            f"charts of {section.name or 'these runs'}": _charts_of(section.comparison, info)
+            for section in sections
+        },
+        "charts of all runs": ui.charts(info.experiment_id),
+    }
+    for what, address in pages.items():
+        print(f"  {what}: {ui.site()}/{address}")
+    if output:
+        print(f"copied to {Path(output).resolve()}", flush=True)
+
+
+def _charts_of(comparison: Comparison, info: RunInfo) -> str:
     """The charts of those of these runs that the store here has, below the address of the UI."""
-    info = mlflow.get_run(active_run().info.run_id).info
     local = [t for t in comparison.trainings if not t.values["store"]]
     if not local:
         return ui.charts(info.experiment_id)
@@ -140,24 +194,10 @@ def charts_of(comparison: Comparison) -> str:
     return ui.view_of(experiment, info.run_name, ids, comparison.differing, comparison.split)
 
 
-def say_where(output: str, charts: Mapping[str, str]) -> None:
-    """Print where the artifacts of the active run are, on disk and in the UI.
-
-    charts: addresses below that of the UI, by what they show.
-    """
-    info = active_run().info
-    if not is_server():
-        print(f"figures and tables: {unquote(urlsplit(info.artifact_uri).path)}")
-        print(f"in the UI, after `mlflow ui --backend-store-uri {uri()}`:")
-    pages = {
-        "figures and tables": ui.page(info.experiment_id, info.run_id, f"/artifacts/{PAGE}"),
-        **charts,
-        "charts of all runs": ui.charts(info.experiment_id),
-    }
-    for what, address in pages.items():
-        print(f"  {what}: {ui.site()}/{address}")
-    if output:
-        print(f"copied to {Path(output).resolve()}", flush=True)
+@store_call
+def _stored() -> Run:
+    """The active run as the store holds it now."""
+    return mlflow.get_run(active_run().info.run_id)
 
 
 def make_output(output: str) -> None:

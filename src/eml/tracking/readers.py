@@ -1,4 +1,4 @@
-"""Readers of runs and their points: the fastest one that a store offers.
+"""Runs as a store holds them, and their readers: the fastest one that the store offers.
 
 MLflow's public API reads one metric of one run per call. A database answers for all runs in one
 query, a server for 100 runs in one request. These two ways are not public API, so the public one
@@ -6,24 +6,86 @@ replaces them if they are missing or changed. All readers return the same (a tes
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import mlflow
 import pandas as pd
 import requests
-from mlflow.entities import LifecycleStage
+from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 
+from eml.config import Config, ConfigError
 from eml.errors import printable
+from eml.tracking import tags
 from eml.tracking.calls import is_server
-from eml.tracking.stored_run import StoredRun
 
+FINISHED = "FINISHED"  # MLflow's status
+LONGEST_REASON = 200  # characters
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # MLflow's codes for no such run
+MOST_RUNS = 50_000  # of a search; MLflow's limit
 COLUMNS = ["run_id", "metric", "epoch", "timestamp", "value"]
 BULK_ENDPOINT = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 IDS_IN_A_REQUEST = 100  # the endpoint's limit
 POINTS_IN_A_REQUEST = 25_000  # the endpoint silently drops further points
+Wanted = Mapping[str, str] | str  # tags that a run must have, or MLflow's filter string
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run without its points. Anyone may have made the run: tags and params hold any text."""
+
+    run_id: str
+    name: str
+    status: str  # MLflow's, as "FINISHED"
+    start_time: int  # milliseconds since 1970
+    experiment_id: str
+    deleted: bool
+    params: dict[str, str]
+    tags: dict[str, str]
+    store: str = ""  # the name of another store that holds the run; "" for the store here
+
+    @cached_property
+    def config(self) -> Config:
+        """The Config of a training. Raises ConfigError if the run has none."""
+        return Config.from_stored(self.params)
+
+    @cached_property
+    def why_no_training(self) -> str:
+        """Why the run is not the training of a Config, in words; "" if it is."""
+        try:
+            _ = self.config
+        except ConfigError as error:
+            return printable(error, LONGEST_REASON)
+        return ""
+
+    @property
+    def where(self) -> str:
+        """The id, with the store if that is another one, for messages."""
+        return f"{self.run_id} of {self.store}" if self.store else self.run_id
+
+    @property
+    def parent(self) -> str:
+        """The id of the run that this one is nested in, or ""."""
+        return self.tags.get(tags.PARENT, "")
+
+    @property
+    def epochs(self) -> int:
+        """How many the run is to train; 0 of a parent."""
+        return max(tags.epoch_in(self.params, "epochs"), 0)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run is finished, or continued in another run."""
+        return self.status == FINISHED or tags.CONTINUED_IN in self.tags
+
+    @property
+    def reason(self) -> str:
+        """Why the run failed or stopped, in a line."""
+        failed = self.status == "FAILED"
+        text = self.tags.get("error" if failed else "stopped", "").strip() or "no reason is known"
+        return f"{'failed' if failed else 'stopped'}: {printable(text.splitlines()[0])}"
 
 
 class ClientReader:
@@ -36,33 +98,21 @@ class ClientReader:
     @cached_property
     def experiments(self) -> dict[str, str]:
         """The ids of the experiments, by their names."""
-        return {
-            experiment.name: experiment.experiment_id
-            for experiment in self.client.search_experiments()
-        }
+        return {one.name: one.experiment_id for one in self.client.search_experiments()}
 
-    def find(self, experiment_ids: Sequence[str], tags: Mapping[str, str]) -> list[StoredRun]:
-        """The runs of some experiments that have these tags, newest first."""
-        return self.search(experiment_ids, " and ".join(f"tags.`{k}` = '{tags[k]}'" for k in tags))
-
-    def search(self, experiment_ids: Sequence[str], filter_string: str) -> list[StoredRun]:
-        """The runs of some experiments that MLflow's filter string selects, newest first."""
-        runs: list[StoredRun] = []
-        token = None
-        while token != "":
-            page = self.client.search_runs(
-                list(experiment_ids), filter_string, max_results=1000, page_token=token
-            )
-            runs += [StoredRun.of(run, self.name) for run in page]
-            token = page.token or ""
-        return runs
+    def search(self, experiment_ids: Sequence[str], wanted: Wanted) -> list[StoredRun]:
+        """The wanted runs of some experiments, newest first."""
+        if not isinstance(wanted, str):
+            wanted = " and ".join(f"tags.`{key}` = '{wanted[key]}'" for key in wanted)
+        runs = self.client.search_runs(list(experiment_ids), wanted, max_results=MOST_RUNS)
+        return [self._stored(run) for run in runs]
 
     def get(self, run_ids: Sequence[str]) -> list[StoredRun]:
         """Those of these runs that the store has, in this order."""
         runs = []
         for run_id in run_ids:
             try:
-                runs.append(StoredRun.of(self.client.get_run(run_id), self.name))
+                runs.append(self._stored(self.client.get_run(run_id)))
             except MlflowException as error:
                 if error.error_code not in ABSENT:
                     raise
@@ -77,6 +127,12 @@ class ClientReader:
             for point in self.client.get_metric_history(run_id, metric)
         ]
         return pd.DataFrame(rows, columns=COLUMNS)
+
+    def _stored(self, run: Run) -> StoredRun:
+        info, data = run.info, run.data
+        about = (info.run_id, printable(info.run_name), info.status, info.start_time)
+        deleted = info.lifecycle_stage == LifecycleStage.DELETED
+        return StoredRun(*about, info.experiment_id, deleted, data.params, data.tags, self.name)
 
 
 class ServerReader(ClientReader):
@@ -99,19 +155,14 @@ class ServerReader(ClientReader):
         from mlflow.utils import rest_utils
 
         http_request: Any = rest_utils.http_request
+        about = {"run_id": list(run_ids), "metric_key": metric}
         try:
-            response = http_request(
-                self.client._tracking_client.store.get_host_creds(),
-                BULK_ENDPOINT,
-                "GET",
-                params={"run_id": list(run_ids), "metric_key": metric},
-            )
-            points: list[dict[str, Any]] | None = (
-                response.json()["metrics"] if response.ok else None
-            )
+            creds = self.client._tracking_client.store.get_host_creds()
+            response = http_request(creds, BULK_ENDPOINT, "GET", params=about)
+            points: list[dict[str, Any]] = response.json()["metrics"]
         except (AttributeError, KeyError, ValueError, requests.RequestException):
             return None
-        return points if points is not None and len(points) < POINTS_IN_A_REQUEST else None
+        return points if len(points) < POINTS_IN_A_REQUEST else None
 
 
 class DatabaseReader(ClientReader):
@@ -124,14 +175,16 @@ class DatabaseReader(ClientReader):
         self.engine = client._tracking_client.store.engine
         self.models: Any = models
 
-    def find(self, experiment_ids: Sequence[str], tags: Mapping[str, str]) -> list[StoredRun]:
+    def search(self, experiment_ids: Sequence[str], wanted: Wanted) -> list[StoredRun]:
         from sqlalchemy import select
 
+        if isinstance(wanted, str):
+            return super().search(experiment_ids, wanted)
         run, tag = self.models.SqlRun, self.models.SqlTag
         query = select(run.run_uuid).where(
             run.experiment_id.in_(list(map(int, experiment_ids))), run.lifecycle_stage == "active"
         )
-        for key, value in tags.items():
+        for key, value in wanted.items():
             having = select(tag.run_uuid).where(tag.key == key, tag.value == value)
             query = query.where(run.run_uuid.in_(having))
         with self.engine.connect() as connection:
@@ -155,19 +208,19 @@ class DatabaseReader(ClientReader):
     def points(self, run_ids: Sequence[str], metrics: Iterable[str]) -> pd.DataFrame:
         table = self.models.SqlMetric
         columns = (table.key, table.step, table.timestamp, table.value, table.is_nan)
-        where = [table.key.in_(list(metrics))]
+        where = table.key.in_(list(metrics))
         rows = self._rows(run_ids, table, *columns, where=where)
         frame = pd.DataFrame(rows, columns=[*COLUMNS, "is_nan"])
         frame["value"] = frame["value"].mask(frame["is_nan"].astype(bool))
         return frame[COLUMNS]
 
     def _rows(
-        self, run_ids: Sequence[str], table: Any, *columns: Any, where: Sequence[Any] = ()
+        self, run_ids: Sequence[str], table: Any, *columns: Any, where: Any = True
     ) -> list[Any]:
         """The id of the run, and these columns, of the table's rows for these runs."""
         from sqlalchemy import select
 
-        query = select(table.run_uuid, *columns).where(table.run_uuid.in_(run_ids), *where)
+        query = select(table.run_uuid, *columns).where(table.run_uuid.in_(run_ids), where)
         with self.engine.connect() as connection:
             # Plain tuples of the driver: SQLAlchemy's rows take twice as long.
             return list(connection.execute(query).cursor.fetchall())

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from eml.errors import UserError, printable
 from eml.tracking import calls, find, runs, tags
+from eml.tracking.readers import StoredRun
 from eml.tracking.store import is_there, open_store
-from eml.tracking.stored_run import StoredRun
 from eml.training.checkpoints import Slot, claiming, directory
 
+RUNNING = "attributes.status = 'RUNNING'"  # filter of MLflow
 NAME = re.compile("[0-9a-f]{1,64}")  # of a digest or a checkpoint
 
 
@@ -28,7 +29,8 @@ def end_dead() -> list[StoredRun]:
     ended: list[StoredRun] = []
     try:
         if is_there() and directory().exists():
-            ended += (run for run in find.running() if (slot := _slot_of(run)) and _end(run, slot))
+            running = find.search(RUNNING)
+            ended += (run for run in running if (slot := _slot_of(run)) and _end(run, slot))
     except (UserError, OSError):
         pass  # if the problem matters to the command, the command reports it
     return ended
@@ -77,7 +79,7 @@ def reap(run_ids: Sequence[str]) -> None:
             raise UserError(f"{_line(run)}: its process lives, stop that (Ctrl-C, kill)")
         ended.append(run)
         print(f"ended: {_line(run)}")
-    left = find.running()
+    left = find.search(RUNNING)
     for run in left:
         job = printable(run.tags.get(tags.JOB, ""), 50)
         why = f"job {job} has it" if job else "`eml reap RUN_ID` ends it if its process is gone"

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from eml.errors import UserError
 from eml.machine import given_run_id
 from eml.tracking import find, log, runs
+from eml.tracking.readers import StoredRun
 from eml.tracking.store import make_store
-from eml.tracking.stored_run import StoredRun
 from eml.tracking.tags import CHECKPOINT, JOB, JOB_LOG, of_all_machines
 from eml.training.checkpoints import Checkpoint, Slot, directory, free_slots, new_slot
 

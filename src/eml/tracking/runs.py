@@ -17,9 +17,8 @@ from eml.errors import printable
 from eml.machine import GIVEN_RUN, Deferred, Stopped, environment, given_run_id
 from eml.tracking import provenance, ui
 from eml.tracking.calls import SECONDS_TO_CLOSE, StoreError, is_server, store_call, uri
-from eml.tracking.find import experiment_of
+from eml.tracking.find import Stores, experiment_of
 from eml.tracking.store import make_store
-from eml.tracking.stores import Stores
 from eml.tracking.tags import CANCELLED, COMMAND, CONTINUED_IN, CREATION, ENDINGS, PAUSED_AFTER
 
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # MLflow's own run names, as "calm-fox-12"
@@ -88,7 +87,7 @@ def _start(parent: str, run_id: str, tags: Mapping[str, str]) -> mlflow.ActiveRu
                 client.delete_tag(existing, tag)
             return mlflow.start_run(run_id=existing, **options)
         # The answer may have been lost although the store has the run.
-        if requested and (made := Stores().find(creation)):
+        if requested and (made := Stores().search(creation)):
             return mlflow.start_run(run_id=made[0].run_id, **options)
         requested = True
         return mlflow.start_run(**options)

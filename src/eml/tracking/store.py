@@ -17,22 +17,12 @@ import sqlalchemy
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from eml.errors import UserError
-from eml.tracking.calls import (
-    SECONDS_TO_ANSWER,
-    SECONDS_TO_CLOSE,
-    StoreError,
-    failure,
-    is_server,
-    is_sqlite,
-    one_request,
-    sqlite_file,
-    store_call,
-    store_name,
-    uri,
-)
+from eml.tracking import calls
+from eml.tracking.calls import StoreError, store_call
 
 BUSY_SECONDS = 20  # time limit of SQLite's wait for a lock, as in MLflow
 ABANDONED_SECONDS = 10  # after which an empty SQLite file is one that nobody fills
@@ -41,7 +31,7 @@ HEADER = 19  # bytes of an SQLite file; the last of them is 2 in WAL mode
 
 def is_there() -> bool:
     """Whether the store exists: an SQLite file that is missing or empty does not."""
-    file = sqlite_file()
+    file = calls.sqlite_file()
     return file is None or (file.exists() and (not file.is_file() or file.stat().st_size > 0))
 
 
@@ -50,23 +40,18 @@ def open_store(create: bool = True) -> None:
 
     create: True creates a missing SQLite file, False refuses it.
 
-    Raises StoreError if a server does not answer at once, if a file cannot be written or is no
+    Raises StoreError if the store does not answer at once, if a file cannot be written or is no
     store, or if the schema is that of another version of MLflow.
     """
-    # MLflow would log a traceback for errors that are reported in a line here.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    if is_server():
-        ask_server(mlflow.MlflowClient(), store_name())
-        return
     if not create and not is_there():
         raise StoreError(
-            f"there is no store {uri()}: give the command in the directory where you trained, or "
-            "set MLFLOW_TRACKING_URI"
+            f"there is no store {calls.uri()}: give the command in the directory where you "
+            "trained, or set MLFLOW_TRACKING_URI"
         )
     make_store()
-    if file := sqlite_file():
-        check(file, store_name())
-    store_call(_open, SECONDS_TO_CLOSE)()
+    if file := calls.sqlite_file():
+        check(file, calls.store_name())
+    ask(mlflow.get_tracking_uri(), calls.store_name())
 
 
 def open_to_read(others: Sequence[object]) -> None:
@@ -75,27 +60,21 @@ def open_to_read(others: Sequence[object]) -> None:
         open_store(create=False)
 
 
-def _open() -> None:
-    address = mlflow.get_tracking_uri()
-    if re.split("[+:]", address)[0] in DATABASE_ENGINES and not is_sqlite():
-        # MLflow itself would retry for minutes.
-        try:
-            sqlalchemy.create_engine(address, poolclass=NullPool).connect().close()
-        except ImportError as error:  # the database driver is missing
-            raise StoreError(f"{store_name()}: {error}") from error
-    mlflow.MlflowClient().search_experiments(max_results=1)
+def ask(uri: str, name: str) -> None:
+    """Raise StoreError if a store does not answer at once, or rejects the password.
 
-
-def ask_server(client: mlflow.MlflowClient, name: str) -> None:
-    """Raise StoreError if a server does not answer at once, or rejects the password.
-
-    name: of the server in messages.
+    name: of the store in messages.
     """
-    with one_request(SECONDS_TO_ANSWER):
+    # MLflow would log a traceback for errors that are reported in a line here.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    with calls.one_request(calls.SECONDS_TO_ANSWER):
         try:
-            client.search_experiments(max_results=1)
-        except MlflowException as error:
-            raise StoreError(str(failure(error, name))) from error
+            if re.split("[+:]", uri)[0] in {*DATABASE_ENGINES} - {"sqlite"}:
+                # MLflow itself would retry for minutes.
+                sqlalchemy.create_engine(uri, poolclass=NullPool).connect().close()
+            mlflow.MlflowClient(uri).search_experiments(max_results=1)
+        except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # no driver
+            raise StoreError(str(calls.failure(error, name))) from error
 
 
 def make_store() -> None:
@@ -104,7 +83,7 @@ def make_store() -> None:
     Several processes that create one file at once, or a process that is killed while it creates
     one, would break the file for good. Raises StoreError if the file cannot be written.
     """
-    file = sqlite_file()
+    file = calls.sqlite_file()
     if file is None or is_there():
         return
     file = file.resolve()
@@ -126,7 +105,7 @@ def make_store() -> None:
             finally:
                 shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
-        raise StoreError(f"{store_name()}: {error.strerror or error}") from error
+        raise StoreError(f"{calls.store_name()}: {error.strerror or error}") from error
 
 
 @store_call
@@ -155,22 +134,23 @@ def check(file: Path, name: str) -> None:
         if "no such" not in str(error):
             raise StoreError(f"{name}: {error}") from error
         rows = []
-    if len(rows) != 1:
-        raise StoreError(
-            f"{name} is no store of MLflow, or is not complete: if no other command is making it "
-            "now, move it away"
-        )
-    ((revision,),) = rows
+    revision = rows[0][0] if len(rows) == 1 else ""
     newest, *older = _revisions()
-    if revision in older:
-        raise StoreError(
-            f"{name} was made by an older MLflow than {version('mlflow')}: copy mlflow.db, then "
+    if revision == newest:
+        return
+    if not revision:
+        why = (
+            "is no store of MLflow, or is not complete: if no other command is making it now, "
+            "move it away"
+        )
+    elif revision in older:
+        why = (
+            f"was made by an older MLflow than {version('mlflow')}: copy mlflow.db, then "
             "`mlflow db upgrade URI`"
         )
-    if revision != newest:
-        raise StoreError(
-            f"{name} was made by a newer MLflow than {version('mlflow')}: `pip install -U mlflow`"
-        )
+    else:
+        why = f"was made by a newer MLflow than {version('mlflow')}: `pip install -U mlflow`"
+    raise StoreError(f"{name} {why}")
 
 
 @cache
@@ -213,7 +193,7 @@ def refuse_if_local() -> None:
     address = mlflow.get_tracking_uri()
     if address.startswith(("sqlite", "file")) or "://" not in address:
         raise UserError(
-            f"jobs on several nodes cannot write to {uri()}, because the locks of "
+            f"jobs on several nodes cannot write to {calls.uri()}, because the locks of "
             "a file do not hold across machines; start an `mlflow server` and set "
             "MLFLOW_TRACKING_URI to its address (docs/shared-store.md)"
         )

@@ -13,8 +13,8 @@ from eml.launchers.slurm.job import Pack, submit
 from eml.launchers.slurm.watch import Submitted, refuse_if_cancelled
 from eml.machine import Deferred, Stopped
 from eml.tracking import find, store, tags
+from eml.tracking.readers import StoredRun
 from eml.tracking.runs import now, stop_run, tag_run
-from eml.tracking.stored_run import StoredRun
 from eml.training.checkpoints import Slot, claiming
 from eml.training.cost import Costs, kind_of, makespan
 

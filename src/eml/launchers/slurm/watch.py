@@ -18,8 +18,8 @@ from eml.machine import signals_held
 from eml.tracking import find, store, tags
 from eml.tracking.calls import StoreError
 from eml.tracking.digests import training_digest
+from eml.tracking.readers import FINISHED, StoredRun
 from eml.tracking.runs import close_run, is_cancelled, stop_run, tag_run
-from eml.tracking.stored_run import FINISHED, StoredRun
 from eml.training.cost import Costs, kind_of, seconds_of
 
 # The beginnings of job states that are not the training's fault.
