@@ -124,7 +124,8 @@ def _interrupted(digest: str, parent: str, held: ExitStack) -> list[_Interrupted
     interrupted = []
     for slot in free_slots(digest):
         held.callback(slot.release)
-        run, checkpoint = find.of_checkpoint(slot.name), slot.load()
+        run = next(iter(find.search({CHECKPOINT: slot.name})), None)
+        checkpoint = slot.load()
         if run is None and checkpoint:
             slot.release()  # belongs to another store
         elif run is None or run.is_over:
