@@ -82,11 +82,8 @@ class Comparison:
         """The fields in a label: those that differ, and the learning rate beside an optimizer."""
         names, models = self.differing.copy(), distinct(self.trainings, "model")
         if models > 1:  # the model tells these apart, unless one model has several
-            names = [
-                name
-                for name in names
-                if name not in OF_THE_MODEL or distinct(self.trainings, "model", name) > models
-            ]
+            told = [n for n in OF_THE_MODEL if distinct(self.trainings, "model", n) == models]
+            names = [name for name in names if name not in told]
         if "optimizer" in names and "learning_rate" not in names:
             names.insert(names.index("optimizer") + 1, "learning_rate")
         return names

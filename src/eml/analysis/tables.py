@@ -86,8 +86,5 @@ def markdown(rows: Sequence[Mapping[str, object]]) -> str:
     cells = [list(map(str, line)) for line in (rows[0], *(row.values() for row in rows))]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     cells.insert(1, ["-" * width for width in widths])
-    lines = [
-        " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in cells
-    ]
+    lines = [" | ".join(map(str.ljust, row, widths)) for row in cells]
     return "".join(f"| {line} |\n" for line in lines)

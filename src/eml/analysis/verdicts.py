@@ -48,12 +48,8 @@ def verdicts(curves: Sequence[Curve], criterion: str) -> list[Verdict]:
     The seeds are paired. The intervals are Student's, at the levels of Holm (1979), so that the
     probability of any false verdict is at most ERROR. Unfinished runs have no score yet.
     """
-    by_seed = (
-        pd.Series({t.values["seed"]: t.score(criterion) for t in c.trainings}) for c in curves
-    )
-    scores = pd.DataFrame(
-        dict(enumerate(by_seed))
-    ).to_numpy()  # (seeds, curves); NaN where there is no score
+    seeds = (pd.Series({t.values["seed"]: t.score(criterion) for t in c.trainings}) for c in curves)
+    scores = pd.DataFrame(dict(enumerate(seeds))).to_numpy()  # (seeds, curves); NaN: no score
     first, second = np.triu_indices(len(curves), 1)  # (pairs,)
     differences = scores[:, first] - scores[:, second]  # (seeds, pairs)
     means, n = mean_of_seeds(differences)

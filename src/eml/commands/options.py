@@ -11,13 +11,8 @@ from typing import Annotated, Any
 import click
 
 
-def options_of(*classes: type) -> list[click.Parameter]:
-    """A click option for each field of these dataclasses, with type, default and help."""
-    return [_option(field) for class_ in classes for field in dataclasses.fields(class_)]
-
-
 def _option(field: dataclasses.Field[Any]) -> click.Option:
-    """A click option. A boolean is text ("--check true"), because `mlflow run` passes text."""
+    """An option. A boolean is text ("--check true"), because `mlflow run` passes text."""
     kind, about = typing.get_args(field.type)
     if kind is not bool:
         settings = {"type": kind, "default": field.default}
@@ -45,7 +40,7 @@ def command(
         return click.Command(
             name or function.__name__,
             callback=lambda **values: function(*(made(class_, values) for class_ in classes)),
-            params=options_of(*classes),
+            params=[_option(field) for class_ in classes for field in dataclasses.fields(class_)],
             help=about or function.__doc__,
         )
 

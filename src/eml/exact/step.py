@@ -32,13 +32,8 @@ class Problem:
     learning_rate: Fraction
 
     def __post_init__(self) -> None:
-        n, inputs, hidden = len(self.x), len(self.weights_1), len(self.bias_1)
-        shapes = {
-            "x": (n, inputs),
-            "y": (n,),
-            "weights_1": (inputs, hidden),
-            "weights_2": (hidden,),
-        }
+        n, inputs, width = len(self.x), len(self.weights_1), len(self.bias_1)
+        shapes = {"x": (n, inputs), "y": (n,), "weights_1": (inputs, width), "weights_2": (width,)}
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise UserError(f"{name} has the shape {getattr(self, name).shape}: give {shape}")

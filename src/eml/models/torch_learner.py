@@ -89,10 +89,7 @@ class TorchLearner:
             torch.cuda.synchronize(self.device)
 
     def state(self) -> dict[str, np.ndarray]:
-        return {
-            name: value.cpu().contiguous().numpy()
-            for name, value in self.model.state_dict().items()
-        }
+        return {k: v.cpu().contiguous().numpy() for k, v in self.model.state_dict().items()}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         self.model.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})

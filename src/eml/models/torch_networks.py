@@ -2,6 +2,7 @@
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 from importlib import import_module
 
 import torch
@@ -83,8 +84,5 @@ def make_optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
     options = {option: getattr(config, option) for option in row.options}
     if config.device_type in row.fused:
         options["fused"] = True
-    optimizer_class = getattr(import_module(module), name)
-    optimizer: torch.optim.Optimizer = optimizer_class(
-        model.parameters(), lr=config.learning_rate, **options
-    )
-    return optimizer
+    make: Callable[..., torch.optim.Optimizer] = getattr(import_module(module), name)
+    return make(model.parameters(), lr=config.learning_rate, **options)

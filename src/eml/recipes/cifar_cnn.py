@@ -15,7 +15,7 @@ Source: sheet 3, tasks 3.3 and 3.4.
 
 from eml.config import Config
 from eml.recipes.options import TorchOptions, torch_config
-from eml.recipes.recipe import ONE_TRAINING, Recipe
+from eml.recipes.recipe import Recipe
 
 Options = TorchOptions
 
@@ -31,5 +31,4 @@ RECIPE = Recipe(
     about=__doc__,
     options=Options,
     configs=configs,
-    figures=ONE_TRAINING,
 )

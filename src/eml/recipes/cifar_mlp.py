@@ -13,7 +13,7 @@ Source: sheet 3, task 3.3.
 
 from eml.config import Config
 from eml.recipes.options import MLPOptions, torch_config
-from eml.recipes.recipe import ONE_TRAINING, Recipe
+from eml.recipes.recipe import Recipe
 
 Options = MLPOptions
 
@@ -29,5 +29,4 @@ RECIPE = Recipe(
     about=__doc__,
     options=Options,
     configs=configs,
-    figures=ONE_TRAINING,
 )

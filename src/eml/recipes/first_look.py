@@ -39,10 +39,4 @@ def configs(options: Options) -> list[Config]:
     ]
 
 
-RECIPE = Recipe(
-    name="main",
-    about=__doc__,
-    options=Options,
-    configs=configs,
-    figures=OVER_EPOCHS,
-)
+RECIPE = Recipe(name="main", about=__doc__, options=Options, configs=configs, figures=OVER_EPOCHS)

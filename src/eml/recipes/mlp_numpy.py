@@ -19,7 +19,7 @@ from typing import Annotated
 from eml.config import Config
 from eml.models.optimizers import OPTIMIZERS
 from eml.recipes.options import TrainingOptions
-from eml.recipes.recipe import ONE_TRAINING, Recipe
+from eml.recipes.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,5 +59,4 @@ RECIPE = Recipe(
     about=__doc__,
     options=Options,
     configs=configs,
-    figures=ONE_TRAINING,
 )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from eml.config import Config
 from eml.recipes.options import Init, MLPOptions, torch_config
-from eml.recipes.recipe import ONE_TRAINING, Recipe
+from eml.recipes.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,5 +36,4 @@ RECIPE = Recipe(
     about=__doc__,
     options=Options,
     configs=configs,
-    figures=ONE_TRAINING,
 )

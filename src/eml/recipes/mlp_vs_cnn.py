@@ -29,10 +29,7 @@ class Options(DeviceOptions, TrainingOptions):
 def configs(options: Options) -> list[Config]:
     """One training of each network."""
     alike = options.shared | {"seed": options.seed, "optimizer": options.optimizer}
-    return [
-        *cifar_mlp.configs(cifar_mlp.Options(**alike)),
-        *cifar_cnn.configs(cifar_cnn.Options(**alike)),
-    ]
+    return [c for one in (cifar_mlp, cifar_cnn) for c in one.configs(one.Options(**alike))]
 
 
 RECIPE = Recipe(

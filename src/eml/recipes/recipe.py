@@ -20,7 +20,7 @@ class Recipe:
     about: str  # question, what varies, what is fixed, expected result, source
     options: type[RecipeOptions]
     configs: Callable[..., list[Config]]  # from options to Configs (for the CPU)
-    figures: tuple[str, ...]  # names
+    figures: tuple[str, ...] = ONE_TRAINING  # names
     # Whether a finished training of another command counts as done. False if times are compared,
     # because these must come from one machine in one hour.
     reuses: bool = False
