@@ -157,7 +157,6 @@ def _begin(task: Task, checkpoint: Checkpoint, dataset: Dataset) -> TrainingLoop
     if last and threads == last.next_threads:
         threads = records[0].next_threads or threads  # the tag has the number it began with
     log.log_setup(config, dataset, training.learner, threads)
-    models.log_config(config)
     return training
 
 

@@ -16,7 +16,7 @@ history: load_history(), history_of(), described(), METRICS (the frame of many r
     finished_groups() and Group, members() (trainings)
 compare: compare()
 publish: report(), report_grid(), make_output() (figures and tables of a recipe)
-models: log_config(), log_model(), load_model() (weights)
+models: log_model(), load_model() (weights)
 digests: training_digest(), plan_digest() (whether two trainings, or sweeps, are the same)
 provenance: code_state() (the commit of the source, and whether files differ from it)
 tags: the names of tags; epoch_in()

@@ -53,6 +53,8 @@ def log_setup(config: Config, dataset: Dataset, learner: Learner, threads: int) 
     machine = {"hardware": learner.hardware, "threads": str(threads)}
     tags = of_all_machines(present.tags, machine)
     mlflow.set_tags(tags | {"dataset_digest": dataset.digest})
+    # Before the training, so that an artifact folder that cannot be written is noticed at once.
+    mlflow.log_dict(asdict(config), "model/config.json")
 
 
 @store_call

@@ -1,6 +1,5 @@
 """Logs and loads the weights of trainings, as MLflow's logged models: no pickle, no code."""
 
-import json
 import math
 import tempfile
 from dataclasses import asdict, dataclass
@@ -19,14 +18,13 @@ from eml.data.datasets import Dataset
 from eml.errors import UserError, printable
 from eml.tracking import find
 from eml.tracking.calls import store_call, uri
-from eml.tracking.log import log_files, metrics_of
+from eml.tracking.log import metrics_of
 from eml.tracking.runs import active_run
 from eml.training.checkpoints import Arrays
 from eml.training.loop import EpochRecord
 
-MODEL_FOLDER = "model"  # artifact folder of a run, with its Config
 MODEL_ID = "m-"  # the beginning of a logged model's id
-CONFIG, WEIGHTS = "config.json", "weights.safetensors"
+WEIGHTS = "weights.safetensors"
 FINAL = {"final": "true"}  # tag: the weights after the last epoch; older runs have others, too
 
 
@@ -40,26 +38,9 @@ class StoredModel:
     accuracy: float  # as logged, on the images that Config.evaluated names; NaN if it was not
 
 
-def log_config(config: Config) -> None:
-    """Log the Config (JSON) as an artifact of the active run.
-
-    Called before the training, so that an artifact folder that cannot be written is found at once.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        _write_config(config, Path(folder))
-        log_files(Path(folder), MODEL_FOLDER)
-
-
-def _write_config(config: Config, folder: Path) -> None:
-    (folder / CONFIG).write_text(json.dumps(asdict(config), indent=2) + "\n")
-
-
 @store_call
 def log_model(config: Config, dataset: Dataset, last: EpochRecord, weights: Arrays) -> None:
-    """Log the weights after the last epoch as a logged model, with the scores of that epoch.
-
-    A model that the active run has already is completed.
-    """
+    """Log the weights after the last epoch as a logged model, with the scores of that epoch."""
     client = mlflow.MlflowClient()
     run = mlflow.get_run(active_run().info.run_id)
     model = _model_of(run.info.experiment_id, run.info.run_id) or client.create_logged_model(
@@ -71,7 +52,6 @@ def log_model(config: Config, dataset: Dataset, last: EpochRecord, weights: Arra
         model_type=config.model,
     )
     with tempfile.TemporaryDirectory() as folder:
-        _write_config(config, Path(folder))
         # safetensors ignores strides, so arrays must be contiguous.
         arrays = {name: np.ascontiguousarray(array) for name, array in weights.items()}
         save_file(arrays, Path(folder, WEIGHTS))

@@ -9,8 +9,6 @@ from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
 from eml.training.loop import EpochRecord, TrainingLoop
 
-REFRESHES_PER_SECOND = 2
-
 ShowEpoch = Callable[[EpochRecord], None]
 # Makes the display of a training, which shows each ended epoch. The text locates the run.
 MakeDisplay = Callable[[TrainingLoop, str], AbstractContextManager[ShowEpoch]]
@@ -42,15 +40,10 @@ def display(training: TrainingLoop, where: str) -> Iterator[ShowEpoch]:
         print(f"goes on after epoch {training.last.epoch}")
     counted = f"{threads} thread{'s' if threads > 1 else ''}"
     print(f"{config.device_type}: {training.learner.hardware}, {counted}", flush=True)
-    console = Console(highlight=False)
-    live = Live(
-        console=console,
-        get_renderable=_live_line(training),
-        refresh_per_second=REFRESHES_PER_SECOND,
-        transient=True,
-    )
+    console, line = Console(highlight=False), _live_line(training)
+    live = Live(console=console, get_renderable=line, refresh_per_second=2, transient=True)
     with live if console.is_terminal else nullcontext():
-        yield lambda record: print(epoch_line(record, config.epochs), flush=True)
+        yield lambda record: console.print(epoch_line(record, config.epochs), soft_wrap=True)
 
 
 def _live_line(training: TrainingLoop) -> Callable[[], Progress]:
