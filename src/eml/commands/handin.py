@@ -13,11 +13,7 @@ from eml.errors import UserError
 
 
 in_file = click.option(
-    "--file",
-    type=Path,
-    default="handin.toml",
-    show_default=True,
-    help="the form; PDF and zip are made beside it",
+    "--file", type=Path, default="handin.toml", show_default=True, help="the form; PDF beside it"
 )
 with_stores = click.option("--stores", default="", show_default=True, help=STORES)
 
@@ -59,8 +55,7 @@ def build(file: Path, stores: str) -> None:
 @click.argument("archives", type=Path, nargs=-1, metavar="[ZIP]...")
 def check(archives: tuple[Path, ...], file: Path, stores: str) -> None:
     """Say of each rule of the sheet whether it is met; of ZIPs in a table. Exit code 1 if not."""
-    from eml.handin.checks import checks
-    from eml.handin.handin import load
+    from eml.handin.handin import checks, load
 
     if archives:
         _print_and_fail([line for path in archives for line in _check_archive(path)])
@@ -76,8 +71,8 @@ def check(archives: tuple[Path, ...], file: Path, stores: str) -> None:
 def _check_archive(path: Path) -> list[str]:
     """Print the archive's line; return the rules that it breaks and the differences in it."""
     from eml.handin import archive
-    from eml.handin.checks import checks
     from eml.handin.form import read_file
+    from eml.handin.handin import checks
 
     try:
         opened = archive.read(read_file(path))

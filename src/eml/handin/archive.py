@@ -12,22 +12,17 @@ from importlib.metadata import version
 from pathlib import Path
 
 from eml.errors import UserError, printable
-from eml.handin.checks import checks
 from eml.handin.content import compose, draw_figures
 from eml.handin.document import image_name, typeset
-from eml.handin.evidence import Evidence, from_store, of_csv
+from eml.handin.evidence import of_csv
 from eml.handin.form import FORM, parse_form, write_files
-from eml.handin.handin import Handin, load
+from eml.handin.handin import Handin, checks, load
 from eml.handin.numbers import Number
 from eml.machine import given_run_id
-from eml.tracking import log, runs
+from eml.tracking import log, provenance, reap, runs, store
 from eml.tracking.find import names_in, open_others
-from eml.tracking.provenance import code_state
-from eml.tracking.reap import begin
-from eml.tracking.store import is_there, open_to_read
 
 MANIFEST = "manifest.json"
-ABOUT = "The hand-in of a sheet: the PDF, and the archive beside it."
 PACKAGE = Path(__file__).parents[1]
 ROOT = PACKAGE.parents[1]  # of the checkout, if this is one
 # Packages whose version decides the bytes of figures and PDF, besides eml's own source.
@@ -45,7 +40,7 @@ class Archive:
     files: dict[str, bytes]  # by path
     numbers: dict[str, Number]  # by name
     sha256: dict[str, str]  # of the files
-    versions: dict[str, str]
+    versions: object
 
     @property
     def is_of_this_version(self) -> bool:
@@ -56,30 +51,29 @@ class Archive:
 def make(form: Path, stores: str = "") -> None:
     """Make the PDF and the archive beside the form, and say what the sheet still asks for.
 
-    Started by `mlflow run`, also logs them as artifacts. Raises UserError before anything is
-    written. stores: of others, read besides those that the form names.
+    Started by `mlflow run`, also logs the PDF. Raises UserError before anything is written.
+    stores: of others, read besides those that the form names.
     """
     handin = load(form, stores)
     for problem in handin.problems.values():
         raise problem
     files = build(handin)
     name, folder = handin.form.sheet.file, form.parent
-    pdf, commit = files[f"{name}.pdf"], code_state()["git_commit"]
+    pdf, commit = f"{name}.pdf", provenance.code_state()["git_commit"]
     source = _source(is_checkout=commit != "unknown")
     files |= {f"source/{path}": data for path, data in source.items()}
     if "conda.yaml" in source:
         files["conda.yaml"] = source["conda.yaml"]
-    write_files({f"{name}.pdf": pdf, f"{name}.zip": write(handin, files)}, folder)
+    write_files({pdf: files[pdf], f"{name}.zip": write(handin, files)}, folder)
     if given_run_id():
-        begin()
-        with runs.run("handin", ABOUT, {"recipe": "handin"}):
-            log.log_files(folder / f"{name}.pdf")
+        reap.begin()
+        with runs.run("handin", "The hand-in of a sheet.", {"recipe": "handin"}):
+            log.log_files(folder / pdf)
     commits = {str(run.get("git_commit"))[:9] for _, run in handin.runs}
     if commits != {commit[:9]}:
         print(f"warning: the runs' commit is {', '.join(commits)}, the source's {commit[:9]}")
     failed = [str(check) for check in checks(handin) if check.why]
-    drafts = [f"draft: {reason}" for reason in handin.draft]
-    for line in [*failed, *drafts]:
+    for line in [*failed, *(f"draft: {reason}" for reason in handin.draft)]:
         print(line)
     print(f"made {folder / name}.pdf and {folder / name}.zip")
     if failed:
@@ -124,10 +118,7 @@ def package() -> dict[str, bytes]:
 
 
 def write(handin: Handin, files: Mapping[str, bytes]) -> bytes:
-    """Return the zip with these files and their manifest, after build().
-
-    Not compressed, because compression differs between machines.
-    """
+    """Return the zip with these files and their manifest."""
     manifest = {
         "sheet": handin.form.sheet.name,
         "draft": handin.draft,
@@ -137,6 +128,7 @@ def write(handin: Handin, files: Mapping[str, bytes]) -> bytes:
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
     buffer, day = io.BytesIO(), handin.form.date
+    # Not compressed, because compression differs between machines.
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for path, data in sorted({**files, MANIFEST: text.encode()}.items()):
             member = zipfile.ZipInfo(path, (day.year, day.month, day.day, 0, 0, 0))
@@ -146,10 +138,7 @@ def write(handin: Handin, files: Mapping[str, bytes]) -> bytes:
 
 
 def read(data: bytes) -> Archive:
-    """Read the archive in these bytes; nothing is written to the disk.
-
-    Raises UserError for anything that eml has not made.
-    """
+    """Read the archive in these bytes. Raises UserError for anything that eml has not made."""
     files = _unzip(data)
 
     def member(path: str) -> bytes:
@@ -159,20 +148,19 @@ def read(data: bytes) -> Archive:
 
     try:
         manifest = json.loads(member(MANIFEST), parse_int=float)
-        digests, made_with = dict(manifest["sha256"]), dict(manifest["versions"])
+        digests = {path: str(digest) for path, digest in manifest["sha256"].items()}
         numbers = {
             name: Number(number["shown"], float(number["value"]), tuple(number["runs"]))
             for name, number in manifest["numbers"].items()
         }
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f"{MANIFEST} is damaged") from error
-    evidence: dict[str, Evidence] = {}
     form = parse_form(member(f"form/{FORM}"), FORM)
-    handin = Handin(form, evidence, lambda path: member(f"form/{path}"))
+    handin = Handin(form, {}, lambda path: member(f"form/{path}"))
     for assignment in handin.assignments:
         path = f"histories/{assignment.recipe}.csv"
-        evidence[assignment.recipe] = of_csv(member(path), assignment.recipe, path)
-    return Archive(handin, files, numbers, digests, made_with)
+        handin.evidence[assignment.recipe] = of_csv(member(path), assignment.recipe, path)
+    return Archive(handin, files, numbers, digests, manifest.get("versions"))
 
 
 def _unzip(data: bytes) -> dict[str, bytes]:
@@ -193,11 +181,9 @@ def differences(archive: Archive) -> Iterator[str]:
     Builds the PDF again if it is of this version. Raises UserError if that is impossible.
     """
     digests = {path: hashlib.sha256(data).hexdigest() for path, data in archive.files.items()}
-    listed = archive.sha256 | {MANIFEST: digests[MANIFEST]}
-    for path in sorted(listed.keys() | digests.keys()):
-        if digests.get(path) != listed.get(path):
-            reason = "missing" if path not in digests else "changed or new"
-            yield f"{printable(path, 200)} is {reason}: its SHA-256 is not that of {MANIFEST}"
+    for path in sorted({p for p, _ in digests.items() ^ archive.sha256.items()} - {MANIFEST}):
+        reason = "missing" if path not in digests else "changed or new"
+        yield f"{printable(path, 200)} is {reason}: its SHA-256 is not that of {MANIFEST}"
     yield from other_numbers(archive, archive.handin, "the histories give")
     for path, data in build(archive.handin).items() if archive.is_of_this_version else ():
         if archive.files.get(path, data) != data:
@@ -228,16 +214,14 @@ def differences_from_stores(archive: Archive, stores: str) -> Iterator[str]:
     Prints a warning where a store lacks what the archive has.
     """
     others = open_others(names_in(stores))
-    if not others and not is_there():
+    if not others and not store.is_there():
         print("warning: there is no store here, so only the archive's own data are compared")
         return
-    open_to_read(others)
-    handin = Handin(archive.handin.form, {}, archive.handin.read)
-    for assignment in handin.assignments:
-        recipe = assignment.recipe
-        ids = [values["run_id"] for values in archive.handin.evidence[recipe].values]
-        try:
-            handin.evidence[recipe], _ = from_store(assignment, ids, others)
-        except UserError as error:
-            print(f"warning: {recipe} is not compared with the store: {error.shown()}")
+    store.open_to_read(others)
+    theirs = archive.handin
+    ids = {recipe: [v["run_id"] for v in of.values] for recipe, of in theirs.evidence.items()}
+    handin = Handin(theirs.form, {}, theirs.read)
+    handin.gather(ids, others)
+    for problem in handin.problems.values():
+        print(f"warning: not compared with the store: {problem.shown()}")
     yield from other_numbers(archive, handin, "the store gives")

@@ -1,17 +1,20 @@
 """Composes the PDF's content: from a hand-in to the values of the template."""
 
 import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from fractions import Fraction
+from itertools import groupby
 
 from eml.analysis.fairness import warnings
 from eml.analysis.figures import FIGURES
 from eml.analysis.report import edges, svg
 from eml.config import AUTO, resolve_learning_rate
-from eml.handin.calculation import calculation
-from eml.handin.document import Document, ExerciseBlock, FigureBlock, Table, nodes
+from eml.exact.step import PARAMETERS, SHEET, Solution, Value
+from eml.handin.document import Document, ExerciseBlock, FigureBlock, Line, Section, Table, nodes
 from eml.handin.evidence import Evidence
 from eml.handin.handin import Handin
-from eml.handin.sentences import sentences
+from eml.handin.numbers import plain, sentences
 from eml.handin.sheet import Assignment, Exercise
 
 # The field of Config behind an option of another name; an option in the plural has all values.
@@ -33,18 +36,20 @@ PROVENANCE = {
     "numpy": "NumPy",
     "mlflow": "MLflow",
 }
-WORDS = {True: "yes", False: "no", "": "not declared"}
+RUN = {"run_id": None, "run_name": None, "status": None, "git_commit": 9}  # characters printed
+LETTERS = {"x": "X", "y": "Y"} | PARAMETERS | {"weights_1": "W1"}
+SHORT = 27  # characters of a calculation and its value that fit in a column
 NONE = "-"  # in a cell without a number
-COLUMNS = {
-    "learning_rate": "learning rate",
-    "n": "n",
-    "final_test_accuracy": "final accuracy",
-    "interval": "95 % interval",
-    "best_test_accuracy": "best",
-    "best_epoch": "in epoch",
-    "final_train_loss": "train loss",
-    "final_test_loss": "test loss",
-    "seconds_per_epoch": "s/epoch",
+COLUMNS = {  # titles of the results, and the numbers in a cell
+    "learning rate": ("learning_rate",),
+    "n": ("n",),
+    "final accuracy": ("final_test_accuracy",),
+    "95 % interval": ("final_low", "final_high"),
+    "best": ("best_test_accuracy",),
+    "in epoch": ("best_epoch",),
+    "train loss": ("final_train_loss",),
+    "test loss": ("final_test_loss",),
+    "s/epoch": ("seconds_per_epoch",),
 }
 
 
@@ -57,33 +62,27 @@ def compose(handin: Handin) -> Document:
         group=form.group,
         date=form.date.isoformat(),
         draft=handin.draft,
-        declaration=_declaration(handin),
+        declared={n: (of["hand_in"], of["present"]) for n, of in form.exercise.items()},
         answers=[_answer(handin, exercise) for exercise in handin.exercises],
         commands=[
             *("eml gradients" for exercise in handin.exercises if exercise.gradients),
             *(command(a, handin.evidence[a.recipe]) for a in handin.assignments),
         ],
         provenance=_provenance(handin),
-        runs=_runs(handin),
+        runs=[[str(run.get(key))[:end] for key, end in RUN.items()] for _, run in handin.runs],
     )
 
 
 def draw_figures(handin: Handin) -> dict[str, bytes]:
     """Draw the figures of all exercises as SVG, by path."""
     return {
-        figure_path(a, name): svg(FIGURES[name].draw(handin.evidence[a.recipe].final))
+        f"figures/{a.recipe}/{name}.svg": svg(FIGURES[name].draw(handin.evidence[a.recipe].final))
         for a in handin.assignments
         for name in a.figures
     }
 
 
-def figure_path(assignment: Assignment, name: str) -> str:
-    """Return the path of a figure in the zip, and for the template."""
-    return f"figures/{assignment.recipe}/{name}.svg"
-
-
 def _answer(handin: Handin, exercise: Exercise) -> ExerciseBlock:
-    points = "" if exercise.points is None else f" ({exercise.points} points)"
     review = handin.review(exercise) if exercise.review_of else ""
     results: list[FigureBlock | Table] = []
     for assignment in exercise.trainings:
@@ -92,10 +91,9 @@ def _answer(handin: Handin, exercise: Exercise) -> ExerciseBlock:
         if handin.evidence[assignment.recipe].tried.trainings:
             results.append(_tried(handin, assignment.recipe))
     return ExerciseBlock(
-        title=f"{exercise.number} {exercise.title}{points}",
-        review_of=exercise.review_of,
+        exercise=exercise,
         review=nodes(handin.fill(review), handin.file, f"review, {exercise.number}"),
-        calculation=calculation(handin.solution) if exercise.gradients else [],
+        calculation=_calculation(handin.solution) if exercise.gradients else [],
         results=results,
     )
 
@@ -110,7 +108,8 @@ def _figure(handin: Handin, exercise: Exercise, assignment: Assignment, name: st
     observed = sentences(assignment, name, handin.curves[recipe], verdicts)
     subject = assignment.of.exercise.partition(" ")[2]
     return FigureBlock(
-        file=figure_path(assignment, name),
+        recipe=recipe,
+        name=name,
         title=title if subject == exercise.title else f"{subject}: {title.lower()}",
         caption=f"{title}. {assignment.of.about.partition(chr(10))[0]}",
         observed=[handin.fill(sentence) for sentence in observed],
@@ -118,33 +117,58 @@ def _figure(handin: Handin, exercise: Exercise, assignment: Assignment, name: st
     )
 
 
-def _declaration(handin: Handin) -> Table:
-    """The declaration of willingness, a row for each exercise of the sheet."""
-    sheet, rows = handin.form.sheet, []
-    for exercise in sheet.exercises:
-        answer = handin.form.exercise[exercise.number]
-        handed_in, present = (WORDS[answer[key]] for key in ("hand_in", "present"))
-        row = [f"{exercise.number} {exercise.title}", handed_in, present]
-        if exercise.points is not None:
-            willing = answer["hand_in"] and answer["present"]
-            row += [str(exercise.points), f"{exercise.points / 2:g}" if willing else NONE]
-        rows.append(row)
-    header = ["Exercise", "handed in", "willing to present", "points", "for presenting"]
-    asked = sheet.willingness_points
-    note = f"The sheet gives {asked} points for the willingness to present." if asked else ""
-    return Table("Declaration of the willingness to present", header[: len(rows[0])], rows, note)
+def _calculation(solution: Solution) -> list[Section]:
+    """Write 3.1 in sections: what is given, each step, all gradients and parameters together.
+
+    The texts are made of numbers and the names of quantities alone, so that they hold no code.
+    """
+    rate = Line("lambda", "", str(SHEET.learning_rate), _decimal(SHEET.learning_rate))
+    sections = [Section("Given", "", 3, [*_matrices("", vars(SHEET), LETTERS), rate])]
+    together = {
+        "Gradients of the first layer": ("The gradients together", "dL/d", solution.gradient),
+        "Updated parameters": ("The updated parameters together", "new ", vars(solution.after)),
+    }
+    for section, group in groupby(solution.lines, key=lambda line: line.section):
+        title, _, formula = section.partition(":")
+        lines = [
+            Line(quantity, working, str(value) if working != str(value) else "", _decimal(value))
+            for _, quantity, working, value in group
+        ]
+        longest = max(len(line.working + line.value + line.decimal) for line in lines)
+        columns = len(SHEET.bias_1) if longest <= SHORT else 1
+        sections.append(Section(title, formula.strip(), columns, lines))
+        if title in together:
+            title, prefix, values = together[title]
+            sections.append(Section(title, "", 4, _matrices(prefix, values, PARAMETERS)))
+    return sections
+
+
+def _matrices(prefix: str, values: Mapping[str, Value], names: Iterable[str]) -> list[Line]:
+    """Return all numbers of each parameter, or of the samples, in one line."""
+    return [Line(prefix + LETTERS[name], _nested(values[name]), "", "") for name in names]
+
+
+def _nested(value: Value) -> str:
+    return str(value) if isinstance(value, Fraction) else f"[{', '.join(map(_nested, value))}]"
+
+
+def _decimal(value: Fraction) -> str:
+    """Return " = 2.5" for 5/2, " approx 0.333333" for 1/3, and "" for a whole number."""
+    if value.denominator == 1:
+        return ""
+    decimal = Fraction(f"{float(value):.6g}")
+    return f" {'=' if decimal == value else 'approx'} {float(decimal):g}"
 
 
 def _results(handin: Handin, assignment: Assignment) -> Table:
     """The results of the curves, in the columns that any of them has."""
     curves, numbers = handin.curves[assignment.recipe], handin.numbers
     columns = {"": [one.title for one in curves]}
-    for key, title in COLUMNS.items():
-        if (key == "learning_rate" and assignment.of.varies != "optimizer") or (
-            key.endswith("loss") and "loss_over_epochs" not in assignment.figures
+    for title, keys in COLUMNS.items():
+        if (title == "learning rate" and assignment.of.varies != "optimizer") or (
+            title.endswith("loss") and "loss_over_epochs" not in assignment.figures
         ):
             continue
-        keys = ("final_low", "final_high") if key == "interval" else (key,)
         names = [[f"{one.start}.{key}" for key in keys] for one in curves]
         if any(of_curve[0] in numbers for of_curve in names):
             columns[title] = [
@@ -184,39 +208,22 @@ def _tried(handin: Handin, recipe: str) -> Table:
     return Table(caption, ["", *(f"{rate:g}" for rate in rates)], rows, " ".join(notes))
 
 
-def _runs(handin: Handin) -> Table:
-    """All runs, with the short form of their commits."""
-    header = {"run": "run_id", "training": "run_name", "status": "status", "commit": "git_commit"}
-    rows = [[str(run.get(key)) for key in header.values()] for _, run in handin.runs]
-    rows = [[*cells, commit[:9]] for *cells, commit in rows]
-    return Table("All runs behind this hand-in", list(header), rows, numbers=False)
-
-
 def command(assignment: Assignment, evidence: Evidence) -> str:
     """Return the command that trains the runs, with the options that differ from their defaults."""
     trainings = evidence.tried.trainings or evidence.final.trainings
     first = trainings[0].values
     parts = ["eml", assignment.recipe]
     for option in fields(assignment.of.options):
-        name, default = FIELDS.get(option.name, option.name), str(option.default)
+        name, default = FIELDS.get(option.name, option.name), option.default
         if name not in first:
             continue
         if default == AUTO:
-            default = str(resolve_learning_rate(AUTO, first["optimizer"], first["model"]))
+            default = resolve_learning_rate(AUTO, first["optimizer"], first["model"])
         of = evidence.final.trainings if name == "seed" else trainings
-        values = dict.fromkeys(training.values[name] for training in of)
-        texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
-        if set(map(_plain, texts)) != set(map(_plain, default.split(","))):
+        texts = dict.fromkeys(plain(training.values[name]) for training in of)
+        if texts.keys() != set(plain(default).split(",")):
             parts.append(f"--{option.name} {shlex.quote(','.join(texts))}")
     return " ".join(parts)
-
-
-def _plain(text: str) -> float | str:
-    """Return a number as one, so that "1.0" equals "1"."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _provenance(handin: Handin) -> list[str]:

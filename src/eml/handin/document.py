@@ -17,8 +17,7 @@ from markdown_it import MarkdownIt
 from markdown_it.tree import SyntaxTreeNode
 
 from eml.errors import UserError, printable
-from eml.handin.calculation import Section
-from eml.handin.sheet import Sheet
+from eml.handin.sheet import Exercise, Sheet
 
 STANDARDS: Any = ["a-2a", "ua-1"]  # archivable; accessible: every figure has an alternative text
 # For letters that typst's own fonts lack. Matplotlib's others hold a box for every letter.
@@ -41,20 +40,40 @@ class Node:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; its first column is aligned left."""
+    """A table of numbers; its first column is aligned left."""
 
     caption: str
     header: list[str]
     rows: list[list[str]]
-    note: str = ""
-    numbers: bool = True  # whether the other columns are aligned right
+    note: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the calculation of 3.1."""
+
+    quantity: str  # "dL/dw1[1,2]"
+    working: str  # "1·2 + 1/2", or a matrix as "[[1, 2], [3, 4]]"
+    value: str  # "5/2"; "" if the working is the value
+    decimal: str  # " = 2.5"; "" for a whole number
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the calculation of 3.1, with its lines in columns."""
+
+    title: str
+    formula: str  # in plain text; report.typ has it in mathematics
+    columns: int
+    lines: list[Line]
 
 
 @dataclass(frozen=True)
 class FigureBlock:
-    """A figure with its texts."""
+    """A figure with its texts; images have it as figures/RECIPE/NAME.svg."""
 
-    file: str
+    recipe: str
+    name: str
     title: str
     caption: str
     expected: list[Node]
@@ -66,8 +85,7 @@ class FigureBlock:
 class ExerciseBlock:
     """An exercise: a review, a calculation, or the results of its recipes."""
 
-    title: str
-    review_of: str
+    exercise: Exercise
     review: list[Node]
     calculation: list[Section]
     results: list[FigureBlock | Table]
@@ -82,11 +100,11 @@ class Document:
     group: str
     date: str  # as 2025-11-12
     draft: list[str]  # why it is a draft; empty: it is none
-    declaration: Table
+    declared: dict[str, tuple[bool, bool | str]]  # by exercise: handed in; present, or "" if open
     answers: list[ExerciseBlock]
     commands: list[str]  # that train everything again
     provenance: list[str]
-    runs: Table
+    runs: list[list[str]]  # of each run: id, name, status, commit
 
 
 def nodes(text: str, read: Read, where: str) -> list[Node]:
@@ -147,6 +165,6 @@ def typeset(document: Document, images: Mapping[str, bytes], day: date) -> bytes
         except typst.TypstError as error:
             message = printable(f"the PDF cannot be made: {error}", 300)
             if letters := NO_GLYPH.search(str(error)):
-                message = f"the PDF's fonts have no glyph for {printable(letters[1], 60)}"
-                message += ": write it in other letters"
+                letter = printable(letters[1], 60)
+                message = f"the PDF's fonts have no glyph for {letter}: write it in other letters"
             raise UserError(message) from error

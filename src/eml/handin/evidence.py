@@ -10,20 +10,12 @@ import pandas as pd
 
 from eml.analysis.comparison import Comparison
 from eml.analysis.fairness import LOGGED
-from eml.analysis.options import Selection
 from eml.config import Config, ConfigError
 from eml.errors import UserError, printable
 from eml.handin.sheet import Assignment, Rule, Values, broken
 from eml.recipes import RECIPES
 from eml.tracking.find import Others, Stores
-from eml.tracking.history import (
-    METRICS,
-    Group,
-    described,
-    finished_groups,
-    load_history,
-    members,
-)
+from eml.tracking.history import METRICS, Group, described, finished_groups, history_of, members
 from eml.tracking.readers import StoredRun
 from eml.tracking.tags import JOB, PRUNED_AFTER
 
@@ -31,14 +23,10 @@ CONFIG = {field.name: field.type for field in fields(Config) if field.name != "r
 DEFAULTS = {f.name: str(f.default) for f in fields(Config) if f.default is not MISSING}
 # The columns of a CSV.
 ABOUT = ("run_id", "run_name", "status", "recipe", "store", "mlflow", "dataset_digest", JOB)
-SIZES = ("test_images", "validation_images", "parameters")
-REST = (*SIZES, "start_time", PRUNED_AFTER, "epoch", *METRICS)
-COLUMNS = list(dict.fromkeys((*ABOUT, *CONFIG, *LOGGED, *REST)))
-NUMBERS = [
-    name
-    for name in COLUMNS
-    if CONFIG.get(name, str) is not str or name in ("scaling_mean", "scaling_std", *REST)
-]
+REST = ("test_images", "validation_images", "parameters", "start_time", PRUNED_AFTER, "epoch")
+COLUMNS = list(dict.fromkeys((*ABOUT, *CONFIG, *LOGGED, *REST, *METRICS)))
+OF_CONFIG = [name for name, kind in CONFIG.items() if kind is not str]
+NUMBERS = [*OF_CONFIG, "scaling_mean", "scaling_std", *REST, *METRICS]
 
 
 @dataclass(frozen=True)
@@ -98,22 +86,18 @@ def _checked(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[[name for name in frame if name in METRICS or frame[name].notna().any()]]
 
 
-def from_store(
-    assignment: Assignment, run_ids: Sequence[str], others: Others = ()
-) -> tuple[Evidence, list[str]]:
-    """Load the evidence for an assignment of a sheet, and a line for each run that was left out.
+def from_store(assignment: Assignment, run_ids: Sequence[str], others: Others) -> Evidence:
+    """Load the evidence for an assignment of a sheet; print a line for each run that is left out.
 
     run_ids: empty: the group that meets the sheet's rules. others: stores of others. Raises
     UserError if the stores lack a run, or if no group can be taken, or several.
     """
-    recipe = assignment.recipe
     ids: dict[bool, list[str]] = {False: [], True: []}  # those of a search apart
     for run in members(run_ids, others) if run_ids else choose(assignment, others):
         ids[run.config.validation > 0].append(run.run_id)
-    selections = [Selection(runs=",".join(of_split)) for of_split in ids.values() if of_split]
-    loaded = [load_history(selection, others) for selection in selections]
-    csv = csv_of(pd.concat([frame for frame, _ in loaded], ignore_index=True))
-    return of_csv(csv, recipe, recipe), [line for _, lines in loaded for line in lines]
+    frames = [history_of(of_split, others) for of_split in ids.values() if of_split]
+    csv = csv_of(pd.concat(frames, ignore_index=True))
+    return of_csv(csv, assignment.recipe, assignment.recipe)
 
 
 def choose(assignment: Assignment, others: Others = ()) -> list[StoredRun]:
@@ -171,8 +155,8 @@ def _merged(groups: Sequence[Group]) -> list[Group]:
 
 def _named(group: Group) -> str:
     when = datetime.fromtimestamp(group.top.start_time / 1000).isoformat(" ", "minutes")
-    hardware = {str(described(member).get("hardware", "")) for member in group.members}
-    ids = group.members if group.top in group.members else [group.top]
-    quoted = ", ".join(f'"{run.run_id}"' for run in ids)
-    stores = "".join(f" of {store}" for store in {run.store: None for run in ids} if store)
-    return f"[{quoted}]{stores} of {when}, {', '.join(sorted(hardware))}"
+    runs = group.members if group.top in group.members else [group.top]
+    ids = ", ".join(f'"{run.run_id}"' for run in runs)
+    stores = "".join(f" of {store}" for store in {run.store: None for run in runs} if store)
+    hardware = {run.tags.get("hardware", "") for run in group.members}
+    return f"[{ids}]{stores} of {when}, {printable(', '.join(sorted(hardware)), 200)}"

@@ -111,9 +111,9 @@ def write_files(files: Mapping[str, bytes], folder: Path) -> None:
 def read_form(file: Path) -> Form:
     """Read the form in a file. Raises UserError with the line that says what is wrong."""
     if not file.is_file():
-        valid = ", ".join(sheet_names())
         raise UserError(
-            f"there is no {file}: make one with `eml handin init SHEET`, SHEET one of {valid}"
+            f"there is no {file}: make one with `eml handin init SHEET`, SHEET one of "
+            f"{', '.join(sheet_names())}"
         )
     return parse_form(read_file(file), str(file))
 
@@ -128,10 +128,7 @@ def parse_form(content: bytes, where: str) -> Form:
     sheet = load_sheet(values["sheet"])
     _check(values, tomllib.loads("\n".join(_blank(sheet))), f"{where}:")
     if any(redacted(store) != store for store in values.get("stores", ())):
-        raise UserError(
-            f"{where}: a store with a password, which everybody could read in the zip: give it as "
-            "--stores"
-        )
+        raise UserError(f"{where}: a store with a password, which the zip would show: use --stores")
     names = [printable(name) for name in values["names"]]
     group = printable(values.get("group", ""))
     return Form(**values | {"sheet": sheet, "names": names, "group": group, "content": content})
@@ -139,15 +136,13 @@ def parse_form(content: bytes, where: str) -> Form:
 
 def _check(value: Any, blank: Any, where: str) -> None:
     """Raise UserError unless a value has the type of the blank form's, and a table its keys."""
-    if type(value) is not type(blank) or (
-        isinstance(value, list) and not all(isinstance(item, str) for item in value)
-    ):
+    is_other_list = isinstance(value, list) and not all(isinstance(item, str) for item in value)
+    if type(value) is not type(blank) or is_other_list:
         raise UserError(f"{where} is {printable(value, 60)}: give {TYPES[type(blank)]}")
     if not isinstance(blank, dict):
         return
-    for key in value:
-        if key not in blank:
-            raise UserError(f"{where} takes no key {printable(key, 60)}, give {', '.join(blank)}")
+    for key in value.keys() - blank.keys():
+        raise UserError(f"{where} takes no key {printable(key, 60)}, give {', '.join(blank)}")
     for key, item in blank.items():
         kind = False if key == "present" and value.get(key) != "" else item
         if key in value:

@@ -1,22 +1,37 @@
-"""Handin: a form with the evidence for it, from which everything in the PDF follows."""
+"""Handin: a form with the evidence for it, from which the PDF follows; its check by the sheet."""
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
+from eml.analysis.figures import FIGURES
 from eml.errors import UserError, printable
 from eml.exact.check import check
 from eml.exact.step import SHEET, Solution, solve
 from eml.handin.document import Read
 from eml.handin.evidence import Evidence, from_store
 from eml.handin.form import Form, read_file, read_form
-from eml.handin.numbers import NamedCurve, Number, named_curves, of_gradients, of_trainings
+from eml.handin.numbers import NamedCurve, Number, named_curves, of_trainings
 from eml.handin.sheet import Assignment, Exercise, Values, broken
-from eml.tracking.find import names_in, open_others
+from eml.tracking.find import Others, names_in, open_others
 from eml.tracking.store import open_to_read
 
 REFERENCE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+
+
+class Check(NamedTuple):
+    """A rule, and why the hand-in breaks it; "" if it does not."""
+
+    part: str  # "top sheet", or the number of an exercise
+    says: str
+    why: str
+
+    def __str__(self) -> str:
+        line = f"{'failed' if self.why else 'passed'}  {self.part}: {self.says}"
+        return f"{line}: {self.why}" if self.why else line
 
 
 @dataclass
@@ -64,7 +79,8 @@ class Handin:
         """All numbers by name."""
         numbers: dict[str, Number] = {}
         if any(exercise.gradients for exercise in self.exercises):
-            numbers |= of_gradients(self.solution)
+            for name, value in self.solution.numbers().items():
+                numbers[f"gradients.{name}"] = Number(f"{value:g}", value, ())
         for recipe, evidence in self.evidence.items():
             numbers |= of_trainings(recipe, self.curves[recipe], evidence)
         return numbers
@@ -78,6 +94,15 @@ class Handin:
             for rule, why in broken(assignment.rules, self.evidence[assignment.recipe].values)
             if rule.draft
         ]
+
+    def gather(self, run_ids: Mapping[str, Sequence[str]], others: Others) -> None:
+        """Read the evidence from the store here and from others. run_ids: by recipe."""
+        for assignment in self.assignments:
+            recipe = assignment.recipe
+            try:
+                self.evidence[recipe] = from_store(assignment, run_ids[recipe], others)
+            except UserError as error:
+                self.problems[recipe] = UserError(f"{recipe}: {error}")
 
     def fill(self, text: str) -> str:
         """Replace each {{name}} by its number. Raises UserError, with some names, for no number."""
@@ -104,16 +129,12 @@ class Handin:
     def review(self, exercise: Exercise) -> str:
         """Return the text of a review: as the form has it, or from the file that the form names."""
         text = str(self.form.exercise[exercise.number]["review"]).strip()
-        if "\n" not in text and text.endswith(".md"):
-            return self.file(text).decode("utf-8", errors="replace")
-        return text
+        is_path = "\n" not in text and text.endswith(".md")
+        return self.file(text).decode("utf-8", errors="replace") if is_path else text
 
 
 def load(file: Path, stores: str = "") -> Handin:
-    """Load the hand-in of a form from the store.
-
-    stores: those of others, read besides those that the form names.
-    """
+    """Load the hand-in of a form; stores: of others, besides those that the form names."""
     form, folder = read_form(file), file.parent
 
     def read(path: str) -> bytes:
@@ -122,17 +143,72 @@ def load(file: Path, stores: str = "") -> Handin:
         return read_file(folder / path)
 
     handin = Handin(form, {}, read)
-    others = []
     if handin.assignments:
         others = [*open_others(form.stores, folder), *open_others(names_in(stores))]
         open_to_read(others)
-    for assignment in handin.assignments:
-        recipe = assignment.recipe
-        try:
-            evidence, left_out = from_store(assignment, form.table(recipe)["runs"], others)
-        except UserError as error:
-            handin.problems[recipe] = UserError(f"{recipe}: {error}")
-            continue
-        handin.evidence[recipe] = evidence
-        print("".join(f"{recipe}: {line}\n" for line in left_out), end="")
+        handin.gather({a.recipe: form.table(a.recipe)["runs"] for a in handin.assignments}, others)
     return handin
+
+
+def checks(handin: Handin) -> list[Check]:
+    """Check all rules of the sheet, in its order."""
+    lines = [Check("top sheet", *line) for line in _top_sheet(handin)]
+    for exercise in handin.form.sheet.exercises:
+        lines += [Check(exercise.number, *line) for line in _declared(handin, exercise)]
+        for assignment in exercise.trainings if exercise in handin.exercises else ():
+            lines += [Check(exercise.number, *line) for line in _trained(handin, assignment)]
+    return lines
+
+
+def _top_sheet(handin: Handin) -> Iterator[tuple[str, str]]:
+    names, most = handin.form.names, handin.form.sheet.most_names
+    blank = not names or not all(name.strip() for name in names)
+    twice = "a name is there twice" if len(set(names)) < len(names) else ""
+    yield "names", "write each name into names" if blank else twice
+    yield f"at most {most} names", f"there are {len(names)}" if len(names) > most else ""
+    yield "an exercise is handed in", "" if handin.exercises else "hand_in is false for all"
+
+
+def _declared(handin: Handin, exercise: Exercise) -> Iterator[tuple[str, str]]:
+    answer = handin.form.exercise[exercise.number]
+    if not answer["hand_in"]:
+        why = "the exercise is not handed in: set present = false" if answer["present"] else ""
+        yield "declared only for exercises that are handed in", why
+        return
+    why = "write true or false into present" if answer["present"] == "" else ""
+    yield "willingness to present declared", why
+    if exercise.review_of:
+        try:
+            why = _empty(handin.review(exercise))
+        except UserError as error:
+            why = error.shown()
+        yield "review of the paper", why
+    if exercise.gradients:
+        yield "every value calculated", ""
+
+
+def _trained(handin: Handin, assignment: Assignment) -> Iterator[tuple[str, str]]:
+    recipe = assignment.recipe
+    if problem := handin.problems.get(recipe):
+        yield f"{recipe}: trained", problem.shown()
+        return
+    evidence = handin.evidence[recipe]
+    unfinished = [
+        f"run {training.run_id} has {training.last_epoch} of {training.values['epochs']} epochs"
+        for training in evidence.final.trainings
+        if training.unfinished
+    ]
+    yield f"{recipe}: every training has ended", ", ".join(unfinished)
+    reasons = {rule.says: why for rule, why in broken(assignment.rules, evidence.values)}
+    for rule in assignment.rules:
+        yield f"{recipe}: {rule.says}", reasons.get(rule.says, "")
+    for figure in assignment.figures:
+        missing = [name for name in FIGURES[figure].needs if not evidence.final.has(name)]
+        why = f"the runs have no {' and no '.join(missing)}" if missing else ""
+        yield f"{recipe}, {figure}: drawn", why
+        for name, text in handin.form.table(recipe)[figure].items():
+            yield f"{recipe}, {figure}: {name}", _empty(text)
+
+
+def _empty(text: str) -> str:
+    return "" if text.strip() else "the text is empty"

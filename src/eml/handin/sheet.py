@@ -3,9 +3,9 @@
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import pandas as pd
 
@@ -14,6 +14,7 @@ from eml.config import one_of
 from eml.recipes import RECIPES
 from eml.recipes.recipe import Recipe
 
+SHEETS = files("eml.handin") / "sheets"
 Values = Mapping[str, Any]  # the parameters and tags of a training
 
 
@@ -23,9 +24,9 @@ class Rule:
 
     says: str  # in words
     field: str  # a parameter or tag of the trainings
-    only: tuple[Any, ...] = ()  # every training has one of these values
-    include: tuple[Any, ...] = ()  # the trainings have all of these values
-    between: tuple[Any, ...] = ()  # lowest and highest value that at_least counts
+    only: Sequence[Any] = ()  # every training has one of these values
+    include: Sequence[Any] = ()  # the trainings have all of these values
+    between: Sequence[Any] = ()  # lowest and highest value that at_least counts
     at_least: int = 0  # number of different values
     tried_by: str = ""  # at_least counts for each value of this field, over figures and search
     one_for: str = ""  # each value of this field has one value
@@ -46,10 +47,9 @@ class Rule:
             return f"found {self._listed(other)}"
         if missing := [value for value in self.include if value not in values]:
             return f"{self._listed(missing)} is missing"
-        if self.one_for:
-            several = [name for name, n in self._counts_by(self.one_for, final) if n > 1]
-            if several:
-                return f"several for {', '.join(several)}"
+        counts = self._counts_by(self.one_for, final) if self.one_for else []
+        if several := [name for name, n in counts if n > 1]:
+            return f"several for {', '.join(several)}"
         if self.between:
             lowest, highest = self.between
             values = [value for value in values if lowest <= value <= highest]
@@ -69,8 +69,8 @@ class Assignment:
     """The trainings of one recipe that an exercise asks for, and their figures."""
 
     recipe: str
-    figures: tuple[str, ...]
-    rules: tuple[Rule, ...]
+    figures: Sequence[str]
+    rules: Sequence[Rule]
     without_gpu: Mapping[str, Any] = field(default_factory=dict)  # options where there is no GPU
 
     @property
@@ -88,7 +88,7 @@ class Exercise:
     points: int | None = None
     review_of: str = ""
     gradients: bool = False
-    trainings: tuple[Assignment, ...] = ()
+    trainings: Sequence[Assignment] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ class Sheet:
     title: str
     file: str  # the hand-in's file name, without ending
     most_names: int
-    exercises: tuple[Exercise, ...]
+    exercises: Sequence[Exercise]
     willingness_points: int | None = None
 
     @property
@@ -121,25 +121,18 @@ def broken(rules: Sequence[Rule], values: Sequence[Values]) -> list[tuple[Rule, 
 
 
 def sheet_names() -> list[str]:
-    """The names of all sheets."""
-    folder = files("eml.handin") / "sheets"
-    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name[-5:] == ".toml")
+    """Return the names of all sheets."""
+    return sorted(file.name.removesuffix(".toml") for file in SHEETS.iterdir())
 
 
 def load_sheet(name: str) -> Sheet:
-    """The sheet with this name. Raises ConfigError, with the valid names, if there is none."""
+    """Read the sheet with this name. Raises ConfigError, with the valid names, if there is none."""
     one_of("sheet", name, sheet_names())
-    content = tomllib.loads((files("eml.handin") / "sheets" / f"{name}.toml").read_text("utf-8"))
-    sheet: Sheet = _decoded(Sheet, {"name": name, "exercises": content.pop("exercise"), **content})
-    return sheet
-
-
-def _decoded(kind: Any, value: Any) -> Any:
-    """A value of TOML as a dataclass, or as a tuple of them; any list becomes a tuple."""
-    if is_dataclass(kind):
-        kinds = get_type_hints(kind)
-        made: Any = kind
-        return made(**{name: _decoded(kinds[name], item) for name, item in value.items()})
-    if isinstance(value, list):
-        return tuple(_decoded(get_args(kind)[0], item) for item in value)
-    return value
+    content = tomllib.loads((SHEETS / f"{name}.toml").read_text("utf-8"))
+    exercises = content.pop("exercise")
+    for exercise in exercises:
+        exercise["trainings"] = [
+            Assignment(**row | {"rules": [Rule(**rule) for rule in row["rules"]]})
+            for row in exercise.get("trainings", ())
+        ]
+    return Sheet(name=name, exercises=[Exercise(**row) for row in exercises], **content)

@@ -76,7 +76,6 @@ def _lacking(
     for assignment in asked.trainings:
         recipe, instead = assignment.of, {} if has_gpu else assignment.without_gpu
         known = {field.name for field in fields(recipe.options)}
-        values = {name: value for name, value in shared.items() if name in known}
         # The epochs and the images of the options are asked for in place of the sheet's.
         rules = [
             replace(rule, only=(shared[rule.field],)) if rule.field in shared else rule
@@ -89,5 +88,6 @@ def _lacking(
         if meeting := meeting_groups(finished_groups(recipe.name, others), rules):
             print(f"{recipe.name}: already done, run {meeting[0].top.where}")
         else:
+            values = {name: value for name, value in shared.items() if name in known}
             options = recipe.options(**instead, **values)
             yield recipe, recipe.configs(options), options
