@@ -23,8 +23,8 @@ def test_a_whole_handin_meets_every_rule(sheet, tmp_path):
     assert len(checks(made)) > 20
 
 
-def names(*given):
-    return lambda form: form.update(names=list(given))
+def names(*people):
+    return lambda form: form.update(names=list(people))
 
 
 def exercise(number, **values):

@@ -97,8 +97,8 @@ def test_a_diverged_run_is_named_and_not_ranked(with_runs):
 
 def test_numbers_equal_the_history(with_runs):
     made = with_runs("optimizers", *optimizers())
-    numbers, of = made.numbers, made.evidence["optimizers"]
-    rows = of.final.history[of.final.history["optimizer"] == "adam"]
+    numbers, runs = made.numbers, made.evidence["optimizers"]
+    rows = runs.final.history[runs.final.history["optimizer"] == "adam"]
     last = rows[rows["epoch"] == 30].iloc[0]
     for name, value in {
         "final_test_accuracy": last["test_accuracy"],
@@ -111,7 +111,7 @@ def test_numbers_equal_the_history(with_runs):
         number = numbers[f"optimizers.adam.{name}"]
         assert number.value == pytest.approx(value, abs=0)
         assert number.runs == (last["run_id"],)
-    tried = of.tried.history
+    tried = runs.tried.history
     grid = tried[(tried["optimizer"] == "adam") & (tried["epoch"] == 30)]
     for _, row in grid.iterrows():
         number = numbers[f"optimizers.tried.adam.{row['learning_rate']:g}"]

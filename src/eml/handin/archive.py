@@ -97,7 +97,7 @@ def build(handin: Handin) -> dict[str, bytes]:
     pdf = typeset(document, figures | images, handin.form.date)
     files = {f"{handin.form.sheet.file}.pdf": pdf, f"form/{FORM}": handin.form.content}
     files |= {f"form/{path}": data for path, data in handin.files.items()}
-    files |= {f"histories/{name}.csv": of.csv for name, of in handin.evidence.items()}
+    files |= {f"histories/{name}.csv": one.csv for name, one in handin.evidence.items()}
     return files | figures
 
 
@@ -219,7 +219,7 @@ def differences_from_stores(archive: Archive, stores: str) -> Iterator[str]:
         return
     store.open_to_read(others)
     theirs = archive.handin
-    ids = {recipe: [v["run_id"] for v in of.values] for recipe, of in theirs.evidence.items()}
+    ids = {name: [run["run_id"] for run in one.values] for name, one in theirs.evidence.items()}
     handin = Handin(theirs.form, {}, theirs.read)
     handin.gather(ids, others)
     for problem in handin.problems.values():

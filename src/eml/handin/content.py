@@ -62,7 +62,7 @@ def compose(handin: Handin) -> Document:
         group=form.group,
         date=form.date.isoformat(),
         draft=handin.draft,
-        declared={n: (of["hand_in"], of["present"]) for n, of in form.exercise.items()},
+        declared={n: (e["hand_in"], e["present"]) for n, e in form.exercise.items()},
         answers=[_answer(handin, exercise) for exercise in handin.exercises],
         commands=[
             *("eml gradients" for exercise in handin.exercises if exercise.gradients),
@@ -161,7 +161,7 @@ def _decimal(value: Fraction) -> str:
 
 
 def _results(handin: Handin, assignment: Assignment) -> Table:
-    """The results of the curves, in the columns that any of them has."""
+    """List the results of the curves, in the columns that any of them has."""
     curves, numbers = handin.curves[assignment.recipe], handin.numbers
     columns = {"": [one.title for one in curves]}
     for title, keys in COLUMNS.items():
@@ -186,7 +186,7 @@ def _results(handin: Handin, assignment: Assignment) -> Table:
 
 
 def _tried(handin: Handin, recipe: str) -> Table:
-    """The learning rates that a search has tried."""
+    """List the learning rates that a search has tried."""
     evidence = handin.evidence[recipe]
     tried = evidence.tried.trainings
     chosen = {(t.values["optimizer"], t.values["learning_rate"]) for t in evidence.final.trainings}
@@ -219,8 +219,8 @@ def command(assignment: Assignment, evidence: Evidence) -> str:
             continue
         if default == AUTO:
             default = resolve_learning_rate(AUTO, first["optimizer"], first["model"])
-        of = evidence.final.trainings if name == "seed" else trainings
-        texts = dict.fromkeys(plain(training.values[name]) for training in of)
+        listed = evidence.final.trainings if name == "seed" else trainings
+        texts = dict.fromkeys(plain(training.values[name]) for training in listed)
         if texts.keys() != set(plain(default).split(",")):
             parts.append(f"--{option.name} {shlex.quote(','.join(texts))}")
     return " ".join(parts)

@@ -25,8 +25,8 @@ DEFAULTS = {f.name: str(f.default) for f in fields(Config) if f.default is not M
 ABOUT = ("run_id", "run_name", "status", "recipe", "store", "mlflow", "dataset_digest", JOB)
 REST = ("test_images", "validation_images", "parameters", "start_time", PRUNED_AFTER, "epoch")
 COLUMNS = list(dict.fromkeys((*ABOUT, *CONFIG, *LOGGED, *REST, *METRICS)))
-OF_CONFIG = [name for name, kind in CONFIG.items() if kind is not str]
-NUMBERS = [*OF_CONFIG, "scaling_mean", "scaling_std", *REST, *METRICS]
+NUMBERS = [name for name, kind in CONFIG.items() if kind is not str]
+NUMBERS += ["scaling_mean", "scaling_std", *REST, *METRICS]
 
 
 @dataclass(frozen=True)

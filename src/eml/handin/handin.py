@@ -60,7 +60,7 @@ class Handin:
     @property
     def runs(self) -> list[tuple[str, Values]]:
         """The recipe of every run, and its parameters and tags."""
-        return [(name, values) for name, of in self.evidence.items() for values in of.values]
+        return [(name, values) for name, one in self.evidence.items() for values in one.values]
 
     @cached_property
     def solution(self) -> Solution:
@@ -72,7 +72,7 @@ class Handin:
     @cached_property
     def curves(self) -> dict[str, list[NamedCurve]]:
         """By recipe: its curves."""
-        return {name: named_curves(name, of.final) for name, of in self.evidence.items()}
+        return {name: named_curves(name, one.final) for name, one in self.evidence.items()}
 
     @cached_property
     def numbers(self) -> dict[str, Number]:

@@ -69,10 +69,7 @@ def named_curves(recipe: str, comparison: Comparison) -> list[NamedCurve]:
 def of_trainings(
     recipe: str, named: Sequence[NamedCurve], evidence: Evidence
 ) -> Iterator[tuple[str, Number]]:
-    """Yield the numbers of all curves, of the pairs of curves, and of the trainings of a search.
-
-    Of a pair: the ratio of the seconds per epoch, and the paired difference of the accuracies.
-    """
+    """Yield the numbers of all curves, of the pairs of curves, and of the trainings of a search."""
     for one, row in zip(named, summary(evidence.final), strict=True):
         for key, text, value in _of_curve(one.curve, row):
             yield f"{one.start}.{key}", Number(text, float(value), one.ids)
@@ -143,9 +140,9 @@ def sentences(
     for one in named if "test_loss" in needs else ():
         loss = f"{one.curve.split}_loss"
         if len(one.curve.band("epoch", loss)):
-            of = f" of {one.title}" if len(named) > 1 else ""
+            whose = f" of {one.title}" if len(named) > 1 else ""
             lowest, epoch = one.number(f"lowest_{loss}"), one.number(f"lowest_{loss}_epoch")
-            lines.append(f"The lowest {one.curve.split} loss{of} is {lowest}, in epoch {epoch}.")
+            lines.append(f"The lowest {one.curve.split} loss{whose} is {lowest}, in epoch {epoch}.")
     # Several figures of the same accuracies: the order and the verdicts stand under the first.
     accuracies = [name for name in assignment.figures if "test_accuracy" in FIGURES[name].needs]
     if figure in accuracies[:1]:
@@ -177,9 +174,9 @@ def _accuracies(named: Sequence[NamedCurve]) -> Iterator[str]:
     epochs = whole[0].number("epochs")
     yield f"{split} accuracy after epoch {epochs}{order}: {', '.join(parts)}."
     best = max(whole, key=lambda one: means[one.start].max())
-    of = "" if is_one else f" ({best.title})"
+    whose = "" if is_one else f" ({best.title})"
     epoch = f"epoch{'s' if len(best.ids) > 1 else ''} {best.number('best_epoch')}"
-    yield f"Best {split} accuracy: {best.number(f'best_{key}')}{of}, in {epoch}."
+    yield f"Best {split} accuracy: {best.number(f'best_{key}')}{whose}, in {epoch}."
 
 
 def _separable(named: Sequence[NamedCurve], verdicts: Sequence[Verdict]) -> Iterator[str]:

@@ -30,8 +30,7 @@ def train_sheet(
 ) -> None:
     """Train all that the newest sheet of this name lacks, and make its hand-in below `folder`.
 
-    name: "sheet2", say. shared: epochs, subset and device, for all recipes. Trains nothing again
-    that the store has. The same command goes on after an interruption.
+    name: "sheet2", say. shared: epochs, subset and device. Trains nothing that the store has.
     """
     if launching.output:
         raise ConfigError(f"output={launching.output} has no effect with {name}: give folder")
