@@ -21,8 +21,7 @@ from eml.config import Config, resolve_device
 from eml.launchers.options import LaunchOptions
 from eml.machine import SIGNALS
 from eml.recipes import RECIPES
-from eml.recipes.options import RecipeOptions
-from eml.recipes.recipe import Recipe
+from eml.recipes.recipe import Recipe, RecipeOptions
 from eml.sweeps.launch import launch
 
 ROOT = Path(__file__).parents[2]

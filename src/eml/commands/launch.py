@@ -4,8 +4,7 @@ import click
 
 from eml.commands.options import command
 from eml.launchers.options import LaunchOptions
-from eml.recipes.options import RecipeOptions
-from eml.recipes.recipe import Recipe
+from eml.recipes.recipe import Recipe, RecipeOptions
 
 
 def recipe_command(recipe: Recipe) -> click.Command:

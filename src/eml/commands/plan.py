@@ -5,8 +5,7 @@ import click
 from eml.commands.options import ForPrograms, command
 from eml.launchers.options import LaunchOptions
 from eml.recipes import RECIPES
-from eml.recipes.options import RecipeOptions
-from eml.recipes.recipe import Recipe
+from eml.recipes.recipe import Recipe, RecipeOptions
 
 
 @click.group()

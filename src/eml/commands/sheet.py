@@ -8,7 +8,7 @@ import click
 
 from eml.commands.options import command
 from eml.launchers.options import LaunchOptions
-from eml.recipes.options import DeviceOptions, SharedOptions
+from eml.recipes.recipe import DeviceOptions, SharedOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,7 @@ from eml.handin.form import FORM, read_form, write_form
 from eml.handin.sheet import Sheet, load_sheet, sheet_names
 from eml.launchers.options import LaunchOptions
 from eml.machine import GIVEN_RUN, environment
-from eml.recipes.options import RecipeOptions
-from eml.recipes.recipe import Recipe
+from eml.recipes.recipe import Recipe, RecipeOptions
 from eml.sweeps.launch import launch, plan
 from eml.sweeps.request import launcher_of
 from eml.tracking import find

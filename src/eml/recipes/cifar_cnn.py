@@ -14,8 +14,7 @@ Source: sheet 3, tasks 3.3 and 3.4.
 """
 
 from eml.config import Config
-from eml.recipes.options import TorchOptions, torch_config
-from eml.recipes.recipe import Recipe
+from eml.recipes.recipe import Recipe, TorchOptions, torch_config
 
 Options = TorchOptions
 

@@ -12,8 +12,7 @@ Source: sheet 3, task 3.3.
 """
 
 from eml.config import Config
-from eml.recipes.options import MLPOptions, torch_config
-from eml.recipes.recipe import Recipe
+from eml.recipes.recipe import MLPOptions, Recipe, torch_config
 
 Options = MLPOptions
 

@@ -18,8 +18,7 @@ from typing import Annotated
 
 from eml.config import AUTO, Config, ConfigError
 from eml.recipes import mlp_torch
-from eml.recipes.options import FindDevice, TrainingOptions, listed
-from eml.recipes.recipe import OVER_EPOCHS_AND_SECONDS, Recipe
+from eml.recipes.recipe import OVER_BOTH, FindDevice, Recipe, TrainingOptions, listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,5 +53,5 @@ RECIPE = Recipe(
     about=__doc__,
     options=Options,
     configs=configs,
-    figures=OVER_EPOCHS_AND_SECONDS,
+    figures=OVER_BOTH,
 )

@@ -10,8 +10,7 @@ from typing import Annotated, Any
 
 from eml.config import Config
 from eml.recipes import cifar_cnn, cifar_mlp, mlp_numpy, mlp_torch
-from eml.recipes.options import DeviceOptions, Seed, SharedOptions, TrainingOptions
-from eml.recipes.recipe import OVER_EPOCHS, Recipe
+from eml.recipes.recipe import OVER_EPOCHS, DeviceOptions, Recipe, Seed, TrainingOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +24,9 @@ class Options(DeviceOptions):
 
 def configs(options: Options) -> list[Config]:
     """One training of each network."""
-    alike: dict[str, Any] = {
-        "epochs": options.epochs,
-        "subset": options.subset,
-        "seed": options.seed,
-        "batch_size": min(SharedOptions.batch_size, options.subset or SharedOptions.batch_size),
-    }
+    usual = TrainingOptions.batch_size
+    alike: dict[str, Any] = {name: getattr(options, name) for name in ("epochs", "subset", "seed")}
+    alike["batch_size"] = min(usual, options.subset or usual)
     return [
         *mlp_numpy.configs(mlp_numpy.Options(**alike)),
         *mlp_torch.configs(mlp_torch.Options(**alike)),

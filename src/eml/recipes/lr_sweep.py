@@ -17,8 +17,7 @@ from typing import Annotated
 
 from eml.config import Config, ConfigError
 from eml.recipes import mlp_numpy
-from eml.recipes.options import SharedOptions, TrainingOptions, listed
-from eml.recipes.recipe import OVER_EPOCHS, Recipe
+from eml.recipes.recipe import OVER_EPOCHS, Recipe, SharedOptions, TrainingOptions, listed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,7 @@ from typing import Annotated
 
 from eml.config import Config
 from eml.models.optimizers import OPTIMIZERS
-from eml.recipes.options import TrainingOptions
-from eml.recipes.recipe import Recipe
+from eml.recipes.recipe import Recipe, TrainingOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,7 @@ Source: sheet 3, task 3.2.
 from dataclasses import dataclass
 
 from eml.config import Config
-from eml.recipes.options import Init, MLPOptions, torch_config
-from eml.recipes.recipe import Recipe
+from eml.recipes.recipe import Init, MLPOptions, Recipe, torch_config
 
 
 @dataclass(frozen=True, kw_only=True)

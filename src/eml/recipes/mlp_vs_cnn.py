@@ -15,15 +15,14 @@ from dataclasses import dataclass
 
 from eml.config import Config
 from eml.recipes import cifar_cnn, cifar_mlp
-from eml.recipes.options import DeviceOptions, OptimizerName, TorchOptions, TrainingOptions
-from eml.recipes.recipe import OVER_EPOCHS_AND_SECONDS, Recipe
+from eml.recipes.recipe import OVER_BOTH, DeviceOptions, OptimizerName, Recipe, TrainingOptions
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(DeviceOptions, TrainingOptions):
     """Options of two networks that are trained alike."""
 
-    optimizer: OptimizerName = TorchOptions.optimizer
+    optimizer: OptimizerName = cifar_cnn.Options.optimizer
 
 
 def configs(options: Options) -> list[Config]:
@@ -39,5 +38,5 @@ RECIPE = Recipe(
     about=__doc__,
     options=Options,
     configs=configs,
-    figures=OVER_EPOCHS_AND_SECONDS,
+    figures=OVER_BOTH,
 )

@@ -28,8 +28,7 @@ from eml.config import Config, ConfigError, one_of
 from eml.data.specs import SPECS
 from eml.models.optimizers import OPTIMIZERS
 from eml.recipes import cifar_cnn
-from eml.recipes.options import DeviceOptions, SharedOptions, listed
-from eml.recipes.recipe import OVER_EPOCHS_AND_SECONDS, Recipe
+from eml.recipes.recipe import OVER_BOTH, DeviceOptions, Recipe, SharedOptions, listed
 
 PRUNING = ("halving", "none")
 
@@ -89,6 +88,6 @@ RECIPE = Recipe(
     about=__doc__,
     options=Options,
     configs=configs,
-    figures=OVER_EPOCHS_AND_SECONDS,
+    figures=OVER_BOTH,
     reuses=True,
 )

@@ -1,15 +1,103 @@
-"""Recipe: one exercise of the course."""
+"""Recipe, one exercise of the course, and the options that several recipes share."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from eml.config import Config
-from eml.recipes.options import RecipeOptions
+from eml.config import AUTO, DEVICES, VALUES, Config, ConfigError, one_of, resolve_learning_rate
 
+Seed = Annotated[int, "decides initial weights, order of the data, and the subset"]
+OptimizerName = Annotated[str, f"one of {', '.join(VALUES['optimizer'])}"]
+Activation = Annotated[str, f"of the hidden layers, {' or '.join(VALUES['activation'])}"]
+Init = Annotated[str, f"initial weights, {' or '.join(VALUES['init'])}"]
+Value = TypeVar("Value", str, int, float)
+FindDevice = Callable[[str], str]  # "auto", "cpu" or "cuda" -> "cpu" or "cuda"
 # Names of figures (analysis/figures.py).
 ONE_TRAINING = ("loss_over_epochs", "test_accuracy_over_epochs")
 OVER_EPOCHS = ("test_accuracy_over_epochs",)
-OVER_EPOCHS_AND_SECONDS = ("test_accuracy_over_epochs", "test_accuracy_over_train_seconds")
+OVER_BOTH = ("test_accuracy_over_epochs", "test_accuracy_over_train_seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions:
+    """Base class of the options of all recipes."""
+
+    # Options that do not count for the plan digest: they change no result, or Configs hold them.
+    how: ClassVar[tuple[str, ...]] = ("device", "precision", "check")
+
+    @property
+    def checks_gradients(self) -> bool:
+        """Whether the gradients are checked before a training."""
+        return False
+
+    def placed(self, configs: Sequence[Config], find_device: FindDevice) -> list[Config]:
+        """The Configs for the device and the precision that the options ask for.
+
+        find_device: the launcher's. Raises ConfigError if there is no such device.
+        """
+        return list(configs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedOptions(RecipeOptions):
+    """Options of all trainings; they are fields of Config too."""
+
+    epochs: Annotated[int, "passes over the training images"] = 30
+    batch_size: Annotated[int, "images in a step"] = 64
+    subset: Annotated[int, "training images, class-balanced; a fifth as many to test; 0: all"] = 0
+    dtype: Annotated[str, f"to compute in, {' or '.join(VALUES['dtype'])}"] = Config.dtype
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """The values of these options by name."""
+        return {field.name: getattr(self, field.name) for field in fields(SharedOptions)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(SharedOptions):
+    """Options of trainings with one seed."""
+
+    seed: Seed = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions(RecipeOptions):
+    """Device and precision of trainings in PyTorch."""
+
+    device: Annotated[str, f"one of {', '.join(DEVICES)}"] = AUTO
+    precision: Annotated[
+        str, f"{', '.join(VALUES['precision'])}; on a CPU fp32, and bf16 if it has it"
+    ] = Config.precision
+
+    def __post_init__(self) -> None:
+        one_of("device", self.device, DEVICES)
+        one_of("precision", self.precision, VALUES["precision"])
+
+    def placed(self, configs: Sequence[Config], find_device: FindDevice) -> list[Config]:
+        device = find_device(self.device)
+        return [
+            replace(config, device_type=device, precision=self.precision)
+            if config.framework == "torch"
+            else config
+            for config in configs
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchOptions(DeviceOptions, TrainingOptions):
+    """Options of one training in PyTorch."""
+
+    optimizer: OptimizerName = "sgd"
+    lr: Annotated[str, "learning rate, or auto: one that works for model and optimizer"] = AUTO
+    momentum: Annotated[float, "of optimizer=momentum alone, 0 to below 1"] = Config.momentum
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLPOptions(TorchOptions):
+    """Options of one MLP in PyTorch."""
+
+    activation: Activation = "sigmoid"
+    init: Init = "pytorch"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,3 +119,38 @@ class Recipe:
     def compares_seconds(self) -> bool:
         """Whether its figures compare the training seconds of several trainings."""
         return any("seconds" in figure for figure in self.figures)
+
+
+def torch_config(
+    options: TorchOptions, recipe: str, dataset: str, model: str, activation: str, init: str
+) -> Config:
+    """The Config of a training in PyTorch, on the CPU."""
+    return Config(
+        recipe=recipe,
+        framework="torch",
+        dataset=dataset,
+        model=model,
+        activation=activation,
+        init=init,
+        optimizer=options.optimizer,
+        learning_rate=resolve_learning_rate(options.lr, options.optimizer, model),
+        momentum=options.momentum,
+        seed=options.seed,
+        device_type="cpu",
+        **options.shared,
+    )
+
+
+def listed(name: str, text: str, kind: Callable[[str], Value]) -> list[Value]:
+    """The values of "a,b,c", at least one, each once. Raises ConfigError."""
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        values = [kind(part) for part in parts if part]
+    except ValueError:
+        values = []
+    if len(values) < len(parts):
+        words = "whole numbers" if kind is int else "numbers" if kind is float else "values"
+        raise ConfigError(f"{name}={text}: give {words} separated by commas")
+    if len(set(values)) < len(values):
+        raise ConfigError(f"{name}={text}: give each value once")
+    return values

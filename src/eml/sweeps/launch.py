@@ -9,8 +9,7 @@ from eml.launchers.base import Task, job_status, launcher_class
 from eml.launchers.options import LaunchOptions
 from eml.launchers.worker import train
 from eml.recipes import optimizers
-from eml.recipes.options import RecipeOptions
-from eml.recipes.recipe import Recipe
+from eml.recipes.recipe import Recipe, RecipeOptions
 from eml.sweeps.compare_optimizers import compare_optimizers
 from eml.sweeps.group import Trainings
 from eml.sweeps.plan import Plan

@@ -10,8 +10,7 @@ from eml.launchers.base import Launcher, launcher_class
 from eml.launchers.options import LaunchOptions
 from eml.launchers.worker import Inline
 from eml.machine import worker_count
-from eml.recipes.options import RecipeOptions
-from eml.recipes.recipe import Recipe
+from eml.recipes.recipe import Recipe, RecipeOptions
 from eml.tracking.digests import plan_digest
 from eml.tracking.find import Others, names_in, open_others
 

@@ -12,7 +12,7 @@ from typing import Any
 from eml.config import Config
 from eml.data.specs import SPECS
 from eml.models.optimizers import OPTIMIZERS
-from eml.recipes.options import RecipeOptions
+from eml.recipes.recipe import RecipeOptions
 
 # The modules whose code decides a result. Of the tables of datasets and optimizers a training takes
 # one row, which training_digest() adds.

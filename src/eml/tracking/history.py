@@ -10,7 +10,7 @@ from eml.analysis.options import Selection
 from eml.config import Config, one_of
 from eml.errors import UserError, printable
 from eml.recipes import RECIPES
-from eml.recipes.options import SharedOptions
+from eml.recipes.recipe import SharedOptions
 from eml.tracking import tags
 from eml.tracking.calls import store_call
 from eml.tracking.find import Others, Stores, names_in
