@@ -8,8 +8,7 @@ import pytest
 
 from eml.analysis.comparison import Comparison
 from eml.analysis.figures import over
-from eml.analysis.page import Part, mark, write_page
-from eml.analysis.report import write_report
+from eml.analysis.report import Part, mark, write_page, write_report
 from eml.tracking.publish import PAGE
 from support.histories import NAN, run, together
 

@@ -1,22 +1,34 @@
-"""Writes the report of a recipe or a comparison: figures, tables, verdicts, warnings."""
+"""Writes the report of a comparison: figures, tables, verdicts, warnings, and a page of them.
 
+The page holds all it needs. MLflow's artifact viewer shows it, and so does a browser without a
+network: figures to point at, curves to switch off, tables to sort.
+"""
+
+import html
 import io
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from string import Template
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
+from markdown_it import MarkdownIt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from eml.analysis.comparison import Comparison
 from eml.analysis.fairness import differences, warnings
 from eml.analysis.figures import Draw, sensitivity
-from eml.analysis.page import mark
 from eml.analysis.summary import Outcomes, by_rate, summary, tried
 from eml.analysis.tables import markdown, readable
 from eml.analysis.verdicts import FEWEST_SEEDS, Verdict
+
+PAGE = Path(__file__).with_name("page.html")
 
 
 @contextmanager
@@ -40,7 +52,7 @@ def svg(figure: Figure) -> bytes:
 
 
 def _write_figure(name: str, figure: Figure, folder: Path, pdf: bool) -> None:
-    """Write a figure as PNG and as SVG with its points (page.mark); with `pdf` as PDF, too."""
+    """Write a figure as PNG and as SVG with its points (mark); with `pdf` as PDF, too."""
     with _settled(figure):
         figure.savefig(folder / f"{name}.png", dpi=150)
         about = {"Date": None, "Description": mark(figure)}
@@ -129,3 +141,69 @@ def edges(comparison: Comparison) -> list[str]:
                 f"try {best * step:.2g} and {best * step**2:.2g} too"
             )
     return lines
+
+
+class Part(NamedTuple):
+    """A part of a page."""
+
+    folder: Path  # of SVG files, shown below the text
+    text: str  # Markdown
+
+
+def mark(figure: Figure) -> str:
+    """Give the curves of a figure ids, and return their points as JSON for the page's script.
+
+    A curve is what the legend names. Its number n is its place there; the ids of its lines and
+    bands begin with "curve<n>-", those of its entry in the legend with "key<n>-". A point is
+    [x, y, text], in the units of the SVG. The layout of the figure must be fixed.
+    """
+    (legend,) = figure.legends
+    names = [str(line.get_label()) for line in figure.axes[0].lines]
+    labels = [name for name in names if not name.startswith("_")]
+    keys = zip(legend.legend_handles, legend.get_texts(), strict=True)
+    for number, (key, text) in enumerate(keys):
+        text.set_gid(f"key{number}-name")
+        if key is not None:
+            key.set_gid(f"key{number}-line")
+    curves: dict[int, dict[str, Any]] = {
+        number: {"label": label, "points": []} for number, label in enumerate(labels)
+    }
+    for panel, axes in enumerate(figure.axes):
+        for place, artist in enumerate([*axes.lines, *axes.collections]):
+            label = str(artist.get_label())
+            if label.removeprefix("_") in labels:
+                number = labels.index(label.removeprefix("_"))
+                artist.set_gid(f"curve{number}-{panel}-{place}")
+                if label in labels and isinstance(artist, Line2D):
+                    curves[number]["points"] += _points(artist, axes, figure)
+    return json.dumps(curves)
+
+
+def _points(line: Line2D, axes: Axes, figure: Figure) -> list[tuple[float, float, str]]:
+    """The visible points of a line: x and y in the units of the SVG, and their values in words."""
+    scale, height = 72 / figure.dpi, 72 * figure.get_figheight()
+    name, in_words = figure.axes[-1].get_xlabel(), axes.yaxis.get_major_formatter()
+    values = np.asarray(line.get_xydata())
+    pixels = axes.transData.transform(values)
+    return [
+        (
+            round(at * scale, 1),
+            round(height - up * scale, 1),
+            f"{name} {x:.4g}: {in_words.format_data_short(y)}",
+        )
+        for (x, y), (at, up) in zip(values, pixels, strict=True)
+        if axes.bbox.contains(at, up)
+    ]
+
+
+def write_page(file: Path, title: str, parts: Sequence[Part]) -> None:
+    """Write a page of these parts."""
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    body = ""
+    for part in parts:
+        body += markdown.render(part.text)
+        for figure in sorted(part.folder.glob("*.svg")):
+            _, tag, drawing = figure.read_text(encoding="utf-8").partition("<svg")
+            body += f"<figure>{tag}{drawing}</figure>\n"
+    template = Template(PAGE.read_text(encoding="utf-8"))
+    file.write_text(template.substitute(title=html.escape(title), body=body), encoding="utf-8")

@@ -94,8 +94,7 @@ def write(
 ) -> None:
     """Print the summaries, and write them with the figures into a folder, with a page of all."""
     # Importing matplotlib takes half a second, which must not delay the first batch.
-    from eml.analysis.page import Part, write_page
-    from eml.analysis.report import write_report
+    from eml.analysis.report import Part, write_page, write_report
 
     parts = []
     for section in sections:
