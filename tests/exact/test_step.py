@@ -9,9 +9,8 @@ import pandas as pd
 import pytest
 
 from eml.errors import CheckError, UserError
-from eml.exact.check import autograd_difference, central_difference, check
 from eml.exact.command import read_problem
-from eml.exact.step import SHEET, Problem, solve
+from eml.exact.step import SHEET, Problem, autograd_difference, central_difference, check, solve
 from support.commands import call, mlflow_command, stored_runs
 
 # Worked out on paper.

@@ -16,8 +16,7 @@ from eml import exact
 from eml.analysis.tables import markdown
 from eml.config import one_of
 from eml.errors import UserError
-from eml.exact.check import check
-from eml.exact.step import SHEET, Problem, Solution, Value, solve
+from eml.exact.step import SHEET, Problem, Solution, Value, check, solve
 from eml.tracking import log, runs
 from eml.tracking.reap import begin
 

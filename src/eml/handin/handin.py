@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 from eml.analysis.figures import FIGURES
 from eml.errors import UserError, printable
-from eml.exact.check import check
-from eml.exact.step import SHEET, Solution, solve
+from eml.exact.step import SHEET, Solution, check, solve
 from eml.handin.document import Read
 from eml.handin.evidence import Evidence, from_store
 from eml.handin.form import Form, read_file, read_form
