@@ -140,9 +140,10 @@ def test_every_reader_gives_the_same(small_data, store, server, monkeypatch):
     mlflow.set_tracking_uri(address)
     served = readers.reader()
     assert [type(r).__name__ for r in (database, served)] == ["DatabaseReader", "ServerReader"]
-    assert served._request(run_ids, "test_loss")
     for reader in (database, served):
-        points, *infos = read(reader)
+        with monkeypatch.context() as patch:
+            patch.delattr(mlflow.MlflowClient, "get_metric_history")  # of the public way alone
+            points, *infos = read(reader)
         pd.testing.assert_frame_equal(points, expected[0])
         assert infos == [*expected[1:]]
     # Without the endpoint for many runs, or if its answer may have been cut off: one by one.

@@ -171,16 +171,16 @@ def test_a_store_that_mlflow_has_made_meanwhile_is_left_as_it_is(
     no_store, fresh_store, monkeypatch
 ):
     """MLflow's own processes know nothing of eml's lock."""
-    fill = store._fill
+    uri_of = store.sqlite_uri
 
-    def slowly(file):
-        fill(file)
+    def meanwhile(file):
         theirs = mlflow.MlflowClient(f"sqlite:///{no_store / 'theirs.db'}")
         theirs.create_run("0", run_name="theirs")
         theirs._tracking_client.store.engine.dispose()
         (no_store / "theirs.db").rename(no_store / "mlflow.db")
+        return uri_of(file)
 
-    monkeypatch.setattr(store, "_fill", slowly)
+    monkeypatch.setattr(store, "sqlite_uri", meanwhile)
     open_store()
     found = mlflow.MlflowClient().search_runs(["0"])
     assert [one.info.run_name for one in found] == ["theirs"]

@@ -217,7 +217,7 @@ def differences_from_stores(archive: Archive, stores: str) -> Iterator[str]:
     if not others and not store.is_there():
         print("warning: there is no store here, so only the archive's own data are compared")
         return
-    store.open_to_read(others)
+    store.open_store(create=False, others=others)
     theirs = archive.handin
     ids = {name: [run["run_id"] for run in one.values] for name, one in theirs.evidence.items()}
     handin = Handin(theirs.form, {}, theirs.read)

@@ -93,7 +93,7 @@ def from_store(assignment: Assignment, run_ids: Sequence[str], others: Others) -
     UserError if the stores lack a run, or if no group can be taken, or several.
     """
     ids: dict[bool, list[str]] = {False: [], True: []}  # those of a search apart
-    for run in members(run_ids, others) if run_ids else choose(assignment, others):
+    for run in members(run_ids, Stores(others)) if run_ids else choose(assignment, others):
         ids[run.config.validation > 0].append(run.run_id)
     frames = [history_of(of_split, others) for of_split in ids.values() if of_split]
     csv = csv_of(pd.concat(frames, ignore_index=True))
@@ -107,10 +107,11 @@ def choose(assignment: Assignment, others: Others = ()) -> list[StoredRun]:
     is a draft; of two such groups none is taken. Else the newest group.
     """
     recipe = assignment.recipe
-    groups = _merged(finished_groups(recipe, others))
+    stores = Stores(others)
+    groups = _merged(finished_groups(recipe, stores))
     if not groups:
         raise UserError(
-            f"no finished run of {recipe} in {Stores(others)}: train with `eml {recipe}`, name "
+            f"no finished run of {recipe} in {stores}: train with `eml {recipe}`, name "
             "other stores as stores, or set hand_in = false"
         )
     for rules in (assignment.rules, [rule for rule in assignment.rules if rule.draft]):

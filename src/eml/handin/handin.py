@@ -16,7 +16,7 @@ from eml.handin.form import Form, read_file, read_form
 from eml.handin.numbers import NamedCurve, Number, named_curves, of_trainings
 from eml.handin.sheet import Assignment, Exercise, Values, broken
 from eml.tracking.find import Others, names_in, open_others
-from eml.tracking.store import open_to_read
+from eml.tracking.store import open_store
 
 REFERENCE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 
@@ -144,7 +144,7 @@ def load(file: Path, stores: str = "") -> Handin:
     handin = Handin(form, {}, read)
     if handin.assignments:
         others = [*open_others(form.stores, folder), *open_others(names_in(stores))]
-        open_to_read(others)
+        open_store(create=False, others=others)
         handin.gather({a.recipe: form.table(a.recipe)["runs"] for a in handin.assignments}, others)
     return handin
 

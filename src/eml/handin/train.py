@@ -83,7 +83,7 @@ def _lacking(
             text = ", ".join(f"{name}={value}" for name, value in instead.items())
             print(f"{recipe.name}: there is no GPU here, so {text}")
             rules = [rule for rule in rules if rule.draft]
-        if meeting := meeting_groups(finished_groups(recipe.name, others), rules):
+        if meeting := meeting_groups(finished_groups(recipe.name, find.Stores(others)), rules):
             print(f"{recipe.name}: already done, run {meeting[0].top.where}")
         else:
             values = {name: value for name, value in shared.items() if name in known}

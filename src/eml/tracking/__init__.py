@@ -1,7 +1,7 @@
 """Everything that touches MLflow. Other packages may call:
 
 calls: StoreError, StoreAwayError (the store refuses, does not answer); for_other_processes()
-store: is_there(), open_store(), open_to_read(), refuse_if_local()
+store: is_there(), open_store(), refuse_if_local()
 runs: run() and Paused (a run of this process); active_run(), where(), is_cancelled(),
     system_metrics(); of any run close_run(), stop_run(), tag_run(); now()
 resume: continued_run(), prepared_run(), Resumed (runs that continue where others were interrupted)

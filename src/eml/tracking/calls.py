@@ -10,13 +10,7 @@ from typing import ParamSpec, TypeVar
 
 import mlflow
 import requests
-from mlflow.environment_variables import (
-    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR,
-    MLFLOW_HTTP_REQUEST_MAX_RETRIES,
-    MLFLOW_HTTP_REQUEST_TIMEOUT,
-    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT,
-    MLFLOW_TRACKING_URI,
-)
+from mlflow import environment_variables as variables
 from mlflow.exceptions import MlflowException
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -57,7 +51,7 @@ def store_name() -> str:
 
 def for_other_processes() -> dict[str, str]:
     """Environment variables that make another process use the same store."""
-    return {MLFLOW_TRACKING_URI.name: mlflow.get_tracking_uri()}
+    return {variables.MLFLOW_TRACKING_URI.name: mlflow.get_tracking_uri()}
 
 
 def is_server(uri: str = "") -> bool:
@@ -105,25 +99,24 @@ def store_call(function: Callable[P, R], seconds: int = 0) -> Callable[P, R]:
 
 
 def _until_it_answers(call: Callable[[], R], seconds: int) -> R:
-    began, pause, waited = time.monotonic(), PAUSES[0], False
+    end, pause, waited = time.monotonic() + (seconds or PATIENCE), PAUSES[0], False
     while True:
         try:
             answer = call()
+            break
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            failed = failure(error, store_name())
-            left = (seconds or PATIENCE) - (time.monotonic() - began)
-            if isinstance(failed, StoreAwayError) and left > 0 and (is_sqlite() or not seconds):
-                if not (waited or seconds):
-                    print(f"{failed}: waiting for it, {left:.0f} s at most", flush=True)
-                waited = True
-            else:
+            failed, left = failure(error, store_name()), end - time.monotonic()
+            once = seconds and not is_sqlite()
+            if once or left <= 0 or not isinstance(failed, StoreAwayError):
                 raise failed from error
-        else:
-            if waited and not seconds:
-                print(f"{store_name()} answers again", flush=True)
-            return answer
+        if not (waited or seconds):
+            print(f"{failed}: waiting for it, {left:.0f} s at most", flush=True)
+        waited = True
         time.sleep(min(pause, left))
         pause = min(2 * pause, PAUSES[1])
+    if waited and not seconds:
+        print(f"{store_name()} answers again", flush=True)
+    return answer
 
 
 def one_request(seconds: int = 0) -> AbstractContextManager[None]:
@@ -132,12 +125,13 @@ def one_request(seconds: int = 0) -> AbstractContextManager[None]:
     MLflow prints neither links, of each nested run, nor progress bars: eml prints where a run is.
     """
     limits = {
-        MLFLOW_HTTP_REQUEST_MAX_RETRIES.name: "0",
-        MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.name: "true",
-        MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.name: "false",
+        variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES.name: "0",
+        variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.name: "true",
+        variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.name: "false",
     }
-    if seconds or MLFLOW_HTTP_REQUEST_TIMEOUT.name not in os.environ:
-        limits[MLFLOW_HTTP_REQUEST_TIMEOUT.name] = str(seconds or SECONDS_TO_ANSWER)
+    limit = variables.MLFLOW_HTTP_REQUEST_TIMEOUT.name
+    if seconds or limit not in os.environ:
+        limits[limit] = str(seconds or SECONDS_TO_ANSWER)
     return environment(limits)
 
 

@@ -42,7 +42,7 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     begin(create=bool(others))
     sections = _sections(options, metrics, others)
     publish.make_output(options.output)
-    title = f"compare {', '.join(map(_subject, sections))}"
+    title = f"compare {', '.join(section.subject for section in sections)}"
     with tempfile.TemporaryDirectory() as work:
         publish.write(sections, title, Path(work), bool(options.output), targets)
         with runs.run(title, "", {"recipe": "compare"}):
@@ -56,13 +56,6 @@ def compare(options: CompareOptions) -> dict[str, Any]:
         return {"run_id": info.run_id, "artifacts": info.artifact_uri, "comparisons": tables}
 
 
-def _subject(section: Section) -> str:
-    """What a section compares, for the name of the run."""
-    trainings = section.comparison.trainings
-    recipes = ", ".join(dict.fromkeys(training.values["recipe"] for training in trainings))
-    return section.name or f"{len(trainings)} runs of {recipes}"
-
-
 def _for_json(section: Section, folder: Path) -> dict[str, Any]:
     """The tables that a section has written, and what else differs."""
     tables = {file.stem: pd.read_csv(file) for file in sorted(folder.glob("*.csv"))}
@@ -74,19 +67,17 @@ def _for_json(section: Section, folder: Path) -> dict[str, Any]:
 
 
 def _sections(options: CompareOptions, metrics: list[str], others: Others) -> list[Section]:
-    """Read and select the runs; with plot=all, print which recipes have none finished."""
-    absent, sections = [], []
+    """Select and read the runs; with plot=all, print which recipes have none finished."""
+    sections = []
     for name in PLOTS if options.plot == ALL else [options.plot]:
         try:
             sections.append(_section(options, name, metrics, others))
         except NothingFinishedError as error:
             if options.plot != ALL:
                 raise
-            absent.append(f"{name}: {error}")
+            print(f"{name}: {error}")
     if not sections:
         raise UserError("no exercise of the sheets has a finished run here: train one first")
-    for line in absent:
-        print(line)
     return sections
 
 
@@ -95,35 +86,35 @@ def _section(options: CompareOptions, name: str, metrics: list[str], others: Oth
     named = options.recipe or options.runs or options.parent or options.filter
     selection = options if named else replace(options, recipe=name)
     history, left_out = load_history(selection, others, of_the_sheet=bool(name))
-    print("".join(f"{line}\n" for line in left_out), end="")
-    for store, count in history.groupby("store")["run_id"].nunique().items():
-        if store:
-            print(f"runs of {store}: {count}")
+    counts = history.groupby("store")["run_id"].nunique().items()
+    counted = [f"runs of {store}: {count}" for store, count in counts if store]
+    print("".join(f"{line}\n" for line in [*left_out, *counted]), end="")
     if name:
         recipe = RECIPES[name]
         comparison = Comparison(history, options.criterion, recipe.exercise, recipe.varies)
         figures = {name: FIGURES[name].draw for name in recipe.figures}
     else:
         comparison = Comparison(history, options.criterion)
-        figures = _figures(comparison, metrics, list(X_LABELS) if options.x == ALL else [options.x])
-    others_differ = differences(comparison, any("seconds" in name for name in figures))
-    if options.strict and others_differ:
+        axes = list(X_LABELS) if options.x == ALL else [options.x]
+        figures = _figures(comparison, metrics, axes)
+    if options.strict and (other := differences(comparison, any("seconds" in f for f in figures))):
         raise UserError(
-            f"strict: these runs differ in more than what is compared: {'; '.join(others_differ)}"
+            f"strict: these runs differ in more than what is compared: {'; '.join(other)}"
         )
     return Section(comparison, figures, name, name if options.plot == ALL else "")
 
 
 def _figures(comparison: Comparison, metrics: list[str], axes: list[str]) -> dict[str, Draw]:
     """By file name: each metric over each of these axes."""
-    figures: dict[str, Draw] = {}
-    for metric in (name.replace("test_", f"{comparison.split}_") for name in metrics):
+    names = [name.replace("test_", f"{comparison.split}_") for name in metrics]
+    for metric in names:
         if not comparison.has(metric):
             raise UserError(f"metric={metric}: none of these runs has this metric")
-        for x in axes:
-            name = f"{metric}_over_{'epochs' if x == 'epoch' else x}"
-            figures[name] = partial(over, x=x, metric=metric)
-    return figures
+    return {
+        f"{metric}_over_{'epochs' if x == 'epoch' else x}": partial(over, x=x, metric=metric)
+        for metric in names
+        for x in axes
+    }
 
 
 def _metrics(text: str) -> list[str]:

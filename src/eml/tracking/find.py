@@ -99,10 +99,7 @@ class Stores:
         return self.search({tags.PARENT: run_id})[::-1]
 
     def get(self, run_ids: Sequence[str]) -> tuple[list[StoredRun], str]:
-        """The runs with these ids, or first digits of ids, in this order; and the ids of no run.
-
-        Raises StoreError if several ids begin with these digits.
-        """
+        """The runs with these ids, or first digits of ids, in this order; and the ids of no run."""
         ids = [self._full_id(run_id) for run_id in run_ids]
         runs = {run.run_id: run for run in self._runs(lambda read: read.get(ids))}
         missing = ", ".join(sorted(set(ids) - runs.keys()))
@@ -177,10 +174,7 @@ def get(run_id: str) -> StoredRun:
 
 @store_call
 def experiment_of(parent: str) -> str:
-    """The id of the experiment of a new run with this parent, or with none ("").
-
-    "" if the experiment does not exist yet.
-    """
+    """The id of the experiment of a new run; "" if it does not exist yet. parent: may be ""."""
     if parent:
         return get(parent).experiment_id
     stores = Stores()
@@ -194,10 +188,7 @@ def children(parent: str) -> dict[str, StoredRun]:
 
 
 def threads_beside(parent: str, validation: int) -> int:
-    """The threads of the oldest training on the CPU in a parent run; 0 if there is none.
-
-    validation: the number of validation images that it has.
-    """
+    """The threads of the oldest training on the CPU, with so many validation images, in a run."""
     same = {"device_type": "cpu", "validation": str(validation)}.items()
     beside = [run.tags for run in search({tags.PARENT: parent})[::-1] if same <= run.params.items()]
     return next((n for of in beside if (n := tags.epoch_in(of, "threads")) > 0), 0)
@@ -207,8 +198,7 @@ def threads_beside(parent: str, validation: int) -> int:
 def finished_training(config: Config, parent: str = "", others: Others = ()) -> StoredRun | None:
     """The newest finished run, in any experiment and store, of the training with this Config.
 
-    A run counts only if it has the parameters and a result besides the tag.
-    parent: search the runs nested in this run only.
+    A run counts only if it has the parameters and a result besides the tag. parent: of this run.
     """
     stores = Stores(others)
     result = f"final_{config.evaluated}_accuracy"

@@ -15,7 +15,7 @@ from eml.tracking import tags
 from eml.tracking.calls import store_call
 from eml.tracking.find import Others, Stores, names_in
 from eml.tracking.readers import FINISHED, StoredRun
-from eml.tracking.store import open_to_read
+from eml.tracking.store import open_store
 from eml.training.loop import EpochRecord
 
 METRICS = [f.name for f in fields(EpochRecord) if f.name not in ("epoch", "timestamp")]
@@ -33,11 +33,6 @@ class Group(NamedTuple):
     top: StoredRun
     members: list[StoredRun]
 
-    @property
-    def meets_the_sheet(self) -> bool:
-        """Whether all trainings have the epochs and the images that the sheets ask for."""
-        return {_extent(run.config) for run in self.members} == {(SHEET_EPOCHS, 0)}
-
 
 @store_call
 def load_history(
@@ -45,20 +40,17 @@ def load_history(
 ) -> tuple[pd.DataFrame, list[str]]:
     """The histories of the selected runs, and a line for each run that was left out.
 
-    others: stores that are read beside the store here. of_the_sheet: prefer a group with the epochs
-    and images that the sheets ask for.
+    of_the_sheet: prefer a group with the epochs and images that the sheets ask for.
 
-    The frame has a row for each run and epoch, with the columns run_id, store ("" for the store
-    here), run_name, status, start_time, experiment_id, the parameters (numbers as numbers), the
-    tags except MLflow's own, epoch, and METRICS. Of several runs with the same Config (seed
-    included) the frame holds one: the newest finished run, else the newest. Unfinished and diverged
-    runs are included; summary.summary tells them apart. If an epoch was logged twice, the last
-    point counts.
+    The frame has the columns of eml.load_history. Of several runs with the same Config (seed
+    included) it holds one: the newest finished run, else the newest. Unfinished and diverged runs
+    are included; summary.summary tells them apart. If an epoch was logged twice, the last point
+    counts.
 
     Raises UserError if nothing is selected or nothing has an epoch, StoreError if a store cannot be
     read.
     """
-    open_to_read(others)
+    open_store(create=False, others=others)
     stores = Stores(others)
     selected, passed_over = _select(selection, stores, of_the_sheet)
     runs, left_out = _comparable(selected)
@@ -79,19 +71,22 @@ def history_of(run_ids: Sequence[str], others: Others = ()) -> pd.DataFrame:
 
 
 @store_call
-def members(run_ids: Sequence[str], others: Others = ()) -> list[StoredRun]:
+def members(run_ids: Sequence[str], stores: Stores) -> list[StoredRun]:
     """The trainings with these ids; a parent's id stands for its trainings.
 
     Raises UserError if no store has a run.
     """
-    return _with_ids(run_ids, Stores(others))
+    runs, missing = stores.get(run_ids)
+    if missing:
+        raise UserError(f"no run {missing} in {stores}")
+    return [member for run in runs for member in _members(run, stores)]
 
 
 @store_call
-def finished_groups(recipe: str, others: Others = ()) -> list[Group]:
-    """The finished groups of a recipe in all experiments and stores, newest first."""
-    stores = Stores(others)
-    return list(_finished(stores.search({"recipe": recipe}), stores))
+def finished_groups(recipe: str, stores: Stores) -> list[Group]:
+    """The finished groups of a recipe in all experiments, newest first."""
+    tops = [run for run in stores.search({"recipe": recipe}) if not run.parent]
+    return list(_finished(tops, stores))
 
 
 def _select(
@@ -107,7 +102,7 @@ def _select(
         ids = names_in(f"{selection.runs},{selection.parent}")
         if not ids:
             raise UserError(f"runs={selection.runs}: give run ids separated by commas")
-        return _with_ids(ids, stores), []
+        return members(ids, stores), []
     if selection.filter:
         runs = stores.search(selection.filter, selection.experiment)[::-1]
         return [run for run in runs if recipe in ("", run.tags.get("recipe"))], []
@@ -115,31 +110,21 @@ def _select(
     return _newest_group(runs, stores, of_the_sheet)
 
 
-def _with_ids(run_ids: Sequence[str], stores: Stores) -> list[StoredRun]:
-    runs, missing = stores.get(run_ids)
-    if missing:
-        raise UserError(f"no run {missing} in {stores}")
-    return [member for run in runs for member in _members(run, stores)]
-
-
 def _newest_group(
     runs: Sequence[StoredRun], stores: Stores, of_the_sheet: bool
 ) -> tuple[list[StoredRun], list[str]]:
-    """The trainings of the newest finished group, and a line for each run passed over.
-
-    of_the_sheet: prefer a group that meets the sheets.
-    """
+    """The trainings of the newest finished group, and a line for each run passed over."""
+    tops = [run for run in runs if not run.parent and run.tags.get("recipe") in RECIPES]
     later: list[Group] = []
-    for group in _finished(runs, stores):
-        if not of_the_sheet or group.meets_the_sheet:
+    for group in _finished(tops, stores):
+        if not of_the_sheet or set(map(_extent, group.members)) == {(SHEET_EPOCHS, 0)}:
             break
         later.append(group)
     else:  # no group, or none that meets the sheets: the newest
         if not later:
-            unfinished = len(_tops(runs))
+            unfinished = f", {len(tops)} not finished" if tops else ""
             raise NothingFinishedError(
-                f"no finished training in {stores}"
-                f"{f', {unfinished} not finished' if unfinished else ''}: train first, "
+                f"no finished training in {stores}{unfinished}: train first, "
                 "or give experiment, recipe, parent, runs or filter"
             )
         group, later = later[0], []
@@ -153,38 +138,30 @@ def _newest_group(
         return group.members, passed_over
     # A recipe of one training: all its trainings form one group, however launched, unless they
     # differ from the newest in epochs or images.
-    tops = [top for top in _tops(runs)[::-1] if top.tags["recipe"] == recipe]
-    same = [run for top in tops for run in _members(top, stores)]
-    extent = _extent(group.members[-1].config)
-    other = [run.where for run in same if not run.why_no_training and _extent(run.config) != extent]
+    alike = [top for top in tops[::-1] if top.tags["recipe"] == recipe]
+    same = [run for top in alike for run in _members(top, stores)]
+    extent = _extent(group.members[-1])
+    other = [run.where for run in same if not run.why_no_training and _extent(run) != extent]
     if other and not later:
         passed_over.append(f"passed over, of other epochs or images: {', '.join(other)}")
     return [run for run in same if run.where not in other], passed_over
 
 
-def _tops(runs: Sequence[StoredRun]) -> list[StoredRun]:
-    """The runs of recipes that are not nested."""
-    return [run for run in runs if not run.parent and run.tags.get("recipe") in RECIPES]
-
-
-def _finished(runs: Sequence[StoredRun], stores: Stores) -> Iterator[Group]:
-    """The groups of the finished runs among these that have trainings, read one by one."""
-    for top in _tops(runs):
+def _finished(tops: Sequence[StoredRun], stores: Stores) -> Iterator[Group]:
+    """The groups of the finished runs that have trainings, read one by one."""
+    for top in tops:
         if top.status == FINISHED:
             trainings = [run for run in _members(top, stores) if not run.why_no_training]
             if trainings:
                 yield Group(top, trainings)
 
 
-def _extent(config: Config) -> tuple[int, int]:
-    return config.epochs, config.subset
+def _extent(run: StoredRun) -> tuple[int, int]:
+    return run.config.epochs, run.config.subset
 
 
 def _members(run: StoredRun, stores: Stores) -> list[StoredRun]:
-    """The trainings of a parent run, oldest first; of any other run, the run itself.
-
-    Raises UserError if the run has reused a run that no store has.
-    """
+    """The trainings of a parent run, oldest first; of any other run, the run itself."""
     if not run.why_no_training:
         return [run]
     reused, missing = stores.get(names_in(run.tags.get(tags.REUSED, "")))

@@ -42,6 +42,12 @@ class Section(NamedTuple):
     name: str = ""  # of the recipe whose figures are drawn; "" where none was named
     folder: str = ""  # below that of the report
 
+    @property
+    def subject(self) -> str:
+        trainings = self.comparison.trainings
+        recipes = ", ".join(dict.fromkeys(training.values["recipe"] for training in trainings))
+        return self.name or f"{len(trainings)} runs of {recipes}"
+
 
 def report_grid(
     recipe: Recipe,
@@ -86,11 +92,7 @@ def report(
 
 
 def write(
-    sections: Sequence[Section],
-    title: str,
-    folder: Path,
-    pdf: bool,
-    targets: Sequence[float] = (),
+    sections: Sequence[Section], title: str, folder: Path, pdf: bool, targets: Sequence[float] = ()
 ) -> None:
     """Print the summaries, and write them with the figures into a folder, with a page of all."""
     # Importing matplotlib takes half a second, which must not delay the first batch.
@@ -107,13 +109,13 @@ def write(
 
 
 def publish(sections: Sequence[Section], folder: Path, output: str, about: str = "") -> None:
-    """Log the report in a folder, with a note in the active run, and print where it is.
+    """Log the report in a folder, set the note of the active run, and print where all is.
 
     output: a folder for a copy. about: the end of the note.
     """
     _log(folder, output)
-    describe([line for section in sections for line in results(section.comparison)], about)
-    _say_where(sections, output)
+    lines = [line for section in sections for line in results(section.comparison)]
+    _say_where(sections, output, describe(lines, about).info)
 
 
 def _log(folder: Path, output: str) -> None:
@@ -125,11 +127,8 @@ def _log(folder: Path, output: str) -> None:
 
 def results(comparison: Comparison) -> list[str]:
     """A line of Markdown for each run, with a link, accuracy and time; the best first."""
-
-    def rank(training: Training) -> float:
-        return -1.0 if training.unfinished else training.score(LAST)
-
-    return [_result(t) for t in sorted(comparison.trainings, key=rank, reverse=True)]
+    ranked = sorted(comparison.trainings, key=lambda t: 1.0 if t.unfinished else -t.score(LAST))
+    return [_result(training) for training in ranked]
 
 
 def _result(training: Training) -> str:
@@ -147,13 +146,14 @@ def _result(training: Training) -> str:
 
 
 @store_call
-def describe(lines: Sequence[str], about: str) -> None:
-    """Set the note of the active run: the lines, the command, and what it is about.
+def describe(lines: Sequence[str], about: str) -> Run:
+    """Set the note of the active run: the lines, the command, and what it is about. Return the run.
 
     The lines come first because the UI shows the beginning alone. Lines that MLflow has no room for
     are counted.
     """
-    command = _stored().data.tags.get(COMMAND, "")
+    run = mlflow.get_run(active_run().info.run_id)
+    command = run.data.tags.get(COMMAND, "")
     rest = [f"Command: `{command}`" if command else "", about]
     for kept in range(len(lines), -1, -1):
         left = len(lines) - kept
@@ -162,24 +162,20 @@ def describe(lines: Sequence[str], about: str) -> None:
         if len(note) <= ui.LONGEST_TAG:
             break
     mlflow.set_tag(MLFLOW_RUN_NOTE, note[: ui.LONGEST_TAG])
+    return run
 
 
-def _say_where(sections: Sequence[Section], output: str) -> None:
-    """Print where the artifacts of the active run are, on disk and in the UI."""
-    info = _stored().info
+def _say_where(sections: Sequence[Section], output: str, info: RunInfo) -> None:
+    """Print where the artifacts of a run are, on disk and in the UI."""
     if not is_server():
         print(f"figures and tables: {unquote(urlsplit(info.artifact_uri).path)}")
         print(f"in the UI, after `mlflow ui --backend-store-uri {uri()}`:")
-    pages = {
-        "figures and tables": ui.page(info.experiment_id, info.run_id, f"/artifacts/{PAGE}"),
-        **{
-            f"charts of {section.name or 'these runs'}": _charts_of(section.comparison, info)
-            for section in sections
-        },
-        "charts of all runs": ui.charts(info.experiment_id),
-    }
-    for what, address in pages.items():
-        print(f"  {what}: {ui.site()}/{address}")
+    page = ui.page(info.experiment_id, info.run_id, f"/artifacts/{PAGE}")
+    print(f"  figures and tables: {ui.site()}/{page}")
+    for section in sections:
+        charts = _charts_of(section.comparison, info)
+        print(f"  charts of {section.name or 'these runs'}: {ui.site()}/{charts}")
+    print(f"  charts of all runs: {ui.site()}/{ui.charts(info.experiment_id)}")
     if output:
         print(f"copied to {Path(output).resolve()}", flush=True)
 
@@ -191,12 +187,6 @@ def _charts_of(comparison: Comparison, info: RunInfo) -> str:
         return ui.charts(info.experiment_id)
     experiment, ids = local[0].values["experiment_id"], [training.run_id for training in local]
     return ui.view_of(experiment, info.run_name, ids, comparison.differing, comparison.split)
-
-
-@store_call
-def _stored() -> Run:
-    """The active run as the store holds it now."""
-    return mlflow.get_run(active_run().info.run_id)
 
 
 def make_output(output: str) -> None:

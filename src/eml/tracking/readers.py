@@ -120,13 +120,15 @@ class ClientReader:
 
     def points(self, run_ids: Sequence[str], metrics: Iterable[str]) -> pd.DataFrame:
         """All points of these metrics, a row for each, with the columns COLUMNS."""
-        rows = [
+        rows = [row for metric in metrics for row in self._points(run_ids, metric)]
+        return pd.DataFrame(rows, columns=COLUMNS)
+
+    def _points(self, run_ids: Sequence[str], metric: str) -> list[tuple[Any, ...]]:
+        return [
             (run_id, metric, point.step, point.timestamp, point.value)
             for run_id in run_ids
-            for metric in metrics
             for point in self.client.get_metric_history(run_id, metric)
         ]
-        return pd.DataFrame(rows, columns=COLUMNS)
 
     def _stored(self, run: Run) -> StoredRun:
         info, data = run.info, run.data
@@ -138,31 +140,22 @@ class ClientReader:
 class ServerReader(ClientReader):
     """Reads points from the endpoint of the MLflow UI's charts."""
 
-    def points(self, run_ids: Sequence[str], metrics: Iterable[str]) -> pd.DataFrame:
-        rows = []
-        for metric in metrics:
-            for start in range(0, len(run_ids), IDS_IN_A_REQUEST):
-                points = self._request(run_ids[start : start + IDS_IN_A_REQUEST], metric)
-                if points is None:
-                    return super().points(run_ids, metrics)
-                rows += [
-                    (p["run_id"], metric, p["step"], p["timestamp"], p["value"]) for p in points
-                ]
-        return pd.DataFrame(rows, columns=COLUMNS)
-
-    def _request(self, run_ids: Sequence[str], metric: str) -> list[dict[str, Any]] | None:
-        """The points of one metric; None if the server does not return all of them."""
+    def _points(self, run_ids: Sequence[str], metric: str) -> list[tuple[Any, ...]]:
         from mlflow.utils import rest_utils
 
         http_request: Any = rest_utils.http_request
-        about = {"run_id": list(run_ids), "metric_key": metric}
+        points: list[dict[str, Any]] = []
         try:
             creds = self.client._tracking_client.store.get_host_creds()
-            response = http_request(creds, BULK_ENDPOINT, "GET", params=about)
-            points: list[dict[str, Any]] = response.json()["metrics"]
+            for start in range(0, len(run_ids), IDS_IN_A_REQUEST):
+                some = {"run_id": run_ids[start : start + IDS_IN_A_REQUEST], "metric_key": metric}
+                answer = http_request(creds, BULK_ENDPOINT, "GET", params=some).json()["metrics"]
+                if len(answer) >= POINTS_IN_A_REQUEST:
+                    raise ValueError("some points may be missing")
+                points += answer
         except (AttributeError, KeyError, ValueError, requests.RequestException):
-            return None
-        return points if len(points) < POINTS_IN_A_REQUEST else None
+            return super()._points(run_ids, metric)
+        return [(p["run_id"], metric, p["step"], p["timestamp"], p["value"]) for p in points]
 
 
 class DatabaseReader(ClientReader):

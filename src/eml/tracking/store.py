@@ -35,15 +35,16 @@ def is_there() -> bool:
     return file is None or (file.exists() and (not file.is_file() or file.stat().st_size > 0))
 
 
-def open_store(create: bool = True) -> None:
+def open_store(create: bool = True, others: Sequence[object] = ()) -> None:
     """Check that the store can be used, before any work begins.
 
-    create: True creates a missing SQLite file, False refuses it.
-
-    Raises StoreError if the store does not answer at once, if a file cannot be written or is no
-    store, or if the schema is that of another version of MLflow.
+    create: True creates a missing SQLite file, False refuses it unless there are `others`, which
+    are read too. Raises StoreError if the store does not answer at once, if a file cannot be
+    written or is no store, or if its schema is that of another version of MLflow.
     """
     if not create and not is_there():
+        if others:
+            return
         raise StoreError(
             f"there is no store {calls.uri()}: give the command in the directory where you "
             "trained, or set MLFLOW_TRACKING_URI"
@@ -52,12 +53,6 @@ def open_store(create: bool = True) -> None:
     if file := calls.sqlite_file():
         check(file, calls.store_name())
     ask(mlflow.get_tracking_uri(), calls.store_name())
-
-
-def open_to_read(others: Sequence[object]) -> None:
-    """Check the store here before a read; beside stores of others it may be missing."""
-    if is_there() or not others:
-        open_store(create=False)
 
 
 def ask(uri: str, name: str) -> None:
@@ -98,7 +93,8 @@ def make_store() -> None:
                 file.unlink()
             work.mkdir()
             try:
-                _fill(work / file.name)
+                # By MLflow's client, so that artifacts get MLflow's default location.
+                store_call(mlflow.MlflowClient)(sqlite_uri(work / file.name))
                 # MLflow ignores our lock: it may have made the file, or begun with an empty one.
                 if not file.exists():
                     (work / file.name).replace(file)
@@ -106,13 +102,6 @@ def make_store() -> None:
                 shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
         raise StoreError(f"{calls.store_name()}: {error.strerror or error}") from error
-
-
-@store_call
-def _fill(file: Path) -> None:
-    # Through MLflow's client, so that artifacts get MLflow's default location.
-    query = mlflow.get_tracking_uri().partition("?")[2]
-    mlflow.MlflowClient(sqlite_uri(file) + (f"?{query}" if query else ""))
 
 
 def sqlite_uri(file: Path) -> str:
