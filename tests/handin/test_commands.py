@@ -115,6 +115,9 @@ def test_sheet2_again_trains_nothing_and_keeps_the_form(here, tmp_path):
     assert "nothing is left to train" in printed
     assert "not met" not in printed
     assert (tmp_path / "ex2/handin.toml").read_text() == before
+    Path("ex2/handin.toml").unlink()
+    eml("handin", "init", "ex2-2024", "--file", "ex2/handin.toml")
+    assert "is the form of ex2-2024: give another folder" in eml("sheet2", code=2)
 
 
 def test_a_whole_handin_is_built_checked_and_verified(here, tmp_path):
