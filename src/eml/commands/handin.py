@@ -11,7 +11,6 @@ from eml.errors import UserError
 
 # What takes seconds to import is imported by the command that needs it.
 
-
 in_file = click.option(
     "--file", type=Path, default="handin.toml", show_default=True, help="the form; PDF beside it"
 )

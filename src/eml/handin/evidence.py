@@ -114,16 +114,14 @@ def choose(assignment: Assignment, others: Others = ()) -> list[StoredRun]:
             f"no finished run of {recipe} in {stores}: train with `eml {recipe}`, name "
             "other stores as stores, or set hand_in = false"
         )
-    for rules in (assignment.rules, [rule for rule in assignment.rules if rule.draft]):
-        meeting = meeting_groups(groups, rules)
-        if len(meeting) > 1:
-            raise UserError(
-                f"{len(meeting)} groups of runs of {recipe} meet the sheet's rules, write one of "
-                f"them as runs: {'; or '.join(map(_named, meeting))}"
-            )
-        if meeting:
-            return meeting[0].members
-    return groups[0].members
+    needed = [rule for rule in assignment.rules if rule.draft]
+    taken = meeting_groups(groups, assignment.rules) or meeting_groups(groups, needed) or groups[:1]
+    if len(taken) > 1:
+        raise UserError(
+            f"{len(taken)} groups of runs of {recipe} meet the sheet's rules, write one of them as "
+            f"runs: {'; or '.join(map(_named, taken))}"
+        )
+    return taken[0].members
 
 
 def meeting_groups(groups: Sequence[Group], rules: Sequence[Rule]) -> list[Group]:

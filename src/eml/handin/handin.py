@@ -18,6 +18,7 @@ from eml.handin.sheet import Assignment, Exercise, Values, broken
 from eml.tracking.find import Others, names_in, open_others
 from eml.tracking.store import open_store
 
+EMPTY = "the text is empty"
 REFERENCE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 
 
@@ -178,7 +179,7 @@ def _declared(handin: Handin, exercise: Exercise) -> Iterator[tuple[str, str]]:
     yield "willingness to present declared", why
     if exercise.review_of:
         try:
-            why = _empty(handin.review(exercise))
+            why = "" if handin.review(exercise).strip() else EMPTY
         except UserError as error:
             why = error.shown()
         yield "review of the paper", why
@@ -206,8 +207,4 @@ def _trained(handin: Handin, assignment: Assignment) -> Iterator[tuple[str, str]
         why = f"the runs have no {' and no '.join(missing)}" if missing else ""
         yield f"{recipe}, {figure}: drawn", why
         for name, text in handin.form.table(recipe)[figure].items():
-            yield f"{recipe}, {figure}: {name}", _empty(text)
-
-
-def _empty(text: str) -> str:
-    return "" if text.strip() else "the text is empty"
+            yield f"{recipe}, {figure}: {name}", "" if text.strip() else EMPTY
