@@ -31,7 +31,7 @@ def part_of(module: str) -> str:
 
 def imports() -> set[tuple[str, str, str]]:
     """(part that imports, part that is imported, file), for every import within eml."""
-    found = set()
+    edges = set()
     for file in PACKAGE.rglob("*.py"):
         path = file.relative_to(PACKAGE)
         for node in ast.walk(ast.parse(file.read_text())):
@@ -39,8 +39,8 @@ def imports() -> set[tuple[str, str, str]]:
                 modules = [node.module] if node.module != "eml" else [a.name for a in node.names]
                 parts = {part_of(module.removeprefix("eml.")) for module in modules}
                 importing = part_of(".".join(path.with_suffix("").parts))
-                found |= {(importing, part, str(path)) for part in parts}
-    return found
+                edges |= {(importing, part, str(path)) for part in parts}
+    return edges
 
 
 def test_a_part_imports_lower_floors_alone():

@@ -115,9 +115,11 @@ def training(command: list[str]):
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def training_process(of: psutil.Process) -> psutil.Process:
-    (found,) = [p for p in of.children(recursive=True) if "__main__.py" in " ".join(p.cmdline())]
-    return found
+def training_process(parent: psutil.Process) -> psutil.Process:
+    (process,) = [
+        p for p in parent.children(recursive=True) if "__main__.py" in " ".join(p.cmdline())
+    ]
+    return process
 
 
 def assert_stopped(run, signal_name: str, status: set[str]):

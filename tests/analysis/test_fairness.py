@@ -56,7 +56,7 @@ def test_one_seed_is_warned_of():
 )
 def test_an_unfair_pair(change, line):
     pair = together(run("a", [0.1, 0.5], lr=0.01), run("b", [0.1, 0.5], lr=0.1, **change))
-    assert any(found.startswith(line) for found in differences(pair)), differences(pair)
+    assert any(other.startswith(line) for other in differences(pair)), differences(pair)
 
 
 def test_a_difference_within_every_curve_is_listed_too():
@@ -78,7 +78,7 @@ def test_strict_is_strict():
     for name, line in (("scaling_mean", "scaling mean: 0.0"), ("test_images", "test images: 0.0")):
         other = run("b", [0.1, 0.5], optimizer="sgd").assign(**{name: 1.0})
         both = together(adam.assign(**{name: 0.0}), other)
-        assert [found.partition(" (")[0] for found in differences(both)] == [line]
+        assert [other.partition(" (")[0] for other in differences(both)] == [line]
 
 
 def test_epochs_that_swing_are_warned_of():

@@ -47,10 +47,10 @@ def test_an_interval_is_students_and_pairs_are_told_apart_as_holm_says():
     rng = np.random.default_rng(1)
     names = ("adagrad", "adam", "rmsprop", "sgd")
     finals = {n: 0.6 + 0.006 * i + rng.normal(0, 0.004, 5) for i, n in enumerate(names)}
-    found = Comparison(optimizers(**finals)).verdicts
+    verdicts = Comparison(optimizers(**finals)).verdicts
     p = [
         stats.ttest_rel(finals[a.split(",")[0]], finals[b.split(",")[0]]).pvalue
-        for a, b in ((verdict.curve, verdict.other) for verdict in found)
+        for a, b in ((verdict.curve, verdict.other) for verdict in verdicts)
     ]
     order = np.argsort(p)
     separable = set()
@@ -59,11 +59,11 @@ def test_an_interval_is_students_and_pairs_are_told_apart_as_holm_says():
             break
         separable.add(i)
     assert 0 < len(separable) < len(p)
-    assert {i for i, verdict in enumerate(found) if verdict.separable} == separable
+    assert {i for i, verdict in enumerate(verdicts) if verdict.separable} == separable
     # The first in the order is tested at 5 % by the number of pairs.
-    first = found[order[0]]
-    each = finals[first.curve.split(",")[0]] - finals[first.other.split(",")[0]]
-    low, high = stats.t.interval(1 - 0.05 / 6, 4, each.mean(), stats.sem(each))
+    first = verdicts[order[0]]
+    paired = finals[first.curve.split(",")[0]] - finals[first.other.split(",")[0]]
+    low, high = stats.t.interval(1 - 0.05 / 6, 4, paired.mean(), stats.sem(paired))
     assert (first.low, first.high) == pytest.approx((low, high))
 
 

@@ -33,7 +33,7 @@ PAGE = Path(__file__).with_name("page.html")
 
 @contextmanager
 def _settled(figure: Figure) -> Iterator[None]:
-    """What makes the files of equal figures equal: one layout, text as text, constant ids."""
+    """A context in which equal figures give equal files: one layout, text as text, constant ids."""
     settings: dict[Any, Any] = {"pdf.fonttype": 42, "svg.hashsalt": "eml"}
     with mpl.rc_context(settings):
         # A layout engine would make each file draw the figure twice.

@@ -166,7 +166,7 @@ def by_rate(comparison: Comparison) -> dict[str, dict[float, float]]:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What a search has decided, by run id."""
+    """The decisions of a search, by run id."""
 
     chosen: Collection[str] = ()
     tied: Collection[str] = ()  # not worse than the best beyond chance

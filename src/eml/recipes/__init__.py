@@ -1,4 +1,4 @@
-"""What the course asks, one file for each exercise: options in, Configs out, defaults and claim."""
+"""The exercises of the course, a file for each: options in, Configs out, defaults and claim."""
 
 from eml.recipes import (
     cifar_cnn,
