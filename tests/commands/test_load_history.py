@@ -3,7 +3,6 @@
 import subprocess
 import sys
 
-import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
@@ -32,15 +31,6 @@ def test_load_history_is_the_frame_that_compare_draws(sweep, capsys):
         assert name in words
         assert name in sweep
     assert {"hardware", "threads", "dataset_digest", "recipe", "parameters"} <= words & set(sweep)
-
-
-def test_compare_copies_the_histories(sweep, eml, tmp_path):
-    result = eml("compare", "--output", "out", "--x", "epoch")
-    assert result.returncode == 0, result.stderr
-    copied = pd.read_csv(tmp_path / "out" / "history.csv")
-    assert set(copied) == set(sweep)
-    for name in ("run_id", "test_loss", "train_seconds", "learning_rate", "epoch"):
-        assert copied[name].tolist() == sweep[name].tolist()
 
 
 def test_the_script_of_the_docs_draws(sweep, environment, tmp_path):

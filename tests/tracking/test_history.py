@@ -188,6 +188,9 @@ def test_compare_keeps_its_result_as_a_run_of_its_own(small_data, store, eml, tm
     }
     logged = Path(store.download_artifacts(compared.info.run_id, ""))
     assert files(logged) == written - {"history.csv"}
+    copied = pd.read_csv(tmp_path / "out" / "history.csv")
+    for name, values in load_history(Selection())[0][["run_id", "test_loss", "epoch"]].items():
+        assert copied[name].tolist() == values.tolist()
     table = pd.read_csv(tmp_path / "out" / "summary.csv")
     assert table["learning_rate"].tolist() == [0.001, 0.01, 0.05, 0.1, 0.5, 1]
     assert "not reached in 1" in result.stdout

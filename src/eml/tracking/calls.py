@@ -74,12 +74,11 @@ def sqlite_file() -> Path | None:
 def store_call(function: Callable[P, R], seconds: int = 0) -> Callable[P, R]:
     """Decorator of a function that reads from the store or writes to it.
 
-    A request to a server has SECONDS_TO_ANSWER; MLflow does not repeat it. While the server does
-    not answer, or SQLite is locked, prints a line and repeats the whole function for PATIENCE
-    seconds, so calling the function twice must have the same effect as calling it once. A signal
-    ends the wait.
+    While a server does not answer, or SQLite is locked, prints a line and repeats the whole
+    function for PATIENCE seconds, so calling the function twice must have the same effect as
+    calling it once. A signal ends the wait.
 
-    seconds: time limit in place of both, in which a server is asked once; 0 for none.
+    seconds: in place of PATIENCE and of SECONDS_TO_ANSWER; a server is asked once. 0 for none.
 
     Raises StoreAwayError if the store does not answer, StoreError if it refuses the call, or if
     artifacts cannot be written.
@@ -87,36 +86,29 @@ def store_call(function: Callable[P, R], seconds: int = 0) -> Callable[P, R]:
 
     @wraps(function)
     def call(*arguments: P.args, **options: P.kwargs) -> R:
-        def once() -> R:
-            # An exception in the middle of a write keeps SQLite's lock as long as the traceback
-            # lives, and then the run cannot be closed. Other stores complete such a write.
-            with signals_held() if is_sqlite() else nullcontext(), one_request(seconds):
-                return function(*arguments, **options)
-
-        return _until_it_answers(once, seconds)
+        end, pause, waited = time.monotonic() + (seconds or PATIENCE), PAUSES[0], False
+        while True:
+            try:
+                # An exception in the middle of a write keeps SQLite's lock as long as the traceback
+                # lives, and then the run cannot be closed. Other stores complete such a write.
+                with signals_held() if is_sqlite() else nullcontext(), one_request(seconds):
+                    answer = function(*arguments, **options)
+                break
+            except (MlflowException, SQLAlchemyError, OSError) as error:
+                failed, left = failure(error, store_name()), end - time.monotonic()
+                once = seconds and not is_sqlite()
+                if once or left <= 0 or not isinstance(failed, StoreAwayError):
+                    raise failed from error
+            if not (waited or seconds):
+                print(f"{failed}: waiting for it, {left:.0f} s at most", flush=True)
+            waited = True
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, PAUSES[1])
+        if waited and not seconds:
+            print(f"{store_name()} answers again", flush=True)
+        return answer
 
     return call
-
-
-def _until_it_answers(call: Callable[[], R], seconds: int) -> R:
-    end, pause, waited = time.monotonic() + (seconds or PATIENCE), PAUSES[0], False
-    while True:
-        try:
-            answer = call()
-            break
-        except (MlflowException, SQLAlchemyError, OSError) as error:
-            failed, left = failure(error, store_name()), end - time.monotonic()
-            once = seconds and not is_sqlite()
-            if once or left <= 0 or not isinstance(failed, StoreAwayError):
-                raise failed from error
-        if not (waited or seconds):
-            print(f"{failed}: waiting for it, {left:.0f} s at most", flush=True)
-        waited = True
-        time.sleep(min(pause, left))
-        pause = min(2 * pause, PAUSES[1])
-    if waited and not seconds:
-        print(f"{store_name()} answers again", flush=True)
-    return answer
 
 
 def one_request(seconds: int = 0) -> AbstractContextManager[None]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from eml.analysis.comparison import Comparison
 from eml.analysis.fairness import differences
-from eml.analysis.figures import FIGURES, Draw, over
+from eml.analysis.figures import FIGURES, over
 from eml.analysis.labels import CRITERIA, X_LABELS
 from eml.analysis.options import ALL, CompareOptions
 from eml.config import one_of
@@ -95,26 +95,19 @@ def _section(options: CompareOptions, name: str, metrics: list[str], others: Oth
         figures = {name: FIGURES[name].draw for name in recipe.figures}
     else:
         comparison = Comparison(history, options.criterion)
-        axes = list(X_LABELS) if options.x == ALL else [options.x]
-        figures = _figures(comparison, metrics, axes)
+        metrics = [metric.replace("test_", f"{comparison.split}_") for metric in metrics]
+        if lacking := [metric for metric in metrics if not comparison.has(metric)]:
+            raise UserError(f"metric={lacking[0]}: none of these runs has this metric")
+        figures = {
+            f"{metric}_over_{'epochs' if x == 'epoch' else x}": partial(over, x=x, metric=metric)
+            for metric in metrics
+            for x in (X_LABELS if options.x == ALL else [options.x])
+        }
     if options.strict and (other := differences(comparison, any("seconds" in f for f in figures))):
         raise UserError(
             f"strict: these runs differ in more than what is compared: {'; '.join(other)}"
         )
     return Section(comparison, figures, name, name if options.plot == ALL else "")
-
-
-def _figures(comparison: Comparison, metrics: list[str], axes: list[str]) -> dict[str, Draw]:
-    """By file name: each metric over each of these axes."""
-    names = [name.replace("test_", f"{comparison.split}_") for name in metrics]
-    for metric in names:
-        if not comparison.has(metric):
-            raise UserError(f"metric={metric}: none of these runs has this metric")
-    return {
-        f"{metric}_over_{'epochs' if x == 'epoch' else x}": partial(over, x=x, metric=metric)
-        for metric in names
-        for x in axes
-    }
 
 
 def _metrics(text: str) -> list[str]:

@@ -44,11 +44,8 @@ def load_history(
 
     The frame has the columns of eml.load_history. Of several runs with the same Config (seed
     included) it holds one: the newest finished run, else the newest. Unfinished and diverged runs
-    are included; summary.summary tells them apart. If an epoch was logged twice, the last point
-    counts.
-
-    Raises UserError if nothing is selected or nothing has an epoch, StoreError if a store cannot be
-    read.
+    are included. If an epoch was logged twice, the last point counts. Raises UserError if nothing
+    is selected or nothing has an epoch, StoreError if a store cannot be read.
     """
     open_store(create=False, others=others)
     stores = Stores(others)

@@ -69,11 +69,7 @@ def report_grid(
 
 
 def report(
-    recipe: Recipe,
-    run_ids: Sequence[str],
-    output: str = "",
-    others: Others = (),
-    criterion: str = LAST,
+    recipe: Recipe, ids: Sequence[str], output: str = "", others: Others = (), criterion: str = LAST
 ) -> None:
     """Print the summary of these runs, publish it with the figures, and say where they are.
 
@@ -81,12 +77,12 @@ def report(
     """
     from eml.analysis.figures import FIGURES
 
-    comparison = Comparison(history_of(run_ids, others), criterion, recipe.exercise, recipe.varies)
+    comparison = Comparison(history_of(ids, others), criterion, recipe.exercise, recipe.varies)
     section = Section(comparison, {name: FIGURES[name].draw for name in recipe.figures})
     with tempfile.TemporaryDirectory() as folder:
         write([section], recipe.exercise or recipe.name, Path(folder), bool(output))
         scores = [t.score(LAST) for t in comparison.trainings if not t.unfinished]
-        if active_run().info.run_id not in run_ids and scores:
+        if active_run().info.run_id not in ids and scores:
             log.log_metrics({f"final_{comparison.split}_accuracy": max(scores)})
         publish([section], Path(folder), output, recipe.about)
 
@@ -109,10 +105,7 @@ def write(
 
 
 def publish(sections: Sequence[Section], folder: Path, output: str, about: str = "") -> None:
-    """Log the report in a folder, set the note of the active run, and print where all is.
-
-    output: a folder for a copy. about: the end of the note.
-    """
+    """Log a written report, with a note that ends with `about`, and print where all is."""
     _log(folder, output)
     lines = [line for section in sections for line in results(section.comparison)]
     _say_where(sections, output, describe(lines, about).info)

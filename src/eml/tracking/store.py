@@ -123,23 +123,16 @@ def check(file: Path, name: str) -> None:
         if "no such" not in str(error):
             raise StoreError(f"{name}: {error}") from error
         rows = []
-    revision = rows[0][0] if len(rows) == 1 else ""
     newest, *older = _revisions()
-    if revision == newest:
+    if rows == [(newest,)]:
         return
-    if not revision:
-        why = (
-            "is no store of MLflow, or is not complete: if no other command is making it now, "
-            "move it away"
-        )
-    elif revision in older:
-        why = (
-            f"was made by an older MLflow than {version('mlflow')}: copy mlflow.db, then "
-            "`mlflow db upgrade URI`"
-        )
-    else:
-        why = f"was made by a newer MLflow than {version('mlflow')}: `pip install -U mlflow`"
-    raise StoreError(f"{name} {why}")
+    if len(rows) != 1:
+        why = "is no store of MLflow, or is not complete: if no other command is making it now"
+        raise StoreError(f"{name} {why}, move it away")
+    age, remedy = "a newer", "`pip install -U mlflow`"
+    if rows[0][0] in older:
+        age, remedy = "an older", "copy mlflow.db, then `mlflow db upgrade URI`"
+    raise StoreError(f"{name} was made by {age} MLflow than {version('mlflow')}: {remedy}")
 
 
 @cache
@@ -167,8 +160,7 @@ def back_up(file: Path, copy: Path, name: str) -> None:
             source.execute("SELECT count(*) FROM sqlite_master")  # waits for a lock, not forever
             source.backup(target)
     except (OSError, sqlite3.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise StoreError(f"{name} cannot be read: {reason}") from error
+        raise StoreError(f"{name} cannot be read: {getattr(error, 'strerror', error)}") from error
 
 
 def _connect(file: Path, mode: str) -> sqlite3.Connection:
