@@ -60,22 +60,19 @@ def test_runs_by_id_parent_and_filter(store):
 
 
 def test_what_a_group_leaves_out_is_said(store):
-    older, newer = add_training(store), add_training(store)
+    """A finished run is taken before a newer one that is not."""
+    older, newer, stopped = (add_training(store, finished=n < 2) for n in range(3))
     unfinished = add_training(store, seed=3, points={"test_accuracy": [0.5]}, finished=False)
     frame, left_out = load_history(Selection(recipe="mlp_torch"))
     assert set(frame["run_id"]) == {newer, unfinished}
-    assert left_out == [f"left out, run again since with the same Config: {older}"]
+    assert left_out == [
+        f"left out, not finished, run again with the same Config: {stopped}",
+        f"left out, run again since with the same Config: {older}",
+    ]
     # Its status is in the frame, and the summary does not count it.
     assert frame.drop_duplicates("run_id")["status"].tolist() == ["FINISHED", "RUNNING"]
     assert sum(row.complete for row in summary(Comparison(frame))) == 1
     assert selected(runs=older) == [older]
-
-
-def test_a_finished_run_is_taken_before_a_newer_one_that_is_not(store):
-    finished, stopped = add_training(store), add_training(store, finished=False)
-    frame, left_out = load_history(Selection(runs=",".join([finished, stopped])))
-    assert set(frame["run_id"]) == {finished}
-    assert left_out == [f"left out, not finished, run again with the same Config: {stopped}"]
 
 
 def test_a_tag_never_takes_the_place_of_what_was_logged(store):

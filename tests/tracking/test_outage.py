@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import ExitStack
 
 import mlflow
 import pytest
@@ -61,26 +61,6 @@ def served(client) -> list:
 
 def record_of(epoch: int) -> EpochRecord:
     return EpochRecord(epoch, 1.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0, test_loss=1.0, test_accuracy=0.5)
-
-
-@contextmanager
-def begun(*options: str):
-    """`eml mlp_numpy` under way, after its second epoch; its process and the lines that follow."""
-    command = eml_command(*SMALL, *options)
-    # A shell starts background jobs with SIGINT ignored, and children inherit that.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        try:
-            for line in process.stdout:
-                if re.match(r"epoch +2/", line):
-                    break
-            else:
-                pytest.fail("the training did not get to epoch 2")
-            yield process
-        finally:
-            process.kill()
 
 
 @pytest.mark.parametrize(
@@ -143,7 +123,13 @@ def test_tries_that_fail_take_a_small_share_of_the_time(small_data, proxy, clien
 @pytest.mark.slow
 @pytest.mark.parametrize("behave", ["drop", "hang", "fail"])
 def test_ctrl_c_ends_at_once_and_the_same_command_goes_on(behave, proxy, client):
-    with begun("--epochs", "60") as process:
+    # A shell starts background jobs with SIGINT ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    command = eml_command(*SMALL, "--epochs", "60")
+    with subprocess.Popen(command, **output) as process, ExitStack() as at_the_end:
+        at_the_end.callback(process.kill)
+        assert any(re.match(r"epoch +2/", line) for line in process.stdout)
         proxy.behave = behave
         proxy.refused.wait()
         process.send_signal(signal.SIGINT)
@@ -154,7 +140,7 @@ def test_ctrl_c_ends_at_once_and_the_same_command_goes_on(behave, proxy, client)
     assert f"run {one.info.run_id} is not closed: the tracking server" in rest
     assert rest.endswith("eml: stopped by SIGINT\n")
     proxy.behave = "pass"
-    result = call(eml_command(*SMALL, "--epochs", "60"))
+    result = call(command)
     assert result.returncode == 0, result.stderr
     assert f"run {one.info.run_id}: its process is gone, so it is KILLED now" in result.stdout
     (one,) = served(client)

@@ -18,15 +18,8 @@ from eml.errors import UserError
 from eml.tracking import find
 from eml.tracking.find import Stores, open_others
 from eml.tracking.tags import REUSED
-from support.commands import (
-    add_training,
-    call,
-    eml_command,
-    run_here,
-    stored_runs,
-    train,
-    without_the_powers_of_root,
-)
+from support import commands
+from support.commands import add_training, call, run_here, stored_runs, train
 from support.servers import Proxy
 
 RATES = "1,0.5,0.1,0.05,0.01"
@@ -143,10 +136,8 @@ def test_a_file_that_is_written_meanwhile(mode, ada, tmp_path):
         before = contents(folder)
         frame = package.load_history(stores=["ada"])
         assert frame["run_name"].unique().tolist() == ["finished"]
-        after = contents(folder)
-        assert {k: v for k, v in after.items() if not k.endswith("-shm")} == {
-            k: v for k, v in before.items() if not k.endswith("-shm")
-        }
+        after = contents(folder)  # but for SQLite's index of its log
+        assert before | {"mlflow.db-shm": ""} == after | {"mlflow.db-shm": ""}
         writer.execute("ROLLBACK")
     before = contents(folder)
     assert list(before) == ["mlflow.db"]
@@ -162,17 +153,15 @@ def test_what_cannot_be_written_is_read(mode, ada, store, environment, tmp_path)
     (tmp_path / "ada/mlflow.db").chmod(0o444)
     (tmp_path / "ada").chmod(0o555)
     try:
-        command = eml_command("compare", "--stores", "ada", "--x", "epoch")
-        result = call(without_the_powers_of_root(command))
+        command = commands.eml_command("compare", "--stores", "ada", "--x", "epoch")
+        command = commands.without_the_powers_of_root(command)
+        result = call(command)
         (tmp_path / "ada/mlflow.db").chmod(0)
-        refused = call(without_the_powers_of_root(command))
+        refused = call(command)
     finally:
         (tmp_path / "ada").chmod(0o755)
     assert result.returncode == 0, result.stderr
-    assert (refused.returncode, refused.stderr) == (
-        2,
-        "eml: the store ada cannot be read: Permission denied\n",
-    )
+    assert refused.stderr == "eml: the store ada cannot be read: Permission denied\n"
 
 
 @pytest.mark.parametrize("folder", ODD_FOLDERS)
@@ -190,10 +179,7 @@ def test_any_path_works(folder, ada, tmp_path):
 @pytest.mark.parametrize(
     ("version", "reason"),
     [
-        (
-            "451aebb31d03",
-            r"was made by an older MLflow than [\d.]+: copy mlflow.db, then `mlflow db upgrade",
-        ),
+        ("451aebb31d03", r"was made by an older MLflow than [\d.]+: copy mlflow.db, then `mlflow"),
         ("f4a9b2c7d1e6", r"was made by a newer MLflow than [\d.]+: `pip install -U mlflow`"),
         ("", "cannot be read: file is not a database"),
     ],

@@ -42,6 +42,8 @@ def open_store(create: bool = True, others: Sequence[object] = ()) -> None:
     are read too. Raises StoreError if the store does not answer at once, if a file cannot be
     written or is no store, or if its schema is that of another version of MLflow.
     """
+    # MLflow would log a traceback for errors that are reported in a line here.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     if not create and not is_there():
         if others:
             return
@@ -60,8 +62,6 @@ def ask(uri: str, name: str) -> None:
 
     name: of the store in messages.
     """
-    # MLflow would log a traceback for errors that are reported in a line here.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     with calls.one_request(calls.SECONDS_TO_ANSWER):
         try:
             if re.split("[+:]", uri)[0] in {*DATABASE_ENGINES} - {"sqlite"}:
