@@ -138,9 +138,9 @@ def test_two_identical_commands_at_once(store, environment, fault):
     for process in both:
         process.communicate(timeout=120)
         assert process.returncode == 0
-    found = stored_runs(store)
-    assert [run.info.status for run in found] == ["FINISHED"] * 2
-    for run in found:
+    trained = stored_runs(store)
+    assert [run.info.status for run in trained] == ["FINISHED"] * 2
+    for run in trained:
         assert_whole(store, run.info.run_id, EPOCHS)
 
 

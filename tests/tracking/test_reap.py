@@ -66,12 +66,12 @@ def test_what_lives_or_is_not_here_is_left(small_data, store, eml, monkeypatch):
     store.set_tag(run.info.run_id, "slurm_job", "7")
     assert end_dead() == []
     store.delete_tag(run.info.run_id, "slurm_job")
-    here = slot.file.rename(slot.file.with_suffix(".elsewhere"))
+    moved = slot.file.rename(slot.file.with_suffix(".elsewhere"))
     assert end_dead() == []
     store.set_tag(run.info.run_id, "checkpoint", "../../outside")
     assert end_dead() == []
     store.set_tag(run.info.run_id, "checkpoint", slot.name)
-    here.rename(slot.file)
+    moved.rename(slot.file)
     assert [one.run_id for one in end_dead()] == [run.info.run_id]
 
 

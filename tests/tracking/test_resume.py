@@ -96,9 +96,9 @@ def test_a_damaged_checkpoint_is_said_and_its_run_taken_over(
     (killed,) = stored_runs(store)
     Slot(training_digest(config), killed.data.tags["checkpoint"]).file.write_bytes(b"no checkpoint")
     train("mlp_numpy", epochs=2)
-    said = capsys.readouterr().out
-    assert f"the checkpoint of run {killed.info.run_id} is damaged" in said
-    assert f"run {killed.info.run_id} has 1 epochs that its checkpoint lacks" in said
+    output = capsys.readouterr().out
+    assert f"the checkpoint of run {killed.info.run_id} is damaged" in output
+    assert f"run {killed.info.run_id} has 1 epochs that its checkpoint lacks" in output
     killed, fresh = stored_runs(store)
     assert killed.data.tags["continued_in"] == fresh.info.run_id
     assert_whole(store, fresh.info.run_id, 2)
@@ -242,8 +242,8 @@ def test_a_signal_at_the_start_does_not_lose_what_is_taken_over(small_data, stor
     options = {"epochs": 2}
     interrupt(monkeypatch, after=2, options=options)
     (killed,) = stored_runs(store)
-    given = store.create_run(killed.info.experiment_id)
-    monkeypatch.setenv("MLFLOW_RUN_ID", given.info.run_id)
+    run = store.create_run(killed.info.experiment_id)
+    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
     set_tags = mlflow.set_tags
 
     def interrupted(tags):
@@ -258,13 +258,13 @@ def test_a_signal_at_the_start_does_not_lose_what_is_taken_over(small_data, stor
             train("mlp_numpy", **options)
     for number, handler in former.items():
         signal.signal(number, handler)
-    assert store.get_run(killed.info.run_id).data.tags["continued_in"] == given.info.run_id
+    assert store.get_run(killed.info.run_id).data.tags["continued_in"] == run.info.run_id
     # A job that Slurm requeues is given the same run once more.
-    monkeypatch.setenv("MLFLOW_RUN_ID", given.info.run_id)
+    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
     train("mlp_numpy", **options)
     assert "MLFLOW_RUN_ID" not in os.environ
-    assert store.get_run(given.info.run_id).info.status == "FINISHED"
-    assert_whole(store, given.info.run_id, 2)
+    assert store.get_run(run.info.run_id).info.status == "FINISHED"
+    assert_whole(store, run.info.run_id, 2)
 
 
 def test_mlflow_run_takes_over_the_history(small_data, store, environment, monkeypatch):

@@ -45,8 +45,8 @@ def test_all_of_a_training_is_logged(small_data, store, capsys):
         assert tags[tag]
     assert len(tags["git_commit"]) == 40
     assert tags["git_dirty"] in ("true", "false")
-    (given,) = run.inputs.dataset_inputs
-    assert (given.dataset.name, given.dataset.digest) == ("cifar10", tags["dataset_digest"])
+    (logged,) = run.inputs.dataset_inputs
+    assert (logged.dataset.name, logged.dataset.digest) == ("cifar10", tags["dataset_digest"])
 
     names = (*interrupted.SCORES, *CLOCKS)
     histories = {name: store.get_metric_history(run.info.run_id, name) for name in names}
@@ -63,8 +63,8 @@ def test_all_of_a_training_is_logged(small_data, store, capsys):
     assert run.data.metrics["final_test_accuracy"] == accuracies[-1]
     assert run.data.metrics["best_test_accuracy"] == max(accuracies)
     # The lines on the terminal are the same numbers.
-    shown = capsys.readouterr().out
-    assert f"test loss {histories['test_loss'][-1].value:.4f}" in shown
+    output = capsys.readouterr().out
+    assert f"test loss {histories['test_loss'][-1].value:.4f}" in output
 
 
 def test_values_typed_for_mlflow_run_are_left_and_others_refused(small_data, store, monkeypatch):
@@ -152,10 +152,10 @@ def test_a_signal_in_the_middle_of_a_write_lets_it_end(statement, store, stoppab
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"), [("calm-fox-12", "eml's"), ("my own name", "my own name")]
+    ("typed", "expected"), [("calm-fox-12", "eml's"), ("my own name", "my own name")]
 )
-def test_a_name_that_the_user_gave_is_kept(given, expected, store, monkeypatch):
-    with mlflow.start_run(run_name=given) as run:
+def test_a_name_that_the_user_gave_is_kept(typed, expected, store, monkeypatch):
+    with mlflow.start_run(run_name=typed) as run:
         pass
     monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
     with runs.run("eml's", "d", {}):

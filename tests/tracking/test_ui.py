@@ -63,8 +63,8 @@ def test_a_note_has_room_for_some_of_many_results(store):
         publish.describe(lines, "about " * 100)
     note = store.get_run(active.info.run_id).data.tags[NOTE]
     assert len(note) <= ui.LONGEST_TAG
-    shown = [line for line in note.splitlines() if line.startswith("- result")]
-    assert f"- and {100 - len(shown)} more: summary.csv among the artifacts" in note
+    listed = [line for line in note.splitlines() if line.startswith("- result")]
+    assert f"- and {100 - len(listed)} more: summary.csv among the artifacts" in note
     assert note.endswith("about ")
 
 
