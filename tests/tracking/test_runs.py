@@ -11,7 +11,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from eml.errors import UserError
-from eml.machine import SIGNALS, Stopped, raise_on_signals
+from eml.machine import GIVEN_RUN, SIGNALS, Stopped, environment, raise_on_signals
 from eml.tracking import calls, log, models, runs
 from eml.training.loop import EpochRecord, TrainingLoop, load_for, make_learner
 from support import interrupted
@@ -161,6 +161,13 @@ def test_a_name_that_the_user_gave_is_kept(typed, expected, store, monkeypatch):
     with runs.run("eml's", "d", {}):
         pass
     assert store.get_run(run.info.run_id).info.run_name == expected
+
+
+def test_a_run_that_was_given_can_be_set_aside(store, monkeypatch):
+    monkeypatch.setenv(GIVEN_RUN, "a")
+    with environment({GIVEN_RUN: ""}), runs.run("r", "d", {}) as run_id:
+        assert run_id != "a"
+    assert os.environ[GIVEN_RUN] == "a"
 
 
 def logged_models(store, run) -> list:
