@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-import eml as package
 from eml.analysis.options import CompareOptions
 from eml.tracking.compare import compare
 
@@ -33,11 +32,3 @@ def test_compare_says_the_same_numbers(theirs, tmp_path, recipe, capsys, png_onl
     assert_frame_equal(pd.read_csv(output / "summary.csv")[list(expected)], expected)
     left_out = [s for s in capsys.readouterr().out.splitlines() if s.startswith("left out")]
     assert all("evaluated on validation images" in line for line in left_out)
-
-
-def test_load_history_reads_it(theirs):
-    search = package.load_history(recipe="optimizers", stores=[str(theirs)])
-    assert set(search["optimizer"]) == {"sgd", "momentum", "adam"}
-    assert set(search["epoch"]) == {0, 1, 2, 3, 4}
-    diverged = package.load_history(runs=["37cef4cd99b44ba696bfac052e189d67"], stores=[str(theirs)])
-    assert diverged["test_loss"].isna().tolist() == [False, True]

@@ -54,8 +54,7 @@ def test_a_server_that_is_restarted_under_load_loses_nothing(
         )
         at_work = set()
         for line in process.stdout:
-            if found := re.match(r"\[(\d)/8\].*epoch +5/", line):
-                at_work.add(found[1])
+            at_work |= set(re.findall(r"^\[(\d)/8\].*epoch +5/", line))
             if len(at_work) == 4:
                 break
         drain = threading.Thread(target=process.stdout.read)

@@ -182,8 +182,7 @@ def test_a_store_that_mlflow_has_made_meanwhile_is_left_as_it_is(
 
     monkeypatch.setattr(store, "sqlite_uri", meanwhile)
     open_store()
-    found = mlflow.MlflowClient().search_runs(["0"])
-    assert [one.info.run_name for one in found] == ["theirs"]
+    assert [r.info.run_name for r in mlflow.MlflowClient().search_runs(["0"])] == ["theirs"]
 
 
 def test_an_empty_file_that_nobody_fills_becomes_a_store(no_store, caplog):

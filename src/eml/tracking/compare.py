@@ -120,7 +120,7 @@ def _metrics(text: str) -> list[str]:
 
 def _targets(text: str) -> list[float]:
     try:
-        targets = [float(part) for part in text.split(",") if part.strip()]
+        targets = list(map(float, names_in(text)))
     except ValueError:
         targets = [-1.0]
     if not all(0 < target <= 1 for target in targets):

@@ -88,11 +88,11 @@ class Stores:
             experiment = experiment or self.active_experiment
             one_of("experiment", experiment, [name for name, _ in self._experiments])
 
-        def of(read: ClientReader) -> list[StoredRun]:
+        def matching(read: ClientReader) -> list[StoredRun]:
             ids = [id_ for name, id_ in read.experiments.items() if experiment in (None, name)]
             return read.search(ids, wanted) if ids else []
 
-        return sorted(self._runs(of), key=lambda run: -(run.start_time or 0))
+        return sorted(self._runs(matching), key=lambda run: -(run.start_time or 0))
 
     def nested(self, run_id: str) -> list[StoredRun]:
         """The runs nested in a run, oldest first."""
@@ -108,10 +108,10 @@ class Stores:
     def points(self, runs: Sequence[StoredRun], metrics: Sequence[str]) -> pd.DataFrame:
         """All points of these metrics, a row for each, with the columns COLUMNS."""
 
-        def of(read: ClientReader) -> pd.DataFrame:
+        def logged(read: ClientReader) -> pd.DataFrame:
             return read.points([run.run_id for run in runs if run.store == read.name], metrics)
 
-        full = [frame for frame in self._of_all(of) if len(frame)]
+        full = [frame for frame in self._of_all(logged) if len(frame)]
         return pd.concat(full, ignore_index=True) if full else pd.DataFrame(columns=COLUMNS)
 
     @property
@@ -124,7 +124,7 @@ class Stores:
     @property
     def _experiments(self) -> list[tuple[str, str]]:
         """The names and ids of the experiments of all stores."""
-        return [pair for of in self._of_all(lambda r: r.experiments) for pair in of.items()]
+        return [pair for ids in self._of_all(lambda r: r.experiments) for pair in ids.items()]
 
     def _full_id(self, start: str) -> str:
         """The only id that begins with `start`; `start` itself if there is none."""
@@ -188,10 +188,13 @@ def children(parent: str) -> dict[str, StoredRun]:
 
 
 def threads_beside(parent: str, validation: int) -> int:
-    """The threads of the oldest training on the CPU, with so many validation images, in a run."""
+    """The threads of the oldest training on the CPU, with so many validation images, in a run.
+
+    0 if there is none.
+    """
     same = {"device_type": "cpu", "validation": str(validation)}.items()
-    beside = [run.tags for run in search({tags.PARENT: parent})[::-1] if same <= run.params.items()]
-    return next((n for of in beside if (n := tags.epoch_in(of, "threads")) > 0), 0)
+    beside = [run for run in search({tags.PARENT: parent})[::-1] if same <= run.params.items()]
+    return next((n for run in beside if (n := tags.epoch_in(run.tags, "threads")) > 0), 0)
 
 
 @store_call
