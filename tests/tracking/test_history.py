@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import mlflow
 import pandas as pd
@@ -151,9 +152,7 @@ def test_every_reader_gives_the_same(small_data, store, server, monkeypatch):
 
 
 def test_a_database_whose_tables_are_not_known_is_read_by_the_client(store, monkeypatch):
-    def missing(*_):
-        raise AttributeError
-
+    missing = Mock(side_effect=AttributeError)
     monkeypatch.setattr(readers.DatabaseReader, "__init__", missing)
     assert type(readers.reader()) is readers.ClientReader
     run_id = add_training(store)

@@ -188,10 +188,7 @@ def children(parent: str) -> dict[str, StoredRun]:
 
 
 def threads_beside(parent: str, validation: int) -> int:
-    """The threads of the oldest training on the CPU, with so many validation images, in a run.
-
-    0 if there is none.
-    """
+    """The threads of a run's oldest training on the CPU with this `validation`; 0 for none."""
     same = {"device_type": "cpu", "validation": str(validation)}.items()
     beside = [run for run in search({tags.PARENT: parent})[::-1] if same <= run.params.items()]
     return next((n for run in beside if (n := tags.epoch_in(run.tags, "threads")) > 0), 0)
