@@ -11,6 +11,7 @@ from typing import Any
 
 import mlflow
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from eml.errors import printable
 from eml.tracking.calls import is_server, store_call, uri
@@ -21,6 +22,10 @@ TRAINING_MODE = "workflowType=machine_learning"
 VIEW = "mlflow.sharedViewState."
 ALL_TRAININGS = "eml"  # the view of all trainings of an experiment
 LONGEST_TAG = 5000  # characters that every store of MLflow accepts
+WHAT_IS_HERE = """\
+Trainings of eml; the curves of all: [charts]({charts}). The description of a run with nested runs
+lists them, the best first. Each sweep and comparison has a view of its own in the menu Views.
+"""
 
 
 def site() -> str:
@@ -43,18 +48,19 @@ def charts(experiment: str, view: str = ALL_TRAININGS) -> str:
 
 @store_call
 def introduce(experiment_id: str) -> None:
-    """Give an experiment a view of all trainings, unless it has one."""
+    """Give an experiment a view of all trainings, and a note with a link, unless it has them."""
     drawn = [("test_accuracy", ""), ("test_accuracy", "train_seconds")]
     state = _state([*drawn, ("test_loss", ""), ("train_loss", "")])
-    _save(experiment_id, ALL_TRAININGS, _view("Accuracy and loss", state))
+    _save(experiment_id, VIEW + ALL_TRAININGS, _view("Accuracy and loss", state))
+    _save(experiment_id, MLFLOW_RUN_NOTE, WHAT_IS_HERE.format(charts=charts(experiment_id)))
 
 
-def _save(experiment_id: str, key: str, view: str) -> None:
-    """Give an experiment a view, unless it has a view with this key."""
+def _save(experiment_id: str, tag: str, value: str) -> None:
+    """Set a tag of an experiment, unless it is there."""
     client = mlflow.MlflowClient()
-    if VIEW + key not in client.get_experiment(experiment_id).tags:
+    if tag not in client.get_experiment(experiment_id).tags:
         with suppress(MlflowException):  # MLflow refuses the second of two processes at once
-            client.set_experiment_tag(experiment_id, VIEW + key, view)
+            client.set_experiment_tag(experiment_id, tag, value)
 
 
 @store_call
@@ -81,7 +87,7 @@ def view_of(
     view = _view(title, state)
     if len(view) > LONGEST_TAG:  # of more than about 100 runs
         return charts(experiment_id)
-    _save(experiment_id, key, view)
+    _save(experiment_id, VIEW + key, view)
     return charts(experiment_id, key)
 
 
