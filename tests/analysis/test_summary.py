@@ -196,17 +196,16 @@ def test_runs_on_validation_images_are_summed_up_by_them():
 
 
 def test_what_a_search_tried():
-    outcomes = Outcomes(chosen=["a", "d"], pruned={"b": 1})
-    rows = tried(Comparison(GRID), outcomes)
-    columns = ("run_id", "validation_accuracy", "in_epoch", "outcome")
-    assert [tuple(row[name] for name in columns) for row in rows] == [
-        ("d", 0.3, 2, "chosen"),
-        ("b", 0.3, 1, "pruned after epoch 1"),
-        ("a", 0.5, 2, "chosen"),
-        ("c", 0.2, 1, "diverged in epoch 2"),
-    ]
-    by_best = tried(Comparison(GRID, "best"), outcomes)
-    assert [row["validation_accuracy"] for row in by_best] == [0.6, 0.3, 0.5, 0.2]
+    outcomes = Outcomes(chosen=["a", "d"], tied=["b", "d"])
+    columns = ("run_id", "validation_accuracy", "outcome")
+    for criterion, scores in {"median": [0.3, 0.6, 0.5], "best": [0.6, 0.6, 0.5]}.items():
+        rows = tried(Comparison(GRID, criterion), outcomes)
+        assert [tuple(row[name] for name in columns) for row in rows] == [
+            ("d", scores[0], "chosen"),
+            ("b", scores[1], "tied"),
+            ("a", scores[2], "chosen"),
+            ("c", 0.1, "diverged in epoch 2"),  # as chance
+        ]
 
 
 def test_readable_summary():

@@ -235,14 +235,15 @@ def test_cancelling_ends_jobs_and_runs(shared_store, launched):
 
 def test_a_cancelled_search_submits_no_more(shared_store, launched):
     grid = ["--optimizers", "sgd", "--lrs", "0.1,0.01", "--seeds", "1", "--subset", "100"]
-    first = launched("optimizers", *grid, "--epochs", "2000", "--prune", "none", *IN_JOBS_OF_ONE)
+    epochs = ["--epochs", "2000", "--search_epochs", "2000"]
+    first = launched("optimizers", *grid, *epochs, *IN_JOBS_OF_ONE)
     until(lambda: running(shared_store, 2))
     (parent,) = [r for r in stored_runs(shared_store) if r.data.tags["recipe"] == "optimizers"]
     result = call(eml_command("cancel", parent.info.run_id))
     answer = "optimizers epochs=2000 subset=100: 2 jobs ended\n"
     assert (result.returncode, result.stdout) == (0, answer)
     assert first.end() == (1, "eml: cancelled by `eml cancel`\n")
-    # Without a word from `eml cancel`, rates that come to nothing would extend the grid.
+    # Without a word from `eml cancel`, the final trainings would follow.
     assert [run.info.status for run in stored_runs(shared_store)] == ["FAILED", "KILLED", "KILLED"]
 
 

@@ -85,14 +85,6 @@ def test_main_trains_each_of_the_others_on_a_subset():
     assert all(c.batch_size == 50 for c in configs_of("main", subset=50, device="cpu"))
 
 
-def test_the_grid_of_optimizers_holds_a_tenth_out():
-    configs = configs_of("optimizers", device="cpu", seeds="7,8")
-    assert len(configs) == 20
-    assert {(c.validation, c.seed, c.recipe) for c in configs} == {(5000, 7, "cifar_cnn")}
-    (small, *_) = configs_of("optimizers", device="cpu", subset=2000)
-    assert (small.subset, small.validation) == (2000, 200)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -86,7 +86,7 @@ SWEEP = together(
     run("b", [0.1, 0.3, 0.5], lr=0.001),
     run("c", [0.1, 0.2, NAN], lr=0.5),
 )
-# What a search has tried: pruned, diverged and whole trainings.
+# What a search has tried; one diverged.
 GRID = together(
     run("a", [0.1, 0.4, 0.5], optimizer="sgd", lr="0.1", validation=5000),
     run("b", [0.1, 0.3, 0.6], optimizer="sgd", lr="0.01", validation=5000),

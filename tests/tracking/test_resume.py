@@ -171,7 +171,7 @@ def test_eml_goes_on_in_the_interrupted_run(small_data, store, monkeypatch):
     assert scores(store, run.info.run_id) == scores(store, unbroken.info.run_id)
 
 
-def test_an_epoch_that_was_kept_but_not_logged_is_logged_before_the_next_pause(
+def test_an_epoch_that_was_kept_but_not_logged_is_logged_before_the_next_process_takes_over(
     small_data, store, monkeypatch
 ):
     config = config_of("mlp_numpy", epochs=4)
@@ -183,7 +183,7 @@ def test_an_epoch_that_was_kept_but_not_logged_is_logged_before_the_next_pause(
         )
         (run,) = [run for run in stored_runs(store) if run.info.run_id != parent]
         assert_whole(store, run.info.run_id, 1)
-        worker.train(Task(config=config, parent=parent, until=2))
+        worker.prepare(Task(config=config, parent=parent))
         assert store.get_run(run.info.run_id).info.status == "SCHEDULED"
         assert_whole(store, run.info.run_id, 2)
         worker.train(Task(config=config, parent=parent))

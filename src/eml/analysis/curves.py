@@ -59,7 +59,7 @@ class Training:
         return self.diverged is None and not self.unfinished
 
     def score(self, criterion: str) -> float:
-        """The accuracy it is judged by: of its "last" epoch, or the "best" of any epoch.
+        """The accuracy it is judged by: a key of CRITERIA (labels.py).
 
         CHANCE if it has diverged, because its model is of no more use. NaN if it is unfinished.
         """
@@ -67,7 +67,10 @@ class Training:
             return math.nan
         if self.diverged is not None:
             return CHANCE
-        return float(self.accuracies[judged_at(self.accuracies, criterion)])
+        if criterion == "best":
+            return float(np.nanmax(self.accuracies))
+        last_half = self.accuracies[-max(1, (self.last_epoch + 1) // 2) :]
+        return float(np.median(last_half) if criterion == "median" else self.accuracies[-1])
 
     def number(self, name: str) -> float:
         """A parameter or tag as a number; NaN where it is absent or no number."""
@@ -75,11 +78,6 @@ class Training:
             return float(self.values.get(name, "nan"))
         except (TypeError, ValueError):
             return math.nan
-
-
-def judged_at(accuracies: np.ndarray, criterion: str) -> int:
-    """The index of the accuracy that a training is judged by: the "last", or the "best"."""
-    return len(accuracies) - 1 if criterion == "last" else int(np.nanargmax(accuracies))
 
 
 class Seconds(NamedTuple):

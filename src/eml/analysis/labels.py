@@ -18,8 +18,9 @@ X_LABELS = {
     "wall_seconds": "time since the data were loaded (s)",
 }
 # The accuracy by which trainings are judged: after the last epoch, or the best of any epoch.
-LAST = "last"
-CRITERIA = {LAST: "final", "best": "best"}
+LAST, BEST = "last", "best"
+MEDIAN = "median"  # of the last half of the epochs: of a search alone
+CRITERIA = {LAST: "final", BEST: "best", MEDIAN: "median"}
 Criterion = Annotated[str, "accuracy that decides: of the last epoch, or the best of any"]
 
 

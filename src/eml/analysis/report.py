@@ -116,8 +116,7 @@ def write_grid(
             {
                 "optimizer": row["optimizer"],
                 "learning rate": f"{row['learning_rate']:g}",
-                "validation accuracy": f"{row['validation_accuracy']:.2%}",
-                "in epoch": row["in_epoch"],
+                comparison.score_name: f"{row['validation_accuracy']:.2%}",
                 "outcome": row["outcome"],
             }
             for row in rows

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from eml.analysis.comparison import Comparison
-from eml.analysis.curves import Curve, Seconds, Training, judged_at
+from eml.analysis.curves import Curve, Seconds, Training
 from eml.analysis.labels import words
 from eml.analysis.verdicts import Verdict, evaluated_images, interval
 
@@ -170,27 +170,17 @@ class Outcomes:
 
     chosen: Collection[str] = ()
     tied: Collection[str] = ()  # not worse than the best beyond chance
-    pruned: Mapping[str, int] = field(default_factory=dict)  # the epoch after which it stopped
 
 
 def tried(comparison: Comparison, outcomes: Outcomes) -> list[dict[str, Any]]:
-    """The rows of grid.csv: each training of a search, with its accuracy by the criterion.
-
-    Epochs after the pruning, which a run finished earlier has, do not count.
-    """
+    """The rows of grid.csv: each training of a search, with its accuracy by the criterion."""
     rows = []
     for training in comparison.trainings:
-        run_id, accuracies, epochs = training.run_id, training.accuracies, training.points["epoch"]
-        counted = ~np.isnan(accuracies)
-        outcome = "tied" if run_id in outcomes.tied else ""
-        outcome = "chosen" if run_id in outcomes.chosen else outcome
-        if run_id in outcomes.pruned:
-            counted &= epochs <= outcomes.pruned[run_id]
-            outcome = f"pruned after epoch {outcomes.pruned[run_id]}"
-        elif training.diverged is not None:
+        outcome = "tied" if training.run_id in outcomes.tied else ""
+        outcome = "chosen" if training.run_id in outcomes.chosen else outcome
+        if training.diverged is not None:
             outcome = f"diverged in epoch {training.diverged}"
-        at = judged_at(accuracies[counted], comparison.criterion)
-        row = {name: training.values[name] for name in ("optimizer", "learning_rate")}
-        row |= {"validation_accuracy": accuracies[counted][at], "in_epoch": epochs[counted][at]}
-        rows.append(row | {"outcome": outcome, "run_id": run_id})
+        row = {name: training.values[name] for name in ("optimizer", "learning_rate", "epochs")}
+        row |= {"validation_accuracy": training.score(comparison.criterion)}
+        rows.append(row | {"outcome": outcome, "run_id": training.run_id})
     return sorted(rows, key=lambda row: (row["optimizer"], row["learning_rate"]))

@@ -200,8 +200,7 @@ def _tried(handin: Handin, recipe: str) -> Table:
             row.append(number.shown + mark if number else NONE)
         rows.append(row)
     notes = [
-        "* chosen for the figure. Trainings that were behind halfway stopped there; a diverged one "
-        "counts as chance.",
+        "* chosen for the figure. A diverged training counts as chance.",
         *(f"{line[:1].upper()}{line[1:]}." for line in edges(evidence.tried)),
     ]
     caption = "Learning rates tried: accuracy on validation images at the end of each training"

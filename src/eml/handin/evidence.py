@@ -17,13 +17,13 @@ from eml.recipes import RECIPES
 from eml.tracking.find import Others, Stores
 from eml.tracking.history import METRICS, Group, described, finished_groups, history_of, members
 from eml.tracking.readers import StoredRun
-from eml.tracking.tags import JOB, PRUNED_AFTER
+from eml.tracking.tags import JOB
 
 CONFIG = {field.name: field.type for field in fields(Config) if field.name != "recipe"}
 DEFAULTS = {f.name: str(f.default) for f in fields(Config) if f.default is not MISSING}
 # The columns of a CSV.
 ABOUT = ("run_id", "run_name", "status", "recipe", "store", "mlflow", "dataset_digest", JOB)
-REST = ("test_images", "validation_images", "parameters", "start_time", PRUNED_AFTER, "epoch")
+REST = ("test_images", "validation_images", "parameters", "start_time", "epoch")
 COLUMNS = list(dict.fromkeys((*ABOUT, *CONFIG, *LOGGED, *REST, *METRICS)))
 NUMBERS = [name for name, kind in CONFIG.items() if kind is not str]
 NUMBERS += ["scaling_mean", "scaling_std", *REST, *METRICS]

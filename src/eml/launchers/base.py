@@ -24,7 +24,6 @@ class Task:
     run_id: str = ""  # run that worker.prepare() made for this task; "" if none
     resume: bool = True  # continue an interrupted training with the same digest
     copy_from_others: bool = True  # also copy checkpoints from runs of other commands
-    until: int | None = None  # epoch after which to pause; None trains to the end
     check: bool = False  # compare the hand-written gradients with numerical ones first
     output: str = ""  # folder for a copy of the figures, if the training has no parent
     threads: Asked = CHOOSE

@@ -18,7 +18,7 @@ from eml.tracking.digests import training_digest
 from eml.tracking.publish import report
 from eml.training.checkpoints import Checkpoint, directory
 from eml.training.cost import probe
-from eml.training.loop import EpochRecord, TrainingLoop, load_for
+from eml.training.loop import TrainingLoop, load_for
 from eml.training.progress import MakeDisplay, display
 from eml.training.threads import Asked
 
@@ -65,16 +65,8 @@ def prepare(task: Task) -> resume.Resumed:
     with _run_of(task) as run:
         assert run is not None  # only a task with run_id can have a run that has ended
         log.Delivery(run.run_id, run.checkpoint.records).complete()
-        epoch = run.checkpoint.epochs if is_at_pause(task, run.checkpoint.records) else None
-        raise runs.Paused(epoch)
+        raise runs.Paused
     return run
-
-
-def is_at_pause(task: Task, records: Sequence[EpochRecord]) -> bool:
-    """Whether a training with these records has reached the epoch after which the task pauses."""
-    if task.until is None or not records or records[-1].diverged:
-        return False
-    return task.until <= records[-1].epoch < task.config.epochs
 
 
 def train(task: Task, make_display: MakeDisplay = display) -> None:
@@ -113,11 +105,8 @@ def _train(task: Task, run: resume.Resumed, make_display: MakeDisplay) -> None:
     records = list(run.checkpoint.records)
     delivery = log.Delivery(run.run_id, records)
     delivery.complete()
-    if not run.new:
-        _pause_if_due(task, records)
     dataset = load_for(task.config)
     training = _begin(task, run.checkpoint, dataset)
-    _pause_if_due(task, records)
     with make_display(training, runs.where()) as show:
         for record in training:
             records.append(record)
@@ -131,11 +120,8 @@ def _train(task: Task, run: resume.Resumed, make_display: MakeDisplay) -> None:
             show(record)
             if training.threads.remark:
                 print(training.threads.remark, flush=True)
-            if is_at_pause(task, records):
-                break
     try:
         delivery.complete()
-        _pause_if_due(task, records)
         log.log_result(records)
         if not records[-1].diverged:
             models.log_model(task.config, dataset, records[-1], training.learner.state())
@@ -175,8 +161,3 @@ def _threads_of(task: Task) -> Asked:
     if chosen or not asked.stay or task.config.device_type != "cpu":
         return asked
     return asked._replace(number=find.threads_beside(task.parent, task.config.validation))
-
-
-def _pause_if_due(task: Task, records: Sequence[EpochRecord]) -> None:
-    if is_at_pause(task, records):
-        raise runs.Paused(records[-1].epoch)

@@ -26,13 +26,12 @@ class Trainings:
         self.run_ids: dict[Config, str] = {}
         self.reused: list[str] = []
         self.failed: dict[Config, str] = {}
-        self._begun: set[Config] = set()
 
-    def train(self, configs: Sequence[Config], until: int | None = None) -> None:
-        """Train the Configs that are not finished in the store, to the end or to epoch `until`."""
+    def train(self, configs: Sequence[Config]) -> None:
+        """Train the Configs that are not finished in the store."""
         missing = []
         for config in configs:
-            done = self.finished(config, until)
+            done = self._finished(config)
             if done is None:
                 missing.append(config)
                 continue
@@ -48,17 +47,14 @@ class Trainings:
             Task(
                 config=config,
                 parent=self.parent,
-                # Trainings that this sweep has paused continue even without `resume`.
-                resume=launching.resume or config in self._begun,
+                resume=launching.resume,
                 copy_from_others=self.reusing,
-                until=until,
                 check=self.request.options.checks_gradients,
                 threads=asked,
                 system_metrics=launching.system_metrics,
             )
             for config in missing
         ]
-        self._begun.update(missing)
         results = self.launcher.run(tasks)
         made = find.children(self.parent)
         for task, result in zip(tasks, results, strict=True):
@@ -69,15 +65,11 @@ class Trainings:
             else:
                 self.run_ids[task.config] = made[training_digest(task.config)].run_id
 
-    def finished(self, config: Config, until: int | None = None) -> StoredRun | None:
-        """A finished run of this training, in any store; None if there is none.
-
-        With `until`, also a run of the store here that another search pruned then or later.
-        """
+    def _finished(self, config: Config) -> StoredRun | None:
+        """A finished run of this training, in any store; None if there is none."""
         if not self.reusing:
             return find.finished_training(config, self.parent)
-        done = find.finished_training(config, others=self.request.others)
-        return done if done or until is None else find.pruned_training(config, until)
+        return find.finished_training(config, others=self.request.others)
 
     def made_of(self, configs: Iterable[Config]) -> list[str]:
         """The run ids of the Configs that have not failed."""

@@ -100,7 +100,7 @@ def _sweep(request: Request) -> None:
         request.fetch_data()
         with resume.continued_run(
             request.digest,
-            _sweep_name(recipe, request.configs),
+            _sweep_name(request),
             recipe.about,
             {"recipe": recipe.name, tags.PLAN_DIGEST: request.digest},
             resume=launching.resume,
@@ -119,12 +119,12 @@ def _sweep(request: Request) -> None:
                 raise LaunchError(f"{len(failed)} of {total} trainings failed: {reasons}")
 
 
-def _sweep_name(recipe: Recipe, configs: Sequence[Config]) -> str:
+def _sweep_name(request: Request) -> str:
     """The name of the parent run, with what tells two sweeps of a recipe apart most often."""
-    name = f"{recipe.name} epochs={configs[0].epochs}"
-    if subset := configs[0].subset:
+    options, seeds = vars(request.options), {config.seed for config in request.configs}
+    name = f"{request.recipe.name} epochs={options['epochs']}"
+    if subset := options["subset"]:
         name += f" subset={subset}"
-    seeds = {config.seed for config in configs}
     return f"{name} seeds={len(seeds)}" if len(seeds) > 1 else name
 
 

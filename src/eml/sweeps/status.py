@@ -83,17 +83,12 @@ def _of_run(run: StoredRun, job: JobStatus | None, epochs: int) -> TrainingStatu
     done = max(log.logged_epochs(run.run_id), default=0)
     progress = f"{done} of {epochs} epochs done"
     see = f"; log {job.log}" if job and job.log else ""
-    pruned = run.tags.get(tags.PRUNED_AFTER)
     # A job that lives is requeued, and its run goes on.
-    stopped = run.status == "KILLED" and not pruned and not (job and job.lives)
+    stopped = run.status == "KILLED" and not (job and job.lives)
     if run.status == FINISHED:
         words = f"done, run {run.run_id}"
     elif run.status == "FAILED" or stopped:
         words = f"{run.reason}, {progress}{see}"
-    elif pruned:
-        words = f"pruned after epoch {pruned}"
-    elif tags.PAUSED_AFTER in run.tags:
-        words = f"waits for the other trainings of its search, {progress}"
     elif not job:  # this machine cannot tell whether the training goes on
         words = f"{progress}, run {run.run_id}"
     elif job.lives is False:

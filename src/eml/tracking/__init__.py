@@ -8,7 +8,7 @@ resume: continued_run(), prepared_run(), Resumed (runs that continue where other
 log: log_setup(), Delivery (epochs), log_result(), log_metrics(), log_files(),
     log_reused(), logged_epochs()
 find: open_others(), names_in(), below(), Others (stores of others); Stores (all, read as one);
-    get(), search(), children(), threads_beside(), finished_training(), pruned_training(),
+    get(), search(), children(), threads_beside(), finished_training(),
     unfinished_plan() (runs)
 reap: begin() (at the start of each command), reap()
 readers: StoredRun (a run without its points, with its Config or why it has none); FINISHED
@@ -19,5 +19,5 @@ publish: report(), report_grid(), make_output() (figures and tables of a recipe)
 models: log_model(), load_model() (weights)
 digests: training_digest(), plan_digest() (whether two trainings, or sweeps, are the same)
 provenance: code_state() (the commit of the source, and whether files differ from it)
-tags: the names of tags; epoch_in()
+tags: the names of tags; number_in()
 """

@@ -12,7 +12,7 @@ import pandas as pd
 from eml.analysis.comparison import Comparison
 from eml.analysis.fairness import differences
 from eml.analysis.figures import FIGURES, over
-from eml.analysis.labels import CRITERIA, X_LABELS
+from eml.analysis.labels import BEST, LAST, X_LABELS
 from eml.analysis.options import ALL, CompareOptions
 from eml.config import one_of
 from eml.errors import UserError
@@ -33,7 +33,7 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     """
     metrics, targets = _metrics(options.metric), _targets(options.target)
     one_of("x", options.x, [*X_LABELS, ALL])
-    one_of("criterion", options.criterion, CRITERIA)
+    one_of("criterion", options.criterion, (LAST, BEST))
     if options.plot:
         one_of("plot", options.plot, [*PLOTS, ALL])
         if (options.x, options.metric) != (CompareOptions.x, CompareOptions.metric):

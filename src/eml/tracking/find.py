@@ -191,7 +191,7 @@ def threads_beside(parent: str, validation: int) -> int:
     """The threads of a run's oldest training on the CPU with this `validation`; 0 for none."""
     same = {"device_type": "cpu", "validation": str(validation)}.items()
     beside = [run for run in search({tags.PARENT: parent})[::-1] if same <= run.params.items()]
-    return next((n for run in beside if (n := tags.epoch_in(run.tags, "threads")) > 0), 0)
+    return next((n for run in beside if (n := tags.number_in(run.tags, "threads")) > 0), 0)
 
 
 @store_call
@@ -214,9 +214,3 @@ def unfinished_plan(digest: str) -> str | None:
     """The newest parent run with this plan digest, unless that run is over."""
     runs = search({tags.PLAN_DIGEST: digest})
     return runs[0].run_id if runs and not runs[0].is_over else None
-
-
-def pruned_training(config: Config, epoch: int) -> StoredRun | None:
-    """The newest run of this training that a search gave up at this epoch or later."""
-    runs = search({tags.TRAINING_DIGEST: training_digest(config)})
-    return next((r for r in runs if tags.epoch_in(r.tags, tags.PRUNED_AFTER) >= epoch), None)

@@ -16,7 +16,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from eml.analysis.comparison import Comparison
 from eml.analysis.curves import Training
-from eml.analysis.labels import LAST
+from eml.analysis.labels import LAST, MEDIAN
 from eml.analysis.summary import Outcomes
 from eml.errors import UserError
 from eml.machine import given_run_id
@@ -56,12 +56,11 @@ def report_grid(
     remarks: Sequence[str],
     output: str = "",
     others: Others = (),
-    criterion: str = LAST,
 ) -> None:
     """Print which learning rates were tried and chosen, and publish it with a figure in `grid`."""
     from eml.analysis.report import write_grid
 
-    comparison = Comparison(history_of(run_ids, others), criterion, recipe.exercise)
+    comparison = Comparison(history_of(run_ids, others), MEDIAN, recipe.exercise)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "grid").mkdir()
         print(write_grid(comparison, outcomes, remarks, Path(folder, "grid"), bool(output)))

@@ -73,7 +73,7 @@ class StoredRun:
     @property
     def epochs(self) -> int:
         """How many the run is to train; 0 of a parent."""
-        return max(tags.epoch_in(self.params, "epochs"), 0)
+        return max(tags.number_in(self.params, "epochs"), 0)
 
     @property
     def is_over(self) -> bool:

@@ -5,7 +5,6 @@ import re
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,17 +18,14 @@ from eml.tracking import provenance, ui
 from eml.tracking.calls import SECONDS_TO_CLOSE, StoreError, is_server, store_call, uri
 from eml.tracking.find import Stores, experiment_of
 from eml.tracking.store import make_store
-from eml.tracking.tags import CANCELLED, COMMAND, CONTINUED_IN, CREATION, ENDINGS, PAUSED_AFTER
+from eml.tracking.tags import CANCELLED, COMMAND, CONTINUED_IN, CREATION, ENDINGS
 
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # MLflow's own run names, as "calm-fox-12"
 UNFINISHED = ("RUNNING", "SCHEDULED")  # MLflow's status
 
 
-@dataclass(eq=False)
 class Paused(Exception):  # noqa: N818, not an error
-    """Raised to end a run for now, as SCHEDULED, because it will continue later."""
-
-    epoch: int | None = None  # after which a training waits for its search; None: for its turn
+    """Raised to end a run for now, as SCHEDULED, because another process will continue it."""
 
 
 @contextmanager
@@ -130,9 +126,7 @@ def _take_over(old: str, new: str) -> None:
 
 def _ending(error: BaseException) -> tuple[str, dict[str, str]]:
     """The status and the tags of a run that ends by an exception."""
-    if isinstance(error, Paused):
-        return "SCHEDULED", {} if error.epoch is None else {PAUSED_AFTER: str(error.epoch)}
-    if isinstance(error, Deferred):
+    if isinstance(error, (Paused, Deferred)):
         return "SCHEDULED", {}
     if isinstance(error, Stopped):
         return "KILLED", {"stopped": f"{error} at {now()}"}

@@ -13,7 +13,7 @@ from eml.launchers.base import Result, Task
 from eml.launchers.slurm import cluster
 from eml.launchers.slurm.job import Pack, submit
 from eml.launchers.slurm.settings import JobOptions
-from eml.launchers.worker import is_at_pause, prepare
+from eml.launchers.worker import prepare
 from eml.machine import signals_held
 from eml.tracking import find, store, tags
 from eml.tracking.calls import StoreError
@@ -58,10 +58,9 @@ class Row:
     def update(self, run: StoredRun | None, live: str | None) -> None:
         """Record the state of the training, given its run and its job's state."""
         self.run = run
-        until = self.task.until or float("inf")
         if run is None:
             self.end("its run was deleted")
-        elif run.status == FINISHED or tags.epoch_in(run.tags, tags.PAUSED_AFTER) >= until:
+        elif run.status == FINISHED:
             self.end()
         elif run.status == "FAILED":
             self.end(f"{run.reason}; log {run.tags.get(tags.JOB_LOG)}")
@@ -134,9 +133,6 @@ class Submitted:
         for row in rows:
             made = prepare(replace(row.task, resume=row.task.resume or row.run_id != ""))
             row.run_id, row.epochs = made.run_id, made.checkpoint.epochs
-            if is_at_pause(row.task, made.checkpoint.records):
-                row.end()
-        rows = [row for row in rows if not row.result]
         if not rows:
             return
         groups = self._grouped(rows)
@@ -161,7 +157,7 @@ class Submitted:
         durations = [float("inf")] * len(rows)  # alone in a job if the probe failed
         for index, (config, row) in enumerate((row.task.config, row) for row in rows):
             if kind_of(config) in costs:
-                left = (row.task.until or config.epochs) - row.epochs
+                left = config.epochs - row.epochs
                 durations[index] = seconds_of(config, costs, left, begun=row.epochs > 0)
         return [[rows[index] for index in group] for group in self.settings.groups(durations)]
 
@@ -175,8 +171,7 @@ class Submitted:
         outcome = cluster.outcome(job)
         cancelled = outcome.startswith("CANCELLED")
         # A cluster that needs the node may end a job with SIGTERM only: the run is then KILLED.
-        # A paused training: another process submitted the job, up to an earlier epoch.
-        spared = any(r.status == "KILLED" or tags.PAUSED_AFTER in r.tags for r in runs.values())
+        spared = any(run.status == "KILLED" for run in runs.values())
         failed = rows
         if not cancelled:
             failed = [row for row in rows if runs[row.run_id].status == "RUNNING"] or rows[:1]
