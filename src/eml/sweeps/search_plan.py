@@ -92,7 +92,8 @@ def search_plan(
                 f"{duration(plan.left)}; give more minutes, fewer epochs, rates or optimizers, or "
                 "a subset"
             )
-        left_out.append(f"seed {plan.seeds[-1]} is left out")
+        seed = plan.seeds[-1]
+        left_out.append(f"budget_minutes={options.budget_minutes:g}: seed {seed} is left out")
         plan = replace(plan, seeds=plan.seeds[:-1])
     return plan, left_out
 
