@@ -227,10 +227,13 @@ def test_an_output_folder_is_made_at_once_or_refused(store, tmp_path, monkeypatc
 def test_what_meets_the_sheet_is_preferred_and_the_rest_is_named(store):
     """A plot of an exercise is of 30 epochs and all images, although a small try came later."""
     (whole, _), (small, _) = add_sweep(store, 30), add_sweep(store, 2, 100)
+    of_whole = {"mlflow.parentRunId": whole}  # with a short training on held-out images
+    searched = add_training(store, tags=of_whole, epochs=6, params={"validation": 6000})
     frame, lines = load_history(Selection(recipe="lr_sweep"), of_the_sheet=True)
     assert set(frame["epochs"]) == {30}
     assert lines == [
-        f"passed over, a later try with other than 30 epochs or all images: lr_sweep, run {small}"
+        f"passed over, a later try with other than 30 epochs or all images: lr_sweep, run {small}",
+        f"left out, evaluated on validation images: {searched}",
     ]
     assert set(load_history(Selection(recipe="lr_sweep"))[0]["epochs"]) == {2}  # the newest
     store.delete_run(whole)

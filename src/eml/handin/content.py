@@ -1,21 +1,23 @@
 """Composes the PDF's content: from a hand-in to the values of the template."""
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from fractions import Fraction
 from itertools import groupby
 
+from eml.analysis.curves import Training
 from eml.analysis.fairness import warnings
 from eml.analysis.figures import FIGURES
 from eml.analysis.report import edges, svg
-from eml.config import AUTO, resolve_learning_rate
+from eml.config import AUTO
 from eml.exact.step import PARAMETERS, SHEET, Solution, Value
 from eml.handin.document import Document, ExerciseBlock, FigureBlock, Line, Section, Table, nodes
 from eml.handin.evidence import Evidence
 from eml.handin.handin import Handin
 from eml.handin.numbers import plain, sentences
 from eml.handin.sheet import Assignment, Exercise
+from eml.models.optimizers import OPTIMIZERS
 
 # The field of Config behind an option of another name; an option in the plural has all values.
 FIELDS = {
@@ -23,8 +25,10 @@ FIELDS = {
     "lrs": "learning_rate",
     "seeds": "seed",
     "optimizers": "optimizer",
+    "search_epochs": "epochs",
     "devices": "device_type",
 }
+OF_THE_SEARCH = ("lrs", "optimizers", "search_epochs")  # options
 PROVENANCE = {
     "git_commit": "commit of the source",
     "git_dirty": "uncommitted changes of the source",
@@ -209,20 +213,33 @@ def _tried(handin: Handin, recipe: str) -> Table:
 
 def command(assignment: Assignment, evidence: Evidence) -> str:
     """Return the command that trains the runs, with the options that differ from their defaults."""
-    trainings = evidence.tried.trainings or evidence.final.trainings
-    first = trainings[0].values
+    tried, final = evidence.tried.trainings, evidence.final.trainings
     parts = ["eml", assignment.recipe]
     for option in fields(assignment.of.options):
         name, default = FIELDS.get(option.name, option.name), option.default
-        if name not in first:
+        listed = tried if option.name in OF_THE_SEARCH and tried else final
+        if name not in listed[0].values or (option.name == "search_epochs" and not tried):
             continue
-        if default == AUTO:
-            default = resolve_learning_rate(AUTO, first["optimizer"], first["model"])
-        listed = evidence.final.trainings if name == "seed" else trainings
         texts = dict.fromkeys(plain(training.values[name]) for training in listed)
+        if default == AUTO:
+            pairs = {(t.values["optimizer"], t.values["learning_rate"]) for t in listed}
+            if pairs == _default_rates(listed, option.name == "lrs"):
+                continue
         if texts.keys() != set(plain(default).split(",")):
             parts.append(f"--{option.name} {shlex.quote(','.join(texts))}")
     return " ".join(parts)
+
+
+def _default_rates(trainings: Sequence[Training], of_search: bool) -> set[tuple[str, float]]:
+    """The optimizers of trainings, each with the rates that `auto` stands for."""
+    models = {t.values["optimizer"]: t.values["model"] for t in trainings}
+    return {
+        (name, rate)
+        for name, model in models.items()
+        for rate in (
+            OPTIMIZERS[name].searched if of_search else [OPTIMIZERS[name].learning_rate[model]]
+        )
+    }
 
 
 def _provenance(handin: Handin) -> list[str]:

@@ -114,7 +114,7 @@ def _newest_group(
     tops = [run for run in runs if not run.parent and run.tags.get("recipe") in RECIPES]
     later: list[Group] = []
     for group in _finished(tops, stores):
-        if not of_the_sheet or set(map(_extent, group.members)) == {(SHEET_EPOCHS, 0)}:
+        if not of_the_sheet or _meets_the_sheet(group):
             break
         later.append(group)
     else:  # no group, or none that meets the sheets: the newest
@@ -142,6 +142,12 @@ def _newest_group(
     if other and not later:
         passed_over.append(f"passed over, of other epochs or images: {', '.join(other)}")
     return [run for run in same if run.where not in other], passed_over
+
+
+def _meets_the_sheet(group: Group) -> bool:
+    """Whether all trainings but those of a search have the epochs and images of the sheets."""
+    finals = [run for run in group.members if not run.config.validation]
+    return set(map(_extent, finals)) == {(SHEET_EPOCHS, 0)}
 
 
 def _finished(tops: Sequence[StoredRun], stores: Stores) -> Iterator[Group]:
