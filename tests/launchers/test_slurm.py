@@ -262,7 +262,7 @@ def test_the_time_limit_requeues(shared_store, slurm, environment, small_data):
     canceller = threading.Thread(target=cancel_when_it_is_on_again)
     with (
         tracked_run("parent", "", {}) as parent,
-        Slurm(LaunchOptions(launcher="slurm", slurm_time=1)) as launcher,
+        Slurm(LaunchOptions(launcher="slurm", slurm_time="1")) as launcher,
     ):
         task = Task(config=config, parent=parent)
         canceller.start()
@@ -374,11 +374,14 @@ def test_without_a_cluster(shared_store, environment, monkeypatch, tmp_path):
     ("text", "message"),
     [
         ("slurm_tme = 30", "no setting slurm_tme: give some of slurm_partition, slurm_time, "),
-        ('slurm_time = "30"', "slurm_time='30': give a whole number"),
+        (
+            'slurm_time = "soon"',
+            "slurm_time=soon: give minutes, 1 or more, or a time",
+        ),
         ("slurm_mem = 5", "slurm_mem=5: give a text"),
         ("slurm_setup = [1]", "expected str"),
         ("slurm_time = ", "Invalid value"),
-        ("slurm_time = 0", "slurm_time=0: give a whole number, 1 or more"),
+        ("slurm_time = 0", "slurm_time=0: give minutes, 1 or more"),
         (None, "No such file or directory"),
     ],
 )
@@ -390,14 +393,42 @@ def test_bad_settings(text, message, tmp_path):
         LaunchOptions(launcher="slurm", slurm_file=str(file))
 
 
+@pytest.mark.parametrize(
+    ("time", "minutes"),
+    [("30", 30), ("30:00", 30), ("2:30:00", 150), ("1-2", 1560), ("1-2:30", 1590), ("90:30", 90)],
+)
+def test_a_time_as_slurm_takes_it(time, minutes):
+    settings = LaunchOptions(launcher="slurm", slurm_time=time).resolved()
+    assert settings.flags["time"] == minutes
+
+
+def test_a_cluster_that_requeues_no_job(shared_store, launched, small_data, tmp_path):
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text('#!/bin/sh\n[ "$1" = requeue ] && echo "refused" >&2 && exit 1\nexit 0\n')
+    scontrol.chmod(0o755)
+    settings = tmp_path / "cluster.toml"
+    settings.write_text(f'slurm_setup = ["export PATH={tmp_path}:$PATH"]\n')
+    first = launched(*sweep(100), *IN_JOBS, "--slurm_file", str(settings))
+    jobs = until(lambda: running(shared_store, 3))
+    subprocess.run(["scancel", "--signal", "USR2", *jobs.values()], check=True)
+    code, complaints = first.end()
+    assert code == 0, complaints
+    assert re.search(
+        r"has ended, and its trainings are submitted again: the cluster does not requeue this job: "
+        r".*scontrol.*requeue",
+        first.output.read_text(),
+    )
+    assert_as_in_one_process(shared_store, 100)
+
+
 def test_options_come_before_the_file(tmp_path):
     file = tmp_path / "cluster.toml"
     file.write_text(
         'slurm_time = 60\nslurm_partition = "long"\nslurm_setup = ["module load python"]\n'
     )
-    options = LaunchOptions(launcher="slurm", slurm_file=str(file), slurm_time=20, slurm_cpus=4)
+    options = LaunchOptions(launcher="slurm", slurm_file=str(file), slurm_time="20", slurm_cpus=4)
     assert options.resolved() == JobOptions(
-        slurm_time=20,
+        slurm_time="20",
         slurm_partition="long",
         slurm_cpus=4,
         slurm_array_parallelism=100,

@@ -1,6 +1,7 @@
 """The work items of one Slurm job: their submission, and how the job carries them out."""
 
 import os
+import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,8 @@ from eml.tracking.calls import StoreAwayError, StoreError, for_other_processes
 from eml.training.checkpoints import private_folder
 from eml.training.loop import EpochRecord, TrainingLoop
 from eml.training.progress import ShowEpoch, display
+
+NOT_REQUEUED = "the cluster does not requeue this job"
 
 
 @dataclass
@@ -63,7 +66,11 @@ class Pack:
             if stuck and perf_counter() - started > self.seconds / 2:
                 self._note(Result("a job is too short for one epoch: increase slurm_time"))
             if self.items:
-                requeue(REQUEUE, None)
+                try:
+                    requeue(REQUEUE, None)
+                except (OSError, subprocess.SubprocessError) as error:
+                    # The waiting process submits the other items again.
+                    print(f"{NOT_REQUEUED}: {error}", flush=True)
         except Stopped as stopped:
             sys.exit(stopped.exit_code)
         except StoreAwayError as error:  # another job may reach the store
@@ -107,7 +114,7 @@ def submit(
     executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
     executor.update_parameters(
         job_name=name,
-        time=settings.slurm_time,
+        time=settings.seconds // 60,
         array_parallelism=settings.slurm_array_parallelism,
         signal_delay_s=min(WARNING_SECONDS, settings.seconds // 4),
         setup=["set -e", *setup, "set +e"] if setup else [],  # a command that fails ends the job

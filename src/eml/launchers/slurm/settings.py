@@ -1,5 +1,6 @@
 """The settings of Slurm's jobs, as options or in a TOML file, and the launcher's own numbers."""
 
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -8,7 +9,7 @@ from typing import Annotated, Any, get_args
 
 from eml.config import ConfigError
 
-DEFAULTS = {"slurm_time": 30, "slurm_cpus": 1, "slurm_array_parallelism": 100}
+DEFAULTS: dict[str, Any] = {"slurm_time": "30", "slurm_cpus": 1, "slurm_array_parallelism": 100}
 FLAGS = ("partition", "time", "cpus", "mem", "gres", "account", "qos", "constraint")
 FILLED = 0.8  # share of a job's time to fill: estimates err, and a job needs time to start
 REQUEUES = 1_000_000  # no limit on the requeues of a job: Pack gives up what makes no progress
@@ -24,7 +25,7 @@ class JobOptions:
 
     slurm_file: Annotated[str, "TOML file of slurm_ settings; absolute for `mlflow run`"] = ""
     slurm_partition: Annotated[str, "partition of the jobs"] = ""
-    slurm_time: Annotated[int, "minutes a job may take; 30 if not given"] = 0
+    slurm_time: Annotated[str, "minutes a job may take, or as 2:30:00; 30 if not given"] = ""
     slurm_cpus: Annotated[int, "cores of a job; 1 if not given"] = 0
     slurm_mem: Annotated[str, "memory of a job, as 5GB; the cluster's default if not given"] = ""
     slurm_gres: Annotated[str, "as gpu:1"] = ""
@@ -51,16 +52,23 @@ class JobOptions:
                 f"of {', '.join(kinds)}"
             )
         values = DEFAULTS | in_file | options
+        if type(values["slurm_time"]) is int:  # in the file
+            values["slurm_time"] = str(values["slurm_time"])
         for name, value in values.items():
             if type(value) is not kinds[name] or (kinds[name] is int and value < 1):
                 words = "a whole number, 1 or more" if kinds[name] is int else "a text"
                 raise ConfigError(f"{name}={value!r}: give {words}")
+        if _seconds(values["slurm_time"]) < 60:
+            raise ConfigError(
+                f"slurm_time={values['slurm_time']}: give minutes, 1 or more, or a time as Slurm "
+                "takes it: 30:00, 2:30:00, 1-12:00:00"
+            )
         return JobOptions(**values)
 
     @property
     def seconds(self) -> int:
         """Time limit of a job, in seconds."""
-        return 60 * self.slurm_time
+        return _seconds(self.slurm_time)
 
     def groups(self, durations: Sequence[float]) -> list[list[int]]:
         """Indices of `durations`, in seconds, grouped so that the trainings of a group fit a job.
@@ -82,8 +90,18 @@ class JobOptions:
     def flags(self) -> dict[str, str | int | bool]:
         """The flags of sbatch for these settings, without those of the array."""
         named = {name: getattr(self, f"slurm_{name}") for name in FLAGS}
-        named["cpus-per-task"] = named.pop("cpus")
+        named |= {"cpus-per-task": named.pop("cpus"), "time": self.seconds // 60}
         return {k: v for k, v in named.items() if v} | {"requeue": True, "open-mode": "append"}
+
+
+def _seconds(time: str) -> int:
+    """Seconds of a time as sbatch takes it, such as "30", "30:00", "2:30:00"; 0 if it is none."""
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d\d))?(?::(\d\d))?", time, re.ASCII)
+    days, *parts = match.groups() if match else ("0",)
+    numbers = [int(part) for part in parts if part]
+    # The first number is hours where days or all three are given, else minutes.
+    first = 3600 if days or len(numbers) == 3 else 60
+    return 86400 * int(days or 0) + sum(int(n * first / 60**i) for i, n in enumerate(numbers))
 
 
 def _read(file: str) -> dict[str, Any]:

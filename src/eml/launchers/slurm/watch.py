@@ -6,12 +6,14 @@ So the store holds the state of every training, and another process can take ove
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from eml.errors import UserError
+from eml.errors import UserError, printable
 from eml.launchers.base import Result, Task
 from eml.launchers.slurm import cluster
-from eml.launchers.slurm.job import Pack, submit
+from eml.launchers.slurm.job import NOT_REQUEUED, Pack, submit
 from eml.launchers.slurm.settings import JobOptions
 from eml.launchers.worker import prepare
 from eml.machine import signals_held
@@ -23,7 +25,8 @@ from eml.tracking.runs import close_run, is_cancelled, stop_run, tag_run
 from eml.training.cost import Costs, kind_of, seconds_of
 
 # The beginnings of job states that are not the training's fault.
-NO_FAULT = ("PREEMPTED", "NODE_FAIL", "BOOT_FAIL")
+ENDED_EARLY = "COMPLETED"  # of a job with trainings left: the cluster has not requeued it
+NO_FAULT = ("PREEMPTED", "NODE_FAIL", "BOOT_FAIL", ENDED_EARLY)
 
 
 class CancelledError(UserError):
@@ -67,6 +70,15 @@ class Row:
         elif live:
             is_next = live.startswith("running") and run.status != "RUNNING"
             self.state = "next in a job" if is_next else live
+
+
+def last_line(run: StoredRun | None, start: str) -> str:
+    """The last line of the log of a run's job that begins with these words."""
+    log = run.tags.get(tags.JOB_LOG, "") if run else ""
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path(log).read_text(errors="replace").splitlines()
+        return printable(next(line for line in reversed(lines) if line.startswith(start)))
+    return f"log {log}"
 
 
 class Submitted:
@@ -177,6 +189,9 @@ class Submitted:
             failed = [row for row in rows if runs[row.run_id].status == "RUNNING"] or rows[:1]
             if spared or outcome.startswith(NO_FAULT):
                 failed = []
+        if outcome == ENDED_EARLY:
+            why = last_line(rows[0].run, NOT_REQUEUED)
+            print(f"job {job} has ended, and its trainings are submitted again: {why}", flush=True)
         reason = f"job {job} has ended: {outcome}"
         for row in rows:
             row.job = ""
