@@ -30,6 +30,15 @@ from eml.training.progress import ShowEpoch, display
 NOT_REQUEUED = "the cluster does not requeue this job"
 
 
+@contextmanager
+def suppress_refusal() -> Iterator[None]:
+    """Print why the cluster does not requeue a job; the waiting process submits the rest again."""
+    try:
+        yield
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"{NOT_REQUEUED}: {error}", flush=True)
+
+
 @dataclass
 class Pack:
     """Carries out one item after the other in a job. A requeued job does the remaining items."""
@@ -66,11 +75,8 @@ class Pack:
             if stuck and perf_counter() - started > self.seconds / 2:
                 self._note(Result("a job is too short for one epoch: increase slurm_time"))
             if self.items:
-                try:
+                with suppress_refusal():
                     requeue(REQUEUE, None)
-                except (OSError, subprocess.SubprocessError) as error:
-                    # The waiting process submits the other items again.
-                    print(f"{NOT_REQUEUED}: {error}", flush=True)
         except Stopped as stopped:
             sys.exit(stopped.exit_code)
         except StoreAwayError as error:  # another job may reach the store
