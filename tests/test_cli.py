@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from eml.machine import SIGNALS
+from eml.tracking import find
 from support.commands import eml_command, mlflow_command, stored_runs
 
 
@@ -101,11 +102,15 @@ def training(command: list[str]):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as process:
         try:
             for line in process.stdout:
-                if re.match(r"epoch +1/", line):
+                if re.search(r"epoch +1/", line):
                     break
             else:
                 pytest.fail("the training did not get to epoch 1")
@@ -129,6 +134,7 @@ def assert_stopped(run, signal_name: str, status: set[str]):
 
 
 ENDLESS = 10_000  # epochs: the signal comes in the middle
+GOES_ON = re.compile(r"^stopped after epoch \d+; the same command goes on$", re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -137,8 +143,9 @@ ENDLESS = 10_000  # epochs: the signal comes in the middle
 def test_signal_to_eml(number, store, environment):
     with training(eml_command("mlp_torch", "--epochs", str(ENDLESS))) as process:
         process.send_signal(number)
-        process.communicate(timeout=60)
+        _, complaints = process.communicate(timeout=60)
         assert process.returncode == 128 + number
+        assert GOES_ON.fullmatch(complaints.rstrip("\n"))
     (run,) = stored_runs(store)
     assert_stopped(run, number.name, {"KILLED"})
 
@@ -160,8 +167,38 @@ def test_signal_to_mlflow_run(number, to_group, store, environment):
             os.killpg(process.pid, number)
         else:
             process.send_signal(number)
-        process.communicate(timeout=60)  # until the last process that writes to it is gone
+        # Until the last process that writes to it is gone.
+        _, complaints = process.communicate(timeout=60)
         assert process.returncode != 0
+        assert GOES_ON.search(complaints)
         trained.wait(60)
     (run,) = stored_runs(store)
     assert_stopped(run, "SIG(INT|TERM)", {"KILLED", "FAILED"})
+
+
+IN_WORKERS = ["lr_sweep", "--epochs", str(ENDLESS), "--launcher", "local", "--jobs", "2"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        eml_command("mlp_torch", "--epochs", str(ENDLESS)),
+        pytest.param(mlflow_command("mlp_torch", epochs=ENDLESS), marks=pytest.mark.slow),
+        pytest.param(eml_command(*IN_WORKERS), marks=pytest.mark.slow),
+    ],
+)
+def test_closed_output_stops_as_ctrl_c_does(command, store, environment):
+    """As of `| head -1`: the runs say why, and the same command goes on."""
+    with training(command) as process:
+        process.stdout.close()
+        complaints = process.stderr.read()
+        assert process.wait(60) == (1 if "mlflow" in command else 141)
+        assert re.search("^stopped.*; the same command goes on$", complaints, re.MULTILINE)
+        assert "Traceback" not in complaints
+    top, *children = stored_runs(store)
+    # MLflow itself makes FAILED of the run that it has made.
+    assert top.info.status == ("FAILED" if "mlflow" in command else "KILLED")
+    assert find.get(top.info.run_id).reason.startswith("stopped: output closed at ")
+    for run in children:
+        assert run.info.status == "KILLED"
+        assert re.match("output closed at |SIGTERM at ", run.data.tags["stopped"])

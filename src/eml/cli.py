@@ -45,18 +45,19 @@ def main() -> None:
     # Python's default garbage collection takes 10 % of the start-up: imports make many objects.
     gc.set_threshold(100_000)
     raise_on_signals()
-    if run_id := given_run_id():
+    if given_run_id():
         stop_with_parent()
     try:
         # standalone_mode=False: click raises its errors instead of printing a usage text.
         cli.main(args=sys.argv[1:] or ["--help"], prog_name="eml", standalone_mode=False)
     except (Stopped, UserError, click.ClickException) as error:
         message = _message(error)
-        print(f"eml: {message}", file=sys.stderr)
-        if run_id:  # the run that `mlflow run` made tells why its process ends
+        print(message if isinstance(error, Stopped) else f"eml: {message}", file=sys.stderr)
+        if given_run_id():  # no run has begun: the one that `mlflow run` made tells why
             from eml.tracking import calls, runs
 
-            with suppress(UserError):  # the store does not answer
+            with suppress(UserError):  # the store does not answer, or it is another run
+                run_id = calls.store_call(runs.given_run, calls.SECONDS_TO_CLOSE)()
                 if isinstance(error, Stopped):
                     runs.stop_run(run_id, str(error), ["RUNNING"], calls.SECONDS_TO_CLOSE)
                 else:
@@ -69,7 +70,8 @@ def main() -> None:
 
 def _message(error: Stopped | UserError | click.ClickException) -> str:
     if isinstance(error, Stopped):
-        return f"stopped by {error}"
+        after = f" after epoch {error.epoch}" if error.epoch else ""
+        return f"stopped{after}; the same command goes on"
     if isinstance(error, UserError):
         return error.shown()
     message = printable(" ".join(error.format_message().split()), 1000)

@@ -5,12 +5,14 @@ import os
 import platform
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import sleep
 from types import FrameType
+from typing import TextIO
 
 import psutil
 
@@ -126,8 +128,10 @@ def given_run_id() -> str:
 class Stopped(BaseException):
     """A signal arrived. Not an Exception, so that only the end of a run handles it."""
 
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(signal.Signals(signal_number).name)
+    epoch = 0  # after which the same command goes on, if it has one training
+
+    def __init__(self, signal_number: int, why: str = "") -> None:
+        super().__init__(why or signal.Signals(signal_number).name)
         self.signal_number = signal_number
         self.exit_code = 128 + signal_number
 
@@ -139,6 +143,8 @@ class Deferred(Stopped):
 def raise_on_signals(in_job: bool = False) -> None:
     """Make the first of SIGNALS raise Stopped in the main thread; SIGHUP not under `nohup`.
 
+    So does standard output that cannot be written (`| head -1`), except in a job.
+
     Later signals are ignored: `mlflow run` answers Ctrl-C with a SIGTERM to its child, which would
     otherwise interrupt the closing of the run.
 
@@ -147,13 +153,31 @@ def raise_on_signals(in_job: bool = False) -> None:
 
     def stop(number: int, _: FrameType | None) -> None:
         for other in handled:
-            signal.signal(other, signal.SIG_IGN)
+            signal.signal(other, lambda *_: None)  # SIG_IGN would warn of signals on their way
         raise Deferred(number) if number == REQUEUE else Stopped(number)
 
     handled = (*SIGNALS, REQUEUE) if in_job else SIGNALS
     for number in handled:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, stop)
+    for stream in () if in_job else filter(None, (sys.stdout, sys.stderr)):
+        for name in ("write", "flush"):
+            _watch(stream, name, stops=stream is sys.stdout)
+
+
+def _watch(stream: TextIO, name: str, stops: bool) -> None:
+    """Make this method of a stream raise Stopped where it would fail, or do nothing."""
+    method = getattr(stream, name)
+
+    def call(*arguments: str) -> None:
+        try:
+            method(*arguments)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if stops:
+                raise Stopped(signal.SIGPIPE, "output closed") from None
+
+    setattr(stream, name, call)
 
 
 @contextmanager

@@ -99,6 +99,9 @@ def test_sheet2_says_its_plan_trains_and_makes_the_handin(sheet2):
     plan, _, trained = printed.partition("sheet2: about ")
     assert "sgd lr=0.001 seed=1 mlp_numpy epochs=30: 30 epochs to do" in plan
     assert "epoch 30/30" not in plan
+    # The training that two recipes share is planned once.
+    assert plan.count("sgd lr=0.1 seed=1 mlp_numpy epochs=30: 30 epochs to do") == 1
+    assert plan.count("sgd lr=0.1 seed=1 mlp_numpy epochs=30: counted above") == 1
     assert trained.count("epoch 30/30") == 6
     assert "rules of the sheet that are not met yet: 7" in trained
     assert {path.name for path in (folder / "ex2").iterdir()} == {

@@ -114,30 +114,29 @@ def test_failed_trainings_are_named_when_the_others_are_done(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kill", [False, True])
-def test_workers_end_with_the_command(kill, store, environment):
-    """By Ctrl-C, or because they notice that the process that launched them was killed."""
+@pytest.mark.parametrize(("kill", "trained"), [(False, 2), (True, 2), (False, 0)])
+def test_workers_end_with_the_command(kill, trained, store, environment):
+    """By Ctrl-C, also while they start, or because the process that launched them was killed."""
     command = eml_command("lr_sweep", "--epochs", "10000", "--launcher", "local", "--jobs", "2")
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **output, start_new_session=True) as process:
         begun = set()
         for line in process.stdout:
             if match := re.match(r"\[(\d)/6\].*epoch +1/", line):
                 begun.add(match[1])
-            if len(begun) == 2:
+            if len(begun) == trained:
                 break
         below = psutil.Process(process.pid).children(recursive=True)
         if kill:
             process.kill()
         else:
             os.killpg(process.pid, signal.SIGINT)
-        process.communicate(timeout=60)
+        _, complaints = process.communicate(timeout=60)
     _, alive = psutil.wait_procs(below, timeout=60)
     assert not alive
     if not kill:
-        assert process.returncode == 130
-        assert [one.info.status for one in stored_runs(store)] == ["KILLED"] * 3
+        assert (process.returncode, complaints) == (130, "stopped; the same command goes on\n")
+        assert [one.info.status for one in stored_runs(store)] == ["KILLED"] * (1 + trained)
 
 
 @pytest.mark.parametrize(

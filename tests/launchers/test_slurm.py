@@ -183,7 +183,7 @@ def test_left_and_taken_up_again(shared_store, launched, small_data):
     jobs = until(lambda: running(shared_store, 3))
     first.process.send_signal(signal.SIGINT)
     code, complaints = first.end()
-    assert (code, complaints) == (130, "eml: stopped by SIGINT\n")
+    assert (code, complaints) == (130, "stopped; the same command goes on\n")
     (parent,) = parents(shared_store)
     assert parent.info.status == "SCHEDULED"
     assert first.output.read_text().endswith(f"`eml cancel {parent.info.run_id}` ends them\n")

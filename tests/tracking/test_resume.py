@@ -15,6 +15,8 @@ from eml.launchers import worker
 from eml.launchers.base import Task
 from eml.machine import SIGNALS, Stopped, raise_on_signals
 from eml.models.optimizers import OPTIMIZERS
+from eml.sweeps.request import Request
+from eml.sweeps.status import status_of
 from eml.tracking import find, log, runs
 from eml.tracking.digests import training_digest
 from eml.tracking.history import load_history
@@ -22,7 +24,7 @@ from eml.training import checkpoints
 from eml.training.checkpoints import Checkpoint, Slot
 from eml.training.loop import TrainingLoop, load_for
 from eml.training.threads import Asked
-from support.commands import call, config_of, mlflow_command, stored_runs, train
+from support.commands import arguments, call, config_of, mlflow_command, stored_runs, train
 from support.interrupted import (
     SCORES,
     assert_whole,
@@ -32,6 +34,8 @@ from support.interrupted import (
     scores,
     stop_when,
 )
+
+LRS = "1,0.5,0.1,0.05,0.01"
 
 
 @pytest.mark.parametrize(
@@ -259,12 +263,73 @@ def test_a_signal_at_the_start_does_not_lose_what_is_taken_over(small_data, stor
     for number, handler in former.items():
         signal.signal(number, handler)
     assert store.get_run(killed.info.run_id).data.tags["continued_in"] == run.info.run_id
-    # A job that Slurm requeues is given the same run once more.
-    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+    again = store.create_run(killed.info.experiment_id)
+    monkeypatch.setenv("MLFLOW_RUN_ID", again.info.run_id)
     train("mlp_numpy", **options)
     assert "MLFLOW_RUN_ID" not in os.environ
-    assert store.get_run(run.info.run_id).info.status == "FINISHED"
-    assert_whole(store, run.info.run_id, 2)
+    assert store.get_run(again.info.run_id).info.status == "FINISHED"
+    assert_whole(store, again.info.run_id, 2)
+
+
+def test_the_furthest_of_several_interrupted_runs_goes_on(small_data, store, monkeypatch, capsys):
+    """Also where it is a run of another experiment."""
+    options = {"epochs": 5}
+    for elsewhere in (False, True):
+        interrupt(monkeypatch, after=4, options=options)
+        *_, furthest = stored_runs(store)
+        if elsewhere:
+            monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "elsewhere")
+        interrupt(monkeypatch, after=2, options=options | {"resume": False})
+        capsys.readouterr()
+        train("mlp_numpy", **options)
+        assert "goes on after epoch 3" in capsys.readouterr().out
+        status = store.get_run(furthest.info.run_id).info.status
+        assert status == ("KILLED" if elsewhere else "FINISHED")
+
+
+@pytest.mark.parametrize(
+    ("interrupted", "planned", "goes_on"),
+    [
+        (("mlp_numpy", {}), ("mlp_numpy", {}), True),
+        (("mlp_numpy", {}), ("mlp_numpy", {"resume": False}), False),
+        (("mlp_numpy", {}), ("lr_sweep", {}), True),
+        (("lr_sweep", {"lrs": LRS}), ("lr_sweep", {"lrs": LRS}), True),
+        (("mlp_torch", {"device": "cpu"}), ("cpu_vs_gpu", {"devices": "cpu"}), False),
+    ],
+)
+def test_a_plan_counts_the_epochs_that_the_command_goes_on_with(
+    interrupted, planned, goes_on, small_data, store, monkeypatch, capsys
+):
+    recipe, options = interrupted
+    stop_when(monkeypatch, lambda r: r.epoch == 2, lambda: train(recipe, epochs=3, **options))
+    recipe, options = planned
+    status = status_of(Request.of(*arguments(recipe, epochs=3, **options)))
+    capsys.readouterr()
+    train(recipe, epochs=3, **options)
+    assert sum(state.epochs for state in status.states.values()) == 2 * goes_on
+    assert ("goes on after epoch 2" in capsys.readouterr().out) == goes_on
+
+
+@pytest.mark.parametrize("recipe", ["mlp_numpy", "lr_sweep"])
+def test_what_another_process_trains_is_not_trained_twice(
+    recipe, small_data, store, eml, monkeypatch
+):
+    stop_when(monkeypatch, lambda r: r.epoch == 1, lambda: train(recipe, epochs=2))
+    living, *_ = before = stored_runs(store)
+    digest = living.data.tags.get("training_digest") or living.data.tags["plan_digest"]
+    slot = Slot(digest, living.data.tags["checkpoint"])
+    assert slot.acquire()
+    result = eml(recipe, "--epochs", "2")
+    assert result.returncode == 2
+    refusal = f"eml: another process trains this already (run {living.info.run_id}): wait for "
+    assert result.stderr.startswith(refusal)
+    assert [r.to_dictionary() for r in stored_runs(store)] == [r.to_dictionary() for r in before]
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "elsewhere")
+    assert eml(recipe, "--epochs", "2").returncode == 0
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "test")
+    assert eml(recipe, "--epochs", "2", "--resume", "false").returncode == 0
+    assert slot.load() is not None
+    slot.release()
 
 
 def test_mlflow_run_takes_over_the_history(small_data, store, environment, monkeypatch):

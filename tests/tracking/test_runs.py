@@ -2,11 +2,13 @@
 
 import dataclasses
 import os
+import re
 import signal
 
 import mlflow
 import numpy as np
 import pytest
+from mlflow.entities import ViewType
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
@@ -68,9 +70,11 @@ def test_all_of_a_training_is_logged(small_data, store, capsys):
 
 
 def test_values_typed_for_mlflow_run_are_left_and_others_refused(small_data, store, monkeypatch):
-    with mlflow.start_run() as run:  # as `mlflow run` does before it starts eml
-        mlflow.log_params({"momentum": "0.90", "epochs": "01", "lr": "1e-1"})
     for epochs in (3, 1):
+        # As `mlflow run` does before it starts eml.
+        run = store.create_run(store.get_experiment_by_name("test").experiment_id)
+        for name, value in {"momentum": "0.90", "epochs": "01", "lr": "1e-1"}.items():
+            store.log_param(run.info.run_id, name, value)
         monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
         if epochs == 3:
             with pytest.raises(UserError, match="the run given holds epochs=01, not 3"):
@@ -155,12 +159,40 @@ def test_a_signal_in_the_middle_of_a_write_lets_it_end(statement, store, stoppab
     ("typed", "expected"), [("calm-fox-12", "eml's"), ("my own name", "my own name")]
 )
 def test_a_name_that_the_user_gave_is_kept(typed, expected, store, monkeypatch):
-    with mlflow.start_run(run_name=typed) as run:
-        pass
+    run = store.create_run(store.get_experiment_by_name("test").experiment_id, run_name=typed)
     monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
     with runs.run("eml's", "d", {}):
         pass
     assert store.get_run(run.info.run_id).info.run_name == expected
+
+
+BEGIN_A_RUN = ["mlp_numpy", "lr_sweep", "gradients", "compare", "sheet2"]
+
+
+@pytest.mark.parametrize("kind", ["FINISHED", "KILLED", "ours", "a point", "deleted", "none"])
+def test_a_run_that_mlflow_run_has_not_just_made_stays_as_it_is(
+    kind, small_data, store, eml, monkeypatch
+):
+    train("mlp_numpy", epochs=1)
+    (trained,) = stored_runs(store)
+    tags = {"recipe": "mlp_numpy"} if kind == "ours" else {}
+    stale = store.create_run(trained.info.experiment_id, tags=tags).info.run_id
+    if kind.isupper():
+        store.set_terminated(stale, kind)
+    elif kind == "a point":
+        store.log_metric(stale, "loss", 1.0)
+    elif kind == "deleted":
+        store.delete_run(stale)
+    monkeypatch.setenv(GIVEN_RUN, "0" * 32 if kind == "none" else stale)
+    before = store.get_run(stale).to_dictionary()
+    for command in [*BEGIN_A_RUN, "mlp_numpy --epocs 1", "evaluate abc"]:
+        result = eml(*command.split())
+        assert result.returncode == 2, command
+        assert store.get_run(stale).to_dictionary() == before, command
+        if command in BEGIN_A_RUN:
+            assert re.fullmatch("eml: MLFLOW_RUN_ID names .*: unset it\n", result.stderr)
+    assert eml("evaluate", trained.info.run_id).returncode == 0
+    assert len(store.search_runs([trained.info.experiment_id], run_view_type=ViewType.ALL)) == 2
 
 
 def test_a_run_that_was_given_can_be_set_aside(store, monkeypatch):

@@ -15,7 +15,7 @@ def cancel(run_id: str) -> None:
     from eml.tracking.reap import begin
     from eml.tracking.tags import CONTINUED_IN, PLAN_DIGEST
 
-    begin()
+    begin(makes_run=False)
     parent = find.get(run_id)
     while CONTINUED_IN in parent.tags:  # a later `mlflow run` continues this run
         parent = find.get(parent.tags[CONTINUED_IN])

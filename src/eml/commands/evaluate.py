@@ -28,7 +28,7 @@ def evaluate(id: str, device: str) -> None:
     from eml.tracking.reap import begin
     from eml.training.loop import load_for, make_learner
 
-    begin()
+    begin(makes_run=False)
     stored = load_model(id)
     config = stored.config
     largest = LARGEST_DIFFERENCE[config.precision]

@@ -54,6 +54,8 @@ def make(form: Path, stores: str = "") -> None:
     Started by `mlflow run`, also logs the PDF. Raises UserError before anything is written.
     stores: of others, read besides those that the form names.
     """
+    if given_run_id():
+        reap.begin()
     handin = load(form, stores)
     for problem in handin.problems.values():
         raise problem
@@ -66,7 +68,6 @@ def make(form: Path, stores: str = "") -> None:
         files["conda.yaml"] = source["conda.yaml"]
     write_files({pdf: files[pdf], f"{name}.zip": write(handin, files)}, folder)
     if given_run_id():
-        reap.begin()
         with runs.run("handin", "The hand-in of a sheet.", {"recipe": "handin"}):
             log.log_files(folder / pdf)
     commits = {str(run.get("git_commit"))[:9] for _, run in handin.runs}

@@ -17,6 +17,7 @@ from eml.recipes.recipe import Recipe, RecipeOptions
 from eml.sweeps.launch import launch, plan
 from eml.sweeps.request import launcher_of
 from eml.tracking import find
+from eml.tracking.digests import training_digest
 from eml.tracking.find import Others, below, names_in, open_others
 from eml.tracking.history import finished_groups
 from eml.tracking.readers import FINISHED
@@ -44,13 +45,15 @@ def train_sheet(
         launching = replace(launching, stores=",".join([stores, *theirs]))
     others = open_others(names_in(launching.stores))
     # Each recipe makes runs of its own; the run of `mlflow run` gets the PDF at the end.
+    begin(create=True)
     with environment({GIVEN_RUN: ""}):
-        begin(create=True)
         lacking = list(_lacking(asked, shared, launching, others))
-        seconds = 0.0
+        seconds, before = 0.0, set[str]()
         for recipe, configs, options in lacking:
             print(f"\n{recipe.name}", flush=True)
-            seconds += plan(recipe, configs, options, launching)["seconds"]
+            seconds += plan(recipe, configs, options, launching, before)["seconds"]
+            placed = options.placed(configs, launcher_of(launching).device)
+            before |= {training_digest(config) for config in placed}
         total = f"\n{name}: about {duration(seconds)} in all"
         print(total if lacking else f"{name}: nothing is left to train", flush=True)
         has_gradients = any(exercise.gradients for exercise in asked.exercises)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_context, resource_tracker
 from typing import cast
 
 from eml.config import Config, ConfigError
@@ -105,8 +105,12 @@ class _Worker:
         context = get_context("spawn")  # fork is unsafe in a process with threads
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs,), name="worker")
+        # While a worker imports, Ctrl-C would print a traceback: _work() unblocks the signal.
+        resource_tracker.ensure_running()  # which start() does otherwise, and unblocks it
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         with environment(variables):
             self.process.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         theirs.close()  # otherwise recv() would not notice that the worker died
 
     def result_of(self, item: WorkItem) -> Result:
@@ -132,6 +136,7 @@ def _work(pipe: connection.Connection) -> None:
     raise_on_signals()
     stop_with_parent()
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         while True:
             item, name = pipe.recv()
             try:

@@ -1,6 +1,6 @@
 """Carries out a recipe, or plans it: one training in one MLflow run, or several as a sweep."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from eml.config import Config
@@ -45,7 +45,7 @@ def launch(
     request.launcher.check(request.configs)
     make_output(launching.output)
     begin(create=True)
-    if request.launcher.in_this_run and [config.recipe for config in configs] == [recipe.name]:
+    if request.is_alone:
         task = Task(
             config=request.configs[0],
             threads=Asked(launching.number("threads")),
@@ -60,17 +60,22 @@ def launch(
 
 
 def plan(
-    recipe: Recipe, configs: Sequence[Config], options: RecipeOptions, launching: LaunchOptions
+    recipe: Recipe,
+    configs: Sequence[Config],
+    options: RecipeOptions,
+    launching: LaunchOptions,
+    before: Collection[str] = (),
 ) -> dict[str, Any]:
     """Print the status of a recipe's trainings, and the time still needed, measured by probes.
 
-    Arguments as for launch(). Finishes no training and logs nothing. Returns the same for JSON;
-    `seconds` is 0 where they cannot be measured.
+    Arguments as for launch(); before: digests of trainings that others finish first. Finishes no
+    training and logs nothing. Returns the same for JSON; `seconds` is 0 where they cannot be
+    measured.
     """
     request = Request.of(recipe, configs, options, launching)
     if store.is_there():  # without a store nothing is done yet, and a plan must not create one
-        begin()
-    status = status_of(request)
+        begin(makes_run=False)
+    status = status_of(request, before)
     print(status, flush=True)
     result = {"recipe": recipe.name, "trainings": status.listed(), "seconds": 0.0}
     is_search = isinstance(options, optimizers.Options)
@@ -130,9 +135,9 @@ def _sweep_name(request: Request) -> str:
 
 def _refuse_if_in_other_jobs(request: Request) -> None:
     """Raise UserError if jobs of another launcher already have these trainings."""
-    parent = find.unfinished_plan(request.digest)
-    runs = find.children(parent).values() if parent else ()
-    for job in job_status(runs).values():
+    begun = resume.to_continue(request.digest, "", copy_from_others=False)
+    parent = begun.run.run_id if begun else ""
+    for job in job_status(find.children(parent).values()).values():
         name = job.launcher
         if job.lives and not isinstance(request.launcher, launcher_class(name)):
             raise UserError(

@@ -51,6 +51,12 @@ class Request:
         """The plan digest."""
         return plan_digest(self.recipe.name, self.configs, self.options)
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether the training is one that needs no parent run."""
+        recipes = [config.recipe for config in self.configs]
+        return self.launcher.in_this_run and recipes == [self.recipe.name]
+
     @cached_property
     def finals_launcher(self) -> Launcher:
         """The launcher of the trainings that a search ends with, whose seconds are compared."""

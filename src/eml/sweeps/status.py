@@ -1,16 +1,16 @@
 """Status of a recipe's trainings, from the store and from the launchers of their jobs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from eml.config import Config
 from eml.errors import printable
 from eml.launchers.base import JobStatus, job_status
 from eml.sweeps.request import Request
-from eml.tracking import find, log, tags
+from eml.tracking import find, log
 from eml.tracking.digests import training_digest
 from eml.tracking.readers import FINISHED, StoredRun
-from eml.training.checkpoints import slots
+from eml.tracking.resume import to_continue
 
 
 class TrainingStatus(NamedTuple):
@@ -46,41 +46,45 @@ class Status(NamedTuple):
         return "\n".join(printable(f"  {row['name']}: {row['status']}") for row in self.listed())
 
 
-def status_of(request: Request) -> Status:
-    """The status, from the runs and checkpoints that the same command would use."""
-    resume = request.launching.resume
-    parent = find.unfinished_plan(request.digest) if resume else None
+def status_of(request: Request, before: Collection[str] = ()) -> Status:
+    """The status, from the runs and checkpoints that the same command would use; before: plan()."""
+    resume, alone, reuses = request.launching.resume, request.is_alone, request.recipe.reuses
+    top = to_continue(request.digest, "", False) if resume and not alone else None
+    parent = top.run.run_id if top else None
     children = find.children(parent) if parent else {}
     jobs = job_status(children.values())
     states = {}
+
+    def kept(digest: str) -> int:
+        one = to_continue(digest, "" if alone else parent, alone or reuses) if resume else None
+        return one.checkpoint.epochs if one else 0
+
     for config in request.configs:
         digest = training_digest(config)
         run = children.pop(digest, None)
         done = run if run and run.status == FINISHED else None
-        if not done and resume and request.recipe.reuses:
+        if not done and resume and reuses:
             done = find.finished_training(config, others=request.others)
+        epochs, total = kept(digest), config.epochs
+        words = f"{epochs} of {total} epochs done" if epochs else f"{total} epochs to do"
         if done:
-            states[config] = TrainingStatus(f"done, run {done.where}", config.epochs)
+            words, epochs = f"done, run {done.where}", total
+        elif resume and reuses and digest in before:
+            words, epochs = "counted above", total
         elif run:
-            states[config] = _of_run(run, jobs.get(run.run_id), config.epochs)
-        else:
-            states[config] = _without_run(digest, config, resume)
-    others = {r.name: _of_run(r, jobs.get(r.run_id), r.epochs) for r in children.values()}
+            words, epochs = _of_run(run, jobs.get(run.run_id), total, epochs)
+        states[config] = TrainingStatus(words, epochs)
+    others = {
+        run.name: _of_run(run, jobs.get(run.run_id), run.epochs, kept(digest))
+        for digest, run in children.items()
+    }
     return Status(states, others, begun=bool(parent))
 
 
-def _without_run(digest: str, config: Config, resume: bool) -> TrainingStatus:
-    """The status of a training that has no run below the parent: it may have a checkpoint."""
-    begun = (slot for slot in slots(digest) if resume and find.search({tags.CHECKPOINT: slot.name}))
-    epochs = max((point.epochs for slot in begun if (point := slot.load())), default=0)
-    if epochs:
-        return TrainingStatus(f"{epochs} of {config.epochs} epochs done", epochs)
-    return TrainingStatus(f"{config.epochs} epochs to do", 0)
-
-
-def _of_run(run: StoredRun, job: JobStatus | None, epochs: int) -> TrainingStatus:
-    """The status of a training below the parent."""
-    done = max(log.logged_epochs(run.run_id), default=0)
+def _of_run(run: StoredRun, job: JobStatus | None, epochs: int, kept: int) -> TrainingStatus:
+    """The status of a training below the parent. kept: its epochs that can be continued."""
+    ends = run.status in ("KILLED", "FAILED", "SCHEDULED")
+    done = kept if ends else max(log.logged_epochs(run.run_id), default=0)
     progress = f"{done} of {epochs} epochs done"
     see = f"; log {job.log}" if job and job.log else ""
     # A job that lives is requeued, and its run goes on.

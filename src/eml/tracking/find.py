@@ -208,9 +208,3 @@ def finished_training(config: Config, parent: str = "", others: Others = ()) -> 
         if is_training and ("diverged" in run.tags or len(stores.points([run], [result]))):
             return run
     return None
-
-
-def unfinished_plan(digest: str) -> str | None:
-    """The newest parent run with this plan digest, unless that run is over."""
-    runs = search({tags.PLAN_DIGEST: digest})
-    return runs[0].run_id if runs and not runs[0].is_over else None

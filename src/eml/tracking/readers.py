@@ -83,7 +83,8 @@ class StoredRun:
     @property
     def reason(self) -> str:
         """Why the run failed or stopped, in a line."""
-        failed = self.status == "FAILED"
+        # `mlflow run` makes FAILED of each run whose process was stopped.
+        failed = self.status == "FAILED" and "stopped" not in self.tags
         text = self.tags.get("error" if failed else "stopped", "").strip() or "no reason is known"
         return f"{'failed' if failed else 'stopped'}: {printable(text.splitlines()[0])}"
 

@@ -13,9 +13,14 @@ RUNNING = "attributes.status = 'RUNNING'"  # filter of MLflow
 NAME = re.compile("[0-9a-f]{1,64}")  # of a digest or a checkpoint
 
 
-def begin(create: bool = False) -> None:
-    """Open the store (open_store) and end its dead runs; every command calls this first."""
+def begin(create: bool = False, makes_run: bool = True) -> None:
+    """Open the store (open_store) and end its dead runs; every command calls this first.
+
+    makes_run: whether to check the run that is given (runs.given_run).
+    """
     open_store(create)
+    if makes_run:
+        calls.store_call(runs.given_run)()
     for run in end_dead():
         print(f"{_line(run)}: its process is gone, so it is KILLED now", flush=True)
 

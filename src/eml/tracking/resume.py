@@ -6,27 +6,23 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from eml.errors import UserError
-from eml.machine import given_run_id
+from eml.machine import Stopped, given_run_id
 from eml.tracking import find, log, runs
 from eml.tracking.readers import StoredRun
 from eml.tracking.store import make_store
 from eml.tracking.tags import CHECKPOINT, JOB, JOB_LOG, of_all_machines
-from eml.training.checkpoints import Checkpoint, Slot, directory, free_slots, new_slot
+from eml.training.checkpoints import Checkpoint, Slot, claiming, directory, new_slot, slots
 
 EMPTY = Checkpoint([], {})  # of a training that has not begun
 
 
 @dataclass(frozen=True)
 class Resumed:
-    """A run under way, the slot of its checkpoint, and the checkpoint to continue from.
-
-    new: whether the run has just been created; its checkpoint may be a copy of an older run's.
-    """
+    """A run under way, the slot of its checkpoint, and the checkpoint to continue from."""
 
     run_id: str
     slot: Slot
     checkpoint: Checkpoint
-    new: bool
 
 
 @contextmanager
@@ -42,34 +38,43 @@ def continued_run(
 ) -> Iterator[Resumed]:
     """Begin a run (runs.run) that continues where an interrupted run with this digest ended.
 
-    An interrupted run with the same parent and experiment continues itself, unless `mlflow run`
-    has made a new run, which then takes over the old one's epochs. An interrupted run elsewhere
-    stays as it is, and a new run begins with a copy of its checkpoint (copy_from_others).
+    Of several the one with the most epochs counts. If it has the same parent and experiment, it
+    continues itself, unless `mlflow run` has made a new run, which then takes over its epochs.
+    Elsewhere it stays as it is, and a new run begins with a copy of its checkpoint
+    (copy_from_others).
 
     digest: training or plan digest (digests.py). resume: False starts anew.
+
+    Raises UserError if a living process has the run that would be continued.
     """
     make_store()
     with ExitStack() as held:
-        interrupted = _interrupted(digest, parent, held)
-        usable = [one for one in interrupted if resume and (one.same_place or copy_from_others)]
-        # A damaged checkpoint, which has no epoch, is of less use than one of a run elsewhere.
-        old = max(usable, key=lambda o: (bool(o.checkpoint.records), o.same_place), default=None)
+        claim = held.enter_context(claiming())  # until others can see that this run has begun
+        begun = _begun(digest, parent, copy_from_others, held)
+        old = begun[0] if begun and resume else None
+        if old and old.lives:
+            raise UserError(
+                f"another process trains this already (run {old.run.run_id}): wait for its end, or "
+                "give resume=false to train it once more"
+            )
         checkpoint = old.checkpoint if old else EMPTY
         former = old.run.run_id if old and old.same_place else ""
-        goes_on = bool(old and former and _goes_on(old, parent))
+        fresh = not parent and given_run_id()  # `mlflow run` has made a new run
+        goes_on = bool(old and former and not fresh and _is_whole(old))
         # The slot comes first: a process killed before the run begins leaves no run without one.
         slot = old.slot if old and goes_on else new_slot(digest, checkpoint)
         before = old.run.tags if old and checkpoint.records else {}
         tags = {**of_all_machines(before, tags), CHECKPOINT: slot.name}
         place = {"parent": parent, "run_id" if goes_on else "take_over": former}
-        for one in interrupted:
+        for one in begun:
             if not one.same_place:  # stays as it is, and may go on meanwhile
                 one.slot.release()
         with _kept(slot), runs.run(name, description, tags, **place) as run_id:
-            yield Resumed(run_id, slot, checkpoint, new=not goes_on)
-            for one in interrupted:
-                if one.same_place and one.slot is not slot:  # superseded by this run
-                    one.slot.remove()
+            claim.release()
+            yield Resumed(run_id, slot, checkpoint)
+            for one in begun:
+                if one.same_place and one.slot is not slot and not one.lives:
+                    one.slot.remove()  # superseded by this run
 
 
 @contextmanager
@@ -97,7 +102,7 @@ def prepared_run(
         in_job = {key: stored.tags[key] for key in (JOB, JOB_LOG) if key in stored.tags}
         tags = {**of_all_machines(stored.tags, tags), **in_job}
         with runs.run(name, description, tags, parent=stored.parent, run_id=run_id):
-            yield Resumed(run_id, slot, checkpoint, new=False)
+            yield Resumed(run_id, slot, checkpoint)
 
 
 @contextmanager
@@ -107,45 +112,66 @@ def _kept(slot: Slot) -> Iterator[None]:
         with suppress(runs.Paused):
             yield
             slot.remove()
+    except Stopped as stopped:
+        stopped.epoch = (slot.load() or EMPTY).epochs
+        raise
     finally:
         slot.release()
 
 
-class _Interrupted(NamedTuple):
-    slot: Slot  # held
+class Begun(NamedTuple):
+    """A run that is not over, with its checkpoint."""
+
+    slot: Slot
     run: StoredRun
     checkpoint: Checkpoint
     same_place: bool  # whether it has the parent and the experiment of the new run
+    lives: bool  # whether its process holds the slot; otherwise this process does
 
 
-def _interrupted(digest: str, parent: str, held: ExitStack) -> list[_Interrupted]:
-    """The interrupted runs of this store with this digest, newest first; `held` has their slots."""
-    place = (parent, find.experiment_of(parent))
-    interrupted = []
-    for slot in free_slots(digest):
-        held.callback(slot.release)
-        run = next(iter(find.search({CHECKPOINT: slot.name})), None)
+def to_continue(digest: str, parent: str | None, copy_from_others: bool) -> Begun | None:
+    """The run that continued_run() would continue, or refuse because it lives; None without one.
+
+    parent: None for a parent run that is not made yet.
+    """
+    with claiming(), ExitStack() as held:
+        return next(iter(_begun(digest, parent, copy_from_others, held)), None)
+
+
+def _begun(digest: str, parent: str | None, copy_from_others: bool, held: ExitStack) -> list[Begun]:
+    """The runs with this digest that are not over and count as continued_run() says, best first.
+
+    A run whose process lives counts in the same place; below a parent the parent's process counts.
+    `held` has the slots of the others, and releases them.
+    """
+    place = None if parent is None else (parent, find.experiment_of(parent))
+    begun = []
+    for slot in slots(digest):
+        lives = not slot.acquire()
         checkpoint = slot.load()
-        if run is None and checkpoint:
-            slot.release()  # belongs to another store
-        elif run is None or run.is_over:
-            slot.remove()
-        else:
+        run = next(iter(find.search({CHECKPOINT: slot.name})), None)
+        if run and not run.is_over:
             if checkpoint is None:
                 print(f"the checkpoint of run {run.run_id} is damaged and of no use", flush=True)
             same_place = (run.parent, run.experiment_id) == place
-            interrupted.append(_Interrupted(slot, run, checkpoint or EMPTY, same_place))
-    return interrupted
+            if (same_place and not parent) if lives else (same_place or copy_from_others):
+                begun.append(Begun(slot, run, checkpoint or EMPTY, same_place, lives))
+                held.callback(slot.release)
+                continue
+        elif not lives and (run or not checkpoint):  # else it belongs to another store
+            slot.remove()
+        slot.release()
+    # A damaged checkpoint has no records: it is of less use than any other.
+    begun.sort(key=lambda b: (b.lives, len(b.checkpoint.records), b.same_place), reverse=True)
+    return begun
 
 
-def _goes_on(old: _Interrupted, parent: str) -> bool:
-    """Whether an interrupted run continues itself; otherwise a new run takes it over.
+def _is_whole(old: Begun) -> bool:
+    """Whether the checkpoint of an interrupted run has all its epochs; otherwise say so.
 
     A run may hold epochs that its checkpoint lacks (full disk, damaged file). It would get them
     again with another clock, and a run's points cannot be deleted.
     """
-    if theirs := "" if parent else given_run_id():
-        return theirs == old.run.run_id
     ahead = log.logged_epochs(old.run.run_id) - {r.epoch for r in old.checkpoint.records}
     if ahead:
         print(

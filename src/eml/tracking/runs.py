@@ -12,10 +12,10 @@ import mlflow
 from mlflow.entities import Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 
-from eml.errors import printable
+from eml.errors import UserError, printable
 from eml.machine import GIVEN_RUN, Deferred, Stopped, environment, given_run_id
 from eml.tracking import provenance, ui
-from eml.tracking.calls import SECONDS_TO_CLOSE, StoreError, is_server, store_call, uri
+from eml.tracking.calls import SECONDS_TO_CLOSE, StoreError, is_server, store_call, store_name, uri
 from eml.tracking.find import Stores, experiment_of
 from eml.tracking.store import make_store
 from eml.tracking.tags import CANCELLED, COMMAND, CONTINUED_IN, CREATION, ENDINGS
@@ -67,7 +67,7 @@ def run(
 
 def _start(parent: str, run_id: str, tags: Mapping[str, str]) -> mlflow.ActiveRun:
     """Begin a run, with its tags from the first request on, or continue one."""
-    existing = run_id or ("" if parent else given_run_id())
+    existing = run_id or ("" if parent else store_call(given_run)())
     creation = {} if existing else {CREATION: uuid.uuid4().hex}
     options: dict[str, Any] = {"nested": bool(parent), "tags": {**tags, **creation}}
     if parent and not existing:
@@ -91,6 +91,23 @@ def _start(parent: str, run_id: str, tags: Mapping[str, str]) -> mlflow.ActiveRu
     active = start()
     os.environ.pop(GIVEN_RUN, None)  # this process uses it now; later runs must not
     return active
+
+
+def given_run() -> str:
+    """The id of the run that `mlflow run` made for this process; "" without one, or once taken.
+
+    For store_call. Raises UserError if MLFLOW_RUN_ID names any other run: that stays as it is.
+    """
+    if not (run_id := given_run_id()):
+        return ""
+    run = next((run for reader in Stores().readers for run in reader.get([run_id])), None)
+    if run is None:
+        raise UserError(f"{GIVEN_RUN} names no run of {store_name()}: unset it")
+    if run.status != "RUNNING" or run.deleted:
+        raise UserError(f"{GIVEN_RUN} names a run that has ended: unset it")
+    if "recipe" in run.tags or mlflow.get_run(run_id).data.metrics:
+        raise UserError(f"{GIVEN_RUN} names a run that another command has begun: unset it")
+    return run_id
 
 
 @store_call

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import platformdirs
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -144,15 +144,18 @@ def private_folder(*names: str) -> Path:
 
 
 @contextmanager
-def claiming() -> Iterator[None]:
-    """Exclude other processes that look for free slots: each look holds a slot for a moment.
+def claiming() -> Iterator[BaseFileLock]:
+    """Exclude other processes that look for slots; delete checkpoints older than KEPT_SECONDS.
 
     Raises UserError if the folder cannot be written.
     """
     with _one_line_errors():
         held = FileLock(private_folder() / "claiming.lock").acquire()
-    with held:
-        yield
+    with held as lock:
+        for slot in slots("*"):
+            if slot.age() > KEPT_SECONDS and slot.acquire():
+                slot.remove()
+        yield lock
 
 
 @_one_line_errors()
@@ -168,12 +171,3 @@ def slots(digest: str) -> list[Slot]:
     """All slots with this digest, or with any if "*", newest first, held or not."""
     files = directory().glob(f"{digest}.*.safetensors")
     return sorted([Slot(*file.stem.split(".", 1)) for file in files], key=Slot.age)
-
-
-def free_slots(digest: str) -> list[Slot]:
-    """The slots with this digest whose processes died, newest first; all are held now."""
-    with claiming():
-        for slot in slots("*"):
-            if slot.age() > KEPT_SECONDS and slot.acquire():
-                slot.remove()
-        return [slot for slot in slots(digest) if slot.acquire()]
