@@ -9,6 +9,8 @@ from support.handins import RATES, evidence, handin, lr_sweep, mlp_numpy, optimi
 from support.histories import NAN
 
 LOSS = ("2.2", "mlp_numpy", "loss_over_epochs")
+MISSPELT = "In {{mlp_numpy.best_epch}}."
+NO_NUMBER = "there is no number {{mlp_numpy.best_epch}}: the nearest are mlp_numpy.best_epoch, "
 
 
 def failed(made) -> list[str]:
@@ -49,6 +51,11 @@ FORM = {
     "no review": (exercise("2.1", review=" "), "2.1: review of the paper: the text is empty"),
     "a review's file is missing": (exercise("2.1", review="a.md"), "2.1: review of the paper: "),
     "nothing expected": (plot(*LOSS, expected="\n"), "loss_over_epochs: expected: the text is"),
+    "a misspelt number": (plot(*LOSS, discussion=MISSPELT), f"discussion: {NO_NUMBER}"),
+    "in the review": (exercise("2.1", review=f"# R\n{MISSPELT}"), f"of the paper: {NO_NUMBER}"),
+    "no image": (plot(*LOSS, discussion="![x](no.png)"), "discussion: there is no no.png"),
+    "no alternative": (plot(*LOSS, discussion="![](a.png)"), "a.png needs an alternative text"),
+    "another ending": (plot(*LOSS, expected="![x](a.exe)"), "an ending of .png, .jpg, .jpeg, .svg"),
 }
 
 
@@ -61,6 +68,17 @@ def test_a_mistake_in_the_form_breaks_its_rule_alone(change, line, tmp_path):
     made.read = read
     (broken,) = failed(made)
     assert line in broken
+
+
+def test_texts_are_checked_before_all_is_trained(tmp_path):
+    change = plot(*LOSS, discussion="{{mlp_numpy.n}}", expected="{{lr_sweep.0.1.m}}")
+    made = handin("ex2-2025", tmp_path, change)
+    del made.evidence["mlp_numpy"]
+    made.problems["mlp_numpy"] = UserError("no run")
+    unknown, untrained, recipe = failed(made)
+    assert "the nearest are lr_sweep.0.1.n, " in unknown
+    assert "{{mlp_numpy.n}} needs a training of mlp_numpy" in untrained
+    assert "trained: no run" in recipe
 
 
 SHORT = [run.assign(epochs=20)[run["epoch"] <= 20] for run in lr_sweep()]

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import zipfile
@@ -111,6 +112,24 @@ def test_sheet2_says_its_plan_trains_and_makes_the_handin(sheet2):
     }
 
 
+def test_the_command_that_sheet2_prints_works_as_printed(sheet2, here):
+    Path("ada").mkdir()
+    shutil.copy("mlflow.db", "ada/mlflow.db")
+    for run_id in runs_of("mlp_numpy", here):
+        here.delete_run(run_id)
+    printed = sheet2[1] + eml("sheet2", "--folder", "a b", "--stores", "ada")
+    filled, blank = re.findall("`eml (handin check.*?)`", printed)
+    assert "no finished run of mlp_numpy" in eml(*shlex.split(filled), code=1)
+    assert "rules that are not met: 7 of 26" in eml(*shlex.split(blank), code=1)
+
+
+def test_check_refuses_what_build_refuses(here):
+    change(Path(), lambda form: form["exercise"]["2.1"].update(review="字"))
+    *_, check = handin("check", code=2).splitlines()
+    *_, build = handin("build", code=2).splitlines()
+    assert check == build
+
+
 def test_sheet2_again_trains_nothing_and_keeps_the_form(here, tmp_path):
     before = (tmp_path / "ex2/handin.toml").read_text()
     printed = eml("sheet2")
@@ -125,7 +144,9 @@ def test_sheet2_again_trains_nothing_and_keeps_the_form(here, tmp_path):
 
 def test_a_whole_handin_is_built_checked_and_verified(here, tmp_path):
     assert "all 26 rules are met" in handin("check")
-    assert "made ex2/ex2.pdf and ex2/ex2.zip" in handin("build")
+    typed = "98.31 % in epoch 29"  # no warning
+    change(tmp_path, lambda form: form["exercise"]["2.1"].update(review=typed))
+    assert handin("build") == "made ex2/ex2.pdf and ex2/ex2.zip\n"
     printed = eml("handin", "verify", "ex2/ex2.zip")
     assert re.search(r"all \d+ files and \d+ numbers are as the data say", printed)
     assert "warning: there" not in printed

@@ -1,10 +1,13 @@
 """handin.toml: made from a sheet, and read with clear errors."""
 
+import shlex
+
 import pytest
 
 from eml.errors import UserError
 from eml.handin.form import expected, read_form, write_form
 from eml.handin.sheet import load_sheet, sheet_names
+from support.commands import run_here
 from support.handins import form_of
 
 
@@ -102,5 +105,13 @@ def test_what_is_no_toml_is_one_line(content, tmp_path):
 
 
 def test_a_missing_form_says_how_to_make_one(tmp_path):
-    with pytest.raises(UserError, match="make one with `eml handin init SHEET`, SHEET one of ex2"):
+    with pytest.raises(UserError, match=r"make one with `eml handin init SHEET --file .*toml`"):
         read_form(tmp_path / "handin.toml")
+
+
+def test_the_command_that_init_prints_works_as_printed(store):
+    for file, options in (("a b/my.toml", " --file 'a b/my.toml'"), ("handin.toml", "")):
+        printed = run_here("handin", "init", "ex2-2025", "--file", file).stdout
+        assert printed.endswith(f"then `eml handin check{options}`\n")
+        done = run_here(*shlex.split(printed.split("`")[1])[1:])
+        assert (done.returncode, done.stderr[:25]) == (1, "rules that are not met: 9")

@@ -1,5 +1,7 @@
 """Numbers, generated sentences and commands, on histories whose answer is known."""
 
+import itertools
+
 import pytest
 
 from eml.handin.content import command
@@ -116,6 +118,23 @@ def test_numbers_equal_the_history(with_runs):
     for _, row in grid.iterrows():
         number = numbers[f"optimizers.tried.adam.{row['learning_rate']:g}"]
         assert (number.value, number.runs) == (row["validation_accuracy"], (row["run_id"],))
+
+
+def test_the_numbers_of_a_pair_are_there_in_both_directions(with_runs):
+    runs = [
+        run(f"{lr}{seed}", [0.1, lr * (0.9 + seed / 99)], lr=lr, seed=seed, seconds=2000 + 99 * lr)
+        for lr, seed in itertools.product((0.1, 0.5, 1.0), (1, 2, 3))
+    ]
+    numbers = with_runs("lr_sweep", *runs).numbers
+    assert numbers["lr_sweep.1.train_seconds"].shown == "2,099"  # not 2.1e+03
+    for one, other in itertools.permutations(("0.1", "0.5", "1"), 2):
+        here, back = f"lr_sweep.{one}.{{}}_to_{other}", f"lr_sweep.{other}.{{}}_to_{one}"
+        for key, opposite in {"difference": "difference", "low": "high", "high": "low"}.items():
+            number, reverse = numbers[here.format(key)], numbers[back.format(opposite)]
+            assert number.value == -reverse.value != 0
+            assert {*number.runs} == {*reverse.runs}
+        ratios = [numbers[name.format("seconds_ratio")].value for name in (here, back)]
+        assert ratios[0] * ratios[1] == pytest.approx(1)
 
 
 def test_numbers_of_the_exact_step(tmp_path):

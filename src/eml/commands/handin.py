@@ -32,10 +32,10 @@ def handin() -> None:
 @click.argument("sheet")
 def init(sheet: str, file: Path) -> None:
     """Write the blank form of SHEET, ex3-2025 say."""
-    from eml.handin.form import write_form
+    from eml.handin.form import handin_command, write_form
 
     write_form(file, sheet)
-    print(f"wrote {file}: fill it in, then `eml handin check`")
+    print(f"wrote {file}: fill it in, then {handin_command('check', file)}")
 
 
 @handin.command()
@@ -54,16 +54,19 @@ def build(file: Path, stores: str) -> None:
 @click.argument("archives", type=Path, nargs=-1, metavar="[ZIP]...")
 def check(archives: tuple[Path, ...], file: Path, stores: str) -> None:
     """Say of each rule of the sheet whether it is met; of ZIPs in a table. Exit code 1 if not."""
+    from eml.handin.archive import build
     from eml.handin.handin import checks, load
 
     if archives:
         _print_and_fail([line for path in archives for line in _check_archive(path)])
         return
-    rules = checks(load(file, stores))
+    handin = load(file, stores)
+    rules = checks(handin)
     print("\n".join(map(str, rules)))
     if failed := sum(bool(rule.why) for rule in rules):
         print(f"rules that are not met: {failed} of {len(rules)}", file=sys.stderr)
         sys.exit(1)
+    build(handin)  # raises UserError for a letter or an image that the PDF cannot hold
     print(f"all {len(rules)} rules are met")
 
 
@@ -80,11 +83,14 @@ def _check_archive(path: Path) -> list[str]:
         print(f"{path.name}: not verified")
         return [f"{path.name}: {error.shown()}"]
     failed = Counter(rule.part for rule in rules if rule.why)
+    pdf = f"{opened.handin.form.sheet.file}.pdf"
+    passed = "passed" if pdf in opened.files else "lacks its PDF"
     parts = [
-        f"{part} {f'{failed[part]} failed' if failed[part] else 'passed'}"
+        f"{part} {f'{failed[part]} failed' if failed[part] else passed}"
         for part in dict.fromkeys(rule.part for rule in rules)
     ]
-    verified = f"{len(differences)} differences" if differences else "verified"
+    count = len(differences)
+    verified = f"{count} difference{'s' if count > 1 else ''}" if count else "verified"
     names = ", ".join(opened.handin.form.names)
     print(f"{path.name}: {names}: {verified}; {'; '.join(parts)}")
     broken = [str(rule) for rule in rules if rule.why]

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import math
+import re
 import subprocess
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from eml.errors import UserError, printable
 from eml.handin.content import compose, draw_figures
 from eml.handin.document import image_name, typeset
 from eml.handin.evidence import of_csv
-from eml.handin.form import FORM, parse_form, write_files
+from eml.handin.form import FORM, handin_command, parse_form, write_files
 from eml.handin.handin import Handin, checks, load
 from eml.handin.numbers import Number
 from eml.machine import given_run_id
@@ -29,6 +30,8 @@ ROOT = PACKAGE.parents[1]  # of the checkout, if this is one
 DECIDING = ("matplotlib", "numpy", "pandas", "typst")
 LARGEST = 50_000_000  # bytes of an archive's member
 MOST_MEMBERS = 5_000
+# Of file managers, beside hidden files.
+JUNK = re.compile(r"(?i)(^|/)(\.|__MACOSX/|(eh)?thumbs\.db$|desktop\.ini$)")
 SAME = 1e-9  # relative difference of a number that other versions of NumPy may cause
 
 
@@ -78,7 +81,8 @@ def make(form: Path, stores: str = "") -> None:
         print(line)
     print(f"made {folder / name}.pdf and {folder / name}.zip")
     if failed:
-        print(f"rules of the sheet that are not met yet: {len(failed)}")
+        command = handin_command("check", form, stores)
+        print(f"rules of the sheet that are not met yet: {len(failed)}; {command} lists them")
 
 
 def _source(is_checkout: bool) -> dict[str, bytes]:
@@ -161,19 +165,24 @@ def read(data: bytes) -> Archive:
     for assignment in handin.assignments:
         path = f"histories/{assignment.recipe}.csv"
         handin.evidence[assignment.recipe] = of_csv(member(path), assignment.recipe, path)
-    return Archive(handin, files, numbers, digests, manifest.get("versions"))
+    kept = {path: data for path, data in files.items() if path in digests or not JUNK.search(path)}
+    return Archive(handin, kept, numbers, digests, manifest.get("versions"))
 
 
 def _unzip(data: bytes) -> dict[str, bytes]:
+    """Return the files by path, as if the folder of the manifest were the top."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = [info for info in archive.infolist() if not info.is_dir()]
             largest = max((info.file_size for info in members), default=0)
             if len(members) > MOST_MEMBERS or largest > LARGEST:
                 raise UserError("the archive is too large")
-            return {info.filename: archive.read(info) for info in members}
+            files = {info.filename: archive.read(info) for info in members}
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
         raise UserError(f"this is no readable zip: {error}") from error
+    folders = [path.removesuffix(MANIFEST) for path in files if Path(path).name == MANIFEST]
+    top = min(folders, key=len, default="")
+    return {path.removeprefix(top): content for path, content in files.items()}
 
 
 def differences(archive: Archive) -> Iterator[str]:
@@ -181,20 +190,23 @@ def differences(archive: Archive) -> Iterator[str]:
 
     Builds the PDF again if it is of this version. Raises UserError if that is impossible.
     """
-    digests = {path: hashlib.sha256(data).hexdigest() for path, data in archive.files.items()}
-    for path in sorted({p for p, _ in digests.items() ^ archive.sha256.items()} - {MANIFEST}):
-        reason = "missing" if path not in digests else "changed or new"
-        yield f"{printable(path, 200)} is {reason}: its SHA-256 is not that of {MANIFEST}"
+    files, made = archive.files, build(archive.handin) if archive.is_of_this_version else {}
+    pdf = f"{archive.handin.form.sheet.file}.pdf"
+    for path in sorted({pdf, *archive.sha256, *made} - files.keys()):
+        yield f"{printable(path, 200)} is missing"
+    for path in sorted(files.keys() - {MANIFEST}):
+        if hashlib.sha256(files[path]).hexdigest() != archive.sha256.get(path):
+            yield f"{printable(path, 200)} is changed or new: {MANIFEST} has another SHA-256"
     yield from other_numbers(archive, archive.handin, "the histories give")
-    for path, data in build(archive.handin).items() if archive.is_of_this_version else ():
-        if archive.files.get(path, data) != data:
+    for path, data in made.items():
+        if files.get(path, data) != data:
             yield f"{path} is not what the data in the archive give"
 
 
 def other_numbers(archive: Archive, handin: Handin, origin: str) -> Iterator[str]:
     """Yield the numbers in an archive's manifest that the recipes of `handin` do not give.
 
-    Leaves out the numbers that only other versions of eml know.
+    Leaves out the numbers that only other versions of eml know, and how these print a number.
     """
     for name, theirs in archive.numbers.items():
         is_known = archive.is_of_this_version or name in archive.handin.numbers
@@ -203,7 +215,8 @@ def other_numbers(archive: Archive, handin: Handin, origin: str) -> Iterator[str
             yield f"{printable(name, 100)} in {MANIFEST}: {origin} no such number"
         elif number and not (
             math.isclose(theirs.value, number.value, rel_tol=SAME)
-            and (theirs.shown, theirs.runs) == (number.shown, number.runs)
+            and theirs.runs == number.runs
+            and (theirs.shown == number.shown or not archive.is_of_this_version)
         ):
             runs = ", ".join(number.runs)
             yield f"{name} in {MANIFEST}: {origin} {number.shown}, of runs {runs}"

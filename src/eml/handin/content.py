@@ -12,7 +12,7 @@ from eml.analysis.figures import FIGURES
 from eml.analysis.report import edges, svg
 from eml.config import AUTO
 from eml.exact.step import PARAMETERS, SHEET, Solution, Value
-from eml.handin.document import Document, ExerciseBlock, FigureBlock, Line, Section, Table, nodes
+from eml.handin.document import Document, ExerciseBlock, FigureBlock, Line, Section, Table
 from eml.handin.evidence import Evidence
 from eml.handin.handin import Handin
 from eml.handin.numbers import plain, sentences
@@ -87,7 +87,7 @@ def draw_figures(handin: Handin) -> dict[str, bytes]:
 
 
 def _answer(handin: Handin, exercise: Exercise) -> ExerciseBlock:
-    review = handin.review(exercise) if exercise.review_of else ""
+    review = handin.form.exercise[exercise.number].get("review", "")
     results: list[FigureBlock | Table] = []
     for assignment in exercise.trainings:
         results += [_figure(handin, exercise, assignment, name) for name in assignment.figures]
@@ -96,7 +96,7 @@ def _answer(handin: Handin, exercise: Exercise) -> ExerciseBlock:
             results.append(_tried(handin, assignment.recipe))
     return ExerciseBlock(
         exercise=exercise,
-        review=nodes(handin.fill(review), handin.file, f"review, {exercise.number}"),
+        review=handin.parsed(review),
         calculation=_calculation(handin.solution) if exercise.gradients else [],
         results=results,
     )
@@ -104,10 +104,7 @@ def _answer(handin: Handin, exercise: Exercise) -> ExerciseBlock:
 
 def _figure(handin: Handin, exercise: Exercise, assignment: Assignment, name: str) -> FigureBlock:
     recipe, title = assignment.recipe, FIGURES[name].title
-    texts = {
-        key: nodes(handin.fill(text), handin.file, f"{recipe}, {name}, {key}")
-        for key, text in handin.form.table(recipe)[name].items()
-    }
+    texts = {k: handin.parsed(text) for k, text in handin.form.table(recipe)[name].items()}
     verdicts = handin.evidence[recipe].final.verdicts
     observed = sentences(assignment, name, handin.curves[recipe], verdicts)
     subject = assignment.of.exercise.partition(" ")[2]

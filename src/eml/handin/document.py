@@ -107,7 +107,7 @@ class Document:
     runs: list[list[str]]  # of each run: id, name, status, commit
 
 
-def nodes(text: str, read: Read, where: str) -> list[Node]:
+def nodes(text: str, read: Read) -> list[Node]:
     """Parse a Markdown text into its blocks. HTML and typst in it stay text.
 
     read: called with the path of an image. Raises UserError for an image without alternative text,
@@ -115,21 +115,21 @@ def nodes(text: str, read: Read, where: str) -> list[Node]:
     """
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tree = SyntaxTreeNode(markdown.parse(text))
-    return [_node(child, read, where) for child in tree.children]
+    return [_node(child, read) for child in tree.children]
 
 
-def _node(node: SyntaxTreeNode, read: Read, where: str) -> Node:
+def _node(node: SyntaxTreeNode, read: Read) -> Node:
     href, start = str(node.attrs.get("href", "")), int(node.attrs.get("start", 1))
     if node.type == "image":
         path = str(node.attrs["src"])
         if not node.content.strip() or not path.lower().endswith(IMAGES):
             raise UserError(
-                f"{where}: image {printable(path, 100)} needs an alternative text, as "
+                f"image {printable(path, 100)} needs an alternative text, as "
                 f"![what it shows](path), and an ending of {', '.join(IMAGES)}"
             )
         read(path)
         href = image_name(path)
-    children = [_node(child, read, where) for child in node.children]
+    children = [_node(child, read) for child in node.children]
     return Node(node.type, node.content, href, start, children)
 
 

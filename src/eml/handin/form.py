@@ -1,5 +1,6 @@
 """The form of a group, handin.toml: made from a sheet, read and checked."""
 
+import shlex
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ class Form:
 
     sheet: Sheet
     content: bytes
+    where: str  # its file, as in the caller's directory
     names: list[str]
     date: date
     exercise: Mapping[str, Any]  # the table of each exercise, by number
@@ -42,6 +44,13 @@ class Form:
         return table
 
 
+def handin_command(words: str, file: object, stores: str = "") -> str:
+    """Return `eml handin` with these words and the options that it needs, for a shell."""
+    options = {"--file": "" if str(file) == FORM else str(file), "--stores": stores}
+    texts = [f" {name} {shlex.quote(value)}" for name, value in options.items() if value]
+    return redacted(f"`eml handin {words}{''.join(texts)}`")
+
+
 def expected(recipe: Recipe) -> str:
     """Return the paragraph "Expected" of a recipe's docstring, on one line."""
     text = recipe.about.partition("Expected: ")[2].partition("\n\n")[0]
@@ -50,19 +59,20 @@ def expected(recipe: Recipe) -> str:
 
 def write_form(file: Path, sheet_name: str) -> None:
     """Write the blank form of a sheet. Raises UserError if the file exists."""
-    text = "\n".join(_blank(load_sheet(sheet_name)))
+    text = "\n".join(_blank(load_sheet(sheet_name), file))
     if file.exists():
         raise UserError(f"{file} exists and stays as it is: give another --file")
     write_files({file.name: text.encode()}, file.parent)
 
 
-def _blank(sheet: Sheet) -> Iterator[str]:
+def _blank(sheet: Sheet, file: object = FORM) -> Iterator[str]:
     """Yield the lines of a form with nothing filled in. Its values have the type of each key."""
     yield f"""\
 # Hand-in: {sheet.title}, {sheet.course}, {sheet.term}.
-# `eml handin check` says what is missing; `eml handin build` makes the PDF and the zip.
+# {handin_command("check", file)} says what is missing.
+# {handin_command("build", file)} makes the PDF and the zip.
 # Texts are Markdown. Write a number of a run by its name, as {{{{mlp_numpy.best_epoch}}}}:
-# `eml handin numbers` lists all names with their values.
+# {handin_command("numbers", file)} lists all names with their values.
 sheet = "{sheet.name}"
 names = [] # of at most {sheet.most_names}, as ["Ada Lovelace", "Alan Turing"]
 group = "" # its name or number, if it has one
@@ -112,8 +122,8 @@ def read_form(file: Path) -> Form:
     """Read the form in a file. Raises UserError with the line that says what is wrong."""
     if not file.is_file():
         raise UserError(
-            f"there is no {file}: make one with `eml handin init SHEET`, SHEET one of "
-            f"{', '.join(sheet_names())}"
+            f"there is no {file}: make one with {handin_command('init SHEET', file)}, SHEET one "
+            f"of {', '.join(sheet_names())}"
         )
     return parse_form(read_file(file), str(file))
 
@@ -131,7 +141,8 @@ def parse_form(content: bytes, where: str) -> Form:
         raise UserError(f"{where}: a store with a password, which the zip would show: use --stores")
     names = [printable(name) for name in values["names"]]
     group = printable(values.get("group", ""))
-    return Form(**values | {"sheet": sheet, "names": names, "group": group, "content": content})
+    checked = {"sheet": sheet, "where": where, "names": names, "group": group}
+    return Form(**values | checked, content=content)
 
 
 def _check(value: Any, blank: Any, where: str) -> None:

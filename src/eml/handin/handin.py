@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -10,9 +11,9 @@ from typing import NamedTuple
 from eml.analysis.figures import FIGURES
 from eml.errors import UserError, printable
 from eml.exact.step import SHEET, Solution, check, solve
-from eml.handin.document import Read
+from eml.handin.document import Node, Read, nodes
 from eml.handin.evidence import Evidence, from_store
-from eml.handin.form import Form, read_file, read_form
+from eml.handin.form import Form, handin_command, read_file, read_form
 from eml.handin.numbers import NamedCurve, Number, named_curves, of_trainings
 from eml.handin.sheet import Assignment, Exercise, Values, broken
 from eml.tracking.find import Others, names_in, open_others
@@ -44,6 +45,7 @@ class Handin:
     form: Form
     evidence: dict[str, Evidence]
     read: Read
+    stores: str = ""  # of others, besides those that the form names
     files: dict[str, bytes] = field(default_factory=dict)  # those that were read
     problems: dict[str, UserError] = field(default_factory=dict)  # by recipe: why it lacks evidence
 
@@ -105,32 +107,35 @@ class Handin:
                 self.problems[recipe] = UserError(f"{recipe}: {error}")
 
     def fill(self, text: str) -> str:
-        """Replace each {{name}} by its number. Raises UserError, with some names, for no number."""
+        """Replace each {{name}} by its number. Raises UserError with the nearest names."""
 
         def text_of(reference: re.Match[str]) -> str:
             name = reference[1].strip()
             if name in self.numbers:
                 return self.numbers[name].shown
-            first = name.partition(".")[0]
-            near = [other for other in self.numbers if other.startswith(first)] or self.numbers
+            if (recipe := name.partition(".")[0]) in self.problems:
+                raise UserError(f"{{{{{name}}}}} needs a training of {recipe}")
+            near = ", ".join(get_close_matches(name[:80], self.numbers, cutoff=0))
             raise UserError(
-                f"there is no number {{{{{printable(name, 80)}}}}}: `eml handin numbers` lists "
-                f"all, as {', '.join(list(near)[:8])}"
+                f"there is no number {{{{{printable(name, 80)}}}}}: "
+                f"{near and f'the nearest are {near}; '}"
+                f"{handin_command('numbers', self.form.where, self.stores)} lists all"
             )
 
         return REFERENCE.sub(text_of, text)
+
+    def parsed(self, text: str) -> list[Node]:
+        """Parse a text of the form, or the Markdown file that it names. Raises UserError."""
+        path = text.strip()
+        if "\n" not in path and path.endswith(".md"):
+            text = self.file(path).decode("utf-8", errors="replace")
+        return nodes(self.fill(text), self.file)
 
     def file(self, path: str) -> bytes:
         """Read the file at this path; keep it in `files`."""
         if path not in self.files:
             self.files[path] = self.read(path)
         return self.files[path]
-
-    def review(self, exercise: Exercise) -> str:
-        """Return the text of a review: as the form has it, or from the file that the form names."""
-        text = str(self.form.exercise[exercise.number]["review"]).strip()
-        is_path = "\n" not in text and text.endswith(".md")
-        return self.file(text).decode("utf-8", errors="replace") if is_path else text
 
 
 def load(file: Path, stores: str = "") -> Handin:
@@ -142,7 +147,7 @@ def load(file: Path, stores: str = "") -> Handin:
             raise UserError(f"{printable(path, 200)}: give a path below the folder of the form")
         return read_file(folder / path)
 
-    handin = Handin(form, {}, read)
+    handin = Handin(form, {}, read, stores)
     if handin.assignments:
         others = [*open_others(form.stores, folder), *open_others(names_in(stores))]
         open_store(create=False, others=others)
@@ -178,17 +183,24 @@ def _declared(handin: Handin, exercise: Exercise) -> Iterator[tuple[str, str]]:
     why = "write true or false into present" if answer["present"] == "" else ""
     yield "willingness to present declared", why
     if exercise.review_of:
-        try:
-            why = "" if handin.review(exercise).strip() else EMPTY
-        except UserError as error:
-            why = error.shown()
-        yield "review of the paper", why
+        yield "review of the paper", _refusal(handin, answer["review"])
     if exercise.gradients:
         yield "every value calculated", ""
 
 
+def _refusal(handin: Handin, text: str) -> str:
+    """Return why the PDF takes no such text of the form; "" if it does."""
+    try:
+        return "" if handin.parsed(text) else EMPTY
+    except UserError as error:
+        return error.shown()
+
+
 def _trained(handin: Handin, assignment: Assignment) -> Iterator[tuple[str, str]]:
     recipe = assignment.recipe
+    for figure in assignment.figures:
+        for name, text in handin.form.table(recipe)[figure].items():
+            yield f"{recipe}, {figure}: {name}", _refusal(handin, text)
     if problem := handin.problems.get(recipe):
         yield f"{recipe}: trained", problem.shown()
         return
@@ -206,5 +218,3 @@ def _trained(handin: Handin, assignment: Assignment) -> Iterator[tuple[str, str]
         missing = [name for name in FIGURES[figure].needs if not evidence.final.has(name)]
         why = f"the runs have no {' and no '.join(missing)}" if missing else ""
         yield f"{recipe}, {figure}: drawn", why
-        for name, text in handin.form.table(recipe)[figure].items():
-            yield f"{recipe}, {figure}: {name}", "" if text.strip() else EMPTY

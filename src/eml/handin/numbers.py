@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Sequence
-from itertools import combinations, pairwise
+from itertools import pairwise, permutations
 from typing import NamedTuple
 
 import numpy as np
@@ -69,21 +69,22 @@ def named_curves(recipe: str, comparison: Comparison) -> list[NamedCurve]:
 def of_trainings(
     recipe: str, named: Sequence[NamedCurve], evidence: Evidence
 ) -> Iterator[tuple[str, Number]]:
-    """Yield the numbers of all curves, of the pairs of curves, and of the trainings of a search."""
+    """Yield the numbers of all curves, of each curve to each other, and of a search's trainings."""
     for one, row in zip(named, summary(evidence.final), strict=True):
         for key, text, value in _of_curve(one.curve, row):
             yield f"{one.start}.{key}", Number(text, float(value), one.ids)
-    for pair in combinations(named, 2):
-        fast, slow = sorted(pair, key=lambda one: one.curve.seconds.mean)
-        seconds, least = slow.curve.seconds.mean, fast.curve.seconds.mean
+    differences = {}
+    for v in evidence.final.verdicts:
+        differences[v.curve, v.other] = v.difference, v.low, v.high
+        differences[v.other, v.curve] = 0 - v.difference, 0 - v.high, 0 - v.low  # 0, never -0
+    for one, other in permutations(named, 2):
+        seconds, least = one.curve.seconds.mean, other.curve.seconds.mean
         if least > 0 and math.isfinite(ratio := seconds / least):
-            name = f"{slow.start}.seconds_ratio_to_{fast.name}"
-            yield name, Number(f"{ratio:.3g}", ratio, slow.ids + fast.ids)
-    by_label = {one.curve.label: one for one in named}
-    for verdict in evidence.final.verdicts:
-        one, other = by_label[verdict.curve], by_label[verdict.other]
-        for key in ("difference", "low", "high"):
-            if math.isfinite(value := getattr(verdict, key)):
+            name = f"{one.start}.seconds_ratio_to_{other.name}"
+            yield name, Number(digits(ratio), ratio, one.ids + other.ids)
+        values = differences[one.curve.label, other.curve.label]
+        for key, value in zip(("difference", "low", "high"), values, strict=True):
+            if math.isfinite(value):
                 name = f"{one.start}.{key}_to_{other.name}"
                 yield name, Number(f"{100 * value:+.2f}", value, one.ids + other.ids)
     for training in evidence.tried.trainings:
@@ -111,17 +112,22 @@ def _of_curve(curve: Curve, row: CurveSummary) -> Iterator[tuple[str, str, float
         if len(band := curve.band("epoch", loss)):
             lowest = int(band.mean.argmin())
             for key, i in {"initial": 0, "final": -1, "lowest": lowest}.items():
-                yield f"{key}_{loss}", f"{band.mean[i]:.3g}", band.mean[i]
+                yield f"{key}_{loss}", digits(band.mean[i]), band.mean[i]
             yield f"lowest_{loss}_epoch", str(band.epochs[lowest]), band.epochs[lowest]
     if math.isfinite(seconds := curve.seconds.mean):
         ends = [np.nanmax(training.points["train_seconds"]) for training in curve.trainings]
-        yield "seconds_per_epoch", f"{seconds:.3g}", seconds
-        yield "train_seconds", f"{np.mean(ends):.3g}", float(np.mean(ends))
+        yield "seconds_per_epoch", digits(seconds), seconds
+        yield "train_seconds", digits(np.mean(ends)), float(np.mean(ends))
 
 
 def plain(value: object) -> str:
     """Write a value as in an option: 0.1, 64, adam."""
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def digits(value: float) -> str:
+    """Write with three digits, or all those before the point: 0.125, 1,171."""
+    return f"{value:,.0f}" if 999.5 <= value < 1e6 else f"{value:.3g}"
 
 
 def per_cent(fraction: float) -> str:
