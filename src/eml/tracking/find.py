@@ -178,7 +178,7 @@ def experiment_of(parent: str) -> str:
     if parent:
         return get(parent).experiment_id
     stores = Stores()
-    return stores.readers[0].experiments.get(stores.active_experiment, "")
+    return next((r.experiments.get(stores.active_experiment, "") for r in stores.readers), "")
 
 
 def children(parent: str) -> dict[str, StoredRun]:
