@@ -134,6 +134,8 @@ def to_continue(digest: str, parent: str | None, copy_from_others: bool) -> Begu
 
     parent: None for a parent run that is not made yet.
     """
+    if not slots(digest):  # so that a look makes no folder
+        return None
     with claiming(), ExitStack() as held:
         return next(iter(_begun(digest, parent, copy_from_others, held)), None)
 
