@@ -11,9 +11,10 @@ from signal import SIGINT
 import psutil
 import pytest
 
+from eml import load_history
 from eml.machine import SIGNALS
 from eml.tracking import find
-from support.commands import eml_command, mlflow_command, stored_runs
+from support.commands import add_training, call, eml_command, mlflow_command, stored_runs
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,7 @@ from support.commands import eml_command, mlflow_command, stored_runs
         (["compare", "--metric", "f1"], "metric=f1: give one of train_loss, "),
         (["compare", "--target", "95"], "target=95: give accuracies above 0, up to 1"),
         (["compare", "--experiment", "nix"], "experiment=nix: give one of test, Default"),
-        (["compare", "--runs", "a", "--recipe", "main"], "recipe and filter have no effect with"),
+        (["compare", "--runs", "a", "--recipe", "main"], "recipe=main has no effect with runs=a: "),
         (["compare", "--runs", "abc"], "no run abc in sqlite:///"),
         (["compare", "--filter", "((("], "Invalid clause"),
         (["compare"], "no finished training in sqlite:///.*: train first, or give experiment"),
@@ -34,6 +35,29 @@ from support.commands import eml_command, mlflow_command, stored_runs
         (["evaluate"], "Missing argument 'ID'"),
         (["evaluate", "abc"], "no run abc in the store"),
         (["plan", "cifar_cnn", "--device", "tpu"], "device=tpu: give one of auto, cpu"),
+        (["cancel", "--all"], "no option --all for cancel: give --help"),
+        # An option that has no effect is refused, whatever its value is.
+        (["mlp_torch", "--momentum", "0.9"], "momentum=0.9 has no effect with optimizer=sgd: give"),
+        (["compare", "--plot", "all", "--x", "all"], "x=all has no effect with plot=all: leave"),
+        (["compare", "--plot", "all", "--metric", "test_loss"], "metric=test_loss has no effect"),
+        (["mlp_numpy", "--stores", "a"], "stores=a has no effect with mlp_numpy"),
+        (
+            ["lr_sweep", "--stores", "a", "--resume", "false"],
+            "stores=a has no .* resume=false",
+        ),
+        (
+            ["lr_sweep", "--launcher", "local", "--share_gpu", "true"],
+            "has no effect with jobs=auto",
+        ),
+        (
+            ["lr_sweep", "--share_gpu", "true", "--jobs", "2"],
+            "share_gpu=true .* lr_sweep on cpu",
+        ),
+        (["sheet2", "--device", "cpu"], "device=cpu has no effect with sheet2: leave it out"),
+        (
+            ["handin", "check", "a.zip", "--stores", "b"],
+            "file and stores have no effect",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(arguments, message, store, eml):
@@ -56,8 +80,30 @@ def test_a_folder_that_cannot_be_written_is_named(store, eml, monkeypatch, tmp_p
     assert stored_runs(store) == []
 
 
-def test_no_arguments_show_the_commands(eml):
-    assert "cifar_cnn" in eml().stdout
+@pytest.mark.parametrize(("name", "command"), [((), "cifar_cnn"), (("plan",), "lr_sweep")])
+def test_no_arguments_show_the_commands(name, command, eml):
+    result = eml(*name)
+    assert re.search(rf"^  {command} +\S", result.stdout, re.MULTILINE)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_the_version(eml):
+    assert re.fullmatch(r"eml \d+\.\d+\.\d+\n", eml("--version").stdout)
+
+
+@pytest.mark.slow
+def test_mlflow_run_hands_over_options_that_may_have_no_effect(store, environment):
+    """It logs all that MLproject declares before eml starts."""
+    result = call(mlflow_command("mlp_torch", epochs=1, device="cpu"))
+    assert result.returncode == 0, result.stderr
+    (run,) = stored_runs(store)
+    assert run.data.params["momentum"] == "auto"
+    assert set(load_history("mlp_torch")["momentum"]) == {0.9}
+    for refused in ({"momentum": 0.9}, {"optimizer": "sgd", "momentum": "x"}):
+        result = call(mlflow_command("mlp_torch", **refused))
+        assert result.returncode == 1
+        assert re.search("eml: .* has no effect with ", result.stderr)
+    assert call(mlflow_command("compare", plot="mlp_torch")).returncode == 0
 
 
 def test_eml_trains_and_evaluate_reproduces_the_accuracy(store, eml):
@@ -93,6 +139,23 @@ def test_a_program_reads_a_comparison_and_a_plan_as_json(store, eml):
     assert planned["name"] == "sgd lr=0.1 seed=1 mlp_numpy epochs=2"
     assert (planned["status"], planned["epochs_done"]) == ("2 epochs to do", 0)
     assert plan["seconds"] > 0
+
+
+def test_evaluate_names_an_option_without_effect(store, eml):
+    assert eml("mlp_numpy", "--epochs", "1").returncode == 0
+    (run,) = stored_runs(store)
+    result = eml("evaluate", run.info.run_id, "--device", "cpu")
+    assert result.returncode == 2
+    assert "device=cpu has no effect with framework=numpy: leave it out" in result.stderr
+
+
+def test_one_is_no_plural(store, eml, png_only):
+    add_training(store, name="mine")
+    commands = ["compare"], ["plan", "mlp_numpy", "--epochs", "1"], ["mlp_numpy", "--epochs", "1"]
+    text = "".join(eml(*command).stdout for command in commands)
+    assert "| mine " in text  # a single training is not called "all runs"
+    assert "1 epoch to do" in text
+    assert not re.search(r"\b1 (epochs|threads|runs|trainings|jobs)\b", text)
 
 
 @contextmanager

@@ -13,9 +13,9 @@ __all__ = ["load_history"]
 
 
 def load_history(
+    recipe: str = "",
     *,
     experiment: str = "",
-    recipe: str = "",
     parent: str = "",
     runs: Sequence[str] = (),
     filter: str = "",

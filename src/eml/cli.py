@@ -36,6 +36,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"max_content_width": 100})
+@click.version_option(package_name="eml", message="eml %(version)s")
 def cli() -> None:
     """Experiments of the course Embedded Machine Learning, tracked in MLflow."""
 
@@ -50,6 +51,8 @@ def main() -> None:
     try:
         # standalone_mode=False: click raises its errors instead of printing a usage text.
         cli.main(args=sys.argv[1:] or ["--help"], prog_name="eml", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:  # `eml plan`
+        print(error.ctx.get_help() if error.ctx else error)
     except (Stopped, UserError, click.ClickException) as error:
         message = _message(error)
         print(message if isinstance(error, Stopped) else f"eml: {message}", file=sys.stderr)
@@ -77,7 +80,8 @@ def _message(error: Stopped | UserError | click.ClickException) -> str:
     message = printable(" ".join(error.format_message().split()), 1000)
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context and isinstance(error, click.NoSuchOption):
-        valid = [p.opts[0] for p in context.command.params if isinstance(p, click.Option)]
+        options = context.command.get_params(context)  # --help is one of them
+        valid = [option.opts[0] for option in options if isinstance(option, click.Option)]
         name = printable(error.option_name, 100)
         return f"no option {name} for {context.info_name}: give {', '.join(valid)}"
     if context and isinstance(context.command, click.Group):

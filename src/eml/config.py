@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Any, get_type_hints
+from typing import Any, ClassVar, get_type_hints
 
 from eml.data.specs import SPECS
 from eml.errors import UserError
@@ -28,6 +28,29 @@ VALUES: dict[str, tuple[str, ...]] = {  # of the fields of Config that are names
 
 class ConfigError(UserError):
     """An option has an invalid value; the message lists the valid ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options; one without effect is refused, unless it has its default, "auto" or ""."""
+
+    # Some options, another one, and the values of this one with which the options have an effect.
+    effects: ClassVar[Iterable[tuple[tuple[str, ...], str, tuple[str, ...]]]] = ()
+
+    def __post_init__(self) -> None:
+        for names, other, values in self.effects:
+            chosen = getattr(self, other)
+            for name in names if chosen not in values else ():
+                if (value := getattr(self, name)) != getattr(type(self), name):
+                    one_of(other, chosen, VALUES.get(other, [chosen]))
+                    remedy = f"give {other}={values[0]}" if values[0] else "leave out one of them"
+                    raise no_effect(name, value, f"{other}={chosen}", remedy)
+
+
+def no_effect(name: str, value: object, beside: str, remedy: str = "leave it out") -> ConfigError:
+    """The error of an option whose value would change nothing."""
+    text = "true" if value is True else value
+    return ConfigError(f"{name}={text} has no effect with {beside}: {remedy}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +86,8 @@ class Config:
         A missing field takes its default, and a field that no longer exists is ignored. Raises
         ConfigError if a field without default is missing, or for invalid values.
         """
+        # `mlflow run` logs an option as it was typed: "auto" stands for the default.
+        values = {name: value for name, value in values.items() if value != AUTO}
         for field in fields(cls):
             if field.default is MISSING and field.name not in values:
                 raise ConfigError(f"no training with a {field.name}")
@@ -78,11 +103,8 @@ class Config:
         rate = self.learning_rate
         _require(0 < rate < math.inf, f"lr={rate:g}: give a number above 0")
         _require(0 <= self.momentum < 1, f"momentum={self.momentum}: give 0 or more, below 1")
-        _require(
-            self.optimizer == "momentum" or self.momentum == Config.momentum,
-            f"momentum={self.momentum} has no effect with optimizer={self.optimizer}: "
-            "give optimizer=momentum",
-        )
+        if self.momentum != Config.momentum and self.optimizer != "momentum":
+            raise no_effect("momentum", self.momentum, f"optimizer={self.optimizer}")
         _require(
             self.precision == "fp32" or self.dtype == "float32",
             f"precision={self.precision} needs dtype=float32: give fp32",
@@ -124,7 +146,8 @@ class Config:
         name = f"{self.optimizer} lr={self.learning_rate:g} seed={self.seed} {self.recipe}"
         name += f"{' GPU' if self.device_type == 'cuda' else ''} epochs={self.epochs}"
         name += f" subset={self.subset}" if self.subset else ""
-        return name + (f" validation={self.validation}" if self.validation else "")
+        name += f" validation={self.validation}" if self.validation else ""
+        return name + (f" momentum={self.momentum:g}" if self.momentum != Config.momentum else "")
 
 
 def _require(valid: bool, message: str) -> None:
@@ -134,19 +157,19 @@ def _require(valid: bool, message: str) -> None:
 
 def one_of(name: str, value: str, valid: Iterable[str]) -> None:
     """Raise ConfigError, with the valid values, if `value` is not one of them."""
-    if value not in valid:
-        raise ConfigError(f"{name}={value}: give one of {', '.join(valid)}")
+    if value not in (valid := list(valid)):
+        remedy = f"give one of {', '.join(valid)}" if valid else "there is none here"
+        raise ConfigError(f"{name}={value}: {remedy}")
 
 
-def resolve_learning_rate(lr: str, optimizer: str, model: str) -> float:
-    """`lr` as a number; "auto" is the rate in OPTIMIZERS."""
-    if lr == AUTO:
-        one_of("optimizer", optimizer, OPTIMIZERS)
-        return OPTIMIZERS[optimizer].learning_rate[model]
+def resolve_number(name: str, text: str, optimizer: str, model: str) -> float:
+    """`lr` or `momentum` as a number; "auto" is the rate in OPTIMIZERS, or Config's momentum."""
+    one_of("optimizer", optimizer, OPTIMIZERS)
+    auto = OPTIMIZERS[optimizer].learning_rate[model] if name == "lr" else Config.momentum
     try:
-        return float(lr)
+        return auto if text == AUTO else float(text)
     except ValueError:
-        raise ConfigError(f"lr={lr}: give a number above 0, or {AUTO}") from None
+        raise ConfigError(f"{name}={text}: give a number, or {AUTO}") from None
 
 
 def resolve_device(device: str) -> str:

@@ -37,7 +37,9 @@ def test_a_fair_comparison_has_no_differences(history):
 
 def test_one_seed_is_warned_of():
     assert warnings(FAIR) == []
-    assert warnings(run("a", [0.1, 0.5])) == ["one seed, so no spread: all runs"]
+    assert warnings(run("a", [0.1, 0.5])) == [
+        "one seed, so no spread: sgd lr=0.1 seed=1 mlp_numpy epochs=1"
+    ]
 
 
 @pytest.mark.parametrize(

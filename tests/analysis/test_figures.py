@@ -8,6 +8,7 @@ from eml.analysis.comparison import Comparison
 from eml.analysis.figures import sensitivity
 from eml.analysis.report import edges, write_report
 from eml.analysis.summary import by_rate, summary
+from eml.recipes import RECIPES
 from support.histories import NAN, SWEEP, figures_of, run, together
 
 
@@ -169,6 +170,14 @@ def test_a_best_rate_at_the_edge_is_said():
         "the best learning rate of adam, 0.01, is at the edge of those tried: "
         "try 0.001 and 0.0001 too"
     ]
+
+
+def test_advice_is_bounded_by_the_recipes_limits():
+    rates = [1, 0.5, 0.1, 0.05, 0.01, 0.001]
+    for sign, kept, end in ((1, 0, "allowed"), (-1, 0, "allowed"), (1, 1, "tried: try 1 too")):
+        runs = [run(str(r), [0.1, 0.5 + sign * 0.1 * r], lr=r) for r in rates[kept:]]
+        (line,) = edges(Comparison(together(*runs), rates=RECIPES["lr_sweep"].rates))
+        assert line.endswith(end)
 
 
 def test_report_writes_the_recipes_figures_and_the_summary(tmp_path):

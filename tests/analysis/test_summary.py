@@ -6,6 +6,8 @@ import pytest
 
 from eml.analysis import summary as summaries
 from eml.analysis.comparison import Comparison
+from eml.analysis.fairness import differences
+from eml.analysis.figures import SETTINGS
 from eml.analysis.summary import CurveSummary, Outcomes, Reached, by_rate, tried
 from eml.analysis.tables import readable
 from support.histories import GRID, NAN, SWEEP, run, together
@@ -50,6 +52,26 @@ def test_what_labels_name():
     assert named(both, relu) == ["model", "framework", "dataset", "activation"]
     names = ("model", "framework", "dataset", "learning_rate", "subset")
     assert Comparison(SWEEP).in_common(names) == ["MLP", "NumPy", "MNIST", "all images"]
+
+
+def test_a_momentum_is_named_where_it_acts():
+    fast = run("m", [0.1, 0.5], optimizer="momentum", lr="0.1", momentum="0.8")
+    both = Comparison(together(run("s", [0.1, 0.4], optimizer="sgd", lr="0.1"), fast))
+    labels = ["momentum, learning rate 0.1, momentum 0.8", "sgd, learning rate 0.1"]
+    assert sorted(curve.label for curve in both.curves) == labels
+    rows = {row.curve: row.row() for row in summaries.summary(both)}
+    assert [rows[label]["momentum"] for label in labels] == [0.8, ""]
+    assert Comparison(fast).in_common(SETTINGS)[-1] == "momentum 0.8"
+    assert "momentum=0.8" in fast["run_name"][0]
+    other = both.history.assign(dataset=["mnist"] * 2 + ["cifar10"] * 2)  # another subject
+    assert "momentum: 0.8 (" in "\n".join(differences(Comparison(other)))
+    assert "momentum: 0.9" not in "\n".join(differences(Comparison(other)))
+
+
+def test_seconds_read_as_people_write_them():
+    slow = run("a", [0.1, *[0.7] * 4], seconds=1170.4)
+    (row,) = readable(summary(slow, 0.6))
+    assert (row["train s/epoch"], row["to 0.6"]) == ("1,170", "epoch 1, 1,170 s")
 
 
 def test_curves_are_in_the_order_of_what_varies():

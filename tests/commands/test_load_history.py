@@ -20,6 +20,7 @@ def sweep(small_data, store):
 def test_load_history_is_the_frame_that_compare_draws(sweep, capsys):
     assert len(sweep) == 5 * 3
     assert list(sweep["epoch"]) == [0, 1, 2] * 5
+    assert_frame_equal(package.load_history("lr_sweep"), sweep)
     assert sweep["learning_rate"].unique().tolist() == [1.0, 0.5, 0.1, 0.05, 0.01]
     one = sweep["run_id"].iloc[0]
     assert_frame_equal(package.load_history(runs=[one]), sweep[sweep["run_id"] == one])

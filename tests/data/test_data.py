@@ -318,6 +318,10 @@ def test_a_torchvision_folder_is_taken_first(empty_cache, mirror, tmp_path, monk
     monkeypatch.setenv("EML_TORCHVISION_DIR", str(tmp_path))
     assert_synthetic("mnist", fetch("mnist"))
     assert_synthetic("cifar10", fetch("cifar10", tmp_path / "other"))
+    cifar = "other/cifar-10-batches-py"
+    for name, itself in (("mnist", "MNIST"), ("mnist", "MNIST/raw"), ("cifar10", cifar)):
+        cache_file(name).unlink()
+        assert_synthetic(name, fetch(name, tmp_path / itself))
     assert not mirror.requests
 
 

@@ -114,12 +114,15 @@ def test_numbers_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x = [1, 2]", r"x has the shape \(1, 2\): give \(1, 5\)"),
+        ("x = [1, 2]", r"weights_1 has the shape \(5, 3\): give \(2, 3\), a row for each input"),
+        ("weights_1 = [[1, 2, 3, 4, 5]]", r"weights_1 .* \(1, 5\): give \(5, 3\), a row for each"),
         ("y = [1, 2]", r"y has the shape \(2,\): give \(1,\)"),
         ("bias_1 = [1]", r"weights_1 has the shape \(5, 3\): give \(5, 1\)"),
         ("weights_1 = [[1], [2, 3]]", r"weights_1=.*: give a list of rows of numbers"),
         ("weights_1 = [1, 2]", r"weights_1=\[1, 2\]: give a list of rows of numbers"),
-        ("bias_2 = [0]", r"bias_2=\[0\]: give a number"),
+        ("bias_2 = [3, 1]", r"bias_2=\[3, 1\]: give a number \(the network has .* one output"),
+        ("weights_2 = [[1, 2]]", r"weights_2=.*: give a list of numbers \(.* one output"),
+        ("activation = 'tanh'", r"key=activation: give one of x, .* \(the network has ReLU"),
         ("bias_2 = '1/0'", "bias_2=1/0: give a number"),
         ("bias_2 = nan", "bias_2=nan: give a number"),
         ("learning_rate = 0", "learning_rate is 0: give a number above 0"),
@@ -132,6 +135,14 @@ def test_a_wrong_file_is_refused(text, message, tmp_path):
     file.write_text(text)
     with pytest.raises(UserError, match=f"exercise.toml: {message}"):
         read_problem(file)
+
+
+def test_a_square_matrix_is_explained(store, eml, tmp_path):
+    """Its transpose fits, too."""
+    (tmp_path / "a.toml").write_text("x = [1, 2, 3]\nweights_1 = [[1,2,3],[4,5,6],[7,8,9]]\n")
+    line = "weights_1 has a row for each input, a column for each hidden neuron: w1[1,2] = 2"
+    assert line in eml("gradients", "--file", str(tmp_path / "a.toml")).stdout
+    assert "a row for each input" not in eml("gradients").stdout
 
 
 @pytest.mark.slow

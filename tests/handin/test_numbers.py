@@ -34,6 +34,12 @@ def test_the_lowest_loss(with_runs):
     assert text == "The lowest test loss is 0.9, in epoch 2."
 
 
+def test_seconds_are_written_as_people_write_them(with_runs):
+    numbers = with_runs("mlp_numpy", run("a", [0.1, 0.6, 0.8], seconds=1170.4)).numbers
+    assert numbers["mlp_numpy.seconds_per_epoch"].shown == "1,170"
+    assert numbers["mlp_numpy.train_seconds"].shown == "2,341"
+
+
 def test_one_run_and_several_seeds(with_runs):
     made = with_runs("mlp_numpy", run("a", [0.1, 0.6, 0.8, 0.7]))
     assert text_of("mlp_numpy", "test_accuracy_over_epochs", made) == (

@@ -171,7 +171,7 @@ def test_a_gpu_is_shared_only_when_asked(gpus, share, small_data, monkeypatch):
         workers.check(on_gpu)
         assert workers.gpus == gpus
     else:
-        with pytest.raises(ConfigError, match=f"jobs=2: there are {gpus} GPUs; give at most"):
+        with pytest.raises(ConfigError, match=f"jobs=2: GPUs here: {gpus}; give at most"):
             workers.check(on_gpu)
     alone = Workers(jobs=2)
     alone.check([config])

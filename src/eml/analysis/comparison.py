@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from eml.analysis.curves import Curve, Training
-from eml.analysis.labels import CRITERIA, LAST, words
+from eml.analysis.labels import CRITERIA, LAST, acts, words
 from eml.analysis.verdicts import Verdict, verdicts
 from eml.config import Config
 
@@ -25,6 +25,7 @@ class Comparison:
     criterion: str = LAST  # Training.score
     exercise: str = ""  # "3.4 Optimizers", say
     varies: str = ""  # the field of Config that the exercise compares
+    rates: tuple[float, float] = (0.0, float("inf"))  # learning rates that advice may name
 
     @cached_property
     def trainings(self) -> list[Training]:
@@ -45,8 +46,9 @@ class Comparison:
             key = tuple(training.values[name] for name in self.differing)
             groups.setdefault(key, []).append(training)
         return [
-            Curve(", ".join(words(n, seeds[0].values[n]) for n in self.named), seeds)
+            Curve(", ".join(words(n, v[n]) for n in self.named if acts(n, v)), seeds)
             for _, seeds in sorted(groups.items())
+            for v in [seeds[0].values]
         ]
 
     @cached_property
@@ -95,7 +97,7 @@ class Comparison:
             words(name, first[name])
             for name in names
             if distinct(self.trainings, name) == 1
-            and (name, first[name]) != ("precision", Config.precision)
+            and (name not in ("precision", "momentum") or first[name] != getattr(Config, name))
         ]
 
     def has(self, metric: str) -> bool:

@@ -114,6 +114,12 @@ class Curve:
     trainings: Sequence[Training]
 
     @property
+    def name(self) -> str:
+        """The label; where nothing differs, the name of the run, or "all runs"."""
+        only = str(self.values["run_name"]) if len(self.trainings) == 1 else "all runs"
+        return self.label or only
+
+    @property
     def values(self) -> Mapping[str, Any]:
         """Parameters of the first training; all trainings share them, except the seed."""
         return self.trainings[0].values

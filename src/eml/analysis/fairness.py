@@ -6,6 +6,7 @@ import numpy as np
 
 from eml.analysis.comparison import Comparison, distinct
 from eml.analysis.curves import Curve, Training
+from eml.analysis.labels import acts, counted, in_digits
 from eml.analysis.verdicts import above_chance, evaluated_images
 from eml.machine import DISTURBED
 
@@ -54,7 +55,8 @@ def _line(name: str, curves: Sequence[Curve]) -> str:
     """ "batch size: 32 (sgd; adam), 64 (rmsprop)"; without labels if all curves are alike."""
     by_values: dict[str, list[str]] = {}
     for curve in curves:
-        values = {str(t.values[name])[: SHORT.get(name)] for t in curve.trainings}
+        acting = [t.values[name] for t in curve.trainings if acts(name, t.values)]
+        values = {str(value)[: SHORT.get(name)] for value in acting or ["none"]}
         by_values.setdefault(", ".join(sorted(values)), []).append(curve.label)
     texts = list(by_values)
     if len(texts) > 1:
@@ -66,8 +68,8 @@ def warnings(comparison: Comparison) -> list[str]:
     """Warnings about runs that look like mistakes, one line each."""
     trainings, curves = comparison.trainings, comparison.curves
     lines = []
-    if alone := [curve.label or "all runs" for curve in curves if len(curve.trainings) == 1]:
-        which = "; ".join(alone) if len(alone) < len(curves) else "all runs"
+    if alone := [curve.name for curve in curves if len(curve.trainings) == 1]:
+        which = "all runs" if 1 < len(alone) == len(curves) else "; ".join(alone)
         lines.append(f"one seed, so no spread: {which}")
     if len(curves) > 1 and any(isinstance(t.values.get(JOB), str) for t in trainings):
         lines.append("trained in jobs on shared nodes: do not compare seconds")
@@ -90,7 +92,7 @@ def _disturbances(training: Training) -> Iterator[tuple[str, str]]:
     seconds = training.epoch_seconds
     mean = seconds.mean() if len(seconds) > 1 else 0.0
     if mean >= SHORTEST and (seconds / mean).std(ddof=1) > LARGEST_SWING:
-        numbers = f"{seconds.min():.3g} to {seconds.max():.3g} s an epoch"
+        numbers = f"{in_digits(seconds.min())} to {in_digits(seconds.max())} s an epoch"
         yield "the machine was probably disturbed", numbers
     epochs, threads = (training.points[name] for name in ("epoch", "next_threads"))
     slow = training.points["slowdown"][training.points["slowdown"] >= DISTURBED]
@@ -98,12 +100,13 @@ def _disturbances(training: Training) -> Iterator[tuple[str, str]]:
     signs = [f"threads: {threads[i]:.0f} from epoch {epochs[i] + 1:.0f}" for i in changes]
     if len(slow):
         longest = f"up to {slow.max():.1f} times as long as on an idle machine"
-        signs.insert(0, f"{longest} in {len(slow)} of {training.last_epoch} epochs")
+        signs.insert(0, f"{longest} in {len(slow)} of {counted(training.last_epoch, 'epoch')}")
     count = training.number("threads")
     if not signs and training.values["device_type"] == "cpu" and count > 0:  # False for NaN
         trained = training.points["train_seconds"][-1]
         computed = training.points["train_cpu_seconds"][-1]
         if computed < LEAST_CPU * count * trained:
-            signs = [f"{computed:.3g} CPU seconds in {trained:.3g} s with {count:.0f} threads"]
+            times = f"{in_digits(computed)} CPU seconds in {in_digits(trained)} s"
+            signs = [f"{times} with {counted(int(count), 'thread')}"]
     if signs:
         yield "something else had the processor", ", ".join(signs)

@@ -29,7 +29,7 @@ STYLES = ("-", "--", "-.", ":")
 ORDERED = "viridis_r"  # from light to dark, also in grey
 NUMERIC = {field.name for field in fields(Config) if field.type is not str}
 SETTINGS = ["device_type", "optimizer", "learning_rate", "batch_size", "seed", "subset"]
-SETTINGS += ["dtype", "precision"]
+SETTINGS += ["dtype", "precision", "momentum"]
 # Characters that fit in a line.
 LINE = 100
 TITLE_LINE = 75

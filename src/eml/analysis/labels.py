@@ -1,5 +1,6 @@
 """The words of labels. Imports nothing that takes time."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from eml.data.specs import SPECS
@@ -22,6 +23,21 @@ LAST, BEST = "last", "best"
 MEDIAN = "median"  # of the last half of the epochs: of a search alone
 CRITERIA = {LAST: "final", BEST: "best", MEDIAN: "median"}
 Criterion = Annotated[str, "accuracy that decides: of the last epoch, or the best of any"]
+
+
+def acts(name: str, values: Mapping[str, Any]) -> bool:
+    """Whether a parameter has an effect on a training with these parameters."""
+    return name != "momentum" or values["optimizer"] == "momentum"
+
+
+def in_digits(value: float) -> str:
+    """A number as people write it: 0.0123, 4.56, 1,170."""
+    return f"{value:,.0f}" if 100 <= value < 1e6 else f"{value:.3g}"
+
+
+def counted(count: int, noun: str) -> str:
+    """ "1 epoch", "2 epochs"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def words(name: str, value: Any) -> str:

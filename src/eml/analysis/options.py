@@ -4,18 +4,19 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from eml.analysis.labels import LAST, X_LABELS, Criterion
-from eml.config import STORES
+from eml.config import AUTO, STORES, Options
 
 ALL = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Selection:
+class Selection(Options):
     """Which trainings of the tracking store are taken; by default the newest finished group.
 
     A group is the trainings of a sweep, or all trainings of a recipe of one training.
     """
 
+    effects = tuple((("experiment", "recipe", "filter"), by, ("",)) for by in ("runs", "parent"))
     experiment: Annotated[str, "name of the experiment; else the active one"] = ""
     recipe: Annotated[str, "runs of this recipe; else of the newest finished one"] = ""
     parent: Annotated[str, "the trainings of this parent run"] = ""
@@ -27,10 +28,11 @@ class Selection:
 class CompareOptions(Selection):
     """Options of `compare`."""
 
+    effects = (*Selection.effects, (("x", "metric"), "plot", ("",)))
     stores: Annotated[str, STORES] = ""
     plot: Annotated[str, f"the figures of this recipe, of its newest finished runs; or {ALL}"] = ""
-    x: Annotated[str, f"{', '.join(X_LABELS)} or {ALL}"] = ALL
-    metric: Annotated[str, "metrics to draw, separated by commas"] = "test_accuracy,test_loss"
+    x: Annotated[str, f"{', '.join(X_LABELS)} or {ALL}; auto: {ALL}"] = AUTO
+    metric: Annotated[str, "metrics to draw, separated by commas; else accuracy and loss"] = ""
     target: Annotated[str, "test accuracies to reach, 0 to 1, separated by commas"] = ""
     criterion: Criterion = LAST
     output: Annotated[str, "new folder for a copy, with PDFs; absolute for `mlflow run`"] = ""

@@ -24,6 +24,7 @@ from matplotlib.lines import Line2D
 from eml.analysis.comparison import Comparison
 from eml.analysis.fairness import differences, warnings
 from eml.analysis.figures import Draw, sensitivity
+from eml.analysis.labels import in_digits
 from eml.analysis.summary import Outcomes, by_rate, summary, tried
 from eml.analysis.tables import markdown, readable
 from eml.analysis.verdicts import FEWEST_SEEDS, Verdict
@@ -130,15 +131,16 @@ def write_grid(
 def edges(comparison: Comparison) -> list[str]:
     """A line for each optimizer whose best learning rate is at the edge of those tried."""
     lines = []
+    lowest, highest = comparison.rates
     for optimizer, scores in by_rate(comparison).items():
         rates = list(scores)
         best = max(rates, key=scores.__getitem__)
         if best in (rates[0], rates[-1]):
             step = best / (rates[1] if best == rates[0] else rates[-2])
-            lines.append(
-                f"the best learning rate of {optimizer}, {best:g}, is at the edge of those tried: "
-                f"try {best * step:.2g} and {best * step**2:.2g} too"
-            )
+            beyond = [f"{rate:.2g}" for rate in (best * step, best * step**2)]
+            taken = " and ".join(rate for rate in beyond if lowest <= float(rate) <= highest)
+            line = f"the best learning rate of {optimizer}, {best:g}, is at the edge of those tried"
+            lines.append(line + (f": try {taken} too" if taken else ", and of those allowed"))
     return lines
 
 
@@ -188,7 +190,7 @@ def _points(line: Line2D, axes: Axes, figure: Figure) -> list[tuple[float, float
         (
             round(at * scale, 1),
             round(height - up * scale, 1),
-            f"{name} {x:.4g}: {in_words.format_data_short(y)}",
+            f"{name} {in_digits(x)}: {in_words.format_data_short(y)}",
         )
         for (x, y), (at, up) in zip(values, pixels, strict=True)
         if axes.bbox.contains(at, up)

@@ -9,7 +9,7 @@ import numpy as np
 
 from eml.analysis.comparison import Comparison
 from eml.analysis.curves import Curve, Seconds, Training
-from eml.analysis.labels import words
+from eml.analysis.labels import acts, words
 from eml.analysis.verdicts import Verdict, evaluated_images, interval
 
 HELD = 3  # epochs in a row that must have a target accuracy
@@ -87,8 +87,8 @@ def _summary(
     others = [other for other in comparison.curves if other is not curve]
     overlapping = [other.label for other in others if curve.seconds.overlaps(other.seconds)]
     return CurveSummary(
-        curve=curve.label or "all runs",
-        varied={name: curve.values[name] for name in comparison.differing},
+        curve=curve.name,
+        varied={n: curve.values[n] if acts(n, curve.values) else "" for n in comparison.differing},
         n=len(curve.trainings),
         complete=len(complete),
         split=curve.split,
@@ -159,7 +159,7 @@ def by_rate(comparison: Comparison) -> dict[str, dict[float, float]]:
     for curve in comparison.curves:
         scores = np.array([training.score(comparison.criterion) for training in curve.trainings])
         if not np.isnan(scores).all():
-            name = ", ".join(words(field, curve.values[field]) for field in by)
+            name = ", ".join(words(n, curve.values[n]) for n in by if acts(n, curve.values))
             lines.setdefault(name, {})[curve.values["learning_rate"]] = float(np.nanmean(scores))
     return {name: dict(sorted(rates.items())) for name, rates in lines.items() if len(rates) > 1}
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from eml.analysis.curves import Seconds
+from eml.analysis.labels import in_digits
 from eml.analysis.summary import HELD, CurveSummary, Reached
 
 
@@ -61,12 +62,12 @@ def _interval(row: CurveSummary) -> str:
 
 
 def _seconds(seconds: Seconds) -> str:
-    mean, low, high = ("" if math.isnan(value) else f"{value:.3g}" for value in seconds)
+    mean, low, high = ("" if math.isnan(value) else in_digits(value) for value in seconds)
     return mean if low == high else f"{mean} ({low} to {high})"
 
 
 def _to_target(row: CurveSummary, reached: Reached) -> str:
-    when = f"epoch {reached.epochs_to:.3g}, {reached.seconds_to:.4g} s"
+    when = f"epoch {in_digits(reached.epochs_to)}, {in_digits(reached.seconds_to)} s"
     if not reached.reached:
         if math.isnan(reached.first_touch):
             return f"not reached in {row.epochs}"

@@ -25,4 +25,4 @@ def cancel(run_id: str) -> None:
             + (f", {parent.parent}" if parent.parent else "")
         )
     jobs = sum(launcher_class(name).cancel(parent) for name in LAUNCHERS)
-    print(f"{parent.name}: {jobs} jobs ended" if jobs else f"{parent.name}: no job is left")
+    print(f"{parent.name}: jobs ended: {jobs}" if jobs else f"{parent.name}: no job is left")

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from eml.config import AUTO, resolve_device
+from eml.config import AUTO, no_effect, resolve_device
 from eml.errors import UserError
 
 # Largest difference between accuracies that rounding on another processor can cause.
@@ -35,6 +35,8 @@ def evaluate(id: str, device: str) -> None:
     if config.framework == "torch":
         precision = config.precision if device_type == "cuda" else "fp32"
         config = dataclasses.replace(config, device_type=device_type, precision=precision)
+    elif device != AUTO:
+        raise no_effect("device", device, f"framework={config.framework}")
     learner = make_learner(config, load_for(config))
     try:
         learner.load_state(stored.weights)

@@ -58,6 +58,8 @@ def check(archives: tuple[Path, ...], file: Path, stores: str) -> None:
     from eml.handin.handin import checks, load
 
     if archives:
+        if stores or file != Path("handin.toml"):
+            raise UserError("file and stores have no effect with a ZIP: leave them out")
         _print_and_fail([line for path in archives for line in _check_archive(path)])
         return
     handin = load(file, stores)

@@ -125,6 +125,9 @@ def _sources(spec: Spec, folder: Path | None) -> list[tuple[str, Callable[[Path]
 
     The function takes an empty folder for its files, and may raise any Exception.
     """
+    if folder:  # the folder of torchvision, or one of the dataset itself in it
+        above = [folder, *list(folder.absolute().parents)[:2]]
+        folder = next((root for root in above if (root / spec.folder).is_dir()), folder)
     local = [(f"folder {folder}", lambda _: _by_torchvision(spec, folder))] if folder else []
     addresses = [*spec.mirrors, spec.official]
     if mirror := os.environ.get("EML_DATA_MIRROR"):

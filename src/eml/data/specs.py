@@ -31,6 +31,7 @@ class Spec:
     image_shape: tuple[int, ...]
     train_size: int
     scaling: Scaling
+    folder: str  # below a folder of torchvision
     files: str  # below a folder of torchvision, for users who place them by hand
     sha256: dict[str, str]  # of each array's bytes
     test_size: int = 10_000
@@ -47,6 +48,7 @@ SPECS = {
         image_shape=(28, 28),
         train_size=60000,
         scaling=Scaling(mean=0.1307, std=0.3081),
+        folder="MNIST/raw",
         files="MNIST/raw/{train,t10k}-{images-idx3,labels-idx1}-ubyte",
         sha256={
             "train_images": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
@@ -67,6 +69,7 @@ SPECS = {
         image_shape=(3, 32, 32),
         train_size=50000,
         scaling=Scaling(mean=0.0, std=1.0),
+        folder="cifar-10-batches-py",
         files="cifar-10-batches-py, unpacked from cifar-10-python.tar.gz",
         sha256={
             "train_images": "9d5c2eddadb0deff02c14c350c0385aab7b1d5ff1edfeb4997c8dc8644960111",

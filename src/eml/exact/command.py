@@ -3,7 +3,7 @@
 import tempfile
 import tomllib
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import replace
 from fractions import Fraction
 from itertools import groupby
 from pathlib import Path
@@ -14,12 +14,12 @@ import pandas as pd
 
 from eml import exact
 from eml.analysis.tables import markdown
-from eml.config import one_of
 from eml.errors import UserError
-from eml.exact.step import SHEET, Problem, Solution, Value, check, solve
+from eml.exact.step import ORIENTATION, SHEET, Problem, Solution, Value, check, solve
 from eml.tracking import log, runs
 from eml.tracking.reap import begin
 
+POSSIBLE = "(the network has ReLU in one hidden layer, one output and the loss 1/2n sum (Y - f)^2)"
 KINDS = ("a number", "a list of numbers", "a list of rows of numbers")  # by the number of axes
 
 
@@ -32,6 +32,8 @@ def gradients(file: str = "", autograd: bool = False) -> None:
     solution = solve(problem)
     begin(create=True)
     with runs.run("gradients", exact.__doc__ or "", {"recipe": "gradients"}):
+        if 1 < len(problem.weights_1) == len(problem.bias_1):  # its transpose fits, too
+            print(f"weights_1 has {ORIENTATION}: w1[1,2] = {problem.weights_1[0, 1]}\n")
         print(text(solution))
         # The other values are in the table: as metrics they would fill the UI with 70 charts.
         log.log_metrics({"loss": float(solution.loss)})
@@ -57,8 +59,8 @@ def read_problem(file: Path) -> Problem:
     try:
         # Floats as text, so that Fraction gets the exact decimal number.
         values = tomllib.loads(file.read_text(encoding="utf-8"), parse_float=str)
-        for key in values:
-            one_of("key", key, [field.name for field in fields(Problem)])
+        if unknown := values.keys() - vars(SHEET):
+            raise UserError(f"key={min(unknown)}: give one of {', '.join(vars(SHEET))} {POSSIBLE}")
         return replace(SHEET, **{key: _fractions(key, value) for key, value in values.items()})
     except (OSError, ValueError, UserError) as error:  # ValueError: not TOML, or not text
         raise UserError(f"{file}: {error}") from error
@@ -70,7 +72,7 @@ def _fractions(key: str, value: Any) -> Value:
         texts = np.array(value, str, ndmin=2 if key == "x" else 0)
         if texts.ndim == axes:
             return np.vectorize(Fraction, otypes=[object])(texts)[()]
-    raise UserError(f"{key}={value}: give {KINDS[axes]}")
+    raise UserError(f"{key}={value}: give {KINDS[axes]} {POSSIBLE}")
 
 
 def text(solution: Solution) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 
 from eml.errors import CheckError, UserError
 
+ORIENTATION = "a row for each input, a column for each hidden neuron"  # of weights_1
 Value = Any  # a Fraction, or an array of Fractions
 PARAMETERS = {"weights_1": "w1", "bias_1": "b1", "weights_2": "w2", "bias_2": "b2"}
 STEP = Fraction(1, 10**40)  # of the central differences; with fractions no step is too small
@@ -33,11 +34,12 @@ class Problem:
     learning_rate: Fraction
 
     def __post_init__(self) -> None:
-        n, inputs, width = len(self.x), len(self.weights_1), len(self.bias_1)
-        shapes = {"x": (n, inputs), "y": (n,), "weights_1": (inputs, width), "weights_2": (width,)}
+        (n, inputs), width = self.x.shape, len(self.bias_1)
+        shapes = {"y": (n,), "weights_1": (inputs, width), "weights_2": (width,)}
         for name, shape in shapes.items():
-            if getattr(self, name).shape != shape:
-                raise UserError(f"{name} has the shape {getattr(self, name).shape}: give {shape}")
+            if (actual := getattr(self, name).shape) != shape:
+                rows = f", {ORIENTATION}" if name == "weights_1" else ""
+                raise UserError(f"{name} has the shape {actual}: give {shape}{rows}")
         if self.learning_rate <= 0:
             raise UserError(f"learning_rate is {self.learning_rate}: give a number above 0")
 

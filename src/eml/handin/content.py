@@ -10,7 +10,7 @@ from eml.analysis.curves import Training
 from eml.analysis.fairness import warnings
 from eml.analysis.figures import FIGURES
 from eml.analysis.report import edges, svg
-from eml.config import AUTO
+from eml.config import AUTO, Config
 from eml.exact.step import PARAMETERS, SHEET, Solution, Value
 from eml.handin.document import Document, ExerciseBlock, FigureBlock, Line, Section, Table
 from eml.handin.evidence import Evidence
@@ -218,7 +218,9 @@ def command(assignment: Assignment, evidence: Evidence) -> str:
         if name not in listed[0].values or (option.name == "search_epochs" and not tried):
             continue
         texts = dict.fromkeys(plain(training.values[name]) for training in listed)
-        if default == AUTO:
+        if name == "momentum":
+            default = Config.momentum
+        elif default == AUTO:
             pairs = {(t.values["optimizer"], t.values["learning_rate"]) for t in listed}
             if pairs == _default_rates(listed, option.name == "lrs"):
                 continue

@@ -206,7 +206,7 @@ def _trained(handin: Handin, assignment: Assignment) -> Iterator[tuple[str, str]
         return
     evidence = handin.evidence[recipe]
     unfinished = [
-        f"run {training.run_id} has {training.last_epoch} of {training.values['epochs']} epochs"
+        f"run {training.run_id} is at epoch {training.last_epoch} of {training.values['epochs']}"
         for training in evidence.final.trainings
         if training.unfinished
     ]

@@ -11,7 +11,7 @@ import numpy as np
 from eml.analysis.comparison import Comparison
 from eml.analysis.curves import CHANCE, Curve
 from eml.analysis.figures import FIGURES
-from eml.analysis.labels import words
+from eml.analysis.labels import in_digits, words
 from eml.analysis.summary import CurveSummary, summary
 from eml.analysis.verdicts import Verdict
 from eml.handin.evidence import Evidence
@@ -81,7 +81,7 @@ def of_trainings(
         seconds, least = one.curve.seconds.mean, other.curve.seconds.mean
         if least > 0 and math.isfinite(ratio := seconds / least):
             name = f"{one.start}.seconds_ratio_to_{other.name}"
-            yield name, Number(digits(ratio), ratio, one.ids + other.ids)
+            yield name, Number(in_digits(ratio), ratio, one.ids + other.ids)
         values = differences[one.curve.label, other.curve.label]
         for key, value in zip(("difference", "low", "high"), values, strict=True):
             if math.isfinite(value):
@@ -112,22 +112,17 @@ def _of_curve(curve: Curve, row: CurveSummary) -> Iterator[tuple[str, str, float
         if len(band := curve.band("epoch", loss)):
             lowest = int(band.mean.argmin())
             for key, i in {"initial": 0, "final": -1, "lowest": lowest}.items():
-                yield f"{key}_{loss}", digits(band.mean[i]), band.mean[i]
+                yield f"{key}_{loss}", in_digits(band.mean[i]), band.mean[i]
             yield f"lowest_{loss}_epoch", str(band.epochs[lowest]), band.epochs[lowest]
     if math.isfinite(seconds := curve.seconds.mean):
         ends = [np.nanmax(training.points["train_seconds"]) for training in curve.trainings]
-        yield "seconds_per_epoch", digits(seconds), seconds
-        yield "train_seconds", digits(np.mean(ends)), float(np.mean(ends))
+        yield "seconds_per_epoch", in_digits(seconds), seconds
+        yield "train_seconds", in_digits(np.mean(ends)), float(np.mean(ends))
 
 
 def plain(value: object) -> str:
     """Write a value as in an option: 0.1, 64, adam."""
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def digits(value: float) -> str:
-    """Write with three digits, or all those before the point: 0.125, 1,171."""
-    return f"{value:,.0f}" if 999.5 <= value < 1e6 else f"{value:.3g}"
 
 
 def per_cent(fraction: float) -> str:

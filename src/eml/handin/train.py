@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from eml.config import AUTO, Config, ConfigError
+from eml.config import AUTO, Config, ConfigError, no_effect
 from eml.exact.command import gradients
 from eml.handin.archive import make
 from eml.handin.evidence import meeting_groups
@@ -33,9 +33,12 @@ def train_sheet(
     name: "sheet2", say. shared: epochs, subset and device. Trains nothing that the store has.
     """
     if launching.output:
-        raise ConfigError(f"output={launching.output} has no effect with {name}: give folder")
+        raise no_effect("output", launching.output, name, "give folder")
     start = f"ex{name.removeprefix('sheet')}-"
     asked = load_sheet(max(known for known in sheet_names() if known.startswith(start)))
+    in_torch = any(hasattr(assignment.of.options, "device") for assignment in asked.trainings)
+    if shared["device"] != AUTO and not in_torch:
+        raise no_effect("device", shared["device"], name)
     file, stores = folder / asked.file / FORM, launching.stores
     if file.exists():
         form = read_form(file)
@@ -49,9 +52,9 @@ def train_sheet(
     with environment({GIVEN_RUN: ""}):
         lacking = list(_lacking(asked, shared, launching, others))
         seconds, before = 0.0, set[str]()
-        for recipe, configs, options in lacking:
+        for recipe, configs, options, own in lacking:
             print(f"\n{recipe.name}", flush=True)
-            seconds += plan(recipe, configs, options, launching, before)["seconds"]
+            seconds += plan(recipe, configs, options, own, before)["seconds"]
             placed = options.placed(configs, launcher_of(launching).device)
             before |= {training_digest(config) for config in placed}
         total = f"\n{name}: about {duration(seconds)} in all"
@@ -60,9 +63,9 @@ def train_sheet(
         of_gradients = find.search({"recipe": "gradients"}, others) if has_gradients else []
         if has_gradients and not any(run.status == FINISHED for run in of_gradients):
             gradients()
-        for recipe, configs, options in lacking:
-            print(f"\n{recipe.name}", flush=True)
-            launch(recipe, configs, options, launching)
+        for arguments in lacking:
+            print(f"\n{arguments[0].name}", flush=True)
+            launch(*arguments)
     print()
     if not file.exists():
         write_form(file, asked.name)
@@ -71,7 +74,7 @@ def train_sheet(
 
 def _lacking(
     asked: Sheet, shared: Mapping[str, Any], launching: LaunchOptions, others: Others
-) -> Iterator[tuple[Recipe, list[Config], RecipeOptions]]:
+) -> Iterator[tuple[Recipe, list[Config], RecipeOptions, LaunchOptions]]:
     """Yield the arguments of launch() for each recipe whose trainings the stores lack."""
     has_gpu = launcher_of(launching).device(AUTO) == "cuda"
     for assignment in asked.trainings:
@@ -91,4 +94,5 @@ def _lacking(
         else:
             values = {name: value for name, value in shared.items() if name in known}
             options = recipe.options(**instead, **values)
-            yield recipe, recipe.configs(options), options
+            stores = launching.stores if recipe.reuses else ""
+            yield recipe, recipe.configs(options), options, replace(launching, stores=stores)

@@ -52,7 +52,7 @@ class Workers(Launcher):
         self.gpus = torch.cuda.device_count()
         if self.at_once > self.gpus and not self.options.share_gpu:
             raise ConfigError(
-                f"jobs={self.at_once}: there are {self.gpus} GPUs; give at most as many "
+                f"jobs={self.at_once}: GPUs here: {self.gpus}; give at most as many "
                 "jobs, or share_gpu=true"
             )
 

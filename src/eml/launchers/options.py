@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple
 
-from eml.config import AUTO, STORES, ConfigError, one_of
+from eml.config import AUTO, STORES, ConfigError, Options, one_of
 from eml.launchers.slurm.settings import JobOptions
 
 MOST = 1024  # jobs, or threads of a training
@@ -26,8 +26,16 @@ CHOSEN_BY_AUTO = ("inline", "local")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaunchOptions(JobOptions):
+class LaunchOptions(Options, JobOptions):
     """How a recipe's trainings are launched, and where results go. None changes a result."""
+
+    effects = (
+        *(
+            (row.options, "launcher", (name, AUTO) if name in CHOSEN_BY_AUTO else (name,))
+            for name, row in LAUNCHERS.items()
+        ),
+        (("share_gpu",), "jobs", tuple(map(str, range(2, MOST + 1)))),
+    )
 
     resume: Annotated[bool, "resume an interrupted run of the same training"] = True
     launcher: Annotated[
@@ -50,16 +58,7 @@ class LaunchOptions(JobOptions):
         one_of("launcher", self.launcher, [AUTO, *LAUNCHERS])
         for name in ("jobs", "threads"):
             self.number(name)
-        for launcher, row in LAUNCHERS.items():
-            used = CHOSEN_BY_AUTO if self.launcher == AUTO else (self.launcher,)
-            for name in row.options if launcher not in used else ():
-                value = getattr(self, name)
-                if value != getattr(LaunchOptions, name):
-                    text = "true" if value is True else value
-                    raise ConfigError(
-                        f"{name}={text} has no effect with launcher={self.launcher}: "
-                        f"give launcher={launcher}"
-                    )
+        super().__post_init__()
         self.resolved()
 
     def number(self, name: str) -> int:

@@ -19,22 +19,23 @@ from eml.config import Config, ConfigError
 from eml.recipes import mlp_numpy
 from eml.recipes.recipe import OVER_EPOCHS, Recipe, SharedOptions, TrainingOptions, listed
 
+LOWEST, HIGHEST = mlp_numpy.RECIPE.rates
+TAKEN = f"at least five learning rates from {LOWEST:g} to {HIGHEST:g}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options(SharedOptions):
     """Options of the sweep over learning rates."""
 
-    lrs: Annotated[str, "at least five learning rates from 0.001 to 1"] = (
-        "1.0,0.5,0.1,0.05,0.01,0.001"
-    )
+    lrs: Annotated[str, TAKEN] = "1.0,0.5,0.1,0.05,0.01,0.001"
     seeds: Annotated[str, "a training for each of them at each rate"] = str(TrainingOptions.seed)
 
 
 def configs(options: Options) -> list[Config]:
     """For each seed, a training at each rate."""
     rates = listed("lrs", options.lrs, float)
-    if len(rates) < 5 or not all(0.001 <= rate <= 1 for rate in rates):
-        raise ConfigError(f"lrs={options.lrs}: give at least five learning rates from 0.001 to 1")
+    if len(rates) < 5 or not all(LOWEST <= rate <= HIGHEST for rate in rates):
+        raise ConfigError(f"lrs={options.lrs}: give {TAKEN}")
     return [
         config
         for seed in listed("seeds", options.seeds, int)
@@ -52,4 +53,5 @@ RECIPE = Recipe(
     configs=configs,
     figures=OVER_EPOCHS,
     reuses=True,
+    rates=(LOWEST, HIGHEST),
 )

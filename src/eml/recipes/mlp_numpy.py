@@ -28,10 +28,6 @@ class Options(TrainingOptions):
     lr: Annotated[float, "learning rate"] = OPTIMIZERS["sgd"].learning_rate["mlp"]
     check: Annotated[bool, "compare the gradients with central differences first"] = False
 
-    @property
-    def checks_gradients(self) -> bool:
-        return self.check
-
 
 def configs(options: Options) -> list[Config]:
     """One training."""
@@ -58,4 +54,5 @@ RECIPE = Recipe(
     about=__doc__,
     options=Options,
     configs=configs,
+    rates=(0.001, 1.0),  # that lr_sweep takes, too
 )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from eml.config import AUTO, DEVICES, VALUES, Config, ConfigError, one_of, resolve_learning_rate
+from eml.config import AUTO, DEVICES, VALUES, Config, ConfigError, Options, one_of, resolve_number
 
 Seed = Annotated[int, "decides initial weights, order of the data, and the subset"]
 OptimizerName = Annotated[str, f"one of {', '.join(VALUES['optimizer'])}"]
@@ -19,16 +19,11 @@ OVER_BOTH = ("test_accuracy_over_epochs", "test_accuracy_over_train_seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecipeOptions:
+class RecipeOptions(Options):
     """Base class of the options of all recipes."""
 
     # Options that do not count for the plan digest: they change no result, or Configs hold them.
     how: ClassVar[tuple[str, ...]] = ("device", "precision", "check")
-
-    @property
-    def checks_gradients(self) -> bool:
-        """Whether the gradients are checked before a training."""
-        return False
 
     def placed(self, configs: Sequence[Config], find_device: FindDevice) -> list[Config]:
         """The Configs for the device and the precision that the options ask for.
@@ -70,6 +65,7 @@ class DeviceOptions(RecipeOptions):
     ] = Config.precision
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         one_of("device", self.device, DEVICES)
         one_of("precision", self.precision, VALUES["precision"])
 
@@ -87,9 +83,11 @@ class DeviceOptions(RecipeOptions):
 class TorchOptions(DeviceOptions, TrainingOptions):
     """Options of one training in PyTorch."""
 
+    effects = ((("momentum",), "optimizer", ("momentum",)),)
+
     optimizer: OptimizerName = "sgd"
     lr: Annotated[str, "learning rate, or auto: one that works for model and optimizer"] = AUTO
-    momentum: Annotated[float, "of optimizer=momentum alone, 0 to below 1"] = Config.momentum
+    momentum: Annotated[str, f"of optimizer=momentum alone; auto: {Config.momentum}"] = AUTO
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +112,7 @@ class Recipe:
     reuses: bool = False
     exercise: str = ""  # of the sheets, in the figures' titles; "" for the first look
     varies: str = ""  # the field of Config that is compared
+    rates: tuple[float, float] = (0.0, float("inf"))  # the lowest and the highest learning rate
 
     @property
     def compares_seconds(self) -> bool:
@@ -133,8 +132,8 @@ def torch_config(
         activation=activation,
         init=init,
         optimizer=options.optimizer,
-        learning_rate=resolve_learning_rate(options.lr, options.optimizer, model),
-        momentum=options.momentum,
+        learning_rate=resolve_number("lr", options.lr, options.optimizer, model),
+        momentum=resolve_number("momentum", options.momentum, options.optimizer, model),
         seed=options.seed,
         device_type="cpu",
         **options.shared,

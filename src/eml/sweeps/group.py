@@ -49,7 +49,7 @@ class Trainings:
                 parent=self.parent,
                 resume=launching.resume,
                 copy_from_others=self.reusing,
-                check=self.request.options.checks_gradients,
+                check=getattr(self.request.options, "check", False),
                 threads=asked,
                 system_metrics=launching.system_metrics,
             )

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from eml.analysis.labels import counted
 from eml.config import Config
 from eml.errors import UserError
 from eml.launchers.base import Task, job_status, launcher_class
@@ -17,6 +18,7 @@ from eml.sweeps.request import Request
 from eml.sweeps.search_plan import search_plan
 from eml.sweeps.status import status_of
 from eml.tracking import find, resume, runs, store, tags
+from eml.tracking.calls import uri
 from eml.tracking.publish import make_output, report
 from eml.tracking.reap import begin
 from eml.training.threads import Asked
@@ -50,7 +52,7 @@ def launch(
             config=request.configs[0],
             threads=Asked(launching.number("threads")),
             resume=launching.resume,
-            check=options.checks_gradients,
+            check=getattr(options, "check", False),
             output=launching.output,
             system_metrics=launching.system_metrics,
         )
@@ -73,8 +75,10 @@ def plan(
     measured.
     """
     request = Request.of(recipe, configs, options, launching)
-    if store.is_there():  # without a store nothing is done yet, and a plan must not create one
+    if store.is_there():
         begin(makes_run=False)
+    else:  # a plan must not create one
+        print(f"there is no store {uri()} yet, so nothing is done")
     status = status_of(request, before)
     print(status, flush=True)
     result = {"recipe": recipe.name, "trainings": status.listed(), "seconds": 0.0}
@@ -83,7 +87,7 @@ def plan(
         print("all trainings are done")
         return result
     if why := request.launcher.why_not_probed(status.begun):
-        print(f"{status.done} of {len(configs)} trainings have all their epochs; {why}")
+        print(f"{status.done} of {counted(len(configs), 'training')} with all epochs; {why}")
         return result
     request.launcher.check(request.configs)
     rest, left_out = Plan(request.configs, request.launcher, status.states), list[str]()
@@ -120,8 +124,8 @@ def _sweep(request: Request) -> None:
                     report(recipe, made, launching.output, request.others)
             if failed := trainings.failed:
                 reasons = "; ".join(f"{c.run_name}: {reason}" for c, reason in failed.items())
-                total = len(failed) + len(trainings.run_ids)
-                raise LaunchError(f"{len(failed)} of {total} trainings failed: {reasons}")
+                total = counted(len(failed) + len(trainings.run_ids), "training")
+                raise LaunchError(f"{len(failed)} of {total} failed: {reasons}")
 
 
 def _sweep_name(request: Request) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from eml.config import AUTO, Config, resolve_device
+from eml.config import AUTO, Config, no_effect, resolve_device
 from eml.data.cache import fetch
 from eml.launchers.base import Launcher, launcher_class
 from eml.launchers.options import LaunchOptions
@@ -43,6 +43,13 @@ class Request:
             jobs = 1 if on_gpu else worker_count(len(configs))
         launcher = launcher_of(launching, jobs or 1)
         configs = options.placed(configs, launcher.device)
+        devices = " and ".join(sorted({config.device_type for config in configs}))
+        reuses = recipe.reuses and launching.resume
+        effects = {"stores": reuses, "threads": "cpu" in devices, "share_gpu": "cuda" in devices}
+        for name, acts in effects.items():
+            if not acts and (value := getattr(launching, name)) != getattr(LaunchOptions, name):
+                resume = f"resume={str(launching.resume).lower()}"
+                raise no_effect(name, value, f"{recipe.name} on {devices}, {resume}")
         others = open_others(names_in(launching.stores))
         return cls(recipe, configs, options, launching, launcher, others)
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+from eml.analysis.labels import counted
 from eml.config import Config
 from eml.errors import printable
 from eml.launchers.base import JobStatus, job_status
@@ -85,7 +86,7 @@ def _of_run(run: StoredRun, job: JobStatus | None, epochs: int, kept: int) -> Tr
     """The status of a training below the parent. kept: its epochs that can be continued."""
     ends = run.status in ("KILLED", "FAILED", "SCHEDULED")
     done = kept if ends else max(log.logged_epochs(run.run_id), default=0)
-    progress = f"{done} of {epochs} epochs done"
+    progress = f"{done} of {counted(epochs, 'epoch')} done"
     see = f"; log {job.log}" if job and job.log else ""
     # A job that lives is requeued, and its run goes on.
     stopped = run.status == "KILLED" and not (job and job.lives)

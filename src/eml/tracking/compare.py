@@ -14,7 +14,7 @@ from eml.analysis.fairness import differences
 from eml.analysis.figures import FIGURES, over
 from eml.analysis.labels import BEST, LAST, X_LABELS
 from eml.analysis.options import ALL, CompareOptions
-from eml.config import one_of
+from eml.config import AUTO, one_of
 from eml.errors import UserError
 from eml.recipes import RECIPES
 from eml.tracking import log, publish, runs
@@ -32,12 +32,10 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     Raises UserError, before a new run begins, if there is nothing to compare or an option is wrong.
     """
     metrics, targets = _metrics(options.metric), _targets(options.target)
-    one_of("x", options.x, [*X_LABELS, ALL])
+    one_of("x", options.x, [*X_LABELS, ALL, AUTO])
     one_of("criterion", options.criterion, (LAST, BEST))
     if options.plot:
         one_of("plot", options.plot, [*PLOTS, ALL])
-        if (options.x, options.metric) != (CompareOptions.x, CompareOptions.metric):
-            raise UserError("x and metric have no effect with plot: leave them out")
     others = open_others(names_in(options.stores))
     begin(create=bool(others))
     sections = _sections(options, metrics, others)
@@ -91,17 +89,20 @@ def _section(options: CompareOptions, name: str, metrics: list[str], others: Oth
     print("".join(f"{line}\n" for line in [*left_out, *counted]), end="")
     if name:
         recipe = RECIPES[name]
-        comparison = Comparison(history, options.criterion, recipe.exercise, recipe.varies)
+        about = recipe.exercise, recipe.varies, recipe.rates
+        comparison = Comparison(history, options.criterion, *about)
         figures = {name: FIGURES[name].draw for name in recipe.figures}
     else:
-        comparison = Comparison(history, options.criterion)
+        known = [RECIPES[name] for name in {"main", *history["recipe"]} & RECIPES.keys()]
+        lows, highs = zip(*(recipe.rates for recipe in known), strict=True)
+        comparison = Comparison(history, options.criterion, rates=(max(lows), min(highs)))
         metrics = [metric.replace("test_", f"{comparison.split}_") for metric in metrics]
         if lacking := [metric for metric in metrics if not comparison.has(metric)]:
             raise UserError(f"metric={lacking[0]}: none of these runs has this metric")
         figures = {
             f"{metric}_over_{'epochs' if x == 'epoch' else x}": partial(over, x=x, metric=metric)
             for metric in metrics
-            for x in (X_LABELS if options.x == ALL else [options.x])
+            for x in (X_LABELS if options.x in (ALL, AUTO) else [options.x])
         }
     if options.strict and (other := differences(comparison, any("seconds" in f for f in figures))):
         raise UserError(
@@ -112,7 +113,7 @@ def _section(options: CompareOptions, name: str, metrics: list[str], others: Oth
 
 def _metrics(text: str) -> list[str]:
     """The metrics of "test_accuracy, test_loss"; setup_seconds is not logged by epoch."""
-    names = names_in(text)
+    names = names_in(text or "test_accuracy,test_loss")
     for name in names or [text]:
         one_of("metric", name, [metric for metric in METRICS if metric != "setup_seconds"])
     return names

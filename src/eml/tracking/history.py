@@ -91,8 +91,6 @@ def _select(
 ) -> tuple[list[StoredRun], list[str]]:
     """The selected runs, oldest first or in the order given, and a line for each passed over."""
     recipe, named = selection.recipe, selection.runs or selection.parent
-    if named and (selection.experiment or recipe or selection.filter):
-        raise UserError("experiment, recipe and filter have no effect with runs or parent")
     if recipe:
         one_of("recipe", recipe, RECIPES)
     if named:

@@ -17,7 +17,7 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
-from eml.config import Config
+from eml.config import AUTO, Config
 from eml.data.datasets import Dataset
 from eml.errors import UserError
 from eml.models.learner import Learner
@@ -45,7 +45,7 @@ def log_setup(config: Config, dataset: Dataset, learner: Learner, threads: int) 
     # changed. The typed values stay; ours must be equal to them.
     present = active_run().data
     for key, typed in present.params.items():
-        if key in values and type(values[key])(typed) != values[key]:
+        if key in values and typed != AUTO and type(values[key])(typed) != values[key]:
             raise UserError(f"the run given holds {key}={typed}, not {values[key]}: give a new run")
     mlflow.log_params({k: value for k, value in values.items() if k not in present.params})
     if "dataset_digest" not in present.tags:  # a resumed run has logged its dataset
@@ -97,7 +97,7 @@ class Delivery:
             self._next_try = now + (now - began) / SHARE
             return
         if self._next_try:
-            print(f"the store answers again: {len(self._missing)} epochs delivered", flush=True)
+            print(f"the store answers again: epochs delivered: {len(self._missing)}", flush=True)
         self._next_try = 0.0
         self._missing.clear()
 

@@ -16,7 +16,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from eml.analysis.comparison import Comparison
 from eml.analysis.curves import Training
-from eml.analysis.labels import LAST, MEDIAN
+from eml.analysis.labels import LAST, MEDIAN, counted, in_digits
 from eml.analysis.summary import Outcomes
 from eml.errors import UserError
 from eml.machine import given_run_id
@@ -46,7 +46,7 @@ class Section(NamedTuple):
     def subject(self) -> str:
         trainings = self.comparison.trainings
         recipes = ", ".join(dict.fromkeys(training.values["recipe"] for training in trainings))
-        return self.name or f"{len(trainings)} runs of {recipes}"
+        return self.name or f"{counted(len(trainings), 'run')} of {recipes}"
 
 
 def report_grid(
@@ -76,7 +76,8 @@ def report(
     """
     from eml.analysis.figures import FIGURES
 
-    comparison = Comparison(history_of(ids, others), criterion, recipe.exercise, recipe.varies)
+    history = history_of(ids, others)
+    comparison = Comparison(history, criterion, recipe.exercise, recipe.varies, recipe.rates)
     section = Section(comparison, {name: FIGURES[name].draw for name in recipe.figures})
     with tempfile.TemporaryDirectory() as folder:
         write([section], recipe.exercise or recipe.name, Path(folder), bool(output))
@@ -134,7 +135,7 @@ def _result(training: Training) -> str:
     else:
         result = f"{training.accuracies[-1]:.2%} after epoch {training.last_epoch}"
         result += f" of {training.values['epochs']}" if training.unfinished else ""
-    return f"- {named}: {result}, {seconds:{',.0f' if seconds >= 100 else '.3g'}} s of training"
+    return f"- {named}: {result}, {in_digits(seconds)} s of training"
 
 
 @store_call

@@ -177,7 +177,7 @@ def _is_whole(old: Begun) -> bool:
     ahead = log.logged_epochs(old.run.run_id) - {r.epoch for r in old.checkpoint.records}
     if ahead:
         print(
-            f"run {old.run.run_id} has {len(ahead)} epochs that its checkpoint lacks: a new run "
+            f"epochs of run {old.run.run_id} that its checkpoint lacks: {len(ahead)}. A new run "
             "takes its place, and trains them again",
             flush=True,
         )

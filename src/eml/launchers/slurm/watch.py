@@ -161,7 +161,7 @@ class Submitted:
         for job, row in pairs:
             tag_run(row.run_id, {tags.JOB: row.job, tags.JOB_LOG: str(job.paths.stdout)})
         ids = " to ".join(dict.fromkeys([rows[0].job, rows[-1].job]))
-        print(f"{len(rows)} trainings in jobs {ids}; logs in {jobs[0].paths.folder}", flush=True)
+        print(f"trainings in jobs {ids}: {len(rows)}; logs in {jobs[0].paths.folder}", flush=True)
 
     def _grouped(self, rows: list[Row]) -> list[list[Row]]:
         """The trainings of each job: together those that are expected to fit."""
