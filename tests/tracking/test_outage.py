@@ -95,7 +95,7 @@ def test_a_training_goes_on_without_the_server_and_delivers_later(
     assert lines == [
         f"the tracking server {proxy.address} does not answer: the training goes on, and its "
         "epochs are kept",
-        "the store answers again: 5 epochs delivered",
+        "the store answers again: epochs delivered: 5",
     ]
 
 

@@ -102,7 +102,7 @@ def test_a_damaged_checkpoint_is_said_and_its_run_taken_over(
     train("mlp_numpy", epochs=2)
     output = capsys.readouterr().out
     assert f"the checkpoint of run {killed.info.run_id} is damaged" in output
-    assert f"run {killed.info.run_id} has 1 epochs that its checkpoint lacks" in output
+    assert f"epochs of run {killed.info.run_id} that its checkpoint lacks: 1." in output
     killed, fresh = stored_runs(store)
     assert killed.data.tags["continued_in"] == fresh.info.run_id
     assert_whole(store, fresh.info.run_id, 2)
@@ -138,7 +138,7 @@ def test_without_checkpoints_no_epoch_is_logged_twice(small_data, store, monkeyp
     assert before.info.status == "KILLED"
     assert len(history_of(store, before.info.run_id)["train_loss"]) == 3
     assert_whole(store, fresh.info.run_id, 3)
-    assert "has 3 epochs that its checkpoint lacks" in capsys.readouterr().out
+    assert "that its checkpoint lacks: 3." in capsys.readouterr().out
 
 
 def interrupt(monkeypatch, after: int, options: dict) -> None:

@@ -80,7 +80,7 @@ def test_values_typed_for_mlflow_run_are_left_and_others_refused(small_data, sto
             with pytest.raises(UserError, match="the run given holds epochs=01, not 3"):
                 train("mlp_torch", epochs=3, device="cpu")
         else:
-            train("mlp_torch", momentum=0.9, epochs=1, device="cpu")
+            train("mlp_torch", optimizer="momentum", momentum="0.90", epochs=1, device="cpu")
     params = store.get_run(run.info.run_id).data.params
     assert (params["momentum"], params["epochs"], params["lr"]) == ("0.90", "01", "1e-1")
     assert params["learning_rate"] == "0.1"

@@ -195,7 +195,7 @@ def test_a_file_that_is_no_store_of_this_mlflow_is_a_line(
         file.write_bytes(b"no database" * 1000)
     os.utime(file, (1, 1))
     before, runs = contents(tmp_path / "ada"), len(stored_runs(store))
-    for command in (("compare",), ("mlp_numpy",)):
+    for command in (("compare",), ("lr_sweep",)):
         line = refusal(*command, "--stores", "ada/mlflow.db")
         assert line.startswith("eml: the store ada/mlflow.db ")
         assert re.search(reason, line), line

@@ -137,8 +137,8 @@ def edges(comparison: Comparison) -> list[str]:
         best = max(rates, key=scores.__getitem__)
         if best in (rates[0], rates[-1]):
             step = best / (rates[1] if best == rates[0] else rates[-2])
-            beyond = [f"{rate:.2g}" for rate in (best * step, best * step**2)]
-            taken = " and ".join(rate for rate in beyond if lowest <= float(rate) <= highest)
+            beyond = [min(max(best * step**n, lowest), highest) for n in (1, 2)]
+            taken = " and ".join(dict.fromkeys(f"{rate:.2g}" for rate in beyond if rate != best))
             line = f"the best learning rate of {optimizer}, {best:g}, is at the edge of those tried"
             lines.append(line + (f": try {taken} too" if taken else ", and of those allowed"))
     return lines

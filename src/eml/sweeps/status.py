@@ -67,7 +67,8 @@ def status_of(request: Request, before: Collection[str] = ()) -> Status:
         if not done and resume and reuses:
             done = find.finished_training(config, others=request.others)
         epochs, total = kept(digest), config.epochs
-        words = f"{epochs} of {total} epochs done" if epochs else f"{total} epochs to do"
+        counts = counted(total, "epoch")
+        words = f"{epochs} of {counts} done" if epochs else f"{counts} to do"
         if done:
             words, epochs = f"done, run {done.where}", total
         elif resume and reuses and digest in before:
