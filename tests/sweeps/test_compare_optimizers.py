@@ -187,7 +187,7 @@ def test_plan_shows_what_is_done_and_trains_nothing(store, eml, quick_probes):
     result = eml("plan", "optimizers", *typed(epochs=1))
     assert result.returncode == 0, result.stderr
     assert len(re.findall(r"sgd .* cifar_cnn .*: done, run \w{32}", result.stdout)) == 3
-    assert len(re.findall(r"adam .* cifar_cnn .*: 1 epochs to do", result.stdout)) == 3
+    assert len(re.findall(r"adam .* cifar_cnn .*: 1 epoch to do", result.stdout)) == 3
     assert "6 trainings of the search and 4 final ones: about" in result.stdout
     assert len(stored_runs(store)) == before
 
