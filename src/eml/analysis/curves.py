@@ -116,7 +116,8 @@ class Curve:
     @property
     def name(self) -> str:
         """The label; where nothing differs, the name of the run, or "all runs"."""
-        only = str(self.values["run_name"]) if len(self.trainings) == 1 else "all runs"
+        named = str(self.values.get("run_name", self.trainings[0].run_id))
+        only = named if len(self.trainings) == 1 else "all runs"
         return self.label or only
 
     @property
