@@ -140,7 +140,9 @@ def _sweep_name(request: Request) -> str:
 def _refuse_if_in_other_jobs(request: Request) -> None:
     """Raise UserError if jobs of another launcher already have these trainings."""
     begun = resume.to_continue(request.digest, "", copy_from_others=False)
-    parent = begun.run.run_id if begun else ""
+    if not begun:
+        return
+    parent = begun.run.run_id
     for job in job_status(find.children(parent).values()).values():
         name = job.launcher
         if job.lives and not isinstance(request.launcher, launcher_class(name)):

@@ -27,16 +27,8 @@ from eml.training.checkpoints import private_folder
 from eml.training.loop import EpochRecord, TrainingLoop
 from eml.training.progress import ShowEpoch, display
 
+# Printed by a job, with the reason; the waiting process then submits the rest again.
 NOT_REQUEUED = "the cluster does not requeue this job"
-
-
-@contextmanager
-def suppress_refusal() -> Iterator[None]:
-    """Print why the cluster does not requeue a job; the waiting process submits the rest again."""
-    try:
-        yield
-    except (OSError, subprocess.SubprocessError) as error:
-        print(f"{NOT_REQUEUED}: {error}", flush=True)
 
 
 @dataclass
@@ -75,8 +67,10 @@ class Pack:
             if stuck and perf_counter() - started > self.seconds / 2:
                 self._note(Result("a job is too short for one epoch: increase slurm_time"))
             if self.items:
-                with suppress_refusal():
+                try:
                     requeue(REQUEUE, None)
+                except (OSError, subprocess.SubprocessError) as error:
+                    print(f"{NOT_REQUEUED}: {error}", flush=True)
         except Stopped as stopped:
             sys.exit(stopped.exit_code)
         except StoreAwayError as error:  # another job may reach the store

@@ -167,7 +167,8 @@ class Submitted:
         """The trainings of each job: together those that are expected to fit."""
         costs = self.costs_of(row.task for row in rows) if len(rows) > 1 else {}
         durations = [float("inf")] * len(rows)  # alone in a job if the probe failed
-        for index, (config, row) in enumerate((row.task.config, row) for row in rows):
+        for index, row in enumerate(rows):
+            config = row.task.config
             if kind_of(config) in costs:
                 left = config.epochs - row.epochs
                 durations[index] = seconds_of(config, costs, left, begun=row.epochs > 0)
