@@ -83,14 +83,14 @@ class Config:
     def from_stored(cls, values: Mapping[str, Any]) -> "Config":
         """The Config that any version of eml has stored, each field as a value or as text.
 
-        A missing field takes its default, and a field that no longer exists is ignored. Raises
-        ConfigError if a field without default is missing, or for invalid values.
+        A missing field takes its default, `recipe` "", and a field that no longer exists is
+        ignored. Raises ConfigError, with all fields that are missing, or for invalid values.
         """
         # `mlflow run` logs an option as it was typed: "auto" stands for the default.
-        values = {name: value for name, value in values.items() if value != AUTO}
-        for field in fields(cls):
-            if field.default is MISSING and field.name not in values:
-                raise ConfigError(f"no training with a {field.name}")
+        values = {"recipe": ""} | {name: v for name, v in values.items() if v != AUTO}
+        needed = (field.name for field in fields(cls) if field.default is MISSING)
+        if missing := [name for name in needed if name not in values]:
+            raise ConfigError(f"parameters missing: {', '.join(missing)} (docs/comparing.md)")
         kinds = get_type_hints(cls)
         try:
             return cls(**{name: kinds[name](values[name]) for name in kinds if name in values})

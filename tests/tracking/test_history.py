@@ -1,5 +1,6 @@
 """Which runs are selected, and that every way to read them gives the same frame."""
 
+import re
 import sys
 from pathlib import Path
 from unittest.mock import Mock
@@ -78,7 +79,7 @@ def test_what_a_group_leaves_out_is_said(store):
 
 def test_a_tag_never_takes_the_place_of_what_was_logged(store):
     tags = {"learning_rate": "9", "epoch": "x", "test_accuracy": "1", "run_id": "y"}
-    run_id = add_training(store, tags=tags, points={"test_accuracy": [0.5]})
+    run_id = add_training(store, tags=tags, points={"test_accuracy": [0.5]}, finished=False)
     frame, _ = load_history(Selection(runs=run_id))
     (row,) = frame.to_dict("records")
     assert (row["learning_rate"], row["epoch"], row["test_accuracy"]) == (0.1, 0, 0.5)
@@ -100,7 +101,7 @@ def test_the_frame_is_what_was_logged(small_data, store):
 
 
 def test_the_last_point_of_an_epoch_holds(store):
-    run_id = add_training(store, points={"test_accuracy": [0.5]})
+    run_id = add_training(store, points={"test_accuracy": [0.5]}, finished=False)
     for timestamp, value in ((3000, 0.3), (2000, 0.2)):
         store.log_metric(run_id, "test_accuracy", value, timestamp=timestamp, step=0)
     frame, _ = load_history(Selection(runs=run_id))
@@ -194,7 +195,8 @@ def test_compare_keeps_its_result_as_a_run_of_its_own(small_data, store, eml, tm
     assert set(selected()) == set(sources)
     result = eml("compare", "--plot", "all", "--output", str(tmp_path / "all"))
     assert result.returncode == 0, result.stderr
-    assert "cpu_vs_gpu: no finished training" in result.stdout
+    assert result.stdout.count("no finished training") == 1
+    assert re.search("no finished training in sqlite.*mlp_vs_cnn, optimizers", result.stdout)
     assert {path.name for path in (tmp_path / "all").iterdir()} == {"lr_sweep", "compare.html"}
 
 

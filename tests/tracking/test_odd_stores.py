@@ -55,7 +55,7 @@ def compared(folder: Path, *run_ids: str) -> tuple[str, dict]:
 @pytest.mark.parametrize(
     ("params", "reason"),
     [
-        ({"seed": None}, "no training with a seed"),
+        ({"seed": None}, "parameters missing: seed"),
         ({"optimizer": "lion"}, "optimizer=lion: give one of sgd, "),
         ({"dataset": "svhn"}, "svhn"),
         ({"epochs": "two\n"}, "'two\\n'"),

@@ -37,6 +37,17 @@ class Training:
         return int(self.points["epoch"][-1])
 
     @cached_property
+    def scored(self) -> np.ndarray:
+        """The indices of the epochs that have an accuracy."""
+        return np.flatnonzero(~np.isnan(self.accuracies))
+
+    @property
+    def last_scored(self) -> tuple[int, float]:
+        """The last epoch that has an accuracy, and the accuracy; (-1, NaN) if there is none."""
+        at = self.scored[-1:]
+        return max(self.points["epoch"][at], default=-1), max(self.accuracies[at], default=math.nan)
+
+    @cached_property
     def epoch_seconds(self) -> np.ndarray:
         """The training seconds of each epoch, without epoch 0."""
         seconds = np.diff(self.points["train_seconds"])
@@ -44,7 +55,10 @@ class Training:
 
     @cached_property
     def diverged(self) -> int | None:
-        """The epoch in which the loss was not finite; None if there is none."""
+        """The epoch in which a score was not finite; None if there is none."""
+        if not math.isnan(epoch := self.number("diverged")):  # as the store tells
+            return int(epoch) if epoch >= 0 else None
+        # Tables of older hand-ins do not tell.
         last_values = self.points["train_loss"][-1], self.accuracies[-1]
         return self.last_epoch if np.isnan(last_values).any() else None
 
@@ -55,22 +69,21 @@ class Training:
 
     @property
     def complete(self) -> bool:
-        """Whether it has all its epochs without divergence, so that it counts."""
-        return self.diverged is None and not self.unfinished
+        """Whether it has all its epochs without divergence, and an accuracy, so that it counts."""
+        return self.diverged is None and not self.unfinished and len(self.scored) > 0
 
     def score(self, criterion: str) -> float:
         """The accuracy it is judged by: a key of CRITERIA (labels.py).
 
-        CHANCE if it has diverged, because its model is of no more use. NaN if it is unfinished.
+        CHANCE if it has diverged, because its model is of no more use. Else NaN if not complete.
         """
-        if self.unfinished:
-            return math.nan
-        if self.diverged is not None:
-            return CHANCE
+        if not self.complete:
+            return math.nan if self.diverged is None else CHANCE
+        accuracies = self.accuracies[self.scored]
         if criterion == "best":
-            return float(np.nanmax(self.accuracies))
-        last_half = self.accuracies[-max(1, (self.last_epoch + 1) // 2) :]
-        return float(np.median(last_half) if criterion == "median" else self.accuracies[-1])
+            return float(np.max(accuracies))
+        last_half = accuracies[-max(1, len(accuracies) // 2) :]
+        return float(np.median(last_half) if criterion == "median" else accuracies[-1])
 
     def number(self, name: str) -> float:
         """A parameter or tag as a number; NaN where it is absent or no number."""
@@ -139,7 +152,8 @@ class Curve:
         """The scores of the seeds that have ended; NaN alone if none of them is complete."""
         if not any(training.complete for training in self.trainings):
             return np.array([math.nan])
-        return np.array([t.score(criterion) for t in self.trainings if not t.unfinished])
+        scores = [training.score(criterion) for training in self.trainings]
+        return np.array([score for score in scores if not math.isnan(score)])
 
     @cached_property
     def seconds(self) -> Seconds:

@@ -76,8 +76,11 @@ def warnings(comparison: Comparison) -> list[str]:
     disturbed: dict[str, list[str]] = {}
     for training in trainings:
         name = f"{training.values['run_name']}, run {training.run_id}"
-        last = training.accuracies[-1]
-        if training.last_epoch > 0 and last <= above_chance(evaluated_images([training])):
+        epoch, last = training.last_scored
+        if training.complete and epoch < training.last_epoch:
+            lines.append(f"the last accuracy, of epoch {epoch}, counts: {name}")
+        trained = training.last_epoch > 0 and training.diverged is None
+        if trained and last <= above_chance(evaluated_images([training])):
             lines.append(f"at chance after the last epoch, {last:.1%}: {name}")
         for sign, numbers in _disturbances(training):
             disturbed.setdefault(sign, []).append(f"{numbers} in {name}")

@@ -32,7 +32,7 @@ class CompareOptions(Selection):
     stores: Annotated[str, STORES] = ""
     plot: Annotated[str, f"the figures of this recipe, of its newest finished runs; or {ALL}"] = ""
     x: Annotated[str, f"{', '.join(X_LABELS)} or {ALL}; auto: {ALL}"] = AUTO
-    metric: Annotated[str, "metrics to draw, separated by commas; else accuracy and loss"] = ""
+    metric: Annotated[str, "metrics to draw, separated by commas; else those of the runs"] = ""
     target: Annotated[str, "test accuracies to reach, 0 to 1, separated by commas"] = ""
     criterion: Criterion = LAST
     output: Annotated[str, "new folder for a copy, with PDFs; absolute for `mlflow run`"] = ""

@@ -123,13 +123,14 @@ def _reached(curve: Curve, target: float) -> Reached:
     """
     epochs, seconds, touches = [], [], []
     for training in curve.trainings:
-        enough = training.accuracies >= target
-        held = np.convolve(enough, np.ones(HELD), "valid") == HELD
+        at, clock = (training.points[n][training.scored] for n in ("epoch", "train_seconds"))
+        enough = training.accuracies[training.scored] >= target
+        held = np.convolve([*enough, False], np.ones(HELD), "valid") == HELD
         if held.any() and training.diverged is None:
-            epochs.append(training.points["epoch"][held.argmax()])
-            seconds.append(training.points["train_seconds"][held.argmax()])
+            epochs.append(at[held.argmax()])
+            seconds.append(clock[held.argmax()])
         if enough.any():
-            touches.append(training.points["epoch"][enough.argmax()])
+            touches.append(at[enough.argmax()])
     misses = [math.inf] * (len(curve.trainings) - len(epochs))
     return Reached(
         float(np.median(epochs + misses)),

@@ -67,7 +67,9 @@ def _seconds(seconds: Seconds) -> str:
 
 
 def _to_target(row: CurveSummary, reached: Reached) -> str:
-    when = f"epoch {in_digits(reached.epochs_to)}, {in_digits(reached.seconds_to)} s"
+    seconds = reached.seconds_to
+    clock = "" if math.isnan(seconds) else f", {in_digits(seconds)} s"
+    when = f"epoch {in_digits(reached.epochs_to)}{clock}"
     if not reached.reached:
         if math.isnan(reached.first_touch):
             return f"not reached in {row.epochs}"

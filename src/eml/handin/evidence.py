@@ -24,7 +24,7 @@ DEFAULTS = {f.name: str(f.default) for f in fields(Config) if f.default is not M
 # The columns of a CSV.
 ABOUT = ("run_id", "run_name", "status", "recipe", "store", "mlflow", "dataset_digest", JOB)
 REST = ("test_images", "validation_images", "parameters", "start_time", "epoch")
-COLUMNS = list(dict.fromkeys((*ABOUT, *CONFIG, *LOGGED, *REST, *METRICS)))
+COLUMNS = list(dict.fromkeys((*ABOUT, "diverged", *CONFIG, *LOGGED, *REST, *METRICS)))
 NUMBERS = [name for name, kind in CONFIG.items() if kind is not str]
 NUMBERS += ["scaling_mean", "scaling_std", *REST, *METRICS]
 

@@ -89,7 +89,7 @@ def of_trainings(
                 yield name, Number(f"{100 * value:+.2f}", value, one.ids + other.ids)
     for training in evidence.tried.trainings:
         name = f"{training.values['optimizer']}.{training.values['learning_rate']:g}"
-        accuracy = CHANCE if training.diverged is not None else float(training.accuracies[-1])
+        accuracy = CHANCE if training.diverged is not None else training.last_scored[1]
         number = Number(per_cent(accuracy), accuracy, (training.run_id,))
         yield f"{recipe}.tried.{name}", number
 

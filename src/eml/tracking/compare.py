@@ -18,11 +18,12 @@ from eml.config import AUTO, one_of
 from eml.errors import UserError
 from eml.recipes import RECIPES
 from eml.tracking import log, publish, runs
-from eml.tracking.find import Others, names_in, open_others
+from eml.tracking.find import Others, Stores, experiment_of, names_in, open_others
 from eml.tracking.history import METRICS, NothingFinishedError, load_history
 from eml.tracking.publish import Section
 from eml.tracking.reap import begin
 
+DEFAULT = ("test_accuracy", "test_loss")  # metrics that are drawn where runs have them
 PLOTS = [recipe.name for recipe in RECIPES.values() if recipe.exercise]
 
 
@@ -38,6 +39,7 @@ def compare(options: CompareOptions) -> dict[str, Any]:
         one_of("plot", options.plot, [*PLOTS, ALL])
     others = open_others(names_in(options.stores))
     begin(create=bool(others))
+    experiment_of("")  # raises UserError if it is deleted
     sections = _sections(options, metrics, others)
     publish.make_output(options.output)
     title = f"compare {', '.join(section.subject for section in sections)}"
@@ -66,16 +68,19 @@ def _for_json(section: Section, folder: Path) -> dict[str, Any]:
 
 def _sections(options: CompareOptions, metrics: list[str], others: Others) -> list[Section]:
     """Select and read the runs; with plot=all, print which recipes have none finished."""
-    sections = []
+    sections, lacking = [], []
     for name in PLOTS if options.plot == ALL else [options.plot]:
         try:
             sections.append(_section(options, name, metrics, others))
-        except NothingFinishedError as error:
+        except NothingFinishedError:
             if options.plot != ALL:
                 raise
-            print(f"{name}: {error}")
+            lacking.append(name)
+    nothing = f"no finished training in {Stores(others)} of {', '.join(lacking)}"
     if not sections:
-        raise UserError("no exercise of the sheets has a finished run here: train one first")
+        raise UserError(f"{nothing}: train one first")
+    if lacking:
+        print(nothing)
     return sections
 
 
@@ -96,13 +101,16 @@ def _section(options: CompareOptions, name: str, metrics: list[str], others: Oth
         known = [RECIPES[name] for name in {"main", *history["recipe"]} & RECIPES.keys()]
         lows, highs = zip(*(recipe.rates for recipe in known), strict=True)
         comparison = Comparison(history, options.criterion, rates=(max(lows), min(highs)))
-        metrics = [metric.replace("test_", f"{comparison.split}_") for metric in metrics]
-        if lacking := [metric for metric in metrics if not comparison.has(metric)]:
+        wanted = [m.replace("test_", f"{comparison.split}_") for m in metrics or DEFAULT]
+        present = [metric for metric in METRICS if comparison.has(metric)]
+        if (lacking := [metric for metric in wanted if metric not in present]) and metrics:
             raise UserError(f"metric={lacking[0]}: none of these runs has this metric")
+        drawn = [m for m in wanted if m in present] or [m for m in present if "_seconds" not in m]
         figures = {
             f"{metric}_over_{'epochs' if x == 'epoch' else x}": partial(over, x=x, metric=metric)
-            for metric in metrics
+            for metric in drawn
             for x in (X_LABELS if options.x in (ALL, AUTO) else [options.x])
+            if x == "epoch" or options.x == x or comparison.has(x)
         }
     if options.strict and (other := differences(comparison, any("seconds" in f for f in figures))):
         raise UserError(
@@ -113,8 +121,8 @@ def _section(options: CompareOptions, name: str, metrics: list[str], others: Oth
 
 def _metrics(text: str) -> list[str]:
     """The metrics of "test_accuracy, test_loss"; setup_seconds is not logged by epoch."""
-    names = names_in(text or "test_accuracy,test_loss")
-    for name in names or [text]:
+    names = names_in(text)
+    for name in names:
         one_of("metric", name, [metric for metric in METRICS if metric != "setup_seconds"])
     return names
 

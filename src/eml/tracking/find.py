@@ -12,6 +12,7 @@ from typing import TypeVar
 import mlflow
 import pandas as pd
 import requests
+from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -85,7 +86,7 @@ class Stores:
         store has the experiment.
         """
         if experiment is not None:
-            experiment = experiment or self.active_experiment
+            experiment = _not_deleted(experiment or self.active_experiment)
             one_of("experiment", experiment, [name for name, _ in self._experiments])
 
         def matching(read: ClientReader) -> list[StoredRun]:
@@ -174,11 +175,26 @@ def get(run_id: str) -> StoredRun:
 
 @store_call
 def experiment_of(parent: str) -> str:
-    """The id of the experiment of a new run; "" if it does not exist yet. parent: may be ""."""
+    """The id of the experiment of a new run; "" if it does not exist yet. parent: may be "".
+
+    Raises UserError if the experiment is deleted.
+    """
     if parent:
         return get(parent).experiment_id
     stores = Stores()
-    return next((r.experiments.get(stores.active_experiment, "") for r in stores.readers), "")
+    name = _not_deleted(stores.active_experiment)
+    return next((read.experiments.get(name, "") for read in stores.readers), "")
+
+
+def _not_deleted(name: str) -> str:
+    here = mlflow.MlflowClient() if store.is_there() else None
+    for one in here.search_experiments(ViewType.DELETED_ONLY) if here else ():
+        if name in (one.name, one.experiment_id):
+            raise UserError(
+                f"the experiment {one.name} is deleted: `mlflow experiments restore -x "
+                f"{one.experiment_id}` brings it back, or give another MLFLOW_EXPERIMENT_NAME"
+            )
+    return name
 
 
 def children(parent: str) -> dict[str, StoredRun]:

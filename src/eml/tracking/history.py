@@ -1,5 +1,6 @@
 """Selects trainings in the store, and reads their histories as one tidy frame."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from typing import NamedTuple
@@ -100,13 +101,16 @@ def _select(
         return members(ids, stores), []
     if selection.filter:
         runs = stores.search(selection.filter, selection.experiment)[::-1]
+        if not runs:
+            names = ", ".join(field.name for field in fields(Config)).replace("_rate", "_rate (lr)")
+            raise UserError(f"filter={selection.filter}: no such run; parameters are {names}")
         return [run for run in runs if recipe in ("", run.tags.get("recipe"))], []
     runs = stores.search({"recipe": recipe} if recipe else {}, selection.experiment)
-    return _newest_group(runs, stores, of_the_sheet)
+    return _newest_group(runs, selection, stores, of_the_sheet)
 
 
 def _newest_group(
-    runs: Sequence[StoredRun], stores: Stores, of_the_sheet: bool
+    runs: Sequence[StoredRun], selection: Selection, stores: Stores, of_the_sheet: bool
 ) -> tuple[list[StoredRun], list[str]]:
     """The trainings of the newest finished group, and a line for each run passed over."""
     tops = [run for run in runs if not run.parent and run.tags.get("recipe") in RECIPES]
@@ -117,10 +121,13 @@ def _newest_group(
         later.append(group)
     else:  # no group, or none that meets the sheets: the newest
         if not later:
+            inside = f"the experiment {selection.experiment} of " if selection.experiment else ""
             unfinished = f", {len(tops)} not finished" if tops else ""
+            hint = "give another experiment or recipe, or runs, parent or filter"
+            if not any(r.status == FINISHED and not r.why_no_training for r in stores.search({})):
+                hint = "train first"
             raise NothingFinishedError(
-                f"no finished training in {stores}{unfinished}: train first, "
-                "or give experiment, recipe, parent, runs or filter"
+                f"no finished training of a recipe in {inside}{stores}{unfinished}: {hint}"
             )
         group, later = later[0], []
     passed_over = [
@@ -207,9 +214,33 @@ def _frame(runs: list[StoredRun], stores: Stores) -> pd.DataFrame:
     metrics = [m for m in METRICS if m.partition("_")[0] not in {"test", "validation"} - splits]
     points = stores.points(runs, metrics).sort_values("timestamp", kind="stable")
     points = points.drop_duplicates(["run_id", "metric", "epoch"], keep="last")
+    spans = points.groupby("run_id")["epoch"].agg(["min", "max"]).T.to_dict("list")
+    late = [r.run_id for r in runs if spans.get(r.run_id) == _steps_of_others(r)]
+    points["epoch"] += points["run_id"].isin(late)
+    # Infinity comes back from a database as the largest number.
+    finite = points["value"].abs() < sys.float_info.max
+    points["value"] = points["value"].where(finite)
+    lost = points[~finite & points["metric"].str.endswith(("loss", "accuracy"))]
+    first = lost.groupby("run_id")["epoch"].min()
     table = points.pivot(index=["run_id", "epoch"], columns="metric", values="value")
     about = pd.DataFrame([described(run) for run in runs])
+    last = {run_id: epochs[-1] for run_id, epochs in spans.items()}
+    about["diverged"] = [first.get(r.run_id, _diverged(r, last.get(r.run_id, 0))) for r in runs]
     return about.merge(table.reindex(columns=METRICS).reset_index(), on="run_id")
+
+
+def _steps_of_others(run: StoredRun) -> list[int]:
+    """The first and last step of a finished run that counts its epochs from 0; eml's do not."""
+    others = run.status == FINISHED and tags.TRAINING_DIGEST not in run.tags
+    return [0, run.config.epochs - 1] if others else []
+
+
+def _diverged(run: StoredRun, last: int) -> int:
+    """The epoch that the tag `diverged` names, or the last one; -1 without a tag that says so."""
+    text = run.tags.get("diverged", "").lower()
+    number = text.removeprefix("epoch ")
+    epoch = min(int(number), last) if tags.NUMBER.fullmatch(number) else last
+    return -1 if text in ("", "0", "false", "no") else epoch
 
 
 def described(run: StoredRun) -> dict[str, int | float | str]:

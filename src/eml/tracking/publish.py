@@ -21,7 +21,7 @@ from eml.analysis.summary import Outcomes
 from eml.errors import UserError
 from eml.machine import given_run_id
 from eml.recipes.recipe import Recipe
-from eml.tracking import log, ui
+from eml.tracking import log, store, ui
 from eml.tracking.calls import is_server, store_call, uri
 from eml.tracking.find import Others
 from eml.tracking.history import history_of
@@ -45,8 +45,8 @@ class Section(NamedTuple):
     @property
     def subject(self) -> str:
         trainings = self.comparison.trainings
-        recipes = ", ".join(dict.fromkeys(training.values["recipe"] for training in trainings))
-        return self.name or f"{counted(len(trainings), 'run')} of {recipes}"
+        recipes = dict.fromkeys(training.values["recipe"] or "others" for training in trainings)
+        return self.name or f"{counted(len(trainings), 'run')} of {', '.join(recipes)}"
 
 
 def report_grid(
@@ -129,13 +129,16 @@ def _result(training: Training) -> str:
     store = training.values["store"]  # the UI shows the store here alone
     page = ui.page(training.values["experiment_id"], training.run_id)
     named = f"{name} of {store}" if store else f"[{name}]({page})"
-    seconds = training.points["train_seconds"][-1]
     if training.diverged is not None:
         result = f"diverged in epoch {training.diverged}"
     else:
-        result = f"{training.accuracies[-1]:.2%} after epoch {training.last_epoch}"
-        result += f" of {training.values['epochs']}" if training.unfinished else ""
-    return f"- {named}: {result}, {in_digits(seconds)} s of training"
+        epoch, accuracy = training.last_scored
+        result = f"{accuracy:.2%} after epoch {epoch}" if epoch >= 0 else "no accuracy"
+        planned = training.values["epochs"]
+        result += f" of {planned}" if 0 <= epoch < planned else ""
+    seconds = training.points["train_seconds"][-1]
+    text = f", {in_digits(seconds)} s of training" if seconds >= 0 else ""
+    return f"- {named}: {result}{text}"
 
 
 @store_call
@@ -161,7 +164,8 @@ def describe(lines: Sequence[str], about: str) -> Run:
 def _say_where(sections: Sequence[Section], output: str, info: RunInfo) -> None:
     """Print where the artifacts of a run are, on disk and in the UI."""
     if not is_server():
-        print(f"figures and tables: {unquote(urlsplit(info.artifact_uri).path)}")
+        folder = Path(unquote(urlsplit(info.artifact_uri).path))
+        print(f"figures and tables: {store.place(folder)}")
         print(f"in the UI, after `mlflow ui --backend-store-uri {uri()}`:")
     page = ui.page(info.experiment_id, info.run_id, f"/artifacts/{PAGE}")
     print(f"  figures and tables: {ui.site()}/{page}")

@@ -70,8 +70,9 @@ def _start(parent: str, run_id: str, tags: Mapping[str, str]) -> mlflow.ActiveRu
     existing = run_id or ("" if parent else store_call(given_run)())
     creation = {} if existing else {CREATION: uuid.uuid4().hex}
     options: dict[str, Any] = {"nested": bool(parent), "tags": {**tags, **creation}}
+    experiment = "" if existing else experiment_of(parent)
     if parent and not existing:
-        options |= {"experiment_id": experiment_of(parent), "parent_run_id": parent}
+        options |= {"experiment_id": experiment, "parent_run_id": parent}
     requested = False
 
     @store_call

@@ -16,6 +16,8 @@ import mlflow
 import sqlalchemy
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact import artifact_repository_registry as repositories
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -66,7 +68,8 @@ def ask(uri: str, name: str) -> None:
         try:
             if re.split("[+:]", uri)[0] in {*DATABASE_ENGINES} - {"sqlite"}:
                 # MLflow itself would retry for minutes.
-                sqlalchemy.create_engine(uri, poolclass=NullPool).connect().close()
+                with sqlalchemy.create_engine(uri, poolclass=NullPool).connect() as connection:
+                    check_schema(connection, name, made=False)
             mlflow.MlflowClient(uri).search_experiments(max_results=1)
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # no driver
             raise StoreError(str(calls.failure(error, name))) from error
@@ -78,6 +81,8 @@ def make_store() -> None:
     Several processes that create one file at once, or a process that is killed while it creates
     one, would break the file for good. Raises StoreError if the file cannot be written.
     """
+    for scheme in ("", "file"):
+        repositories._artifact_repository_registry.register(scheme, _Artifacts)
     file = calls.sqlite_file()
     if file is None or is_there():
         return
@@ -104,6 +109,35 @@ def make_store() -> None:
         raise StoreError(f"{calls.store_name()}: {error.strerror or error}") from error
 
 
+class _Artifacts(LocalArtifactRepository):
+    """MLflow's access to artifacts on this disk, also after the store's folder was moved."""
+
+    def __init__(self, artifact_uri: str, *arguments: str | None, **options: str | None):
+        super().__init__(artifact_uri, *arguments, **options)
+        self._artifact_dir = str(place(Path(self._artifact_dir)))
+
+
+def place(folder: Path) -> Path:
+    """The folder of artifacts, or the one beside the store that has taken its place.
+
+    MLflow stores absolute paths. Raises StoreError if the folder was moved, but not to the store.
+    """
+    file = calls.sqlite_file()
+    if file is None or folder.exists() or "mlruns" not in folder.parts:
+        return folder
+    root = next(above for above in (folder, *folder.parents) if above.name == "mlruns")
+    beside = file.parent / "mlruns"
+    there = beside / folder.relative_to(root)
+    if there.exists() or (beside.exists() and not root.exists()):
+        return there
+    if not root.parent.exists():
+        raise StoreError(
+            f"the artifacts are in {root}, a folder that is gone: move it to {beside}, "
+            "or train in another experiment: MLFLOW_EXPERIMENT_NAME"
+        )
+    return folder
+
+
 def sqlite_uri(file: Path) -> str:
     """The URI of a store in this file."""
     # Only what a URL cannot hold is escaped: MLflow would create a folder named like each escape.
@@ -116,23 +150,39 @@ def check(file: Path, name: str) -> None:
     MLflow itself fills a file that is no store, and upgrades some older stores without a copy.
     name: of the store in messages.
     """
+    engine = sqlalchemy.create_engine(
+        "sqlite://", creator=lambda: _connect(file, "rw"), poolclass=NullPool
+    )
     try:
-        with closing(_connect(file, "rw")) as connection:
-            rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-    except sqlite3.DatabaseError as error:
-        if "no such" not in str(error):
-            raise StoreError(f"{name}: {error}") from error
-        rows = []
-    newest, *older = _revisions()
-    if rows == [(newest,)]:
+        with engine.connect() as connection:
+            check_schema(connection, name)
+    except SQLAlchemyError as error:
+        raise StoreError(f"{name}: {calls.reason_of(error)}") from error
+
+
+def check_schema(connection: sqlalchemy.Connection, name: str, made: bool = True) -> None:
+    """Raise StoreError if a database has another schema than that of the installed MLflow.
+
+    made: False: MLflow may make its tables in a database that has no version yet.
+    """
+    tables = sqlalchemy.inspect(connection).get_table_names()
+    query = sqlalchemy.text("SELECT * FROM alembic_version")
+    rows = connection.execute(query).all() if "alembic_version" in tables else []
+    versions, (newest, *older) = [str(row[0]) for row in rows], _revisions()
+    if versions == [newest] or not (versions or made):
         return
-    if len(rows) != 1:
-        why = "is no store of MLflow, or is not complete: if no other command is making it now"
-        raise StoreError(f"{name} {why}, move it away")
-    age, remedy = "a newer", "`pip install -U mlflow`"
-    if rows[0][0] in older:
-        age, remedy = "an older", "copy mlflow.db, then `mlflow db upgrade URI`"
-    raise StoreError(f"{name} was made by {age} MLflow than {version('mlflow')}: {remedy}")
+    mlflow_, apart = f"MLflow than {version('mlflow')}", "give MLflow a database of its own"
+    if not versions:
+        why = "is no store of MLflow, or is not complete: if no other command is making it now, "
+        why += "move it away"
+    elif len(versions) > 1 or "experiments" not in tables:
+        why = f"has the alembic_version of another program ({', '.join(versions)}): {apart}"
+    elif versions[0] in older:
+        why = f"was made by an older {mlflow_}: copy mlflow.db, then `mlflow db upgrade URI`"
+    else:
+        why = f"was made by a newer {mlflow_}: `pip install -U mlflow`; or another program has "
+        why += f"its alembic_version there: {apart}"
+    raise StoreError(f"{name} {why}")
 
 
 @cache
