@@ -33,6 +33,7 @@ def load_history(
         every field of Config, `learning_rate` (float) and `seed` (int) say, with the train_images
             and test_images (int) and the parameters (int, weights of the network)
         tags, text: recipe, hardware, threads, dataset_digest, git_commit and others
+        diverged (int): the epoch in which a score was not finite; -1 if there is none
         epoch (int)
         train_loss, test_loss, validation_loss: cross-entropy in nats, the mean over images
         train_accuracy, test_accuracy, validation_accuracy: 0 to 1
