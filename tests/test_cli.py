@@ -30,7 +30,7 @@ from support.commands import add_training, call, eml_command, mlflow_command, st
         (["compare", "--runs", "a", "--recipe", "main"], "recipe=main has no effect with runs=a: "),
         (["compare", "--runs", "abc"], "no run abc in sqlite:///"),
         (["compare", "--filter", "((("], "Invalid clause"),
-        (["compare"], "no finished training in sqlite:///.*: train first, or give experiment"),
+        (["compare"], "no finished training of a recipe in sqlite:///.*: train first"),
         (["cifar_nn"], "No such command 'cifar_nn'.*Give one of main, mlp_numpy"),
         (["evaluate"], "Missing argument 'ID'"),
         (["evaluate", "abc"], "no run abc in the store"),
