@@ -1,14 +1,12 @@
-"""The loop: order of the data, records, clocks, divergence."""
+"""The loop: records, clocks, divergence."""
 
 import dataclasses
 import itertools
 import math
 
-import numpy as np
 import pytest
 
 from eml.data.datasets import load
-from eml.seeds import order_of
 from eml.training.loop import EpochRecord, TrainingLoop
 from support.commands import config_of
 
@@ -44,14 +42,6 @@ def test_same_seed_same_records(small_data):
     config = config_of("cifar_cnn", optimizer="adam", epochs=2, device="cpu")
     first, second = (scores(TrainingLoop(config, load("cifar10"))) for _ in range(2))
     assert first == second
-
-
-def test_order_is_a_permutation_that_depends_on_seed_and_epoch():
-    order = order_of(1, 1, 1000)
-    np.testing.assert_array_equal(np.sort(order), np.arange(1000))
-    np.testing.assert_array_equal(order, np.random.default_rng([1, 1]).permutation(1000))
-    assert not np.array_equal(order, order_of(1, 2, 1000))
-    assert not np.array_equal(order, order_of(2, 1, 1000))
 
 
 def test_a_record_for_each_epoch_and_its_clocks(small_data):
