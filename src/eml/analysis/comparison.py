@@ -9,7 +9,7 @@ import pandas as pd
 
 from eml.analysis.curves import Curve, Training
 from eml.analysis.labels import CRITERIA, LAST, acts, words
-from eml.analysis.verdicts import Verdict, verdicts
+from eml.analysis.verdicts import Verdict, verdicts, verdicts_on_seconds
 from eml.config import Config
 
 # In the order of a label. OF_THE_MODEL depend on the model.
@@ -55,6 +55,11 @@ class Comparison:
     def verdicts(self) -> list[Verdict]:
         """One for each pair of curves, by the criterion."""
         return verdicts(self.curves, self.criterion)
+
+    @cached_property
+    def verdicts_on_seconds(self) -> list[Verdict]:
+        """One for each pair of curves."""
+        return verdicts_on_seconds(self.curves)
 
     @property
     def split(self) -> str:

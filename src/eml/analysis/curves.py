@@ -47,6 +47,11 @@ class Training:
         at = self.scored[-1:]
         return max(self.points["epoch"][at], default=-1), max(self.accuracies[at], default=math.nan)
 
+    @property
+    def best_epoch(self) -> int:
+        """The first epoch with the best accuracy; there must be an accuracy."""
+        return int(self.points["epoch"][np.nanargmax(self.accuracies)])
+
     @cached_property
     def epoch_seconds(self) -> np.ndarray:
         """The training seconds of each epoch, without epoch 0."""

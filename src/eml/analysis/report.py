@@ -27,7 +27,7 @@ from eml.analysis.figures import Draw, sensitivity
 from eml.analysis.labels import in_digits
 from eml.analysis.summary import Outcomes, by_rate, summary, tried
 from eml.analysis.tables import markdown, readable
-from eml.analysis.verdicts import FEWEST_SEEDS, Verdict
+from eml.analysis.verdicts import FEW_IMAGES, FEWEST_SEEDS, NOT_JUDGED, Verdict
 
 PAGE = Path(__file__).with_name("page.html")
 
@@ -73,19 +73,24 @@ def write_report(
 
     targets: accuracies, 0 to 1; the summary tells when they were reached. pdf: write PDFs too.
     """
-    split, pairs, rows = comparison.split, comparison.verdicts, summary(comparison, targets)
+    split, rows = comparison.split, summary(comparison, targets)
+    pairs, on_seconds = comparison.verdicts, comparison.verdicts_on_seconds
     by_name = dict(figures) | ({"sensitivity": sensitivity} if by_rate(comparison) else {})
     for name, draw in by_name.items():
         _write_figure(name, draw(comparison), folder, pdf)
     pd.DataFrame([row.row() for row in rows]).to_csv(folder / "summary.csv", index=False)
     # Of dictionaries, because pandas copies dataclasses one by one, which takes longer.
-    table = pd.DataFrame(map(vars, pairs), columns=list(Verdict.__annotations__))
+    told = [vars(pair) | {"reason": pair.reason} for pair in (*pairs, *on_seconds)]
+    table = pd.DataFrame(told, columns=[*Verdict.__annotations__, "reason"])
     table.to_csv(folder / "verdicts.csv", index=False)
     chosen = ", so chosen on the test set" if split == "test" else ""
     text = f"{markdown(readable(rows))}\nbest: of all epochs by {split} accuracy{chosen}\n"
+    few = rows[0].images
+    images = f" and these {few} images" if few < FEW_IMAGES else ", on this test set"
     notes = {
         f"Differences in {comparison.score_name}, with 95 % intervals over "
-        "common seeds, corrected for the number of pairs": _verdicts(pairs),
+        f"common seeds{images}, corrected for the number of pairs": _verdicts(pairs),
+        "Ratios of the seconds per epoch, over runs with common seeds": _verdicts(on_seconds),
         "Also different between these runs": differences(comparison),
         "Warnings": [comparison.alone, *warnings(comparison), *edges(comparison)],
     }
@@ -97,10 +102,11 @@ def write_report(
 
 
 def _verdicts(pairs: Sequence[Verdict]) -> list[str]:
-    """A line for every pair, or one for all of them if none has enough seeds."""
-    most = max((pair.n for pair in pairs), default=FEWEST_SEEDS)
-    if most < FEWEST_SEEDS:
-        return [f"n = {most}: too few seeds to tell; {FEWEST_SEEDS} common seeds are needed"]
+    """A line for every pair, or one for all of them if none can be judged for the same reason."""
+    if len(pairs) > 1 and not any(pair.test for pair in pairs):
+        reasons = {pair.reason for pair in pairs}
+        if len(reasons) == 1:
+            return [f"{NOT_JUDGED} ({reasons.pop()}); {FEWEST_SEEDS} common seeds are needed"]
     return list(map(str, pairs))
 
 

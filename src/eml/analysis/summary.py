@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,8 +10,22 @@ import numpy as np
 from eml.analysis.comparison import Comparison
 from eml.analysis.curves import Curve, Seconds, Training
 from eml.analysis.labels import acts, words
-from eml.analysis.verdicts import Verdict, evaluated_images, interval
+from eml.analysis.verdicts import (
+    NOT_JUDGED,
+    NOT_SEPARABLE,
+    SEPARABLE,
+    Verdict,
+    against,
+    evaluated_images,
+    interval,
+)
 
+# The columns of the other curves, by the outcome of the verdict against them.
+COLUMNS = {
+    SEPARABLE: "separable_from",
+    NOT_SEPARABLE: "not_separable_from",
+    NOT_JUDGED: "not_judged_against",
+}
 HELD = 3  # epochs in a row that must have a target accuracy
 
 
@@ -37,6 +51,7 @@ class CurveSummary:
     n: int  # seeds
     complete: int  # seeds with all epochs; `diverged` and `unfinished` name the others
     split: str
+    images: int  # the smallest number that an accuracy comes from
     final_accuracy: float
     final_lowest: float
     final_highest: float
@@ -44,10 +59,11 @@ class CurveSummary:
     final_high: float
     best_accuracy: float
     best_epoch: str  # of each complete seed: "12, 9"
-    not_separable_from: str  # the curves without a verdict against this one
-    epochs: int
+    verdicts: Sequence[Verdict]  # on the final accuracy, against each other curve
+    epochs: int  # planned
+    last_epoch: int  # that any seed has trained
     seconds: Seconds
-    seconds_not_separable_from: str
+    seconds_verdicts: Sequence[Verdict]
     parameters: int | None
     targets: Mapping[float, Reached]  # by accuracy
     diverged: str
@@ -56,13 +72,15 @@ class CurveSummary:
 
     def row(self) -> dict[str, Any]:
         """The columns of summary.csv."""
-        row = asdict(self)
+        row = dict(vars(self))
         row |= row.pop("varied")
         split = row.pop("split")
         for name in ("final", "best"):
             row[f"{name}_{split}_accuracy"] = row.pop(f"{name}_accuracy")
         names = ("train_seconds_per_epoch", "seconds_lowest", "seconds_highest")
         row |= dict(zip(names, row.pop("seconds"), strict=True))
+        for prefix, pairs in {"": "verdicts", "seconds_": "seconds_verdicts"}.items():
+            row |= {prefix + name: text for name, text in by_outcome(row.pop(pairs)).items()}
         for target, reached in row.pop("targets").items():
             row |= {f"{name}_{target:g}": number for name, number in reached._asdict().items()}
         return row
@@ -80,29 +98,28 @@ def _summary(
     finals, bests = curve.scores("last"), curve.scores("best")
     low, high = interval(finals, images)
     complete = [training for training in curve.trainings if training.complete]
-    best_epochs = [t.points["epoch"][np.nanargmax(t.accuracies)] for t in complete]
     parameters = curve.trainings[0].number("parameters")
     diverged = [(t, t.diverged) for t in curve.trainings if t.diverged is not None]
     unfinished = [(t, t.last_epoch) for t in curve.trainings if t.unfinished]
-    others = [other for other in comparison.curves if other is not curve]
-    overlapping = [other.label for other in others if curve.seconds.overlaps(other.seconds)]
     return CurveSummary(
         curve=curve.name,
         varied={n: curve.values[n] if acts(n, curve.values) else "" for n in comparison.differing},
         n=len(curve.trainings),
         complete=len(complete),
         split=curve.split,
+        images=images,
         final_accuracy=float(finals.mean()),
         final_lowest=float(finals.min()),
         final_highest=float(finals.max()),
         final_low=low,
         final_high=high,
         best_accuracy=float(bests.mean()),
-        best_epoch=", ".join(map(str, best_epochs)),
-        not_separable_from=_not_separable(curve.label, comparison.verdicts),
+        best_epoch=", ".join(str(training.best_epoch) for training in complete),
+        verdicts=against(curve.label, comparison.verdicts),
         epochs=curve.values["epochs"],
+        last_epoch=max(training.last_epoch for training in curve.trainings),
         seconds=curve.seconds,
-        seconds_not_separable_from="; ".join(overlapping),
+        seconds_verdicts=against(curve.label, comparison.verdicts_on_seconds),
         parameters=None if math.isnan(parameters) else int(parameters),
         targets={target: _reached(curve, target) for target in targets},
         diverged=_named(diverged, "in epoch"),
@@ -140,13 +157,24 @@ def _reached(curve: Curve, target: float) -> Reached:
     )
 
 
-def _not_separable(label: str, verdicts: Sequence[Verdict]) -> str:
-    """The curves that this one is not separable from; a sentence if all have too few seeds."""
-    pairs = [pair for pair in verdicts if label in (pair.curve, pair.other)]
-    if pairs and not any(pair.decided for pair in pairs):
-        return f"n = {max(pair.n for pair in pairs)}: too few seeds to tell"
-    undecided = [pair for pair in pairs if pair.decided and not pair.separable]
-    return "; ".join(pair.other if pair.curve == label else pair.curve for pair in undecided)
+def by_outcome(verdicts: Sequence[Verdict], shortened: bool = False) -> dict[str, str]:
+    """The other curves by column: "adam; sgd (too few seeds)" are not judged against.
+
+    shortened: "all others" in place of three or more, if that is what they are.
+    """
+    columns = {}
+    for outcome, column in COLUMNS.items():
+        by_reason: dict[str, list[str]] = {}
+        for pair in verdicts:
+            if pair.outcome == outcome:
+                by_reason.setdefault(pair.reason, []).append(pair.other)
+        texts = [
+            "all others" if shortened and len(labels) == len(verdicts) > 2 else "; ".join(labels)
+            for labels in by_reason.values()
+        ]
+        reasons = (f" ({reason})" if reason else "" for reason in by_reason)
+        columns[column] = "; ".join(map(str.__add__, texts, reasons))
+    return columns
 
 
 def by_rate(comparison: Comparison) -> dict[str, dict[float, float]]:

@@ -5,21 +5,27 @@ from collections.abc import Mapping, Sequence
 
 from eml.analysis.curves import Seconds
 from eml.analysis.labels import in_digits
-from eml.analysis.summary import HELD, CurveSummary, Reached
+from eml.analysis.summary import HELD, CurveSummary, Reached, by_outcome
+from eml.analysis.verdicts import FEW_IMAGES, Verdict
 
 
 def readable(rows: Sequence[CurveSummary]) -> list[dict[str, str]]:
     """The summary for people: per cent, a range in one column, missed targets in words.
 
-    A column that is empty in all rows is left out.
+    A column that is empty in all rows is left out, and the verdicts where no pair is judged.
     """
-    texts = [_in_words(row, len(rows)) for row in rows]
+    judged = [
+        name
+        for name in ("verdicts", "seconds_verdicts")
+        if any(pair.test for row in rows for pair in getattr(row, name))
+    ]
+    texts = [_in_words(row, judged) for row in rows]
     names = dict.fromkeys(name for text in texts for name in text)
     filled = [name for name in names if any(text.get(name) for text in texts)]
     return [{name: text.get(name, "") for name in filled} for text in texts]
 
 
-def _in_words(row: CurveSummary, curves: int) -> dict[str, str]:
+def _in_words(row: CurveSummary, judged: Sequence[str]) -> dict[str, str]:
     spread = ""
     if row.n > 1 and row.complete:
         spread = f" ({row.final_lowest:.2%} to {row.final_highest:.2%})"
@@ -28,11 +34,11 @@ def _in_words(row: CurveSummary, curves: int) -> dict[str, str]:
         "n": _seeds(row),
         f"final {row.split} accuracy": _per_cent(row.final_accuracy) + spread,
         "95 % interval": _interval(row),
-        "not separable from": _shortened(row.not_separable_from, curves),
+        **(_against(row.verdicts) if "verdicts" in judged else {}),
         "best": _per_cent(row.best_accuracy),
         "in epoch": row.best_epoch,
         "train s/epoch": _seconds(row.seconds),
-        "seconds not separable from": _shortened(row.seconds_not_separable_from, curves),
+        **(_against(row.seconds_verdicts, "seconds ") if "seconds_verdicts" in judged else {}),
         "parameters": "" if row.parameters is None else f"{row.parameters:,}",
         **{f"to {target:.4g}": _to_target(row, reached) for target, reached in row.targets.items()},
         "diverged": row.diverged,
@@ -49,15 +55,17 @@ def _seeds(row: CurveSummary) -> str:
     return f"{row.complete} of {row.n} ({why or 'without an accuracy'})"
 
 
-def _shortened(labels: str, curves: int) -> str:
-    """ "all others" in place of the labels of three or more curves, if that is what they are."""
-    return "all others" if labels.count("; ") + 2 == curves > 3 else labels
+def _against(verdicts: Sequence[Verdict], prefix: str = "") -> dict[str, str]:
+    columns = by_outcome(verdicts, shortened=True).items()
+    return {prefix + name.replace("_", " "): text for name, text in columns}
 
 
 def _interval(row: CurveSummary) -> str:
     if math.isnan(row.final_low):
         return "too few seeds" if row.n > 1 else ""
     kind = " (test set alone)" if row.n == 1 else ""
+    if row.images < FEW_IMAGES:
+        kind = f" (on these {row.images} images{' alone' if row.n == 1 else ''})"
     return f"{row.final_low:.2%} to {row.final_high:.2%}{kind}"
 
 
@@ -72,7 +80,7 @@ def _to_target(row: CurveSummary, reached: Reached) -> str:
     when = f"epoch {in_digits(reached.epochs_to)}{clock}"
     if not reached.reached:
         if math.isnan(reached.first_touch):
-            return f"not reached in {row.epochs}"
+            return f"not reached in {row.last_epoch}"
         return f"not held for {HELD} epochs, first touch in epoch {reached.first_touch:g}"
     if reached.reached == row.n:
         return when if row.n == 1 else f"median: {when}"

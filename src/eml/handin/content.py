@@ -15,7 +15,8 @@ from eml.exact.step import PARAMETERS, SHEET, Solution, Value
 from eml.handin.document import Document, ExerciseBlock, FigureBlock, Line, Section, Table
 from eml.handin.evidence import Evidence
 from eml.handin.handin import Handin
-from eml.handin.numbers import plain, sentences
+from eml.handin.numbers import plain
+from eml.handin.sentences import sentences
 from eml.handin.sheet import Assignment, Exercise
 from eml.models.optimizers import OPTIMIZERS
 
@@ -105,8 +106,8 @@ def _answer(handin: Handin, exercise: Exercise) -> ExerciseBlock:
 def _figure(handin: Handin, exercise: Exercise, assignment: Assignment, name: str) -> FigureBlock:
     recipe, title = assignment.recipe, FIGURES[name].title
     texts = {k: handin.parsed(text) for k, text in handin.form.table(recipe)[name].items()}
-    verdicts = handin.evidence[recipe].final.verdicts
-    observed = sentences(assignment, name, handin.curves[recipe], verdicts)
+    comparison = handin.evidence[recipe].final
+    observed = sentences(assignment, name, handin.curves[recipe], comparison)
     subject = assignment.of.exercise.partition(" ")[2]
     return FigureBlock(
         recipe=recipe,

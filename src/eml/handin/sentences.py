@@ -1,0 +1,141 @@
+"""Generates the sentences under a figure of the hand-in, without conclusions.
+
+They hold numbers as references: {{lr_sweep.0.1.n}}. No sentence names an epoch that was not
+trained, ranks equal curves, or is silent about a pair of curves.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from eml.analysis.comparison import Comparison
+from eml.analysis.figures import FIGURES
+from eml.analysis.verdicts import FISHER, NOT_JUDGED, NOT_SEPARABLE, against
+from eml.handin.numbers import NamedCurve, common_accuracies, complete
+from eml.handin.sheet import Assignment
+
+
+def sentences(
+    assignment: Assignment, figure: str, named: Sequence[NamedCurve], comparison: Comparison
+) -> list[str]:
+    """Say order, best epoch, what is separable, seconds and divergence."""
+    needs, lines = FIGURES[figure].needs, list[str]()
+    for one in named if "test_loss" in needs else ():
+        loss = f"{one.curve.split}_loss"
+        if len(one.curve.band("epoch", loss)):
+            whose = f" of {one.title}" if len(named) > 1 else ""
+            lowest, epoch = one.number(f"lowest_{loss}"), one.number(f"lowest_{loss}_epoch")
+            lines.append(f"The lowest {one.curve.split} loss{whose} is {lowest}, in epoch {epoch}.")
+    # Several figures of the same accuracies: the order and the verdicts stand under the first.
+    accuracies = [name for name in assignment.figures if "test_accuracy" in FIGURES[name].needs]
+    if figure in accuracies[:1]:
+        lines += [*_accuracies(named), *_verdicts(named, comparison)]
+    if "train_seconds" in needs:
+        lines += _seconds(named, comparison)
+    for one in named:
+        if diverged := one.curve.diverged:
+            runs = f" in {len(diverged)} of {one.number('n')} runs," if len(one.ids) > 1 else ""
+            epochs = f"epoch{'s' if len(set(diverged)) > 1 else ''}"
+            lines.append(
+                f"{one.opening} diverged{runs} in {epochs} {one.number('diverged_in_epoch')}."
+            )
+    return lines
+
+
+def _accuracies(named: Sequence[NamedCurve]) -> Iterator[str]:
+    """Yield the final accuracies, and the best, without the curves that have no complete run."""
+    whole = complete(named)
+    if not whole:
+        return
+    split, several = whole[0].curve.split, len(named) > 1
+    if alike := len({one.curve.values["epochs"] for one in whole}) == 1:
+        key, epoch, which = f"final_{split}_accuracy", whole[0].number("epochs"), ""
+        means = [one.curve.scores("last").mean() for one in whole]
+    else:
+        key, epoch = f"common_{split}_accuracy", whole[0].number("common_epoch")
+        which = ", the last that all have"
+        means = [accuracy for _, accuracy in common_accuracies(whole)]
+    means = [round(mean, 4) for mean in means]  # as printed
+    parts = []
+    for _, one in sorted(zip(means, whole, strict=True), key=lambda pair: -pair[0]):
+        part = f"{one.title} {one.number(key)}" if several else one.number(key)
+        if len(one.ids) > 1 and alike:
+            spread = f"{one.number('final_lowest')} to {one.number('final_highest')}"
+            part += f" (mean of {one.number('n')} runs, {spread})"
+        parts.append(part)
+    order = ", in descending order" if len(set(means)) > 1 else ""
+    yield f"{split.capitalize()} accuracy after epoch {epoch}{which}{order}: {', '.join(parts)}."
+    if alike:
+        yield _best(whole, several)
+
+
+def _best(whole: Sequence[NamedCurve], several: bool) -> str:
+    """Name the highest mean of the runs' own best accuracies, and each curve that has it."""
+    bests = [round(one.curve.scores("best").mean(), 4) for one in whole]
+    leaders = [one for one, best in zip(whole, bests, strict=True) if best == max(bests)]
+    key = f"best_{whole[0].curve.split}_accuracy"
+    of_runs = " (mean of the runs' own best)" if len(leaders[0].ids) > 1 else ""
+    start = f"Best {whole[0].curve.split} accuracy{of_runs}: {leaders[0].number(key)}"
+    epochs = []
+    for one in leaders:
+        best_epochs = {t.best_epoch for t in one.curve.trainings if t.complete}
+        epochs.append(f"in epoch{'s' if len(best_epochs) > 1 else ''} {one.number('best_epoch')}")
+    if len(leaders) == 1:
+        return f"{start}{f' ({leaders[0].title})' if several else ''}, {epochs[0]}."
+    titles = (one.title for one in leaders)
+    return f"{start} ({', '.join(map(' '.join, zip(titles, epochs, strict=True)))})."
+
+
+def _verdicts(named: Sequence[NamedCurve], comparison: Comparison) -> Iterator[str]:
+    """Yield what the verdicts on all pairs are, by the paired intervals or the counts."""
+    by_label = {one.curve.label: one for one in named}
+    by_reason: dict[str, list[str]] = {}
+    lines, rest = [], 0
+    for pair in comparison.verdicts:
+        one, other = by_label[pair.curve], by_label[pair.other]
+        if pair.outcome == NOT_JUDGED:
+            by_reason.setdefault(pair.reason, []).append(f"{one.title} and {other.title}")
+        elif pair.test == FISHER:
+            outcome = f"are {pair.outcome} by the counts: {one.title} {pair.reason}"
+            lines.append(f"{one.opening} and {other.title} {outcome}.")
+        elif pair.outcome == NOT_SEPARABLE:
+            difference, low, high = (
+                one.number(f"{key}_to_{other.name}") for key in ("difference", "low", "high")
+            )
+            lines.append(
+                f"{one.opening} and {other.title} are not separable (difference {difference} "
+                f"points, 95 % interval {low} to {high})."
+            )
+        else:
+            rest += 1
+    for reason, pairs in by_reason.items():
+        if len(pairs) == len(comparison.verdicts) > 1:
+            pairs = ["all pairs"]
+        lines.append(f"Not judged ({reason}): {', '.join(pairs)}.")
+    yield from lines
+    if rest:
+        which = "All other" if lines else "All"
+        yield f"{which} differences after the last epoch are separable at 95 %."
+
+
+def _seconds(named: Sequence[NamedCurve], comparison: Comparison) -> Iterator[str]:
+    timed = [one for one in named if math.isfinite(one.curve.seconds.mean)]
+    for one in timed:
+        total, mean = one.number("train_seconds"), one.number("seconds_per_epoch")
+        yield f"{one.opening}: {total} s of training, {mean} s per epoch."
+    for fast, slow in pairwise(sorted(timed, key=lambda one: one.curve.seconds.mean)):
+        pairs = against(slow.curve.label, comparison.verdicts_on_seconds)
+        verdict = next(pair for pair in pairs if pair.other == fast.curve.label)
+        apart, but = verdict.separable, ""
+        if verdict.outcome == NOT_JUDGED:
+            counts = [
+                sum(len(t.epoch_seconds) for t in one.curve.trainings) for one in (fast, slow)
+            ]
+            apart = min(counts) > 1 and not fast.curve.seconds.overlaps(slow.curve.seconds)
+            but = f" ({verdict.reason})"
+        if apart:
+            ratio = slow.number(f"seconds_ratio_to_{fast.name}")
+            yield f"Per epoch, {slow.title} takes {ratio} times as long as {fast.title}{but}."
+        else:
+            one, other = sorted((fast, slow), key=named.index)  # not by their times
+            yield f"The times per epoch of {one.title} and {other.title} are not told apart{but}."
