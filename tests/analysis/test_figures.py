@@ -165,6 +165,10 @@ def test_other_differences_are_not_mixed_into_a_line():
     }
 
 
+def test_equal_rates_have_no_best_one():
+    assert not edges(Comparison(together(*(run(f"{r}", [0.1, 0.5], lr=r) for r in (1.0, 0.5)))))
+
+
 def test_a_best_rate_at_the_edge_is_said():
     assert edges(Comparison(RATES)) == [
         "the best learning rate of adam, 0.01, is at the edge of those tried: "

@@ -27,7 +27,7 @@ from eml.analysis.figures import Draw, sensitivity
 from eml.analysis.labels import in_digits
 from eml.analysis.summary import Outcomes, by_rate, summary, tried
 from eml.analysis.tables import markdown, readable
-from eml.analysis.verdicts import FEW_IMAGES, FEWEST_SEEDS, NOT_JUDGED, Verdict
+from eml.analysis.verdicts import ACCURACY, FEW_IMAGES, FEWEST_SEEDS, Verdict
 
 PAGE = Path(__file__).with_name("page.html")
 
@@ -85,12 +85,12 @@ def write_report(
     table.to_csv(folder / "verdicts.csv", index=False)
     chosen = ", so chosen on the test set" if split == "test" else ""
     text = f"{markdown(readable(rows))}\nbest: of all epochs by {split} accuracy{chosen}\n"
-    few = rows[0].images
+    few, seeds = rows[0].images, f"at least {FEWEST_SEEDS} common seeds"
     images = f" and these {few} images" if few < FEW_IMAGES else ", on this test set"
     notes = {
-        f"Differences in {comparison.score_name}, with 95 % intervals over "
-        f"common seeds{images}, corrected for the number of pairs": _verdicts(pairs),
-        "Ratios of the seconds per epoch, over runs with common seeds": _verdicts(on_seconds),
+        f"Differences in {comparison.score_name}, with 95 % intervals over {seeds}{images}, "
+        "corrected for the number of pairs": _verdicts(pairs),
+        f"Ratios of the seconds per epoch, over {seeds}": _verdicts(on_seconds),
         "Also different between these runs": differences(comparison),
         "Warnings": [comparison.alone, *warnings(comparison), *edges(comparison)],
     }
@@ -102,12 +102,23 @@ def write_report(
 
 
 def _verdicts(pairs: Sequence[Verdict]) -> list[str]:
-    """A line for every pair, or one for all of them if none can be judged for the same reason."""
-    if len(pairs) > 1 and not any(pair.test for pair in pairs):
-        reasons = {pair.reason for pair in pairs}
-        if len(reasons) == 1:
-            return [f"{NOT_JUDGED} ({reasons.pop()}); {FEWEST_SEEDS} common seeds are needed"]
-    return list(map(str, pairs))
+    """A line for each pair; one line for pairs without an interval that have the same outcome."""
+    by_outcome: dict[str, list[Verdict]] = {}
+    lines = []
+    for pair in pairs:
+        if pair.separable or (pair.quantity == ACCURACY and pair.test):
+            lines.append(str(pair))
+        else:
+            reason = f" ({pair.reason})" if pair.reason else ""
+            by_outcome.setdefault(f"{pair.outcome}{reason}", []).append(pair)
+    for outcome, alike in by_outcome.items():
+        if len(alike) == 1:
+            lines.append(str(alike[0]))
+        elif len(alike) == len(pairs):
+            lines.append(f"all pairs: {outcome}")
+        else:
+            lines.append(f"{'; '.join(f'{p.curve} and {p.other}' for p in alike)}: {outcome}")
+    return lines
 
 
 def write_grid(
@@ -140,8 +151,8 @@ def edges(comparison: Comparison) -> list[str]:
     lowest, highest = comparison.rates
     for optimizer, scores in by_rate(comparison).items():
         rates = list(scores)
-        best = max(rates, key=scores.__getitem__)
-        if best in (rates[0], rates[-1]):
+        best, *others = (rate for rate in rates if scores[rate] == max(scores.values()))
+        if best in (rates[0], rates[-1]) and not others:
             step = best / (rates[1] if best == rates[0] else rates[-2])
             beyond = [min(max(best * step**n, lowest), highest) for n in (1, 2)]
             taken = " and ".join(dict.fromkeys(f"{rate:.2g}" for rate in beyond if rate != best))
