@@ -8,7 +8,7 @@ from eml.analysis import summary as summaries
 from eml.analysis.comparison import Comparison
 from eml.analysis.fairness import differences
 from eml.analysis.figures import SETTINGS
-from eml.analysis.summary import CurveSummary, Outcomes, Reached, by_rate, tried
+from eml.analysis.summary import CurveSummary, Outcomes, Reached, by_rate, other_ranks, tried
 from eml.analysis.tables import readable
 from support.histories import GRID, NAN, SWEEP, run, together
 
@@ -174,6 +174,20 @@ def test_a_target_must_be_held():
     (text,) = readable([row])
     assert text["to 0.7"] == "epoch 4, 8 s"
     assert text["to 0.75"] == "not held for 3 epochs, first touch in epoch 6"
+
+
+def test_a_target_that_ranks_otherwise_is_said():
+    """adam is the first at 0.6, sgd at 0.63 and at 0.57: a target is a choice."""
+    adam = run("a", [0.1, 0.56, 0.61, 0.61, 0.61, 0.7, 0.7, 0.7], optimizer="adam")
+    sgd = run("b", [0.1, 0.58, 0.58, 0.59, 0.64, 0.64, 0.64, 0.64], optimizer="sgd", seconds=0.1)
+    curves = Comparison(together(adam, sgd)).curves
+    names = [curve.label for curve in curves]
+    assert other_ranks(curves, 0.6, "epochs") == [
+        f"{names[1]} reaches 0.57 in fewer epochs than {names[0]}",
+        f"{names[1]} reaches 0.63 in fewer epochs than {names[0]}",
+    ]
+    assert other_ranks(curves, 0.6, "seconds") == []  # sgd is ahead everywhere
+    assert other_ranks(curves, 0.3, "epochs") == []
 
 
 def test_the_seconds_of_an_epoch():

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from eml.analysis.comparison import Comparison
 from eml.analysis.curves import Curve, Seconds, Training
 from eml.analysis.labels import acts, words
 from eml.analysis.verdicts import (
+    CLOCKS,
     NOT_JUDGED,
     NOT_SEPARABLE,
     SEPARABLE,
@@ -26,7 +28,6 @@ COLUMNS = {
     NOT_SEPARABLE: "not_separable_from",
     NOT_JUDGED: "not_judged_against",
 }
-HELD = 3  # epochs in a row that must have a target accuracy
 
 
 class Reached(NamedTuple):
@@ -134,25 +135,16 @@ def _named(trainings: Sequence[tuple[Training, int]], at: str) -> str:
 
 
 def _reached(curve: Curve, target: float) -> Reached:
-    """A seed reaches a target in the first of HELD epochs in a row with that accuracy.
-
-    A diverged seed does not.
-    """
     epochs, seconds, touches = [], [], []
     for training in curve.trainings:
-        at, clock = (training.points[n][training.scored] for n in ("epoch", "train_seconds"))
-        enough = training.accuracies[training.scored] >= target
-        held = np.convolve([*enough, False], np.ones(HELD), "valid") == HELD
-        if held.any() and training.diverged is None:
-            epochs.append(at[held.argmax()])
-            seconds.append(clock[held.argmax()])
-        if enough.any():
-            touches.append(at[enough.argmax()])
-    misses = [math.inf] * (len(curve.trainings) - len(epochs))
+        at = training.reached(target)
+        epochs.append(math.inf if at is None else training.points["epoch"][at])
+        seconds.append(math.inf if at is None else training.points["train_seconds"][at])
+        touches += training.points["epoch"][training.accuracies >= target][:1].tolist()
     return Reached(
-        float(np.median(epochs + misses)),
-        float(np.median(seconds + misses)),
-        len(epochs),
+        float(np.median(epochs)),
+        float(np.median(seconds)),
+        int(np.isfinite(epochs).sum()),
         float(min(touches, default=math.nan)),
     )
 
@@ -175,6 +167,27 @@ def by_outcome(verdicts: Sequence[Verdict], shortened: bool = False) -> dict[str
         reasons = (f" ({reason})" if reason else "" for reason in by_reason)
         columns[column] = "; ".join(map(str.__add__, texts, reasons))
     return columns
+
+
+def other_ranks(curves: Sequence[Curve], target: float, unit: str) -> list[str]:
+    """A line for each pair that a target 5 % lower or higher ranks the other way round.
+
+    unit: a key of CLOCKS.
+    """
+
+    def medians(target: float) -> list[float]:
+        rises = ([t.rise(target, CLOCKS[unit]) for t in curve.trainings] for curve in curves)
+        return [float(np.median(seeds)) for seeds in rises]
+
+    order, lines = medians(target), []
+    for near in (0.95 * target, 1.05 * target):
+        other = medians(near)
+        lines += [
+            f"{second.label} reaches {near:.4g} in fewer {unit} than {first.label}"
+            for (i, first), (j, second) in permutations(enumerate(curves), 2)
+            if order[i] < order[j] and other[i] > other[j]
+        ]
+    return lines
 
 
 def by_rate(comparison: Comparison) -> dict[str, dict[float, float]]:

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from eml.analysis.curves import Seconds
+from eml.analysis.curves import HELD, Seconds
 from eml.analysis.labels import in_digits
-from eml.analysis.summary import HELD, CurveSummary, Reached, by_outcome
+from eml.analysis.summary import CurveSummary, Reached, by_outcome
 from eml.analysis.verdicts import FEW_IMAGES, Verdict
 
 

@@ -21,6 +21,7 @@ FEW_IMAGES = 1000  # with fewer, an interval is never narrower than the images a
 SAME_SECONDS = 0.01  # a machine repeats the seconds of a training to this share, not closer
 ACCURACY, SECONDS = "accuracy", "seconds per epoch"  # what is compared
 SEPARABLE, NOT_SEPARABLE, NOT_JUDGED = "separable", "not separable", "not judged"
+CLOCKS = {"epochs": "epoch", "seconds": "train_seconds"}  # of the way to a target
 PAIRED, FISHER = "paired t", "Fisher"  # tests
 
 
@@ -30,15 +31,15 @@ class Verdict:
 
     curve: str
     other: str
-    quantity: str  # ACCURACY, or SECONDS, of which exp(difference) is the ratio
+    quantity: str  # ACCURACY; or SECONDS or "epochs to 0.6", of which exp(difference) is the ratio
     n: int  # common seeds
-    difference: float  # mean of `curve` minus `other` over the common seeds
+    difference: float  # mean of `curve` minus `other` over the common seeds; NaN with a miss
     low: float  # of the interval, corrected for the number of pairs; NaN without one
     high: float
     outcome: str  # SEPARABLE, NOT_SEPARABLE or NOT_JUDGED
     test: str  # that decided: PAIRED or FISHER; "" if not judged
-    diverged: int  # common seeds in which `curve` diverged
-    other_diverged: int
+    failures: int  # common seeds in which `curve` diverged, or missed the target
+    other_failures: int
 
     @property
     def separable(self) -> bool:
@@ -53,8 +54,10 @@ class Verdict:
             return f"{'one run' if self.n == 1 else 'two runs'} each; another may differ"
         if self.n < FEWEST_SEEDS:
             return "too few seeds"
-        if self.diverged or self.other_diverged:
-            first, second = (count or "none" for count in (self.diverged, self.other_diverged))
+        if self.failures or self.other_failures:
+            if self.quantity != ACCURACY:
+                return "a seed missed the target"
+            first, second = (count or "none" for count in (self.failures, self.other_failures))
             return f"diverged in {first} of {self.n} seeds, the other in {second}"
         return ""
 
@@ -67,8 +70,8 @@ class Verdict:
             difference=0 - self.difference,  # 0, never -0
             low=0 - self.high,
             high=0 - self.low,
-            diverged=self.other_diverged,
-            other_diverged=self.diverged,
+            failures=self.other_failures,
+            other_failures=self.failures,
         )
 
     def __str__(self) -> str:
@@ -79,7 +82,7 @@ class Verdict:
         else:
             text, unit = f"{self.curve} to {self.other}", "times"
             mean, low, high = (in_digits(math.exp(number)) for number in numbers)
-        if self.n:
+        if not math.isnan(self.difference):
             between = f" ({low} to {high})" if self.test == PAIRED else ""
             text += f": {mean} {unit}{between}, n = {self.n}"
         by = " by Fisher's exact test" if self.test == FISHER else ""
@@ -114,34 +117,47 @@ def verdicts_on_seconds(curves: Sequence[Curve]) -> list[Verdict]:
     return _verdicts(curves, SECONDS, values, np.zeros(values.shape, bool))
 
 
+def verdicts_on_target(curves: Sequence[Curve], target: float, unit: str) -> list[Verdict]:
+    """A verdict for each pair of curves on the epochs or seconds to an accuracy.
+
+    They are interpolated between epochs, because whole epochs tie. A pair with a miss is not
+    judged. target: 0 to 1. unit: a key of CLOCKS.
+    """
+    rises = _table(curves, lambda training: training.rise(target, CLOCKS[unit]))
+    missed = np.isinf(rises)
+    rises[missed] = 1
+    rises[rises <= 0] = np.nan  # an untrained network has the accuracy
+    return _verdicts(curves, f"{unit} to {target:.4g}", np.log(rises), missed)
+
+
 def _table(curves: Sequence[Curve], value: Callable[[Training], float]) -> np.ndarray:
     """The value of each training, (seeds, curves); NaN where a curve lacks a seed."""
     columns = [pd.Series({t.values["seed"]: value(t) for t in c.trainings}) for c in curves]
-    return np.asarray(pd.DataFrame(dict(enumerate(columns))), dtype=float)
+    return np.array(pd.DataFrame(dict(enumerate(columns))), dtype=float)
 
 
 def _verdicts(
     curves: Sequence[Curve],
     quantity: str,
     values: np.ndarray,
-    diverged: np.ndarray,
+    failed: np.ndarray,
     images: int = MOST_IMAGES,
 ) -> list[Verdict]:
     if len(curves) < 2:
         return []
     # Standard deviation that rounding to whole images alone gives a difference of two scores.
     # Without this least value, seeds that agree by chance on a few images would decide.
-    floor = SAME_SECONDS if quantity == SECONDS else 1 / (math.sqrt(6) * images)
-    tests = pair_tests(values, diverged, floor, images)
+    floor = 1 / (math.sqrt(6) * images) if quantity == ACCURACY else SAME_SECONDS
+    tests = pair_tests(values, failed, floor, images, by_counts=quantity == ACCURACY)
     columns = [
         tests.n,
         tests.difference,
         tests.low,
         tests.high,
         np.select([~tests.judged, tests.separable], [NOT_JUDGED, SEPARABLE], NOT_SEPARABLE),
-        np.select([~tests.judged, tests.diverged + tests.other_diverged > 0], ["", FISHER], PAIRED),
-        tests.diverged,
-        tests.other_diverged,
+        np.select([~tests.judged, tests.failures + tests.other_failures > 0], ["", FISHER], PAIRED),
+        tests.failures,
+        tests.other_failures,
     ]
     rows = zip(*(column.tolist() for column in columns), strict=True)
     pairs = combinations([curve.label for curve in curves], 2)
@@ -157,37 +173,42 @@ class PairTests(NamedTuple):
     high: np.ndarray
     separable: np.ndarray  # bool
     judged: np.ndarray  # bool
-    diverged: np.ndarray  # common seeds in which the first curve diverged
-    other_diverged: np.ndarray
+    failures: np.ndarray  # common seeds in which the first curve failed
+    other_failures: np.ndarray
 
 
 def pair_tests(
-    scores: np.ndarray, diverged: np.ndarray, floor: float, images: int = MOST_IMAGES
+    scores: np.ndarray,
+    failed: np.ndarray,
+    floor: float,
+    images: int = MOST_IMAGES,
+    by_counts: bool = True,
 ) -> PairTests:
     """Test whether curves differ, so that the probability of any false verdict is at most ERROR.
 
     Pairs are in the order of combinations(curves, 2). Student's test, paired by seed, decides; for
-    a pair in which a seed diverged, Fisher's exact test of the counts, because equal failures
+    a pair in which a seed failed, Fisher's exact test of the counts, because equal failures
     have no spread. It judges nothing where no counts with that sum reach ERROR (Tarone, 1990).
     The levels are those of Holm (1979), over all pairs with enough seeds.
 
-    scores: (seeds, ..., curves), NaN where a curve lacks a seed. diverged: bool, the same shape.
+    scores: (seeds, ..., curves), NaN where a curve lacks a seed. failed: bool, the same shape.
     floor: the least standard deviation of a difference. images: that an accuracy comes from.
+    by_counts: False leaves a pair with a failure unjudged.
     """
     first, second = np.triu_indices(scores.shape[-1], 1)
     differences = scores[..., first] - scores[..., second]
     common = ~np.isnan(differences)
     means, n = mean_of_seeds(differences)
-    counts = [(diverged[..., index] & common).sum(axis=0) for index in (first, second)]
-    enough, by_counts = n >= FEWEST_SEEDS, counts[0] + counts[1] > 0
+    counts = [(failed[..., index] & common).sum(axis=0) for index in (first, second)]
+    enough, has_failures = n >= FEWEST_SEEDS, counts[0] + counts[1] > 0
     free = np.maximum(n - 1, 1)  # degrees of freedom
     squares = np.nansum((differences - means) ** 2, axis=0)
     errors = np.maximum(np.sqrt(squares / free), floor) / np.sqrt(np.maximum(n, 1))
     p = np.where(enough, 2 * stdtr(free, -np.abs(means) / errors), np.inf)
     judged = enough.copy()
-    at = enough & by_counts
+    at = enough & has_failures
     p[at], least = np.vectorize(_fisher, otypes=[float, float])(*(c[at] for c in counts), n[at])
-    judged[at] = least <= ERROR
+    judged[at] = (least <= ERROR) & by_counts
     p[~judged] = np.inf
     rejected, levels = _holm(p, enough.sum(axis=-1, keepdims=True))
     half = stdtrit(free, 1 - levels / 2) * errors
@@ -199,9 +220,10 @@ def pair_tests(
         )
         low, high = _newcombe(one, other, images, levels)
         lows, highs = np.minimum(lows, low), np.maximum(highs, high)
-    without = ~judged | by_counts
+    without = ~judged | has_failures
     lows[without] = highs[without] = np.nan
-    separable = np.where(by_counts, rejected, (lows > 0) | (highs < 0))
+    means[has_failures & (not by_counts)] = np.nan
+    separable = np.where(has_failures, rejected, (lows > 0) | (highs < 0))
     return PairTests(n, means, lows, highs, separable & judged, judged, *counts)
 
 
