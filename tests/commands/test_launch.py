@@ -13,9 +13,8 @@ import pytest
 
 from eml.config import VALUES
 from eml.errors import CheckError
-from eml.launchers import worker
 from eml.machine import THREAD_VARIABLES, Stopped
-from eml.models.gradient_check import TOLERANCE
+from eml.models.numpy_mlp import MLP
 from eml.sweeps.launch import launch
 from eml.sweeps.request import Request
 from eml.tracking import find
@@ -129,19 +128,23 @@ def test_where_seconds_are_compared_all_have_the_threads_of_the_first(
     assert {run.data.tags.get("threads") for run in stored_runs(store)} == {"2", None}
 
 
-def test_check_logs_the_worst_error_before_training(small_data, store):
+@pytest.mark.parametrize("factor", [1 + 1e-5, math.nan])
+def test_a_failed_check_ends_the_run_before_training(factor, small_data, store, monkeypatch):
     train("mlp_numpy", epochs=1, check=True)
-    (run,) = stored_runs(store)
-    assert 0 < run.data.metrics["gradient_check_error"] < TOLERANCE
+    backward = MLP.backward
 
+    def off(model, scale=1.0):
+        backward(model, scale)
+        model.gradients["bias_2"] *= factor
 
-def test_a_failed_check_ends_the_run_before_training(small_data, store, monkeypatch):
-    monkeypatch.setattr(worker, "check_gradients", lambda *_: math.nan)
+    monkeypatch.setattr(MLP, "backward", off)
     with pytest.raises(CheckError):
-        train("mlp_numpy", epochs=1, check=True)
-    (run,) = stored_runs(store)
-    assert run.info.status == "FAILED"
-    assert "test_accuracy" not in run.data.metrics
+        train("mlp_numpy", epochs=1, check=True, resume=False)
+    right, wrong = stored_runs(store)
+    assert (right.info.status, wrong.info.status) == ("FINISHED", "FAILED")
+    assert 0 < right.data.metrics["gradient_check_error"] < 1e-6
+    error = pytest.approx(factor - 1, rel=0.1, nan_ok=True)
+    assert wrong.data.metrics == {"gradient_check_error": error}
 
 
 def test_a_sweep_has_a_child_for_each_rate_also_for_one_that_diverges(small_data, store, capsys):

@@ -1,5 +1,6 @@
 """Task 3.1 against numbers worked out on paper, and other problems against their checks."""
 
+from collections import defaultdict
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -9,8 +10,18 @@ import pandas as pd
 import pytest
 
 from eml.errors import CheckError, UserError
+from eml.exact import step
 from eml.exact.command import read_problem
-from eml.exact.step import SHEET, Problem, autograd_difference, central_difference, check, solve
+from eml.exact.step import (
+    PARAMETERS,
+    SHEET,
+    Problem,
+    autograd_difference,
+    central_difference,
+    check,
+    solve,
+)
+from eml.handin.handin import Handin
 from support.commands import call, mlflow_command, stored_runs
 
 # Worked out on paper.
@@ -61,22 +72,86 @@ def test_calculations_name_samples_only_where_there_are_several():
     assert {"z[1,1]", "f[2]", "e[2]", "dL/dz[2,3]", "dL/dw2[3]"} <= two.keys()
 
 
-def test_checks_agree():
-    solution = solve(SHEET)
-    assert autograd_difference(SHEET, solution) == 0
-    assert central_difference(SHEET, solution) == 0
-    differences = check(TWO_SAMPLES, solve(TWO_SAMPLES), autograd=True)
+def by_loops(p: Problem) -> tuple[Fraction, dict[str, dict[tuple[int, ...], Fraction]]]:
+    """The loss, and by parameter the gradient at each index: sums over samples, term by term."""
+    loss = Fraction(0)
+    slopes = {name: defaultdict(Fraction) for name in PARAMETERS}
+    for x, y in zip(p.x, p.y, strict=True):
+        z = [sum(x * p.weights_1[:, j]) + p.bias_1[j] for j in range(len(p.bias_1))]
+        error = sum(max(0, z) * w for z, w in zip(z, p.weights_2, strict=True)) + p.bias_2 - y
+        loss += error**2 / (2 * len(p.x))
+        slopes["bias_2"][()] += error / len(p.x)
+        for j in range(len(z)):
+            slopes["weights_2"][(j,)] += error * max(0, z[j]) / len(p.x)
+            slope = error * p.weights_2[j] / len(p.x) if z[j] > 0 else 0
+            slopes["bias_1"][(j,)] += slope
+            for i in range(len(x)):
+                slopes["weights_1"][i, j] += slope * x[i]
+    return loss, slopes
+
+
+def some_problem(rng: np.random.Generator) -> Problem:
+    """A problem of random shape, with fractions for numbers."""
+    n, inputs, hidden = rng.integers(1, 5, 3)
+
+    def numbers(*shape: int) -> np.ndarray:
+        tops, bottoms = rng.integers(-20, 21, shape), rng.integers(1, 8, shape)
+        return np.vectorize(Fraction, otypes=[object])(tops, bottoms)[()]
+
+    weights = numbers(inputs, hidden), numbers(hidden), numbers(hidden), numbers()
+    return Problem(numbers(n, inputs), numbers(n), *weights, Fraction(1, int(rng.integers(2, 9))))
+
+
+def test_any_problem_is_solved_as_loops_over_its_samples_do():
+    rng = np.random.default_rng(6)
+    for problem in [SHEET, TWO_SAMPLES, *(some_problem(rng) for _ in range(30))]:
+        solution, (loss, slopes) = solve(problem), by_loops(problem)
+        assert solution.loss == loss
+        for name in PARAMETERS:
+            assert dict(np.ndenumerate(solution.gradient[name])) == slopes[name]
+            rate = problem.learning_rate
+            for index, before in np.ndenumerate(getattr(problem, name)):
+                after = np.array(getattr(solution.after, name))[index]
+                assert after == before - rate * slopes[name][index]
+
+
+@pytest.mark.parametrize("problem", [SHEET, TWO_SAMPLES])
+def test_each_number_of_a_gradient_that_is_off_by_one_in_a_thousand_is_found(problem, monkeypatch):
+    """By each of the two checks alone."""
+    solution = solve(problem)
+    differences = check(problem, solution, autograd=True)
     assert differences["central_difference"] == 0
     assert differences["autograd_difference"] < 1e-14
+    for name, slopes in solution.gradient.items():
+        for index, slope in np.ndenumerate(slopes):
+            wrong = np.array(slopes)
+            wrong[index] += (slope or Fraction(1)) / 1000
+            off = solution._replace(gradient=solution.gradient | {name: wrong[()]})
+            assert central_difference(problem, off) == abs(wrong[index] - slope)
+            with pytest.raises(CheckError):
+                check(problem, off, autograd=False)
+            with monkeypatch.context() as patch:
+                patch.setattr(step, "central_difference", lambda *_: 0)
+                with pytest.raises(CheckError):
+                    check(problem, off, autograd=True)
+    assert autograd_difference(problem, solution._replace(loss=solution.loss * 2)) >= 2
 
 
-@pytest.mark.parametrize("name", ["weights_1", "bias_1", "weights_2", "bias_2"])
-def test_a_wrong_gradient_is_noticed(name):
-    solution = solve(SHEET)
-    wrong = solution._replace(gradient=solution.gradient | {name: -solution.gradient[name]})
+def test_a_wrong_gradient_ends_the_command_as_failed_and_enters_no_hand_in(store, eml, monkeypatch):
+    backward = step.backward
+
+    def off(problem, paper):
+        loss, gradient = backward(problem, paper)
+        return loss, gradient | {"bias_1": gradient["bias_1"] * Fraction(1001, 1000)}
+
+    monkeypatch.setattr(step, "backward", off)
+    result = eml("gradients")
+    assert result.returncode == 1
+    assert "the gradients are wrong: {'central_difference': 0.002}" in result.stderr
+    (run,) = stored_runs(store)
+    assert run.info.status == "FAILED"
     with pytest.raises(CheckError):
-        check(SHEET, wrong, autograd=False)
-    assert autograd_difference(SHEET, wrong) > 1
+        Handin.solution.func(None)  # it depends on no hand-in
 
 
 def test_at_the_kink_the_derivative_of_relu_is_0_and_there_is_none_to_compare():

@@ -1,18 +1,20 @@
 """The hand-written network against central differences, against autograd, and at its limits."""
 
+import dataclasses
 import math
+import operator
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
-from eml.data.datasets import load
-from eml.models import numpy_mlp
+from eml.data.datasets import Dataset, load
+from eml.data.specs import SPECS
 from eml.models.gradient_check import TOLERANCE, check_gradients, relative_errors
 from eml.models.numpy_mlp import MLP, NumpyLearner, Sigmoid, Softmax, initial_weights
 from eml.models.torch_learner import TorchLearner
-from eml.seeds import order_of
+from eml.training.loop import make_learner
 from support.commands import config_of
 
 SIZES = (7, 6, 5, 10)
@@ -71,16 +73,6 @@ def test_the_gradient_is_averaged_over_the_images_of_the_step():
         np.testing.assert_allclose(gradient, gradients[name], rtol=1e-10, atol=1e-15)
 
 
-def test_a_step_is_gradient_descent():
-    model, (inputs, labels) = small_model(), batch()
-    before = {name: weight.copy() for name, weight in model.weights.items()}
-    _, gradients = autograd(before, inputs, labels)
-    model.forward(inputs, labels)
-    model.step(learning_rate=0.5)
-    for name, weight in model.weights.items():
-        np.testing.assert_allclose(weight, before[name] - 0.5 * gradients[name], rtol=1e-12)
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_sigmoid_far_from_zero(dtype):
     inputs = np.array([[-1e4, -100, -1, 0, 1, 100, 1e4]], dtype)
@@ -105,62 +97,63 @@ def test_cross_entropy_of_logits_far_from_zero(dtype):
     np.testing.assert_allclose(layer.backward().sum(axis=1), 0, atol=1e-7)
 
 
-def test_initial_weights_are_the_templates():
-    weights = initial_weights((784, 512, 128, 10), seed=1)
-    shapes = [(784, 512), (512,), (512, 128), (128,), (128, 10), (10,)]
-    assert [weight.shape for weight in weights.values()] == shapes
-    for inputs, number in ((784, 1), (512, 2), (128, 3)):
-        for kind in ("weights", "bias"):
-            values = weights[f"{kind}_{number}"].ravel() * math.sqrt(inputs)
-            # Five standard errors: of a mean, and of a standard deviation.
-            assert values.mean() == pytest.approx(0, abs=5 / math.sqrt(values.size))
-            if values.size > 10:  # of ten biases the error is larger than what it could find
-                assert values.std() == pytest.approx(1, abs=5 / math.sqrt(2 * values.size))
-    assert not np.array_equal(
-        weights["bias_1"], initial_weights((784, 512, 128, 10), seed=2)["bias_1"]
+def collected(learner: NumpyLearner | TorchLearner) -> tuple[list[float], list[int]]:
+    """The float32 loss of each image that the learner is going to score, and its prediction."""
+    losses, predictions = [], []
+
+    def collect(batch, outputs):
+        losses.extend(batch.tolist())
+        predictions.extend(outputs.argmax(axis=1).tolist())
+
+    if isinstance(learner, TorchLearner):
+
+        def hook(model, inputs, outputs):
+            labels = learner.labels["train"][len(losses) : len(losses) + len(outputs)]
+            collect(-outputs[torch.arange(len(outputs)), labels], outputs)
+
+        learner.model.register_forward_hook(hook)
+        return losses, predictions
+    forward = learner.model.forward
+
+    def wrapped(images, labels):
+        batch, logits = forward(images, labels)
+        collect(batch, logits)
+        return batch, logits
+
+    learner.model.forward = wrapped
+    return losses, predictions
+
+
+@pytest.mark.parametrize("recipe", ["mlp_numpy", "mlp_torch"])
+def test_losses_of_60_000_images_are_summed_in_double_precision(recipe, monkeypatch):
+    tiny = dataclasses.replace(SPECS["mnist"], image_shape=(2, 2))
+    monkeypatch.setitem(SPECS, "mnist", tiny)
+    size, rng = 60_001, np.random.default_rng(4)
+    images = {"train": rng.integers(0, 256, (size, 2, 2), np.uint8)}
+    labels = {"train": rng.integers(0, 10, size)}
+    device = {} if recipe == "mlp_numpy" else {"device": "cpu"}
+    learner = make_learner(
+        config_of(recipe, **device), Dataset("mnist", images, labels, tiny.scaling, "")
     )
+    losses, predictions = collected(learner)
+    score = learner.evaluate("train")
+    hits = sum(map(operator.eq, predictions, labels["train"]))
+    assert score.examples == len(losses) == size
+    assert score.loss == pytest.approx(math.fsum(losses) / size, rel=1e-13)
+    assert score.accuracy == hits / size
 
 
-def twins(dtype: str, **options) -> tuple[NumpyLearner, TorchLearner]:
-    """The learners of mlp_numpy and mlp_torch for the same options."""
-    dataset = load("mnist")
-    of_numpy = config_of("mlp_numpy", dtype=dtype, **options)
-    of_torch = config_of("mlp_torch", dtype=dtype, device="cpu", **options)
-    return NumpyLearner(of_numpy, dataset), TorchLearner(of_torch, dataset)
+def test_the_self_check_finds_a_gradient_that_is_off_by_one_in_a_hundred_thousand(
+    small_data, monkeypatch
+):
+    config, dataset = config_of("mlp_numpy"), load("mnist")
+    assert check_gradients(config, dataset) < TOLERANCE
+    backward = MLP.backward
+    for name in ("weights_1", "bias_1", "weights_2", "bias_2", "weights_3", "bias_3"):
 
+        def off(model, scale=1.0, name=name):
+            backward(model, scale)
+            model.gradients[name] *= 1 + 1e-5
 
-def test_it_is_the_torch_mlps_twin_at_every_step(small_data):
-    learners = twins("float64")
-    states = [learner.state() for learner in learners]
-    for number in (1, 2, 3):
-        weights, bias = states[1][f"linear{number}.weight"].T, states[1][f"linear{number}.bias"]
-        np.testing.assert_array_equal(states[0][f"weights_{number}"], weights)
-        np.testing.assert_array_equal(states[0][f"bias_{number}"], bias)
-    for epoch in (1, 2, 3):
-        order = order_of(1, epoch, 500)
-        for start in range(0, 500, 64):  # the last batch has 52 images
-            scores = [learner.train_epoch(order[start : start + 64]) for learner in learners]
-            assert scores[0].loss == pytest.approx(scores[1].loss, abs=1e-9)
-            assert scores[0].accuracy == scores[1].accuracy
-    for split in ("train", "test"):
-        scores = [learner.evaluate(split) for learner in learners]
-        assert scores[0] == pytest.approx(scores[1], abs=1e-9)
-
-
-def test_both_twins_can_compute_in_float32(small_data):
-    losses = []
-    for learner in twins("float32"):
-        assert all(weight.dtype == np.float32 for weight in learner.state().values())
-        losses.append([learner.train_epoch(order_of(1, epoch, 500)).loss for epoch in (1, 2)])
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-
-
-def test_the_self_check_passes_and_notices_a_wrong_gradient(small_data, monkeypatch):
-    config = config_of("mlp_numpy")
-    assert check_gradients(config, load("mnist")) < TOLERANCE
-    monkeypatch.setattr(
-        numpy_mlp.Linear,
-        "backward",
-        lambda self, gradient, right=numpy_mlp.Linear.backward: right(self, -gradient),
-    )
-    assert check_gradients(config, load("mnist")) > 0.1
+        monkeypatch.setattr(MLP, "backward", off)
+        assert TOLERANCE < check_gradients(config, dataset) == pytest.approx(1e-5, rel=0.1)

@@ -34,9 +34,10 @@ def scores(store: MlflowClient, run_id: str) -> dict[str, list[tuple[int, float]
 def assert_whole(store: MlflowClient, run_id: str, epochs: int) -> None:
     """Every epoch is there once, and the clocks never go back."""
     history = history_of(store, run_id)
-    for metric in (*SCORES, "train_seconds", "eval_seconds", "wall_seconds"):
+    clocks = ("train_seconds", "train_cpu_seconds", "eval_seconds", "wall_seconds")
+    for metric in (*SCORES, *clocks):
         assert [step for step, _ in history[metric]] == list(range(epochs + 1))
-    for clock in ("train_seconds", "eval_seconds", "wall_seconds"):
+    for clock in clocks:
         values = [value for _, value in history[clock]]
         assert values == sorted(values)
     assert len(history["setup_seconds"]) == 1

@@ -1,92 +1,54 @@
 """The loop: records, clocks, divergence."""
 
-import dataclasses
-import itertools
 import math
 
+import numpy as np
 import pytest
 
 from eml.data.datasets import load
-from eml.training.loop import EpochRecord, TrainingLoop
+from eml.training import loop
+from eml.training.loop import TrainingLoop, make_learner
 from support.commands import config_of
 
-CLOCKS = (
-    "train_seconds",
-    "train_cpu_seconds",
-    "eval_seconds",
-    "wall_seconds",
-    "setup_seconds",
-    "images_per_second",
-    "slowdown",
-    "timestamp",
-)
 
+def test_each_clock_holds_its_own_part_also_of_a_training_that_goes_on(small_data, monkeypatch):
+    # Clocks that stand still but for what each part adds tell the parts apart exactly.
+    now = cpu = 0
 
-def records(**options) -> list[EpochRecord]:
-    config = config_of("mlp_torch", **{"epochs": 3, "device": "cpu"} | options)
-    return list(TrainingLoop(config, load("mnist")))
-
-
-def scores(epochs: list[EpochRecord]) -> list[dict]:
-    return [{k: v for k, v in dataclasses.asdict(r).items() if k not in CLOCKS} for r in epochs]
-
-
-def test_it_learns(small_data):
-    last = records(lr="0.5", epochs=8)[-1]
-    assert last.test_accuracy > 0.8
-
-
-def test_same_seed_same_records(small_data):
-    assert scores(records()) == scores(records())
-    assert scores(records()) != scores(records(seed=2))
-    config = config_of("cifar_cnn", optimizer="adam", epochs=2, device="cpu")
-    first, second = (scores(TrainingLoop(config, load("cifar10"))) for _ in range(2))
-    assert first == second
-
-
-def test_a_record_for_each_epoch_and_its_clocks(small_data):
-    epochs = records()
-    assert [r.epoch for r in epochs] == [0, 1, 2, 3]
-    untrained = epochs[0]
-    assert untrained.train_seconds == 0
-    assert untrained.test_loss == pytest.approx(math.log(10), rel=0.1)
-    assert math.isnan(untrained.images_per_second)
-    for before, after in itertools.pairwise(epochs):
-        assert after.train_seconds > before.train_seconds
-        assert after.eval_seconds > before.eval_seconds
-        assert after.images_per_second == pytest.approx(
-            500 / (after.train_seconds - before.train_seconds)
-        )
-    for record in epochs:
-        parts = record.setup_seconds + record.train_seconds + record.eval_seconds
-        assert parts <= record.wall_seconds
-
-
-def test_evaluation_and_whoever_reads_are_not_in_the_training_clock(small_data, monkeypatch):
-    # A clock that stands still but for what each part adds tells them apart exactly.
-    now = 0.0
-    monkeypatch.setattr("eml.training.loop.perf_counter", lambda: now)
-    monkeypatch.setattr("eml.training.loop.process_time", lambda: 2 * now)  # of two threads
-    config = config_of("mlp_torch", epochs=2, device="cpu")
-    training = TrainingLoop(config, load("mnist"))
-
-    def takes(seconds, method):
+    def takes(seconds, cpu_seconds, function):
         def slow(*arguments):
-            nonlocal now
-            now += seconds
-            return method(*arguments)
+            nonlocal now, cpu
+            now, cpu = now + seconds, cpu + cpu_seconds
+            return function(*arguments)
 
         return slow
 
-    learner = training.learner
-    learner.train_epoch = takes(10, learner.train_epoch)
-    learner.evaluate = takes(3, learner.evaluate)
-    for record in training:
-        assert record.train_seconds == 10 * record.epoch
-        assert record.train_cpu_seconds == 20 * record.epoch
-        assert record.eval_seconds == 6 + 3 * record.epoch
-        assert record.wall_seconds == now
-        now += 100  # the reader logs, draws, ...
+    def slow_learner(config, dataset):
+        learner = takes(7, 11, make_learner)(config, dataset)
+        learner.train_epoch = takes(10, 19, learner.train_epoch)
+        learner.evaluate = takes(3, 5, learner.evaluate)
+        return learner
+
+    monkeypatch.setattr(loop, "make_learner", slow_learner)
+    monkeypatch.setattr(loop, "perf_counter", lambda: now)
+    monkeypatch.setattr(loop, "process_time", lambda: cpu)
+    config, dataset = config_of("mlp_torch", epochs=4, device="cpu"), load("mnist")
+    record = state = None
+    for part in ([0, 1, 2], [3], [4]):  # three processes, one after the other
+        before = now - (record.wall_seconds if record else 0)
+        training = TrainingLoop(config, dataset, record, state)
+        for epoch, record in zip(part, training):  # noqa: B905
+            assert record.epoch == epoch
+            assert record.setup_seconds == 7
+            assert record.train_seconds == 10 * epoch
+            assert record.train_cpu_seconds == 19 * epoch
+            assert record.eval_seconds == 6 + 3 * epoch
+            assert record.wall_seconds == now - before
+            speed = 500 / 10 if epoch else math.nan
+            assert record.images_per_second == pytest.approx(speed, nan_ok=True)
+            now += 100  # the reader logs, draws, ...
+        state = training.learner.training_state()
+        now, cpu = now + 1000, cpu + 1000  # the pause
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -103,25 +65,27 @@ def test_one_loss_that_is_not_finite_is_divergence(split, small_data):
         evaluate = learner.evaluate
         learner.evaluate = lambda split: (broken(evaluate) if training.epoch else evaluate)(split)
     last = list(training)[-1]
-    assert last.diverged
     assert last.epoch == 1
+    scores = (last.train_loss, last.train_accuracy, last.test_loss, last.test_accuracy)
+    assert np.isnan(scores).all()
+    assert list(TrainingLoop(training.config, load("mnist"), last)) == []
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_a_loss_that_is_not_finite_ends_the_training(small_data):
-    epochs = records(lr="1e30", activation="relu", epochs=5)
+    config = config_of("mlp_torch", lr="1e30", activation="relu", epochs=5, device="cpu")
+    epochs = list(TrainingLoop(config, load("mnist")))
     assert epochs[-1].diverged
     assert len(epochs) < 6
     assert not any(r.diverged for r in epochs[:-1])
-    last = epochs[-1]
-    for value in (last.train_loss, last.train_accuracy, last.test_loss, last.test_accuracy):
-        assert math.isnan(value)
 
 
-def test_a_lost_image_is_noticed(small_data):
-    config = config_of("mlp_torch", epochs=1, device="cpu")
-    training = TrainingLoop(config, load("mnist"))
+@pytest.mark.parametrize("lost", ["train", "test"])
+def test_a_lost_image_is_noticed(lost, small_data):
+    training = TrainingLoop(config_of("mlp_torch", epochs=1, device="cpu"), load("mnist"))
     whole = training.learner.evaluate
-    training.learner.evaluate = lambda split: whole(split)._replace(examples=99)
-    with pytest.raises(AssertionError, match="left out"):
+    training.learner.evaluate = lambda split: whole(split)._replace(
+        examples=training.images[split] - (split == lost)
+    )
+    with pytest.raises(AssertionError, match=f"a {lost}(ing)? image was left out"):
         list(training)
