@@ -1,7 +1,8 @@
-"""The choice of learning rates, on curves made by hand: nothing is trained."""
+"""The choice of learning rates, on curves made by hand or recorded: nothing is trained."""
 
 import math
 import random
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -11,7 +12,7 @@ from eml.analysis.curves import Training
 from eml.config import Config, ConfigError
 from eml.recipes.optimizers import Options, final
 from eml.sweeps.search import Choice, choose, lower_rate
-from support.commands import configs_of
+from support.commands import ROOT, call, configs_of
 
 Curve = Callable[[Config, int], float]  # validation accuracy of a Config after an epoch
 
@@ -112,6 +113,11 @@ def test_the_search_is_short_and_on_held_out_images_the_finals_are_whole():
     assert lower_rate(last, configs).learning_rate == 0.01
     assert lower_rate(final(configs[3], Options(), 5), configs) is None
     assert {(c.epochs, c.validation) for c in grid(epochs=2, subset=2000)} == {(2, 200)}
+
+
+def test_what_the_search_loses_on_recorded_trainings_is_what_the_document_has():
+    result = call([sys.executable, str(ROOT / "benchmarks/protocol.py"), "--check"])
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize(
