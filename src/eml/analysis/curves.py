@@ -75,9 +75,13 @@ class Training:
 
     @cached_property
     def epoch_seconds(self) -> np.ndarray:
-        """The training seconds of each epoch, without epoch 0."""
-        seconds = np.diff(self.points["train_seconds"])
-        return seconds[~np.isnan(seconds)]
+        """The training seconds of each epoch, without epoch 0.
+
+        Epochs whose clock was not logged have their mean.
+        """
+        known = ~np.isnan(self.points["train_seconds"])
+        epochs = np.diff(self.points["epoch"][known])
+        return np.repeat(np.diff(self.points["train_seconds"][known]) / epochs, epochs)
 
     @cached_property
     def diverged(self) -> int | None:

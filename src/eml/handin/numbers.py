@@ -116,8 +116,9 @@ def of_trainings(
     for training in evidence.tried.trainings:
         name = f"{training.values['optimizer']}.{training.values['learning_rate']:g}"
         accuracy = CHANCE if training.diverged is not None else training.last_scored[1]
-        number = Number(per_cent(accuracy), accuracy, (training.run_id,))
-        yield f"{recipe}.tried.{name}", number
+        if not math.isnan(accuracy):
+            number = Number(per_cent(accuracy), accuracy, (training.run_id,))
+            yield f"{recipe}.tried.{name}", number
 
 
 def _of_curve(curve: Curve, row: CurveSummary) -> Iterator[tuple[str, str, float]]:
@@ -144,7 +145,8 @@ def _of_curve(curve: Curve, row: CurveSummary) -> Iterator[tuple[str, str, float
                 yield f"{key}_{loss}", in_digits(band.mean[i]), band.mean[i]
             yield f"lowest_{loss}_epoch", str(band.epochs[lowest]), band.epochs[lowest]
     if math.isfinite(seconds := curve.seconds.mean):
-        ends = [np.nanmax(training.points["train_seconds"]) for training in curve.trainings]
+        clocks = [training.points["train_seconds"] for training in curve.trainings]
+        ends = [np.nanmax(clock) for clock in clocks if not np.isnan(clock).all()]
         yield "seconds_per_epoch", in_digits(seconds), seconds
         yield "train_seconds", in_digits(np.mean(ends)), float(np.mean(ends))
 
