@@ -3,13 +3,16 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from eml.config import Config
+from support import tables
 from support.commands import config_of
+from support.tables import Stored
 
 TRAPS = [
     *("whole", "diverged", "infinite", "tagged"),
@@ -53,7 +56,8 @@ class RandomRuns:
         return run_id
 
     def _log(self, run_id: str, config: Config, trap: str) -> None:
-        params = vars(config) | {"parameters": 468874, "test_images": 10000}
+        images = self.random.choice([10000, 9000, 2000])
+        params = vars(config) | {"parameters": 468874, f"{config.evaluated}_images": images}
         self.client.log_batch(
             run_id,
             [] if trap == "no epoch" else self._points(config, trap),
@@ -137,4 +141,18 @@ def all_recipes(runs: RandomRuns) -> dict[str, list[str]]:
         "cpu_vs_gpu": sweep("cpu_vs_gpu", [replace(on_cpu, device_type="cuda"), on_cpu]),
         "mlp_vs_cnn": sweep("mlp_vs_cnn", [config_of("cifar_mlp", device="cpu"), cnn]),
         "optimizers": sweep("optimizers", finals, search),
+    }
+
+
+def written(client: MlflowClient, folder: Path, seed: int) -> dict[str, list[Stored]]:
+    """Write random trainings for both sheets; return the comparable ones as the tables have them.
+
+    folder: of mlflow.db. By recipe.
+    """
+    ids = all_recipes(RandomRuns(client, Random(seed)))
+    runs = tables.read(folder / "mlflow.db").values()
+    of = {run.run_id: run.tags.get("mlflow.parentRunId", run.run_id) for run in runs}
+    return {
+        recipe: tables.compared([run for run in runs if of[run.run_id] in tops and run.params])
+        for recipe, tops in ids.items()
     }

@@ -7,11 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 CHANCE = 0.1
+WORDS = {"cpu": "CPU", "cuda": "GPU", "mlp": "MLP", "cnn": "CNN"}
 LOGGED = ("train_loss", "test_loss", "test_accuracy", "validation_loss", "validation_accuracy")
 EPOCHS = (*LOGGED, "train_seconds", "wall_seconds")  # metrics whose steps are epochs
-NO_CONFIG = ("recipe", "parameters", "test_images")  # parameters that make no other training
+NO_CONFIG = (
+    "recipe",
+    "parameters",
+    "test_images",
+    "validation_images",
+)  # parameters that make no other training
 
 
 @dataclass
@@ -150,6 +157,15 @@ def curves(runs: Sequence[Stored], names: Sequence[str]) -> list[list[Stored]]:
     return [groups[key] for key in sorted(groups)]
 
 
+def label(curve: Sequence[Stored], names: Sequence[str]) -> str:
+    """The words of a curve; "" if nothing differs."""
+    texts = {name: WORDS.get(text, text) for name, text in curve[0].params.items()}
+    parts = [texts[name] for name in ("model", "device_type", "optimizer") if name in names]
+    if "learning_rate" in names or "optimizer" in names:
+        parts.append(f"learning rate {texts['learning_rate']}")
+    return ", ".join([*parts, *[f"epochs {texts['epochs']}"] * ("epochs" in names)])
+
+
 def parsed(text: str) -> float | str:
     """A parameter as a number, if it is one."""
     try:
@@ -181,14 +197,73 @@ def scores(curve: Sequence[Stored], kind: str = "last") -> list[float]:
 
 
 def mean_curve(curve: Sequence[Stored], metric: str) -> dict[int, float]:
-    """The mean over the seeds that have a value, by epoch."""
-    epochs = sorted({epoch for run in curve for epoch in run.points.get(metric, ())})
-    values = {
-        epoch: [
-            value
-            for run in curve
-            if not math.isnan(value := run.points.get(metric, {}).get(epoch, math.nan))
-        ]
-        for epoch in epochs
+    """The mean over the seeds that have a value, by epoch.
+
+    The accuracy of a diverged seed is CHANCE to the last epoch in which any seed has one.
+    """
+    by_epoch: dict[int, list[float]] = {}
+    reached = [e for run in curve for e, v in run.points.get(metric, {}).items() if v == v]
+    for run in curve:
+        values = dict(run.points.get(metric, {}))
+        if run.diverged is not None and metric.endswith("accuracy"):
+            epochs = {epoch for other in curve for by in other.points.values() for epoch in by}
+            values |= {epoch: CHANCE for epoch in epochs if epoch >= run.diverged}
+        for epoch, value in values.items():
+            if not math.isnan(value) and epoch <= max(reached, default=-1):
+                by_epoch.setdefault(epoch, []).append(value)
+    return {epoch: mean(by_epoch[epoch]) for epoch in sorted(by_epoch)}
+
+
+def summary_row(curve: Sequence[Stored], targets: Sequence[float] = ()) -> dict[str, Any]:
+    """The columns of summary.csv; without verdicts, intervals and what is named."""
+    complete, split = [run for run in curve if run.complete], curve[0].split
+    finals, bests = scores(curve), scores(curve, "best")
+    seconds = sorted(value for run in curve for value in run.epoch_seconds)
+    best_epochs = [
+        next(epoch for epoch, value in run.scored if value == run.score("best")) for run in complete
+    ]
+    row = {
+        "n": len(curve),
+        "complete": len(complete),
+        f"final_{split}_accuracy": mean(finals),
+        "final_lowest": min(finals, default=math.nan),
+        "final_highest": max(finals, default=math.nan),
+        f"best_{split}_accuracy": mean(bests),
+        "best_epoch": ", ".join(map(str, best_epochs)),
+        "epochs": curve[0].planned,
+        "last_epoch": max(run.last for run in curve),
+        "train_seconds_per_epoch": mean(seconds),
+        "seconds_lowest": seconds[(len(seconds) - 1) // 10] if seconds else math.nan,
+        "seconds_highest": seconds[-((len(seconds) - 1) // 10) - 1] if seconds else math.nan,
+        "parameters": 468874,
+        "diverged": _named(curve, "diverged", "in epoch"),
+        "unfinished": _named([run for run in curve if run.unfinished], "last", "after epoch"),
+        "run_ids": " ".join(run.run_id for run in curve),
     }
-    return {epoch: mean(values[epoch]) for epoch in epochs if values[epoch]}
+    for target in targets:
+        row |= {f"{name}_{target}": value for name, value in _reached(curve, target).items()}
+    return row
+
+
+def _named(curve: Sequence[Stored], name: str, at: str) -> str:
+    epochs = [(run.seed, getattr(run, name)) for run in curve]
+    return ", ".join(f"seed {seed} {at} {epoch}" for seed, epoch in epochs if epoch is not None)
+
+
+def _reached(curve: Sequence[Stored], target: float) -> dict[str, float]:
+    """A seed reaches a target in the first of three epochs in a row; a diverged one never."""
+    epochs, seconds, touches = [], [], []
+    for run in curve:
+        touches += [epoch for epoch, value in run.scored if value >= target][:1]
+        threes = zip(run.scored, run.scored[1:], run.scored[2:], strict=False)
+        held = [three[0][0] for three in threes if min(value for _, value in three) >= target]
+        if held and run.diverged is None:
+            epochs.append(held[0])
+            seconds.append(run.points.get("train_seconds", {}).get(held[0], math.nan))
+    misses = [math.inf] * (len(curve) - len(epochs))
+    return {
+        "epochs_to": median(epochs + misses),
+        "seconds_to": median(seconds + misses),
+        "reached": len(epochs),
+        "first_touch": min(touches, default=math.nan),
+    }

@@ -1,0 +1,53 @@
+"""Every number of `compare` against the tables of mlflow.db, of random stores with traps."""
+
+import csv
+import json
+import math
+
+import pytest
+
+from support.commands import run_here
+from support.random_runs import written
+from support.tables import curves, differing, label, parsed, summary_row
+
+TARGETS = (0.3, 0.55)
+OUTCOMES = ("separable_from", "not_separable_from", "not_judged_against")
+# Compared with scipy in test_verdicts.py.
+JUDGED = {"final_low", "final_high", *OUTCOMES, *(f"seconds_{name}" for name in OUTCOMES)}
+
+
+def agree(expected: object, theirs: object) -> bool:
+    """Whether a cell is the value. "" is a missing number; JSON has null for infinity, too."""
+    if isinstance(expected, str) and not isinstance(theirs, float | int):
+        return (theirs or "") == expected
+    theirs = math.nan if theirs in ("", None) else float(theirs)
+    return theirs == pytest.approx(float(expected), rel=1e-9, abs=1e-9, nan_ok=True)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_summary_is_what_the_tables_give(seed, store, png_only, tmp_path):
+    runs = written(store, tmp_path, seed)
+    runs["search"] = [run for run in runs["optimizers"] if run.split == "validation"]
+    runs["optimizers"] = [run for run in runs["optimizers"] if run.split == "test"]
+    for recipe, of in runs.items():
+        names = differing(of)
+        done = run_here(
+            *("compare", "--json", "true", "--output", str(tmp_path / recipe), "--x", "epoch"),
+            *("--metric", "train_loss", "--target", ",".join(map(str, TARGETS))),
+            *("--runs", ",".join(run.run_id for run in of)),
+        )
+        assert done.returncode == 0, done.stderr
+        table = json.loads(done.stdout)["comparisons"][0]["summary"]
+        with open(tmp_path / recipe / "summary.csv") as file:
+            texts = list(csv.DictReader(file))
+        for curve, cells, text in zip(curves(of, names), table, texts, strict=True):
+            row = {name: parsed(curve[0].params[name]) for name in names} | summary_row(
+                curve, TARGETS
+            )
+            row["curve"] = label(curve, names) or "all runs"
+            row["images"] = min(int(run.params[f"{run.split}_images"]) for run in of)
+            assert cells.keys() == text.keys() == row.keys() | JUDGED
+            for name, expected in row.items():
+                assert agree(expected, text[name]), (recipe, name, expected, text[name])
+                in_json = math.nan if expected == math.inf else expected
+                assert agree(in_json, cells[name]), (recipe, name, expected, cells[name])
