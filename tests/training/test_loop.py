@@ -7,7 +7,7 @@ import pytest
 
 from eml.data.datasets import load
 from eml.training import loop
-from eml.training.loop import TrainingLoop, make_learner
+from eml.training.loop import EpochRecord, TrainingLoop, make_learner
 from support.commands import config_of
 
 
@@ -49,6 +49,13 @@ def test_each_clock_holds_its_own_part_also_of_a_training_that_goes_on(small_dat
             now += 100  # the reader logs, draws, ...
         state = training.learner.training_state()
         now, cpu = now + 1000, cpu + 1000  # the pause
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_loss_and_accuracy_are_those_of_the_split_that_was_evaluated(split):
+    scores = {f"{split}_loss": 0.5, f"{split}_accuracy": 0.9}
+    record = EpochRecord(1, 0.4, 0.95, *[0.0] * 5, **scores)
+    assert (record.evaluated, record.loss, record.accuracy) == (split, 0.5, 0.9)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
