@@ -53,7 +53,7 @@ from support.commands import add_training, call, eml_command, mlflow_command, st
             ["lr_sweep", "--share_gpu", "true", "--jobs", "2"],
             "share_gpu=true .* lr_sweep on cpu",
         ),
-        (["sheet2", "--device", "cpu"], "device=cpu has no effect with sheet2: leave it out"),
+        (["sheet2", "--device", "cpu"], "no option --device for sheet2: give --folder, --epochs"),
         (
             ["handin", "check", "a.zip", "--stores", "b"],
             "file and stores have no effect",

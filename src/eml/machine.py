@@ -36,6 +36,15 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def hardware(device_type: str) -> str:
+    """The name of the processor, or of the GPU ("cuda")."""
+    if device_type == "cpu":
+        return cpu_name()
+    import torch  # takes seconds
+
+    return torch.cuda.get_device_name()
+
+
 def cpu_instructions() -> set[str]:
     """The processor's sets of instructions in Linux's words ("avx2"); empty elsewhere."""
     return set(_cpuinfo("flags").split())

@@ -6,7 +6,7 @@ import pytest
 from eml.analysis import figures
 from eml.analysis.comparison import Comparison
 from eml.analysis.figures import sensitivity
-from eml.analysis.report import edges, write_report
+from eml.analysis.report import edges, undertuned, write_report
 from eml.analysis.summary import by_rate, summary
 from eml.recipes import RECIPES
 from support.histories import NAN, SWEEP, figures_of, run, together
@@ -163,6 +163,19 @@ def test_other_differences_are_not_mixed_into_a_line():
         "sgd, batch size 32",
         "sgd, batch size 64",
     }
+
+
+def test_an_optimizer_with_fewer_rates_is_called_undertuned():
+    held_out = [
+        run(f"{name}{rate}", [0.1, 0.5], optimizer=name, lr=rate, validation=100)
+        for name, rates in {"adam": (0.01, 0.001), "sgd": (0.1,)}.items()
+        for rate in rates
+    ]
+    line = "undertuned? sgd was tried at 1 learning rate, another at 2"
+    assert undertuned(Comparison(together(*held_out))) == [line]
+    # Of two rates that were trained to the end, one may be there because the other diverged.
+    finals = together(*(one.assign(validation=0, test_accuracy=0.5) for one in held_out))
+    assert not undertuned(Comparison(finals))
 
 
 def test_equal_rates_have_no_best_one():

@@ -8,6 +8,7 @@ import signal
 import subprocess
 from dataclasses import replace
 
+import mlflow
 import pandas as pd
 import pytest
 
@@ -25,6 +26,7 @@ from eml.sweeps.search_plan import SearchPlan, search_plan
 from eml.sweeps.status import TrainingStatus
 from eml.tracking import find
 from eml.tracking.compare import compare
+from eml.tracking.digests import plan_digest
 from eml.tracking.history import load_history
 from eml.training import cost
 from eml.training.cost import Cost, kind_of, makespan
@@ -66,8 +68,9 @@ def results(store) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def test_the_protocol(small_data, store, quick_probes, capsys):
-    train("optimizers", **options())
+    train("optimizers", **options(budget_minutes=600.0))
     parent, *children = stored_runs(store)
+    assert parent.data.tags["budget"] == "600 minutes: seeds 1,2"
     assert (parent.info.status, parent.info.run_name) == (
         "FINISHED",
         "optimizers epochs=4 subset=100",
@@ -228,6 +231,45 @@ def test_the_budget_leaves_out_seeds(small_data, store):
     assert fits == {1.01: ([1, 2, 3], 0), 0.95: ([1, 2], 1), 0.65: ([1], 2)}
     with pytest.raises(UserError, match=r"budget_minutes=0.1: the search and one seed take about"):
         planned(budget_minutes=0.1)
+
+
+def test_the_budget_chooses_the_seeds_and_is_kept_when_the_command_goes_on(small_data, store):
+    one, three = (planned(seeds=seeds)[0].expected / 60 for seeds in ("1", "1,2,3"))
+    assert planned(seeds="auto")[0].seeds == [1]  # without a budget
+    two = 1.01 * planned(seeds="1,2")[0].expected / 60
+    for minutes, seeds in {1.01 * one: [1], two: [1, 2], 9 * three: [1, 2, 3]}.items():
+        plan, left_out = planned(seeds="auto", budget_minutes=minutes)
+        assert (plan.seeds, len(left_out)) == (seeds, 3 - len(seeds))
+    # What was interrupted goes on with its seeds, although by now more would fit.
+    mlflow.start_run(tags={"plan_digest": digest(), "budget": f"{two:g} minutes: seeds 1,2"})
+    mlflow.end_run("KILLED")
+    most = {config: TrainingStatus("done", 2) for config in plan.configs}
+    for minutes, seeds in {two: [1, 2], 0.0: [1, 2], 9 * three: [1, 2, 3]}.items():
+        kept, _ = planned(most, seeds="auto", budget_minutes=float(f"{minutes:g}"))
+        assert kept.seeds == seeds
+
+
+def digest() -> str:
+    chosen = RECIPES["optimizers"].options(**options(seeds="auto"))
+    return plan_digest("optimizers", RECIPES["optimizers"].configs(chosen), chosen)
+
+
+def test_a_final_is_used_again_only_if_its_seconds_can_stand_beside_the_others(
+    small_data, store, quick_probes, capsys, monkeypatch
+):
+    """The CNN of 3.3 with the same Config, from this machine and with as many threads."""
+    one = {"epochs": 2, "subset": 100, "batch_size": 5, "device": "cpu"}
+    train("cifar_cnn", **one, lr="0.01")
+    (cnn,) = stored_runs(store)
+    chosen = {**options(), "epochs": 2, "seeds": "1", "optimizers": "sgd", "lrs": "0.01,0.001"}
+    monkeypatch.setattr(compare_optimizers, "choose", lambda configs, _: Choice(configs[0], [], []))
+    train("optimizers", **chosen)
+    assert f"already done: {cnn.info.run_name}, run {cnn.info.run_id}" in capsys.readouterr().out
+    for tag in ("hardware", "trainings_at_once"):
+        store.set_tag(cnn.info.run_id, tag, "7")
+        assert planned(**chosen)[0].finals_done == 0
+        store.set_tag(cnn.info.run_id, tag, cnn.data.tags[tag])
+        assert planned(**chosen)[0].finals_done == 1
 
 
 def test_expected_seconds_of_a_plan(small_data, store):

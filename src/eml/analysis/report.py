@@ -7,6 +7,7 @@ network: figures to point at, curves to switch off, tables to sort.
 import html
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -25,7 +26,7 @@ from matplotlib.lines import Line2D
 from eml.analysis.comparison import Comparison
 from eml.analysis.fairness import differences, warnings
 from eml.analysis.figures import Draw, sensitivity
-from eml.analysis.labels import in_digits
+from eml.analysis.labels import counted, in_digits
 from eml.analysis.summary import Outcomes, by_rate, other_ranks, summary, tried
 from eml.analysis.tables import markdown, readable
 from eml.analysis.verdicts import (
@@ -115,7 +116,12 @@ def write_report(
             for (target, unit), on_target in to_targets.items()
         },
         "Also different between these runs": differences(comparison),
-        "Warnings": [comparison.alone, *warnings(comparison), *edges(comparison)],
+        "Warnings": [
+            comparison.alone,
+            *warnings(comparison),
+            *undertuned(comparison),
+            *edges(comparison),
+        ],
     }
     for title, lines in notes.items():
         if any(lines):
@@ -163,9 +169,24 @@ def write_grid(
             for row in rows
         ]
     )
-    text += "".join(f"- {remark}\n" for remark in remarks)
+    text += "".join(f"- {remark}\n" for remark in (*remarks, *undertuned(comparison)))
     (folder / "grid.md").write_text(text, encoding="utf-8")
     return text
+
+
+def undertuned(comparison: Comparison) -> list[str]:
+    """A line for each optimizer of a search that was tried at fewer rates than another."""
+    searched = [
+        training.values for training in comparison.trainings if training.split == "validation"
+    ]
+    tried = dict.fromkeys((values["optimizer"], values["learning_rate"]) for values in searched)
+    counts = Counter(optimizer for optimizer, _ in tried)
+    most = max(counts.values(), default=0)
+    return [
+        f"undertuned? {optimizer} was tried at {counted(n, 'learning rate')}, another at {most}"
+        for optimizer, n in counts.items()
+        if n < most
+    ]
 
 
 def edges(comparison: Comparison) -> list[str]:

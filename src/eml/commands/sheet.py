@@ -18,17 +18,23 @@ class SheetOptions:
     folder: Annotated[Path, "folder in which the hand-in gets a folder of its own"] = Path()
     epochs: Annotated[int, "passes over the training images"] = SharedOptions.epochs
     subset: Annotated[int, "training images, class-balanced; 0: all"] = SharedOptions.subset
-    device: Annotated[str, "auto, cpu or cuda"] = DeviceOptions.device
 
 
-def _sheet_command(number: int) -> click.Command:
+@dataclass(frozen=True, kw_only=True)
+class TorchSheetOptions(DeviceOptions, SheetOptions):
+    """Options of a sheet whose networks are in PyTorch."""
+
+    budget_minutes: Annotated[float, "of 3.4: for as many seeds as fit in; 0: no limit"] = 0.0
+
+
+def _sheet_command(number: int, kind: type[SheetOptions]) -> click.Command:
     about = f"""Train all that exercise sheet {number} asks for, then make its hand-in.
 
     Says beforehand what is missing and how long it takes; skips what the store has. The
     PDF, the zip and the form to fill in are made in the folder ex{number}.
     """
 
-    @command(SheetOptions, LaunchOptions, name=f"sheet{number}", about=about)
+    @command(kind, LaunchOptions, name=f"sheet{number}", about=about)
     def sheet(options: SheetOptions, launching: LaunchOptions) -> None:
         from eml.handin.train import train_sheet
 
@@ -38,4 +44,4 @@ def _sheet_command(number: int) -> click.Command:
     return sheet
 
 
-sheet2, sheet3 = _sheet_command(2), _sheet_command(3)
+sheet2, sheet3 = _sheet_command(2, SheetOptions), _sheet_command(3, TorchSheetOptions)

@@ -9,7 +9,7 @@ from itertools import groupby
 from eml.analysis.curves import Training
 from eml.analysis.fairness import warnings
 from eml.analysis.figures import FIGURES
-from eml.analysis.report import edges, svg
+from eml.analysis.report import edges, svg, undertuned
 from eml.config import AUTO, Config
 from eml.exact.step import PARAMETERS, SHEET, Solution, Value
 from eml.handin.document import Document, ExerciseBlock, FigureBlock, Line, Section, Table
@@ -203,7 +203,10 @@ def _tried(handin: Handin, recipe: str) -> Table:
         rows.append(row)
     notes = [
         "* chosen for the figure. A diverged training counts as chance.",
-        *(f"{line[:1].upper()}{line[1:]}." for line in edges(evidence.tried)),
+        *(
+            f"{line[:1].upper()}{line[1:]}."
+            for line in (*undertuned(evidence.tried), *edges(evidence.tried))
+        ),
     ]
     caption = "Learning rates tried: accuracy on validation images at the end of each training"
     return Table(caption, ["", *(f"{rate:g}" for rate in rates)], rows, " ".join(notes))

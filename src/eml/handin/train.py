@@ -30,15 +30,12 @@ def train_sheet(
 ) -> None:
     """Train all that the newest sheet of this name lacks, and make its hand-in below `folder`.
 
-    name: "sheet2", say. shared: epochs, subset and device. Trains nothing that the store has.
+    name: "sheet2", say. shared: options of its recipes. Trains nothing that the store has.
     """
     if launching.output:
         raise no_effect("output", launching.output, name, "give folder")
     start = f"ex{name.removeprefix('sheet')}-"
     asked = load_sheet(max(known for known in sheet_names() if known.startswith(start)))
-    in_torch = any(hasattr(assignment.of.options, "device") for assignment in asked.trainings)
-    if shared["device"] != AUTO and not in_torch:
-        raise no_effect("device", shared["device"], name)
     file, stores = folder / asked.file / FORM, launching.stores
     if file.exists():
         form = read_form(file)

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from eml.config import Config, ConfigError
 from eml.data.datasets import Dataset
-from eml.machine import cpu_instructions, cpu_name
+from eml.machine import cpu_instructions, hardware
 from eml.models.learner import Score
 from eml.models.torch_networks import make_model, make_optimizer
 
@@ -32,7 +32,7 @@ class TorchLearner:
     def __init__(self, config: Config, dataset: Dataset):
         self.device = torch.device(config.device_type)
         on_gpu = self.device.type == "cuda"
-        self.hardware = torch.cuda.get_device_name(self.device) if on_gpu else cpu_name()
+        self.hardware = hardware(config.device_type)
         if config.precision != "fp32" and not has_less_precision(self.device):
             raise ConfigError(
                 f"precision={config.precision}: not on this {self.hardware}, give fp32"

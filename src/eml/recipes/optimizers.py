@@ -28,6 +28,8 @@ from eml.models.optimizers import OPTIMIZERS
 from eml.recipes import cifar_cnn
 from eml.recipes.recipe import OVER_BOTH, DeviceOptions, Recipe, SharedOptions, listed
 
+SEEDS_OF_A_VERDICT = 3
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options(DeviceOptions, SharedOptions):
@@ -40,9 +42,11 @@ class Options(DeviceOptions, SharedOptions):
         str, f"learning rates to try with each, two or more; {AUTO}: around its default"
     ] = AUTO
     search_epochs: Annotated[int, "of each training of the search, at most epochs"] = 6
-    seeds: Annotated[str, "of the final trainings; the search takes the first"] = "1"
+    seeds: Annotated[
+        str, f"of the final trainings; {AUTO}: 1, with a budget up to {SEEDS_OF_A_VERDICT} seeds"
+    ] = AUTO
     criterion: Criterion = LAST
-    budget_minutes: Annotated[float, "seeds that do not fit in are left out; 0: no limit"] = 0.0
+    budget_minutes: Annotated[float, "for as many seeds as fit in; 0: no limit"] = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,6 +61,8 @@ class Options(DeviceOptions, SharedOptions):
     @property
     def finals_seeds(self) -> list[int]:
         """The seeds of the final trainings; the search is with the first."""
+        if self.seeds == AUTO:
+            return list(range(1, 1 + (SEEDS_OF_A_VERDICT if self.budget_minutes else 1)))
         return listed("seeds", self.seeds, int)
 
 

@@ -11,8 +11,9 @@ from eml.sweeps.request import Request
 from eml.sweeps.search import choose, lower_rate
 from eml.sweeps.search_plan import SearchPlan, search_plan
 from eml.sweeps.status import status_of
-from eml.tracking import log
+from eml.tracking import log, runs
 from eml.tracking.publish import report, report_grid
+from eml.tracking.tags import BUDGET
 from eml.training.cost import duration
 
 
@@ -23,6 +24,9 @@ def compare_optimizers(request: Request, trainings: Trainings) -> None:
     print(status, flush=True)
     plan, left_out = search_plan(request, status.states)
     print("\n".join([str(plan), *left_out, "\nsearch"]), flush=True)
+    if budget := plan.options.budget_minutes:
+        seeds = ",".join(map(str, plan.seeds))
+        runs.tag_run(trainings.parent, {BUDGET: f"{budget:g} minutes: seeds {seeds}"})
     trainings.train(grid)
     trained = trainings.trained(grid)
     names = dict.fromkeys(config.optimizer for config in grid)
@@ -52,6 +56,7 @@ def _train_finals(
     """
     print("\nthe chosen rates on all training images", flush=True)
     trainings.launcher, trainings.same_threads = request.finals_launcher, True
+    trainings.like = request.timed_alike
     finals: list[Config] = []
     remarks: list[str] = []
     while chosen:

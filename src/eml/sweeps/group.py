@@ -11,6 +11,7 @@ from eml.tracking import find, log
 from eml.tracking.digests import training_digest
 from eml.tracking.history import history_of
 from eml.tracking.readers import StoredRun
+from eml.tracking.tags import number_in
 from eml.training.threads import Asked
 
 
@@ -22,6 +23,7 @@ class Trainings:
         self.request, self.parent, self.launcher = request, parent, request.launcher
         # Whether all trainings have the number of threads of the first.
         self.same_threads = request.recipe.compares_seconds and not request.recipe.reuses
+        self.like: dict[str, str] = {}  # tags of runs of other commands that may be reused
         self.reusing = request.recipe.reuses and request.launching.resume
         self.run_ids: dict[Config, str] = {}
         self.reused: list[str] = []
@@ -40,9 +42,12 @@ class Trainings:
             if done.run_id not in self.reused and done.parent != self.parent:
                 self.reused.append(done.run_id)
                 log.log_reused(self.reused)
+                if self.same_threads and config.device_type == "cpu":
+                    self.like["threads"] = done.tags.get("threads", "")
             self.run_ids[config] = done.run_id
         launching = self.request.launching
-        asked = Asked(launching.number("threads"), self.launcher.at_once, self.same_threads)
+        number = launching.number("threads") or number_in(self.like, "threads")
+        asked = Asked(max(number, 0), self.launcher.at_once, self.same_threads)
         tasks = [
             Task(
                 config=config,
@@ -67,9 +72,10 @@ class Trainings:
 
     def _finished(self, config: Config) -> StoredRun | None:
         """A finished run of this training, in any store; None if there is none."""
-        if not self.reusing:
-            return find.finished_training(config, self.parent)
-        return find.finished_training(config, others=self.request.others)
+        done = find.finished_training(config, self.parent)
+        if done or not self.reusing:
+            return done
+        return find.finished_training(config, others=self.request.others, like=self.like)
 
     def made_of(self, configs: Iterable[Config]) -> list[str]:
         """The run ids of the Configs that have not failed."""

@@ -9,7 +9,7 @@ from eml.data.cache import fetch
 from eml.launchers.base import Launcher, launcher_class
 from eml.launchers.options import LaunchOptions
 from eml.launchers.worker import Inline
-from eml.machine import worker_count
+from eml.machine import hardware, worker_count
 from eml.recipes.recipe import Recipe, RecipeOptions
 from eml.tracking.digests import plan_digest
 from eml.tracking.find import Others, names_in, open_others
@@ -69,6 +69,16 @@ class Request:
         """The launcher of the trainings that a search ends with, whose seconds are compared."""
         chosen = self.launching.launcher != AUTO or self.launching.number("jobs")
         return self.launcher if chosen else Inline()
+
+    @property
+    def timed_alike(self) -> dict[str, str]:
+        """Tags of a run whose seconds can stand beside those of the finals."""
+        tags = {"trainings_at_once": str(self.finals_launcher.at_once)}
+        if not isinstance(self.finals_launcher, launcher_class("slurm")):  # on other machines
+            tags["hardware"] = hardware(self.configs[0].device_type)
+        if threads := self.launching.number("threads"):
+            tags["threads"] = str(threads)
+        return tags
 
     def fetch_data(self) -> None:
         """Fetch the data once, before several processes need them."""

@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 from eml.config import Config
 from eml.errors import UserError
 from eml.launchers.base import Launcher
-from eml.recipes.optimizers import Options, final
+from eml.recipes.optimizers import SEEDS_OF_A_VERDICT, Options, final
+from eml.recipes.recipe import listed
 from eml.sweeps.plan import Plan
 from eml.sweeps.request import Request
 from eml.sweeps.status import TrainingStatus
 from eml.tracking import find
+from eml.tracking.readers import FINISHED
+from eml.tracking.tags import BUDGET, PLAN_DIGEST
 from eml.training.cost import duration
-
-SEEDS_OF_A_VERDICT = 3
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ def search_plan(
         finals_done=_finals_done(request, options) if request.launching.resume else 0,
         finals_launcher=request.finals_launcher,
     )
+    if seeds := _seeds_kept(request, options):
+        return replace(plan, seeds=seeds), []
     budget, left_out = 60 * options.budget_minutes, []
     while budget and plan.left > budget:
         if len(plan.seeds) == 1:
@@ -98,8 +101,22 @@ def search_plan(
     return plan, left_out
 
 
+def _seeds_kept(request: Request, options: Options) -> list[int]:
+    """The seeds that the budget left to the interrupted run of this plan; [] if it chooses anew."""
+    begun = find.search({PLAN_DIGEST: request.digest}) if request.launching.resume else []
+    for tags in (run.tags for run in begun if run.status != FINISHED and BUDGET in run.tags):
+        budget, _, seeds = tags[BUDGET].partition(" minutes: seeds ")
+        if options.budget_minutes in (0, float(budget)):
+            return listed("seeds", seeds, int)
+    return []
+
+
 def _finals_done(request: Request, options: Options) -> int:
     """Number of pairs (optimizer, seed) with a finished training that could be the final one."""
     finals = [final(c, options, seed) for c in request.configs for seed in options.finals_seeds]
-    done = [config for config in finals if find.finished_training(config, others=request.others)]
+    done = [
+        config
+        for config in finals
+        if find.finished_training(config, others=request.others, like=request.timed_alike)
+    ]
     return len({(config.optimizer, config.seed) for config in done})

@@ -4,7 +4,7 @@ import os
 import re
 import tempfile
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
@@ -211,15 +211,19 @@ def threads_beside(parent: str, validation: int) -> int:
 
 
 @store_call
-def finished_training(config: Config, parent: str = "", others: Others = ()) -> StoredRun | None:
+def finished_training(
+    config: Config, parent: str = "", others: Others = (), like: Mapping[str, str] | None = None
+) -> StoredRun | None:
     """The newest finished run, in any experiment and store, of the training with this Config.
 
     A run counts only if it has the parameters and a result besides the tag. parent: of this run.
+    like: its other tags.
     """
     stores = Stores(others)
     result = f"final_{config.evaluated}_accuracy"
-    in_parent = {tags.PARENT: parent} if parent else {}
-    for run in stores.search({tags.TRAINING_DIGEST: training_digest(config)} | in_parent):
+    wanted = {tags.TRAINING_DIGEST: training_digest(config)} | dict(like or {})
+    wanted |= {tags.PARENT: parent} if parent else {}
+    for run in stores.search(wanted):
         is_training = run.status == FINISHED and not run.why_no_training
         if is_training and ("diverged" in run.tags or len(stores.points([run], [result]))):
             return run

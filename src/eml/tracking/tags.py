@@ -6,6 +6,7 @@ from collections.abc import Mapping
 PARENT = "mlflow.parentRunId"  # MLflow's: the run that this one is nested in
 TRAINING_DIGEST = "training_digest"  # of what is trained (digests.py)
 PLAN_DIGEST = "plan_digest"  # of a parent: of all that is trained (digests.py)
+BUDGET = "budget"  # of a parent: "120 minutes: seeds 1,2", what the budget left
 REUSED = "reused_runs"  # of a parent: the runs that belong to it besides its children
 CHECKPOINT = "checkpoint"  # the name of the run's checkpoint (checkpoints.py)
 CONTINUED_IN = "continued_in"  # of an interrupted run: the run that went on with it
