@@ -29,6 +29,7 @@ FIELDS = {
     "search_epochs": "epochs",
     "devices": "device_type",
 }
+MEANT_BY_AUTO = {"momentum": Config.momentum, "seeds": "1"}  # where it is one value for all
 OF_THE_SEARCH = ("lrs", "optimizers", "search_epochs")  # options
 PROVENANCE = {
     "git_commit": "commit of the source",
@@ -222,8 +223,8 @@ def command(assignment: Assignment, evidence: Evidence) -> str:
         if name not in listed[0].values or (option.name == "search_epochs" and not tried):
             continue
         texts = dict.fromkeys(plain(training.values[name]) for training in listed)
-        if name == "momentum":
-            default = Config.momentum
+        if option.name in MEANT_BY_AUTO:
+            default = MEANT_BY_AUTO[option.name]
         elif default == AUTO:
             pairs = {(t.values["optimizer"], t.values["learning_rate"]) for t in listed}
             if pairs == _default_rates(listed, option.name == "lrs"):

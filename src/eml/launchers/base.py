@@ -62,6 +62,7 @@ class Launcher:
     """Carries out work items. Leaving the context ends its processes, but not submitted jobs."""
 
     in_this_run = False  # whether a recipe of one training needs no parent run
+    trains_here = True  # whether trainings are on this machine
     waits = ""  # added to a plan's estimate, to name waiting times that cannot be estimated
 
     def __init__(self, options: LaunchOptions | None = None, jobs: int = 1):

@@ -32,7 +32,7 @@ class TorchLearner:
     def __init__(self, config: Config, dataset: Dataset):
         self.device = torch.device(config.device_type)
         on_gpu = self.device.type == "cuda"
-        self.hardware = hardware(config.device_type)
+        self.hardware = hardware(self.device.type)
         if config.precision != "fp32" and not has_less_precision(self.device):
             raise ConfigError(
                 f"precision={config.precision}: not on this {self.hardware}, give fp32"

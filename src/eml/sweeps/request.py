@@ -74,7 +74,7 @@ class Request:
     def timed_alike(self) -> dict[str, str]:
         """Tags of a run whose seconds can stand beside those of the finals."""
         tags = {"trainings_at_once": str(self.finals_launcher.at_once)}
-        if not isinstance(self.finals_launcher, launcher_class("slurm")):  # on other machines
+        if self.finals_launcher.trains_here:
             tags["hardware"] = hardware(self.configs[0].device_type)
         if threads := self.launching.number("threads"):
             tags["threads"] = str(threads)

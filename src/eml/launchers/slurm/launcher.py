@@ -22,6 +22,7 @@ from eml.training.cost import Costs, kind_of, makespan
 class Slurm(Launcher):
     """Submits job arrays. The jobs continue when this process ends."""
 
+    trains_here = False
     waits = ", plus the time that the jobs wait in the queue"
 
     def __init__(self, options: LaunchOptions | None = None, jobs: int = 1):
