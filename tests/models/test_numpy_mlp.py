@@ -135,6 +135,7 @@ def test_losses_of_60_000_images_are_summed_in_double_precision(recipe, monkeypa
     learner = make_learner(
         config_of(recipe, **device), Dataset("mnist", images, labels, tiny.scaling, "")
     )
+    assert {weight.dtype for weight in learner.state().values()} == {np.dtype("float32")}
     losses, predictions = collected(learner)
     score = learner.evaluate("train")
     hits = sum(map(operator.eq, predictions, labels["train"]))

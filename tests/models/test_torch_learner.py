@@ -1,4 +1,4 @@
-"""The learner's fast paths against plain PyTorch, and what its precision is."""
+"""What the learner leaves as it is, and what its precision is."""
 
 import platform
 import subprocess
@@ -15,8 +15,7 @@ from eml.models.optimizers import OPTIMIZERS
 from eml.models.torch_learner import TorchLearner
 from eml.models.torch_networks import cnn
 from eml.seeds import order_of
-from eml.training.loop import TrainingLoop, load_for
-from support import plain
+from eml.training.loop import load_for
 from support.commands import config_of
 
 
@@ -35,20 +34,6 @@ def test_warm_up_leaves_the_initial_weights_of_the_seed(small_data):
     torch.manual_seed(5)
     for name, value in cnn().state_dict().items():
         np.testing.assert_array_equal(learner.state()[name], value.numpy())
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_trains_as_a_plain_loop_does(optimizer, small_data):
-    # 70 images in batches of 32 leave 6. In double precision, so that a wrong step is no rounding.
-    options = {"subset": 70, "batch_size": 32, "dtype": "float64", "device": "cpu", "epochs": 2}
-    config = config_of("cifar_cnn", optimizer=optimizer, **options)
-    training = TrainingLoop(config, load_for(config))
-    epochs, network = plain.train(config)
-    for record, expected in zip(training, epochs, strict=True):
-        assert {key: getattr(record, key) for key in expected} == pytest.approx(expected, rel=1e-9)
-    weights = network.parameters()
-    for value, weight in zip(training.learner.state().values(), weights, strict=True):
-        np.testing.assert_allclose(value, weight.detach(), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

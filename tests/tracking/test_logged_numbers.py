@@ -30,10 +30,7 @@ def weights_in(file: str, framework: str) -> list[np.ndarray]:
     ("recipe", "options", "validation"),
     [
         ("mlp_numpy", {"epochs": 3, "lr": 0.03, "dtype": "float64"}, 0),
-        ("mlp_numpy", {"lr": 0.03, "subset": 333, "batch_size": 50, "seed": 5}, 70),
-        ("mlp_torch", {"optimizer": "momentum", "lr": "0.003", "seed": 2, "dtype": "float64"}, 0),
         ("mlp_torch", {"init": "pytorch", "activation": "relu", "lr": "0.03"}, 120),
-        ("cifar_mlp", {"optimizer": "adam", "subset": 150, "dtype": "float64"}, 0),
         ("cifar_cnn", {"optimizer": "rmsprop", "subset": 70, "dtype": "float64"}, 0),
     ],
 )

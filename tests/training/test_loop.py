@@ -1,14 +1,33 @@
 """The loop: records, clocks, divergence."""
 
 import math
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from eml.data.datasets import load
 from eml.training import loop
-from eml.training.loop import EpochRecord, TrainingLoop, make_learner
+from eml.training.loop import EpochRecord, TrainingLoop, load_for, make_learner
+from support import plain
 from support.commands import config_of
+
+
+@pytest.mark.parametrize("validation", [0, 70])
+def test_a_record_holds_the_scores_of_its_epoch(validation, small_data):
+    options = {"epochs": 2, "lr": "0.03", "seed": 3, "dtype": "float64", "device": "cpu"}
+    config = replace(config_of("mlp_torch", **options), validation=validation)
+    began = time.time_ns() // 1_000_000
+    epochs, _ = plain.train(config)
+    records = list(TrainingLoop(config, load_for(config)))
+    for record, expected in zip(records, epochs, strict=True):
+        assert {key: getattr(record, key) for key in expected} == pytest.approx(expected, rel=1e-9)
+        assert record.evaluated == ("validation" if validation else "test")
+        assert record.loss == getattr(record, f"{record.evaluated}_loss")
+        assert record.accuracy == getattr(record, f"{record.evaluated}_accuracy")
+        assert began <= record.timestamp <= time.time_ns() // 1_000_000
+    assert records[-1].train_accuracy != records[-1].accuracy  # they cannot be mixed up
 
 
 def test_each_clock_holds_its_own_part_also_of_a_training_that_goes_on(small_data, monkeypatch):
@@ -46,6 +65,8 @@ def test_each_clock_holds_its_own_part_also_of_a_training_that_goes_on(small_dat
             assert record.wall_seconds == now - before
             speed = 500 / 10 if epoch else math.nan
             assert record.images_per_second == pytest.approx(speed, nan_ok=True)
+            assert record.next_threads == training.threads.number
+            assert record.slowdown == training.threads.slowdown
             now += 100  # the reader logs, draws, ...
         state = training.learner.training_state()
         now, cpu = now + 1000, cpu + 1000  # the pause
