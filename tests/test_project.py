@@ -8,6 +8,7 @@ import tomllib
 import pytest
 from click.testing import CliRunner
 
+from eml import load_history
 from eml.cli import cli
 from eml.recipes import RECIPES
 from support.commands import ROOT, call, eml_command, mlflow_command, stored_runs
@@ -91,12 +92,17 @@ def test_mlflow_run_main_trains_each_recipe_as_a_child(store, environment, tmp_p
 
 
 def test_mlflow_run_writes_into_its_own_run(store, environment):
-    result = call(mlflow_command("mlp_numpy", epochs=1, lr="1", subset=200))
+    result = call(mlflow_command("mlp_torch", epochs=1, optimizer="Adadelta", subset=200))
     assert result.returncode == 0, result.stderr
     (run,) = stored_runs(store)
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == "sgd lr=1 seed=1 mlp_numpy epochs=1 subset=200"
-    assert run.data.params["learning_rate"] == "1.0"
+    assert run.info.run_name == "adadelta lr=1 seed=1 mlp_torch epochs=1 subset=200"
+    assert "lr=auto: PyTorch's default for adadelta, 1; none is chosen for mlp" in result.stdout
+    # MLflow logs what was typed, and never changes it.
+    assert (run.data.params["learning_rate"], run.data.params["optimizer"]) == ("1.0", "Adadelta")
+    assert set(load_history(filter="params.optimizer ILIKE 'adadelta'")["optimizer"]) == {
+        "adadelta"
+    }
     assert len(store.get_metric_history(run.info.run_id, "test_accuracy")) == 2
 
 

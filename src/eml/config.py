@@ -7,7 +7,7 @@ from typing import Any, ClassVar, get_type_hints
 
 from eml.data.specs import SPECS
 from eml.errors import UserError
-from eml.models.optimizers import OPTIMIZERS
+from eml.models.optimizers import OPTIMIZERS, REFUSED
 
 # What the option `stores` of several commands is.
 STORES = "stores of others, read too: mlflow.db files or addresses of servers, separated by commas"
@@ -88,6 +88,8 @@ class Config:
         """
         # `mlflow run` logs an option as it was typed: "auto" stands for the default.
         values = {"recipe": ""} | {name: v for name, v in values.items() if v != AUTO}
+        if "optimizer" in values:
+            values["optimizer"] = str(values["optimizer"]).lower()
         needed = (field.name for field in fields(cls) if field.default is MISSING)
         if missing := [name for name in needed if name not in values]:
             raise ConfigError(f"parameters missing: {', '.join(missing)} (docs/comparing.md)")
@@ -159,13 +161,14 @@ def one_of(name: str, value: str, valid: Iterable[str]) -> None:
     """Raise ConfigError, with the valid values, if `value` is not one of them."""
     if value not in (valid := list(valid)):
         remedy = f"give one of {', '.join(valid)}" if valid else "there is none here"
-        raise ConfigError(f"{name}={value}: {remedy}")
+        reason = f"{REFUSED[value]}; " if name == "optimizer" and value in REFUSED else ""
+        raise ConfigError(f"{name}={value}: {reason}{remedy}")
 
 
 def resolve_number(name: str, text: str, optimizer: str, model: str) -> float:
     """`lr` or `momentum` as a number; "auto" is the rate in OPTIMIZERS, or Config's momentum."""
     one_of("optimizer", optimizer, OPTIMIZERS)
-    auto = OPTIMIZERS[optimizer].learning_rate[model] if name == "lr" else Config.momentum
+    auto = OPTIMIZERS[optimizer].rate(model) if name == "lr" else Config.momentum
     try:
         return auto if text == AUTO else float(text)
     except ValueError:

@@ -6,6 +6,7 @@ import pytest
 
 from eml.config import Config, ConfigError
 from eml.recipes import RECIPES
+from eml.tracking.digests import plan_digest
 from support.commands import config_of, configs_of
 
 
@@ -22,6 +23,9 @@ def test_defaults_are_those_of_the_course():
     ("recipe", "options", "message"),
     [
         ("mlp_torch", {"optimizer": "addam"}, "optimizer=addam: give one of sgd, momentum, adam"),
+        ("mlp_torch", {"optimizer": "LBFGS"}, "optimizer=lbfgs: LBFGS evaluates the loss several"),
+        ("optimizers", {"optimizers": "SGD,Muon"}, "optimizer=muon: Muon takes matrices alone"),
+        ("optimizers", {"optimizers": "SGD,sgd"}, "optimizers=sgd,sgd: give each value once"),
         ("mlp_torch", {"activation": "tanh"}, "activation=tanh: give one of sigmoid, relu"),
         ("mlp_torch", {"device": "tpu"}, "device=tpu: give one of auto, cpu, cuda"),
         ("mlp_torch", {"precision": "fp16"}, "precision=fp16: give one of fp32, tf32, bf16"),
@@ -54,7 +58,7 @@ def test_defaults_are_those_of_the_course():
     ],
 )
 def test_bad_values_are_refused_with_the_valid_ones(recipe, options, message):
-    if recipe == "mlp_torch":
+    if recipe in ("mlp_torch", "optimizers"):
         options = {"device": "cpu"} | options
     with pytest.raises(ConfigError, match=f"^{message}"):
         configs_of(recipe, **options)
@@ -125,9 +129,27 @@ def test_only_trainings_in_pytorch_are_put_on_the_gpu():
     ]
 
 
+@pytest.mark.parametrize(
+    ("recipe", "options"),
+    [
+        ("cifar_cnn", {"optimizer": "AdamW"}),
+        ("cifar_cnn", {"optimizer": "Momentum", "momentum": "0.5"}),
+        ("mlp_vs_cnn", {"optimizer": "NAdam"}),
+        ("optimizers", {"optimizers": "SGD,Adam"}),
+    ],
+)
+def test_names_of_optimizers_are_the_same_in_any_case(recipe, options):
+    digests = []
+    for typed in (options, {name: value.lower() for name, value in options.items()}):
+        made = RECIPES[recipe].options(**typed)
+        digests.append(plan_digest(recipe, RECIPES[recipe].configs(made), made))
+    assert digests[0] == digests[1]
+
+
 def test_a_config_of_another_version_is_read():
     """A field that has gone is left out; one that came later has the value that runs had."""
     config = config_of("mlp_numpy")
     stored = asdict(config) | {"convolution_type": "none"}
     del stored["precision"], stored["validation"], stored["dtype"]
+    stored["optimizer"] = "SGD"  # as typed for `mlflow run`
     assert Config.from_stored(stored) == config

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from eml.data.specs import SPECS
+from eml.models.optimizers import OPTIMIZERS
 
 WORDS = {
     "dataset": {name: spec.title for name, spec in SPECS.items()},
     "device_type": {"cpu": "CPU", "cuda": "GPU"},
     "framework": {"numpy": "NumPy", "torch": "PyTorch"},
     "model": {"mlp": "MLP", "cnn": "CNN"},
-    "optimizer": {},  # its name alone
+    "optimizer": {n: f"{n} ({row.decay})" for n, row in OPTIMIZERS.items() if row.decay},
     "precision": {"fp32": "FP32", "tf32": "TF32", "bf16": "BF16"},
 }
 X_LABELS = {

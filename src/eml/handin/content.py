@@ -229,7 +229,7 @@ def command(assignment: Assignment, evidence: Evidence) -> str:
             pairs = {(t.values["optimizer"], t.values["learning_rate"]) for t in listed}
             if pairs == _default_rates(listed, option.name == "lrs"):
                 continue
-        if texts.keys() != set(plain(default).split(",")):
+        if texts.keys() != set(plain(default).lower().split(",")):
             parts.append(f"--{option.name} {shlex.quote(','.join(texts))}")
     return " ".join(parts)
 
@@ -240,9 +240,7 @@ def _default_rates(trainings: Sequence[Training], of_search: bool) -> set[tuple[
     return {
         (name, rate)
         for name, model in models.items()
-        for rate in (
-            OPTIMIZERS[name].searched if of_search else [OPTIMIZERS[name].learning_rate[model]]
-        )
+        for rate in (OPTIMIZERS[name].searched if of_search else [OPTIMIZERS[name].rate(model)])
     }
 
 

@@ -31,7 +31,10 @@ class Learner(Protocol):
         """Compute with this number of threads on the CPU from now on."""
 
     def practise(self) -> None:
-        """Make a step with learning rate 0, to be timed; changes the optimizer's state alone."""
+        """Make a step with learning rate 0, to be timed; load training_state() of before it then.
+
+        It changes the optimizer's state, and the weights of an optimizer whose step has a minimum.
+        """
 
     def train_epoch(self, order: np.ndarray) -> Score:
         """Make one pass over the training images in `order` (indices, shape (images,)).

@@ -59,8 +59,9 @@ class TorchLearner:
         if not on_gpu:
             keep_freed_memory()
         allow_tf32(config.precision == "tf32")
+        initial = {name: weights.copy() for name, weights in self.state().items()}
         self.practise()  # loads kernels
-        self.optimizer = make_optimizer(config, self.model)  # as before its first step
+        self.load_training_state(initial)
 
     def use_threads(self, number: int) -> None:
         torch.set_num_threads(number)

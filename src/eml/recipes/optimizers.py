@@ -37,7 +37,7 @@ class Options(DeviceOptions, SharedOptions):
 
     how = (*DeviceOptions.how, "budget_minutes")
 
-    optimizers: Annotated[str, f"some of {', '.join(OPTIMIZERS)}"] = "sgd,adam,rmsprop"
+    optimizers: Annotated[str, f"some of {', '.join(OPTIMIZERS)}, in any case"] = "SGD,Adam,RMSprop"
     lrs: Annotated[
         str, f"learning rates to try with each, two or more; {AUTO}: around its default"
     ] = AUTO

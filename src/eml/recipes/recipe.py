@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from eml.config import AUTO, DEVICES, VALUES, Config, ConfigError, Options, one_of, resolve_number
 
 Seed = Annotated[int, "decides initial weights, order of the data, and the subset"]
-OptimizerName = Annotated[str, f"one of {', '.join(VALUES['optimizer'])}"]
+OptimizerName = Annotated[str, f"one of {', '.join(VALUES['optimizer'])}, in any case"]
 Activation = Annotated[str, f"of the hidden layers, {' or '.join(VALUES['activation'])}"]
 Init = Annotated[str, f"initial weights, {' or '.join(VALUES['init'])}"]
 Value = TypeVar("Value", str, int, float)
@@ -24,6 +24,12 @@ class RecipeOptions(Options):
 
     # Options that do not count for the plan digest: they change no result, or Configs hold them.
     how: ClassVar[tuple[str, ...]] = ("device", "precision", "check")
+
+    def __post_init__(self) -> None:
+        for name in ("optimizer", "optimizers"):  # PyTorch writes Adam, a Config has adam
+            if hasattr(self, name):
+                object.__setattr__(self, name, getattr(self, name).lower())
+        super().__post_init__()
 
     def placed(self, configs: Sequence[Config], find_device: FindDevice) -> list[Config]:
         """The Configs for the device and the precision that the options ask for.
@@ -86,7 +92,9 @@ class TorchOptions(DeviceOptions, TrainingOptions):
     effects = ((("momentum",), "optimizer", ("momentum",)),)
 
     optimizer: OptimizerName = "sgd"
-    lr: Annotated[str, "learning rate, or auto: one that works for model and optimizer"] = AUTO
+    lr: Annotated[str, "learning rate, or auto: one chosen for the model, or PyTorch's default"] = (
+        AUTO
+    )
     momentum: Annotated[str, f"of optimizer=momentum alone; auto: {Config.momentum}"] = AUTO
 
 

@@ -4,11 +4,12 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from eml.analysis.labels import counted
-from eml.config import Config
+from eml.config import AUTO, Config
 from eml.errors import UserError
 from eml.launchers.base import Task, job_status, launcher_class
 from eml.launchers.options import LaunchOptions
 from eml.launchers.worker import train
+from eml.models.optimizers import OPTIMIZERS
 from eml.recipes import optimizers
 from eml.recipes.recipe import Recipe, RecipeOptions
 from eml.sweeps.compare_optimizers import compare_optimizers
@@ -47,6 +48,7 @@ def launch(
     request.launcher.check(request.configs)
     make_output(launching.output)
     begin(create=True)
+    _say_defaults(request)
     if request.is_alone:
         task = Task(
             config=request.configs[0],
@@ -79,6 +81,7 @@ def plan(
         begin(makes_run=False)
     else:  # a plan must not create one
         print(f"there is no store {uri()} yet, so nothing is done")
+    _say_defaults(request)
     status = status_of(request, before)
     print(status, flush=True)
     result = {"recipe": recipe.name, "trainings": status.listed(), "seconds": 0.0}
@@ -99,6 +102,17 @@ def plan(
             request.launcher.measure(request.configs, launching.number("threads"))
     print("\n".join([str(rest), *left_out]))
     return result | {"seconds": rest.left, "left_out": left_out}
+
+
+def _say_defaults(request: Request) -> None:
+    """Print each learning rate that is PyTorch's default, because none was chosen here."""
+    if hasattr(request.options, "optimizer") and getattr(request.options, "lr", AUTO) == AUTO:
+        for config in request.configs:
+            name, model, rate = config.optimizer, config.model, config.learning_rate
+            if model not in OPTIMIZERS[name].learning_rate:
+                print(
+                    f"lr=auto: PyTorch's default for {name}, {rate:g}; none is chosen for {model}"
+                )
 
 
 def _sweep(request: Request) -> None:

@@ -42,10 +42,10 @@ def log_setup(config: Config, dataset: Dataset, learner: Learner, threads: int) 
         "parameters": sum(weights.size for weights in learner.state().values()),
     }
     # `mlflow run` has logged the -P values as they were typed ("1e-3"), and a parameter cannot be
-    # changed. The typed values stay; ours must be equal to them.
+    # changed. The typed values stay; ours must be equal to them, but for the case ("Adam").
     present = active_run().data
     for key, typed in present.params.items():
-        if key in values and typed != AUTO and type(values[key])(typed) != values[key]:
+        if key in values and typed != AUTO and type(values[key])(typed.lower()) != values[key]:
             raise UserError(f"the run given holds {key}={typed}, not {values[key]}: give a new run")
     mlflow.log_params({k: value for k, value in values.items() if k not in present.params})
     if "dataset_digest" not in present.tags:  # a resumed run has logged its dataset
