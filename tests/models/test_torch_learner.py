@@ -36,23 +36,6 @@ def test_warm_up_leaves_the_initial_weights_of_the_seed(small_data):
         np.testing.assert_array_equal(learner.state()[name], value.numpy())
 
 
-<<<<<<< ours
-=======
-@pytest.mark.parametrize("optimizer", ["adam", "adafactor"])  # all: test_update_rules.py
-def test_trains_as_a_plain_loop_does(optimizer, small_data):
-    # 70 images in batches of 32 leave 6. In double precision, so that a wrong step is no rounding.
-    options = {"subset": 70, "batch_size": 32, "dtype": "float64", "device": "cpu", "epochs": 2}
-    config = config_of("cifar_cnn", optimizer=optimizer, **options)
-    training = TrainingLoop(config, load_for(config))
-    epochs, network = plain.train(config)
-    for record, expected in zip(training, epochs, strict=True):
-        assert {key: getattr(record, key) for key in expected} == pytest.approx(expected, rel=1e-9)
-    weights = network.parameters()
-    for value, weight in zip(training.learner.state().values(), weights, strict=True):
-        np.testing.assert_allclose(value, weight.detach(), rtol=0, atol=1e-9)
-
-
->>>>>>> theirs
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_steps_for_practice_are_undone_before_the_first_step_and_later(optimizer, small_data):
     # As threads.py does: whatever was practised, the losses are those of a learner that did not.
