@@ -8,7 +8,15 @@ from eml.analysis import summary as summaries
 from eml.analysis.comparison import Comparison
 from eml.analysis.fairness import differences
 from eml.analysis.figures import SETTINGS
-from eml.analysis.summary import CurveSummary, Outcomes, Reached, by_rate, other_ranks, tried
+from eml.analysis.summary import (
+    CurveSummary,
+    Outcomes,
+    Reached,
+    by_outcome,
+    by_rate,
+    other_ranks,
+    tried,
+)
 from eml.analysis.tables import readable
 from support.histories import GRID, NAN, SWEEP, run, together
 
@@ -251,3 +259,12 @@ def test_readable_summary():
         "to 0.65": "1 of 2 seeds",
         "to 0.9": "not reached in 4",
     }
+
+
+@pytest.mark.parametrize("others", [1, 2, 3, 4])
+def test_other_curves_are_named_where_there_are_at_most_two(others):
+    runs = [run(str(n), [0.1, 0.5], lr=2.0**-n) for n in range(others + 1)]
+    first, *rest = summary(together(*runs))
+    text = "all others" if others > 2 else "; ".join(row.curve for row in rest)
+    columns = by_outcome(first.verdicts, shortened=True)
+    assert columns["not_judged_against"] == f"{text} (too few seeds)"

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from eml.data.datasets import Dataset, load
 from eml.data.specs import SPECS
+from eml.models import gradient_check
 from eml.models.gradient_check import TOLERANCE, check_gradients, relative_errors
 from eml.models.numpy_mlp import MLP, NumpyLearner, Sigmoid, Softmax, initial_weights
 from eml.models.torch_learner import TorchLearner
@@ -158,3 +159,16 @@ def test_the_self_check_finds_a_gradient_that_is_off_by_one_in_a_hundred_thousan
 
         monkeypatch.setattr(MLP, "backward", off)
         assert TOLERANCE < check_gradients(config, dataset) == pytest.approx(1e-5, rel=0.1)
+
+
+def test_the_self_check_sees_the_images_as_the_network_does(small_data, monkeypatch):
+    checked = []
+    monkeypatch.setattr(
+        gradient_check, "relative_errors", lambda *arguments: checked.append(arguments) or {"": 0}
+    )
+    dataset = load("mnist")
+    check_gradients(config_of("mlp_numpy"), dataset)
+    ((_, inputs, labels, _),) = checked
+    pixels = dataset.images["train"][: len(inputs)].reshape(len(inputs), 784) / 255
+    np.testing.assert_allclose(inputs, (pixels - 0.1307) / 0.3081, rtol=1e-12, atol=1e-12)
+    np.testing.assert_array_equal(labels, dataset.labels["train"][: len(inputs)])
