@@ -1,90 +1,17 @@
 """Every number of `handin numbers` against the tables of mlflow.db, of random stores with traps."""
 
-import itertools
-import math
 import re
-from collections.abc import Mapping
 
 import pytest
 
-from eml.handin.form import write_form
 from eml.handin.handin import load
 from support.commands import run_here
-from support.handins import change_form
-from support.random_runs import written
-from support.tables import CHANCE, Stored, curves, differing, label, mean, mean_curve, summary_row
+from support.expected_numbers import expected_numbers
+from support.handins import form_of
+from support.random_runs import name_runs, written
 
 SHEETS = {"ex2-2025": {"mlp_numpy", "lr_sweep"}}
 SHEETS["ex3-2025"] = {"cpu_vs_gpu", "mlp_vs_cnn", "optimizers"}
-VARIES = {"lr_sweep": "learning_rate", "cpu_vs_gpu": "device_type", "mlp_vs_cnn": "model"}
-
-
-def numbers_of(curve: list[Stored]) -> dict[str, tuple[str, float]]:
-    """By name: how the number is printed, and its value; without what does not exist."""
-    row, params = summary_row(curve), curve[0].params
-    numbers = {
-        "n": ("whole", row["n"]),
-        "epochs": ("whole", row["epochs"]),
-        "batch_size": ("whole", int(params["batch_size"])),
-        "learning_rate": ("plain", float(params["learning_rate"])),
-        "parameters": ("thousands", row["parameters"]),
-        "final_test_accuracy": ("per cent", row["final_test_accuracy"]),
-        "best_test_accuracy": ("per cent", row["best_test_accuracy"]),
-        "final_lowest": ("per cent", row["final_lowest"]),
-        "final_highest": ("per cent", row["final_highest"]),
-        "diverged_in_epoch": of_seeds([r.diverged for r in curve if r.diverged is not None]),
-        "best_epoch": of_seeds([int(text) for text in row["best_epoch"].split(", ") if text]),
-        "seconds_per_epoch": ("digits", row["train_seconds_per_epoch"]),
-    }
-    if any(run.epoch_seconds for run in curve):
-        clocks = [run.points["train_seconds"] for run in curve if "train_seconds" in run.points]
-        numbers["train_seconds"] = ("digits", mean([max(clock.values()) for clock in clocks]))
-    for loss in ("train_loss", "test_loss"):
-        means = list(mean_curve(curve, loss).items())
-        for epoch, value in [min(means, key=lambda point: point[1])] if means else []:
-            numbers[f"initial_{loss}"] = ("digits", means[0][1])
-            numbers[f"final_{loss}"] = ("digits", means[-1][1])
-            numbers[f"lowest_{loss}"] = ("digits", value)
-            numbers[f"lowest_{loss}_epoch"] = ("whole", epoch)
-    return {name: number for name, number in numbers.items() if not math.isnan(number[1])}
-
-
-def of_seeds(epochs: list[int]) -> tuple[str, float]:
-    """An epoch of each seed: one if they are equal."""
-    text = ", ".join(map(str, epochs if len(set(epochs)) > 1 else epochs[:1]))
-    return text, epochs[0] if epochs else math.nan
-
-
-def in_common(of: Mapping[str, list[Stored]]) -> dict[str, tuple[str, float]]:
-    """The accuracies after the last epoch that all curves with a model have, if lengths differ."""
-    models = {start: curve for start, curve in of.items() if any(run.complete for run in curve)}
-    means = {start: mean_curve(curve, "test_accuracy") for start, curve in models.items()}
-    if len({curve[0].planned for curve in models.values()}) < 2:
-        return {}
-    epoch = max(set.intersection(*map(set, means.values())))
-    return {
-        f"{start}.common_{name}": number
-        for start, by_epoch in means.items()
-        for name, number in {
-            "epoch": ("whole", epoch),
-            "test_accuracy": ("per cent", by_epoch[epoch]),
-        }.items()
-    }
-
-
-def numbers_of_pair(one: list[Stored], other: list[Stored]) -> dict[str, tuple[str, float]]:
-    score_of = {run.seed: run.score() for run in other}
-    differences = [
-        run.score() - score_of[run.seed]
-        for run in one
-        if not math.isnan(run.score() - score_of.get(run.seed, math.nan))
-    ]
-    seconds = [mean([s for run in curve for s in run.epoch_seconds]) for curve in (one, other)]
-    numbers = {
-        "difference": ("points", mean(differences)),
-        "seconds_ratio": ("digits", seconds[0] / seconds[1]),
-    }
-    return {name: number for name, number in numbers.items() if not math.isnan(number[1])}
 
 
 def says(text: str, kind: str, value: float) -> bool:
@@ -102,56 +29,12 @@ def says(text: str, kind: str, value: float) -> bool:
     return text == (str(value) if kind == "whole" else kind)
 
 
-def starts(recipe: str, of: list[list[Stored]], names: list[str]) -> list[str]:
-    """The beginnings of the names of the curves' numbers."""
-    if recipe == "mlp_numpy":
-        return [recipe]
-    varied = [curve[0].params[VARIES.get(recipe, "optimizer")] for curve in of]
-    if len(set(varied)) < len(of):
-        varied = [re.sub(r"[^\w.]+", "_", label(curve, names)) for curve in of]
-    return [f"{recipe}.{text}" for text in varied]
-
-
-def expected_numbers(recipe: str, runs: list[Stored]) -> dict[str, tuple[str, float, tuple]]:
-    """By name: how a number of `handin numbers` is printed, its value and its runs."""
-    finals = [run for run in runs if run.split == "test"]
-    names = differing(finals)
-    of = curves(finals, names)
-    by_start = dict(zip(starts(recipe, of, names), of, strict=True))
-    numbers = {
-        f"{start}.{name}": (*number, tuple(run.run_id for run in curve))
-        for start, curve in by_start.items()
-        for name, number in numbers_of(curve).items()
-    }
-    for name, number in in_common(by_start).items():
-        start = name.rpartition(".")[0]
-        numbers[name] = (*number, tuple(run.run_id for run in by_start[start]))
-    for (one, curve), (other, second) in itertools.permutations(by_start.items(), 2):
-        ids = tuple(run.run_id for run in curve + second)
-        for name, number in numbers_of_pair(curve, second).items():
-            numbers[f"{one}.{name}_to_{other.removeprefix(recipe + '.')}"] = (*number, ids)
-    for run in runs:
-        accuracy = run.scored[-1][1] if run.scored else math.nan
-        accuracy = CHANCE if run.diverged is not None else accuracy
-        if run.split == "validation" and not math.isnan(accuracy):
-            rate = f"{run.params['optimizer']}.{run.params['learning_rate']}"
-            numbers[f"{recipe}.tried.{rate}"] = ("per cent", accuracy, (run.run_id,))
-    return numbers
-
-
 @pytest.mark.parametrize("seed", [3, 5])
 def test_every_number_of_a_handin_is_what_the_tables_give(seed, store, tmp_path):
     runs = written(store, tmp_path, seed)
     for sheet, recipes in SHEETS.items():
-        file = tmp_path / sheet / "handin.toml"
-        write_form(file, sheet)
-
-        def name_runs(form, recipes=recipes):
-            for exercise in form["exercise"].values():
-                for recipe in recipes & exercise.keys():
-                    exercise[recipe]["runs"] = [run.run_id for run in runs[recipe]]
-
-        change_form(file, name_runs)
+        form_of(sheet, tmp_path, name_runs(runs))
+        file = tmp_path / "handin.toml"
         printed = run_here("handin", "numbers", "--file", str(file))
         assert (printed.returncode, printed.stderr) == (0, "")
         texts = dict(re.findall(r"^\{\{(.+?)\}\}  (.*)$", printed.stdout, re.MULTILINE))

@@ -1,10 +1,11 @@
 """Random trainings with traps, written through MLflow's client."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
@@ -156,3 +157,14 @@ def written(client: MlflowClient, folder: Path, seed: int) -> dict[str, list[Sto
         recipe: tables.compared([run for run in runs if of[run.run_id] in tops and run.params])
         for recipe, tops in ids.items()
     }
+
+
+def name_runs(runs: Mapping[str, Sequence[Stored]]) -> Callable[[Any], None]:
+    """A change of a form that names these runs by recipe."""
+
+    def change(form: Any) -> None:
+        for exercise in form["exercise"].values():
+            for recipe in runs.keys() & exercise.keys():
+                exercise[recipe]["runs"] = [run.run_id for run in runs[recipe]]
+
+    return change

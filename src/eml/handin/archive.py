@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
 from eml.errors import UserError, printable
 from eml.handin.content import compose, draw_figures
 from eml.handin.document import image_name, typeset
@@ -22,6 +24,7 @@ from eml.handin.numbers import Number
 from eml.machine import given_run_id
 from eml.tracking import log, provenance, reap, runs, store
 from eml.tracking.find import names_in, open_others
+from eml.tracking.history import METRICS
 
 MANIFEST = "manifest.json"
 PACKAGE = Path(__file__).parents[1]
@@ -223,7 +226,7 @@ def other_numbers(archive: Archive, handin: Handin, origin: str) -> Iterator[str
 
 
 def differences_from_stores(archive: Archive, stores: str) -> Iterator[str]:
-    """Yield the numbers for which the stores have other values.
+    """Yield the numbers and the runs of which the stores have other values.
 
     Prints a warning where a store lacks what the archive has.
     """
@@ -239,3 +242,14 @@ def differences_from_stores(archive: Archive, stores: str) -> Iterator[str]:
     for problem in handin.problems.values():
         print(f"warning: not compared with the store: {problem.shown()}")
     yield from other_numbers(archive, handin, "the store gives")
+    for recipe, evidence in handin.evidence.items():
+        points = {training.run_id: training.points for training in evidence.trainings}
+        for training in theirs.evidence[recipe].trainings:
+            if not _same_points(training.points, points.get(training.run_id, {})):
+                yield f"histories/{recipe}.csv: the store gives other values of {training.run_id}"
+
+
+def _same_points(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
+    """Whether two trainings have the same values of the metrics that both have."""
+    names = [name for name in ("epoch", *METRICS) if name in one and name in other]
+    return all(np.array_equal(one[name], other[name], equal_nan=True) for name in names)

@@ -9,6 +9,7 @@ from datetime import datetime
 import pandas as pd
 
 from eml.analysis.comparison import Comparison
+from eml.analysis.curves import Training
 from eml.analysis.fairness import LOGGED
 from eml.config import Config, ConfigError
 from eml.errors import UserError, printable
@@ -38,9 +39,14 @@ class Evidence:
     tried: Comparison  # of the trainings of a search, evaluated on validation images; may be empty
 
     @property
+    def trainings(self) -> list[Training]:
+        """Those of both."""
+        return [*self.final.trainings, *self.tried.trainings]
+
+    @property
     def values(self) -> list[Values]:
         """The parameters and tags of every training."""
-        return [training.values for training in (*self.final.trainings, *self.tried.trainings)]
+        return [training.values for training in self.trainings]
 
 
 def csv_of(history: pd.DataFrame) -> bytes:
