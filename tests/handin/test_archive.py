@@ -86,11 +86,11 @@ def test_a_change_is_named_even_if_the_manifest_has_its_digest(change, starts, w
 
 
 def test_every_byte_of_every_file_counts(whole):
-    other = of_another_version(whole)  # so that nothing but digests and numbers is compared
-    for path in [*whole, "x.txt"]:
-        if path != "manifest.json":
-            (line,) = differences({**other, path: whole.get(path, b"") + b"\n"})
-            assert line.startswith(f"{path} is changed or new")
+    kept = {"manifest.json": of_another_version(whole)["manifest.json"]}  # no PDF is made again
+    longer = {path: data + b"\n" for path, data in whole.items() if path not in kept}
+    longer |= {"x.txt": b""}
+    starts = [line.partition(" is changed or new: ")[0] for line in differences(longer | kept)]
+    assert starts == sorted(longer)
 
 
 JUNK = ("__MACOSX/ex2/._ex2.pdf", ".DS_Store", "Thumbs.db", "form/desktop.ini", "._form/.directory")
@@ -236,11 +236,11 @@ def test_a_digit_of_the_store_that_is_not_printed_is_named(of_store, tmp_path):
     db = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)
     points = (
         "SELECT rowid, value FROM metrics WHERE run_uuid = ? AND timestamp = 1000 "
-        "AND NOT is_nan AND value < 1e300 AND key NOT LIKE 'final%'"
+        "AND NOT is_nan AND value < 1e300 AND key NOT LIKE 'final%' ORDER BY step DESC LIMIT ?"
     )
-    for recipe in random.choices(SHEET2, k=12):
+    for recipe in random.choices(SHEET2, k=9):
         run = random.choice(runs[recipe])
-        row, value = random.choice(sorted(db.execute(points, [run.run_id])))
+        row, value = random.choice(sorted(db.execute(points, [run.run_id, random.choice([4, 99])])))
         db.execute(f"UPDATE metrics SET value = {value * (1 - 1e-6) or 1e-6} WHERE rowid = {row}")
         stored = tables.read(tmp_path / "mlflow.db")
         after = expected_numbers(recipe, [stored[one.run_id] for one in runs[recipe]])
@@ -250,4 +250,4 @@ def test_a_digit_of_the_store_that_is_not_printed_is_named(of_store, tmp_path):
         named |= {name.rpartition(".")[2] for name in names_in(numbers)}
         db.execute(f"UPDATE metrics SET value = {value} WHERE rowid = {row}")
     db.close()
-    assert len(named) > 5
+    assert len(named) > 4

@@ -26,12 +26,12 @@ class RandomRuns:
     """Writes trainings; the time at which a run starts is not the order in which it is written."""
 
     def __init__(self, client: MlflowClient, random: Random):
-        self.client, self.random = client, random
+        self.client, self.random, self.experiment = client, random, "1"
 
     def create(self, **tags: str) -> str:
         """A run without anything but tags; its id."""
         start = self.random.randrange(10**9, 10**12)
-        run = self.client.create_run("1", start_time=start, tags=tags)
+        run = self.client.create_run(self.experiment, start_time=start, tags=tags)
         return str(run.info.run_id)
 
     def sweep(self, recipe: str, configs: Sequence[Config]) -> str:
