@@ -8,7 +8,6 @@ import click
 import numpy as np
 import pytest
 from hypothesis import strategies as st
-from mlflow.entities import Metric
 from safetensors.numpy import save
 
 from eml import cli
@@ -213,8 +212,7 @@ def test_evaluate_of_what_was_spoilt(small_data, store, eml, tmp_path):
     train("mlp_numpy", epochs=1)
     (run,) = stored_runs(store)
     (model,) = run.outputs.model_outputs
-    metric = Metric("test_accuracy", 0.99, 2**41, 1, model_id=model.model_id)
-    store.log_batch(run.info.run_id, [metric])
+    store.log_metric(run.info.run_id, "final_test_accuracy", 0.99, timestamp=2**41)
     result = eml("evaluate", run.info.run_id)
     assert (result.returncode, result.stderr) == (1, "the accuracies differ\n")
     file = tmp_path / "mlruns/models" / model.model_id / "artifacts/weights.safetensors"

@@ -117,47 +117,35 @@ def test_a_server_that_is_not_there_is_named_at_once(command, store, eml, monkey
     assert result.stderr == "eml: the tracking server http://127.0.0.1:9 does not answer\n"
 
 
-def test_every_reader_gives_the_same(small_data, store, server, monkeypatch):
+def test_every_way_to_read_points_gives_the_same(small_data, store, server, monkeypatch):
     address, folder = server
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "readers")
     mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-    experiment = mlflow.MlflowClient().create_experiment("readers", folder.as_uri())
+    mlflow.MlflowClient().create_experiment("readers", folder.as_uri())
     train("lr_sweep", epochs=1, lrs="1,0.5,0.1,0.05,0.01", resume=False)
-    database, public = readers.reader(), readers.ClientReader(mlflow.MlflowClient())
     frame, _ = load_history(Selection())
     run_ids = frame["run_id"].unique().tolist()
 
-    def read(reader):
-        points = reader.points(run_ids, METRICS).sort_values(readers.COLUMNS)
-        infos = reader.search([experiment], {"recipe": "mlp_numpy"})
-        return points.reset_index(drop=True), infos, reader.get(run_ids)
+    def points(reader):
+        return reader.points(run_ids, METRICS).sort_values(readers.COLUMNS, ignore_index=True)
 
-    expected = read(public)
-    assert len(expected[0]) == 5 * (2 * (len(METRICS) - 2) - 3)  # no validation
-    assert len(expected[1]) == 5
+    with monkeypatch.context() as patch:
+        patch.setattr(readers.Reader, "_of_database", Mock(side_effect=AttributeError))
+        expected = points(readers.Reader())
+        pd.testing.assert_frame_equal(load_history(Selection())[0], frame)
+    assert len(expected) == 5 * (2 * (len(METRICS) - 2) - 3)  # no validation
+    database = readers.Reader()
     mlflow.set_tracking_uri(address)
-    served = readers.reader()
-    assert [type(r).__name__ for r in (database, served)] == ["DatabaseReader", "ServerReader"]
-    for reader in (database, served):
+    for reader in (database, readers.Reader()):
         with monkeypatch.context() as patch:
             patch.delattr(mlflow.MlflowClient, "get_metric_history")  # of the public way alone
-            points, *infos = read(reader)
-        pd.testing.assert_frame_equal(points, expected[0])
-        assert infos == [*expected[1:]]
+            pd.testing.assert_frame_equal(points(reader), expected)
     # Without the endpoint for many runs, or if its answer may have been cut off: one by one.
     for name, value in (("BULK_ENDPOINT", "/ajax-api/2.0/nowhere"), ("POINTS_IN_A_REQUEST", 2)):
         with monkeypatch.context() as patch:
             patch.setattr(readers, name, value)
             pd.testing.assert_frame_equal(load_history(Selection())[0], frame)
-
-
-def test_a_database_whose_tables_are_not_known_is_read_by_the_client(store, monkeypatch):
-    missing = Mock(side_effect=AttributeError)
-    monkeypatch.setattr(readers.DatabaseReader, "__init__", missing)
-    assert type(readers.reader()) is readers.ClientReader
-    run_id = add_training(store)
-    assert selected(runs=run_id) == [run_id]
 
 
 def files(folder: Path) -> set[str]:
@@ -174,16 +162,23 @@ def test_compare_keeps_its_result_as_a_run_of_its_own(small_data, store, eml, tm
     assert result.stdout.splitlines()[-1] == "False"
     compared = stored_runs(store)[-1]
     assert compared.data.tags["recipe"] == "compare"
-    assert compared.data.tags["source_runs_1"].split(",") == sources
     assert compared.info.status == "FINISHED"
     written = files(tmp_path / "out")
-    tables = {"compare.html", "history.csv", "summary.csv", "summary.md", "verdicts.csv"}
+    tables = {
+        "compare.html",
+        "history.csv",
+        "runs.txt",
+        "summary.csv",
+        "summary.md",
+        "verdicts.csv",
+    }
     assert written - tables == {
         f"{name}.{kind}"
         for name in ("test_accuracy_over_epochs", "test_loss_over_epochs", "sensitivity")
         for kind in ("png", "svg", "pdf")
     }
     logged = Path(store.download_artifacts(compared.info.run_id, ""))
+    assert (logged / "runs.txt").read_text().split() == sources
     assert files(logged) == written - {"history.csv"}
     copied = pd.read_csv(tmp_path / "out" / "history.csv")
     for name, values in load_history(Selection())[0][["run_id", "test_loss", "epoch"]].items():
@@ -197,7 +192,11 @@ def test_compare_keeps_its_result_as_a_run_of_its_own(small_data, store, eml, tm
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("no finished training") == 1
     assert re.search("no finished training in sqlite.*mlp_vs_cnn, optimizers", result.stdout)
-    assert {path.name for path in (tmp_path / "all").iterdir()} == {"lr_sweep", "compare.html"}
+    assert {path.name for path in (tmp_path / "all").iterdir()} == {
+        "lr_sweep",
+        "compare.html",
+        "runs.txt",
+    }
 
 
 def test_strict_refuses_what_differs_in_more(store, eml):

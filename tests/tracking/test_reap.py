@@ -95,9 +95,9 @@ def test_reap_says_what_it_found(small_data, store, eml, monkeypatch):
     ]
     assert store.get_run(left.info.run_id).info.status == "RUNNING"
 
-    result = eml("reap", left.info.run_id[:8])
+    result = eml("reap", left.info.run_id)
     assert result.stdout.startswith(f"ended: calm-fox-1, run {left.info.run_id}\n")
     assert store.get_run(left.info.run_id).info.status == "KILLED"
-    result = eml("reap", left.info.run_id[:8])
+    result = eml("reap", left.info.run_id)
     assert result.returncode == 2
     assert result.stderr.endswith("is not RUNNING but KILLED: give one that is\n")

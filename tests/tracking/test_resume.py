@@ -6,7 +6,6 @@ import random
 import signal
 import time
 
-import mlflow
 import numpy as np
 import pytest
 
@@ -248,16 +247,16 @@ def test_a_signal_at_the_start_does_not_lose_what_is_taken_over(small_data, stor
     (killed,) = stored_runs(store)
     run = store.create_run(killed.info.experiment_id)
     monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
-    set_tags = mlflow.set_tags
+    take_over = runs._take_over
 
-    def interrupted(tags):
-        set_tags(tags)
+    def interrupted(old, new):
+        take_over(old, new)
         os.kill(os.getpid(), signal.SIGTERM)
 
     former = {number: signal.getsignal(number) for number in SIGNALS}
     raise_on_signals()
     with monkeypatch.context() as patch:
-        patch.setattr(mlflow, "set_tags", interrupted)
+        patch.setattr(runs, "_take_over", interrupted)
         with pytest.raises(Stopped):
             train("mlp_numpy", **options)
     for number, handler in former.items():

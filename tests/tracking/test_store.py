@@ -158,18 +158,6 @@ def test_artifacts_that_cannot_be_written_are_found_out_before_the_training(stor
     assert failed.info.status == "FAILED"
 
 
-def test_the_first_digits_of_an_id_are_enough_unless_several_begin_with_them(store, eml, tmp_path):
-    one, other = add_training(store), add_training(store, seed=2)
-    assert load_history(Selection(runs=one[:8]))[0]["run_id"].unique().tolist() == [one]
-    assert find.get(one[:8]).run_id == one
-    assert eml("evaluate", "00000000").stderr.startswith("eml: no run 00000000 in the store")
-    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
-        alike = one[:8] + other[8:]
-        connection.execute("UPDATE runs SET run_uuid = ? WHERE run_uuid = ?", (alike, other))
-    with pytest.raises(StoreError, match=f"several runs begin with {one[:8]}: give one of"):
-        find.get(one[:8])
-
-
 def test_a_store_that_mlflow_has_made_meanwhile_is_left_as_it_is(
     no_store, fresh_store, monkeypatch
 ):

@@ -16,9 +16,7 @@ LARGEST_DIFFERENCE = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 1e-2}
 @click.argument("id")
 @click.option("--device", default=AUTO, show_default=True, help="auto, cpu or cuda")
 def evaluate(id: str, device: str) -> None:
-    """Load the weights of a run or a model by its ID; compare their accuracy with the logged one.
-
-    The weights of a run are those after its last epoch.
+    """Load the weights of the run ID after its last epoch; compare their accuracy with the logged.
 
     Exits with code 1 if the accuracies differ by more than 0.1 percentage points, which another
     processor's rounding cannot explain (1 point for precision=tf32 or bf16).
@@ -41,7 +39,7 @@ def evaluate(id: str, device: str) -> None:
     try:
         learner.load_state(stored.weights)
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"the weights of {stored.name} do not fit its network") from error
+        raise UserError(f"the weights of run {id} do not fit its network") from error
     score = learner.evaluate(config.evaluated)
     print(
         f"{config.run_name}: {config.evaluated} accuracy {score.accuracy:.4f} "

@@ -124,7 +124,7 @@ def _train(task: Task, run: resume.Resumed, make_display: MakeDisplay) -> None:
         delivery.complete()
         log.log_result(records)
         if not records[-1].diverged:
-            models.log_model(task.config, dataset, records[-1], training.learner.state())
+            models.log_model(task.config, records[-1].epoch, training.learner.state())
     except StoreAwayError as error:
         raise StoreAwayError(
             f"{error}: the training is kept up to epoch {len(records) - 1} in {directory()}; the "

@@ -17,7 +17,7 @@ from eml.analysis.options import ALL, CompareOptions
 from eml.config import AUTO, one_of
 from eml.errors import UserError
 from eml.recipes import RECIPES
-from eml.tracking import log, publish, runs
+from eml.tracking import publish, runs
 from eml.tracking.find import Others, Stores, experiment_of, names_in, open_others
 from eml.tracking.history import METRICS, NothingFinishedError, load_history
 from eml.tracking.publish import Section
@@ -45,8 +45,9 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     title = f"compare {', '.join(section.subject for section in sections)}"
     with tempfile.TemporaryDirectory() as work:
         publish.write(sections, title, Path(work), bool(options.output), targets)
+        compared = [t.run_id for section in sections for t in section.comparison.trainings]
+        Path(work, "runs.txt").write_text("".join(f"{run_id}\n" for run_id in compared))
         with runs.run(title, "", {"recipe": "compare"}):
-            log.log_sources([t.run_id for s in sections for t in s.comparison.trainings])
             publish.publish(sections, Path(work), options.output)
             for section in sections if options.output else ():
                 file = Path(options.output, section.folder, "history.csv")

@@ -1,7 +1,6 @@
 """Finds runs in the store here and in stores of others, read as one; others are never changed."""
 
 import os
-import re
 import tempfile
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -21,9 +20,9 @@ from eml.errors import UserError, printable
 from eml.tracking import store, tags
 from eml.tracking.calls import StoreError, is_server, reason_of, store_call, uri
 from eml.tracking.digests import training_digest
-from eml.tracking.readers import COLUMNS, FINISHED, ClientReader, StoredRun, Wanted, reader
+from eml.tracking.readers import COLUMNS, FINISHED, Reader, StoredRun, Wanted
 
-Others = Sequence[ClientReader]  # of stores of others
+Others = Sequence[Reader]  # of stores of others
 T = TypeVar("T")
 
 
@@ -46,11 +45,11 @@ def open_others(names: Sequence[str], folder: Path = Path()) -> Others:
     return [_open(name, folder) for name in dict.fromkeys(names)]
 
 
-def _open(name: str, folder: Path) -> ClientReader:
+def _open(name: str, folder: Path) -> Reader:
     label = printable(name)
     if is_server(name):
         store.ask(name, f"the tracking server {label}")
-        return reader(mlflow.MlflowClient(name), label)
+        return Reader(mlflow.MlflowClient(name), label)
     path = Path(below(folder, name.removeprefix("sqlite:///")))
     file = path / "mlflow.db" if path.is_dir() else path
     if not file.is_file():
@@ -61,7 +60,7 @@ def _open(name: str, folder: Path) -> ClientReader:
         copy = Path(copied.enter_context(tempfile.TemporaryDirectory()), "mlflow.db")
         store.back_up(file, copy, f"the store {label}")
         store.check(copy, f"the store {label}")
-        read = reader(mlflow.MlflowClient(store.sqlite_uri(copy)), label)
+        read = Reader(mlflow.MlflowClient(store.sqlite_uri(copy)), label)
         weakref.finalize(read, copied.pop_all().close)
         return read
 
@@ -74,7 +73,7 @@ class Stores:
     """
 
     def __init__(self, others: Others = ()):
-        self.readers = [*([reader()] if store.is_there() else []), *others]
+        self.readers = [*([Reader()] if store.is_there() else []), *others]
 
     def __str__(self) -> str:
         return ", ".join(read.name or uri() for read in self.readers)
@@ -89,7 +88,7 @@ class Stores:
             experiment = _not_deleted(experiment or self.active_experiment)
             one_of("experiment", experiment, [name for name, _ in self._experiments])
 
-        def matching(read: ClientReader) -> list[StoredRun]:
+        def matching(read: Reader) -> list[StoredRun]:
             ids = [id_ for name, id_ in read.experiments.items() if experiment in (None, name)]
             return read.search(ids, wanted) if ids else []
 
@@ -100,16 +99,15 @@ class Stores:
         return self.search({tags.PARENT: run_id})[::-1]
 
     def get(self, run_ids: Sequence[str]) -> tuple[list[StoredRun], str]:
-        """The runs with these ids, or first digits of ids, in this order; and the ids of no run."""
-        ids = [self._full_id(run_id) for run_id in run_ids]
-        runs = {run.run_id: run for run in self._runs(lambda read: read.get(ids))}
-        missing = ", ".join(sorted(set(ids) - runs.keys()))
-        return [runs[run_id] for run_id in ids if run_id in runs], printable(missing, 200)
+        """The runs with these ids, in this order; and the ids of no run."""
+        runs = {run.run_id: run for run in self._runs(lambda read: read.get(run_ids))}
+        missing = ", ".join(sorted(set(run_ids) - runs.keys()))
+        return [runs[run_id] for run_id in run_ids if run_id in runs], printable(missing, 200)
 
     def points(self, runs: Sequence[StoredRun], metrics: Sequence[str]) -> pd.DataFrame:
         """All points of these metrics, a row for each, with the columns COLUMNS."""
 
-        def logged(read: ClientReader) -> pd.DataFrame:
+        def logged(read: Reader) -> pd.DataFrame:
             return read.points([run.run_id for run in runs if run.store == read.name], metrics)
 
         full = [frame for frame in self._of_all(logged) if len(frame)]
@@ -127,16 +125,7 @@ class Stores:
         """The names and ids of the experiments of all stores."""
         return [pair for ids in self._of_all(lambda r: r.experiments) for pair in ids.items()]
 
-    def _full_id(self, start: str) -> str:
-        """The only id that begins with `start`; `start` itself if there is none."""
-        if not re.fullmatch("[0-9a-f]{4,31}", start):
-            return start
-        ids = sorted(run.run_id for run in self.search(f"attributes.run_id LIKE '{start}%'"))
-        if len(ids) > 1:
-            raise StoreError(f"several runs begin with {start}: give one of {', '.join(ids[:5])}")
-        return ids[0] if ids else start
-
-    def _runs(self, read: Callable[[ClientReader], list[StoredRun]]) -> list[StoredRun]:
+    def _runs(self, read: Callable[[Reader], list[StoredRun]]) -> list[StoredRun]:
         """The runs that all readers return; of several with one id the first, unless deleted."""
         by_id: dict[str, StoredRun] = {}
         for run in (run for runs in self._of_all(read) for run in runs):
@@ -144,16 +133,16 @@ class Stores:
                 by_id[run.run_id] = run
         return list(by_id.values())
 
-    def _of_all(self, read: Callable[[ClientReader], T]) -> list[T]:
+    def _of_all(self, read: Callable[[Reader], T]) -> list[T]:
         """The result for each reader. An error of another store names that store."""
         results = []
-        for reader_ in self.readers:
+        for reader in self.readers:
             try:
-                results.append(read(reader_))
+                results.append(read(reader))
             except (MlflowException, SQLAlchemyError, requests.RequestException) as error:
-                if not reader_.name:
+                if not reader.name:
                     raise  # store_call names the store here
-                reason = printable(f"the store {reader_.name} cannot be read: {reason_of(error)}")
+                reason = printable(f"the store {reader.name} cannot be read: {reason_of(error)}")
                 raise StoreError(reason) from error
         return results
 
@@ -166,7 +155,7 @@ def search(wanted: Wanted, others: Others = ()) -> list[StoredRun]:
 
 @store_call
 def get(run_id: str) -> StoredRun:
-    """The run of the store here with this id, or the only one whose id begins with these digits."""
+    """The run of the store here with this id. Raises UserError if there is none."""
     runs, _ = Stores().get([run_id])
     if not runs:
         raise UserError(f"no run {printable(run_id, 100)} in the store {uri()}")

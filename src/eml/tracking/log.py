@@ -169,14 +169,6 @@ def log_reused(run_ids: Iterable[str]) -> None:
 
 
 @store_call
-def log_sources(run_ids: Sequence[str]) -> None:
-    """Tag the active run, a comparison, with the ids of the compared runs."""
-    # A tag holds 8,000 characters, 242 ids.
-    for number, start in enumerate(range(0, len(run_ids), 200), start=1):
-        mlflow.set_tag(f"source_runs_{number}", ",".join(run_ids[start : start + 200]))
-
-
-@store_call
-def log_files(folder: Path, below: str | None = None) -> None:
-    """Log all files in `folder` as artifacts of the active run, in the artifact folder `below`."""
-    mlflow.log_artifacts(str(folder), below)
+def log_files(folder: Path) -> None:
+    """Log all files in `folder` as artifacts of the active run."""
+    mlflow.log_artifacts(str(folder))

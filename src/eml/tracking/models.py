@@ -2,52 +2,47 @@
 
 import math
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import mlflow
 import numpy as np
 import requests
-from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from eml.config import Config
-from eml.data.datasets import Dataset
 from eml.errors import UserError, printable
 from eml.tracking import find
-from eml.tracking.calls import store_call, uri
-from eml.tracking.log import metrics_of
+from eml.tracking.calls import store_call
 from eml.tracking.runs import active_run
 from eml.training.checkpoints import Arrays
-from eml.training.loop import EpochRecord
 
-MODEL_ID = "m-"  # the beginning of a logged model's id
 WEIGHTS = "weights.safetensors"
 FINAL = {"final": "true"}  # tag: the weights after the last epoch; older runs have others, too
 
 
-@dataclass(frozen=True)
-class StoredModel:
-    """A model as the store holds it."""
+class StoredModel(NamedTuple):
+    """The final model of a run, as the store holds it."""
 
-    name: str  # "model m-...", or "run ..." if a run was asked for
     config: Config
     weights: Arrays  # by name
     accuracy: float  # as logged, on the images that Config.evaluated names; NaN if it was not
 
 
 @store_call
-def log_model(config: Config, dataset: Dataset, last: EpochRecord, weights: Arrays) -> None:
-    """Log the weights after the last epoch as a logged model, with the scores of that epoch."""
+def log_model(config: Config, epoch: int, weights: Arrays) -> None:
+    """Log the weights after the last epoch as a logged model of the active run."""
     client = mlflow.MlflowClient()
     run = mlflow.get_run(active_run().info.run_id)
     model = _model_of(run.info.experiment_id, run.info.run_id) or client.create_logged_model(
         run.info.experiment_id,
         name=f"{config.recipe}_{config.optimizer}_final",
         source_run_id=run.info.run_id,
-        tags=FINAL | {"epoch": str(last.epoch)},
+        tags=FINAL | {"epoch": str(epoch)},
         params={name: str(value) for name, value in asdict(config).items()},
         model_type=config.model,
     )
@@ -58,15 +53,7 @@ def log_model(config: Config, dataset: Dataset, last: EpochRecord, weights: Arra
         client.log_model_artifacts(model.model_id, folder)
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
     if not (run.outputs and run.outputs.model_outputs):
-        client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, last.epoch)])
-    # The run has these points already, and MLflow stores equal points once.
-    about = {"dataset_name": dataset.name, "dataset_digest": dataset.digest}
-    scores = [
-        Metric(p.key, p.value, p.timestamp, p.step, model_id=model.model_id, **about)
-        for p in metrics_of(last)
-        if p.key.endswith(("loss", "accuracy"))
-    ]
-    client.log_batch(run.info.run_id, metrics=scores)
+        client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, epoch)])
 
 
 def _model_of(experiment_id: str, run_id: str) -> LoggedModel | None:
@@ -76,42 +63,24 @@ def _model_of(experiment_id: str, run_id: str) -> LoggedModel | None:
 
 
 @store_call
-def load_model(stored_id: str) -> StoredModel:
-    """The logged model with this id, or the final model of the run with this id.
+def load_model(run_id: str) -> StoredModel:
+    """The final model of the run with this id.
 
     Raises UserError if there is none or it has no readable weights, ConfigError if another
     version of eml made it.
     """
-    if stored_id.startswith(MODEL_ID):
-        model = _logged_model(stored_id)
-        run, name = find.get(model.source_run_id or ""), f"model {model.model_id}"
-    else:
-        run = find.get(stored_id)
-        name, final = f"run {run.run_id}", _model_of(run.experiment_id, run.run_id)
-        if final is None:
-            raise UserError(f"{name} holds no finished training: give the id of one that is")
-        model = final
-    config = run.config
-    logged = {point.key: point.value for point in model.metrics or ()}
-    accuracy = logged.get(f"{config.evaluated}_accuracy", math.nan)
-    return StoredModel(name, config, _weights_of(model, name), accuracy)
-
-
-def _logged_model(model_id: str) -> LoggedModel:
-    try:
-        return mlflow.MlflowClient().get_logged_model(model_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        raise UserError(f"no model {printable(model_id, 100)} in the store {uri()}") from error
-
-
-def _weights_of(model: LoggedModel, name: str) -> Arrays:
+    run = find.get(run_id)
+    model = _model_of(run.experiment_id, run_id)
+    if model is None:
+        raise UserError(f"run {run_id} holds no finished training: give the id of one that is")
     where = f"models:/{model.model_id}"
     try:
-        return load_file(Path(mlflow.artifacts.download_artifacts(where), WEIGHTS))
+        weights = load_file(Path(mlflow.artifacts.download_artifacts(where), WEIGHTS))
     except (MlflowException, OSError, SafetensorError, ValueError) as error:
         if isinstance(error.__context__, requests.RequestException):  # the server is away
             raise
         why = printable(error, 200)
-        raise UserError(f"{name} has no readable weights ({where}): {why}") from error
+        raise UserError(f"run {run_id} has no readable weights ({where}): {why}") from error
+    logged = mlflow.get_run(run_id).data.metrics
+    accuracy = logged.get(f"final_{run.config.evaluated}_accuracy", math.nan)
+    return StoredModel(run.config, weights, accuracy)

@@ -10,7 +10,7 @@ from typing import Any
 
 import mlflow
 from mlflow.entities import Run, RunTag
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from eml.errors import UserError, printable
 from eml.machine import GIVEN_RUN, Deferred, Stopped, environment, given_run_id
@@ -52,9 +52,13 @@ def run(
     status, seconds = "FINISHED", 0
     ending: dict[str, str] = {}
     try:
-        active = _start(parent, run_id, tags)
-        _describe(active, name, description, nested=bool(parent), take_over=take_over)
-        yield active.info.run_id
+        origin = provenance.versions() | provenance.code_state()
+        if not parent and (typed := provenance.command()):
+            origin[COMMAND] = typed
+        begun_id = _start(name, parent, run_id, {**tags, **origin, MLFLOW_RUN_NOTE: description})
+        if take_over:
+            _take_over(take_over, begun_id)
+        yield begun_id
     except BaseException as error:
         status, ending = _ending(error)
         # Without waiting for a server that is away.
@@ -65,8 +69,8 @@ def run(
             _end(begun, status, ending, seconds)
 
 
-def _start(parent: str, run_id: str, tags: Mapping[str, str]) -> mlflow.ActiveRun:
-    """Begin a run, with its tags from the first request on, or continue one."""
+def _start(name: str, parent: str, run_id: str, tags: Mapping[str, str]) -> str:
+    """Begin a run, with its tags from the first request on, or continue one; return its id."""
     existing = run_id or ("" if parent else store_call(given_run)())
     creation = {} if existing else {CREATION: uuid.uuid4().hex}
     options: dict[str, Any] = {"nested": bool(parent), "tags": {**tags, **creation}}
@@ -80,18 +84,20 @@ def _start(parent: str, run_id: str, tags: Mapping[str, str]) -> mlflow.ActiveRu
         nonlocal requested
         if existing:
             client = mlflow.MlflowClient()
-            for tag in ENDINGS & client.get_run(existing).data.tags.keys():
+            stored = client.get_run(existing)
+            for tag in ENDINGS & stored.data.tags.keys():
                 client.delete_tag(existing, tag)
-            return mlflow.start_run(run_id=existing, **options)
+            generated = GENERATED_NAME.fullmatch(stored.info.run_name)  # else a user's, or ours
+            return mlflow.start_run(existing, run_name=name if generated else None, **options)
         # The answer may have been lost although the store has the run.
         if requested and (made := Stores().search(creation)):
             return mlflow.start_run(run_id=made[0].run_id, **options)
         requested = True
-        return mlflow.start_run(**options)
+        return mlflow.start_run(run_name=name, **options)
 
     active = start()
     os.environ.pop(GIVEN_RUN, None)  # this process uses it now; later runs must not
-    return active
+    return str(active.info.run_id)
 
 
 def given_run() -> str:
@@ -112,22 +118,6 @@ def given_run() -> str:
 
 
 @store_call
-def _describe(
-    active: mlflow.ActiveRun, name: str, description: str, nested: bool, take_over: str
-) -> None:
-    """Name the active run unless its user has, set its note, and take over the old run."""
-    if take_over:
-        _take_over(take_over, active.info.run_id)
-    tags = provenance.versions() | provenance.code_state()
-    tags[MLFLOW_RUN_NOTE] = description[: ui.LONGEST_TAG]
-    if nested or GENERATED_NAME.fullmatch(active.info.run_name):
-        tags[MLFLOW_RUN_NAME] = name
-    if not nested and (typed := provenance.command()):
-        tags[COMMAND] = typed
-    mlflow.set_tags(tags)
-    ui.introduce(active.info.experiment_id)
-
-
 def _take_over(old: str, new: str) -> None:
     """Close the interrupted run `old`: the run `new` continues its work.
 
