@@ -5,7 +5,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
-from eml.tracking import find, ui
+from eml.tracking import ui
 from support import servers
 from support.commands import run_here, stored_runs
 
@@ -37,6 +37,10 @@ def look(browser, small_data, store, tmp_path):
         yield look
 
 
+def is_of_runs(tag: str) -> bool:
+    return tag.startswith(ui.VIEW) and tag != ui.VIEW + ui.ALL_TRAININGS
+
+
 def of_recipe(store, recipe: str):
     return [run for run in stored_runs(store) if run.data.tags["recipe"] == recipe][-1]
 
@@ -45,16 +49,24 @@ def test_people_find_what_they_look_for(look, store):
     sweep, comparison = of_recipe(store, "lr_sweep"), of_recipe(store, "compare")
     experiment = sweep.info.experiment_id
 
-    # The list of runs has readable names.
+    # The list of runs: readable names, and the note of the experiment.
     page = look(f"#/experiments/{experiment}/runs?{ui.TRAINING_MODE}")
     page.get_by_role("link", name="lr_sweep epochs=2 seeds=2").wait_for()
+    page.get_by_text("the curves of all").wait_for()
 
-    # The charts of the sweep: a curve for each of its trainings.
-    ids = [run.run_id for run in find.children(sweep.info.run_id).values()]
-    page = look(ui.curves(experiment, ids, "test_accuracy"))
-    page.get_by_text("Comparing 10 Runs").wait_for()
-    drawn = "count => document.querySelectorAll('.scatterlayer .trace').length >= count"
-    page.wait_for_function(drawn, arg=len(ids))
+    # The charts of the sweep: accuracy first, over the epochs, a curve for each rate.
+    view = next(tag for tag in store.get_experiment(experiment).tags if is_of_runs(tag))
+    page = look(ui.charts(experiment, view.removeprefix(ui.VIEW)))
+    titles = page.locator("[data-testid='experiment-view-compare-runs-card-drag-handle']")
+    titles.first.wait_for()
+    page.get_by_text("Group: 0.001").wait_for()
+    page.locator(".js-plotly-plot .scatterlayer .trace").first.wait_for()
+    curves = page.locator(".js-plotly-plot").first.locator(".scatterlayer .trace")
+    assert curves.count() >= 5
+
+    # The view of all trainings has a chart over the training seconds.
+    page = look(ui.charts(experiment))
+    page.locator(".js-plotly-plot").get_by_text("train_seconds").first.wait_for()
 
     # The page of the sweep: its note links its trainings, the best first.
     page = look(ui.page(experiment, sweep.info.run_id))

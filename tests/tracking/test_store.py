@@ -190,3 +190,15 @@ def test_a_uri_of_sqlite_is_read(store, tmp_path):
     mlflow.set_tracking_uri(f"sqlite:///file:{tmp_path / 'mlflow.db'}?mode=ro&uri=true")
     history, _ = load_history(Selection())
     assert history["epoch"].tolist() == [0, 1]
+
+
+def test_the_first_digits_of_an_id_are_enough_unless_several_begin_with_them(store, eml, tmp_path):
+    one, other = add_training(store), add_training(store, seed=2)
+    assert load_history(Selection(runs=one[:8]))[0]["run_id"].unique().tolist() == [one]
+    assert find.get(one[:8]).run_id == one
+    assert eml("evaluate", "00000000").stderr.startswith("eml: no run 00000000 in the store")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
+        alike = one[:8] + other[8:]
+        connection.execute("UPDATE runs SET run_uuid = ? WHERE run_uuid = ?", (alike, other))
+    with pytest.raises(StoreError, match=f"several runs begin with {one[:8]}: give one of"):
+        find.get(one[:8])

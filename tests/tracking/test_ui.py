@@ -1,10 +1,7 @@
-"""What MLflow's UI shows of a run: names, notes with links, charts, scores to sort by.
+"""What MLflow's UI shows of a run: names, notes with links, saved views, scores to sort by.
 
 tests/test_browser.py looks at the pages themselves.
 """
-
-import json
-from urllib.parse import parse_qs, urlsplit
 
 import mlflow
 
@@ -61,19 +58,26 @@ def test_a_comparison_is_named_by_what_it_compares_and_lists_it(store, png_only)
 
 
 def test_a_note_has_room_for_some_of_many_results(store):
-    lines = [f"- result {n} " + "x" * 150 for n in range(100)]
+    lines = [f"- result {n} " + "x" * 90 for n in range(100)]
     with mlflow.start_run() as active:
         publish.describe(lines, "about " * 100)
     note = store.get_run(active.info.run_id).data.tags[NOTE]
-    assert len(note) <= publish.LONGEST_NOTE
+    assert len(note) <= ui.LONGEST_TAG
     listed = [line for line in note.splitlines() if line.startswith("- result")]
     assert f"- and {100 - len(listed)} more: summary.csv among the artifacts" in note
     assert note.endswith("about ")
 
 
-def test_the_address_of_charts_names_the_runs_unless_they_are_too_many():
-    ids = [f"{n:032x}" for n in range(21)]
-    assert ui.curves("1", ids, "test_loss") == ui.curves("1", [], "test_loss") == ui.charts("1")
-    query = parse_qs(urlsplit(ui.curves("1", ids[:2], "test_loss").removeprefix("#")).query)
-    assert json.loads(query["runs"][0]) == ids[:2]
-    assert json.loads(query["plot_metric_keys"][0]) == ["test_loss"]
+def test_the_same_runs_have_one_view_and_too_many_that_of_all(store):
+    experiment = store.get_experiment_by_name("test").experiment_id
+
+    def view(*ids):
+        return ui.view_of(experiment, "a sweep", ids, ["optimizer"], "test")
+
+    one, other, third = ("a" * 32, "b" * 32, "c" * 32)
+    ui.introduce(experiment)
+    assert view(one, other) == view(other, one) != view(one, other, third)
+    many = [f"{n * 7919**8 % 16**32:032x}" for n in range(1, 400)]
+    assert view(*many) == ui.charts(experiment)
+    views = [tag for tag in store.get_experiment(experiment).tags if tag.startswith(ui.VIEW)]
+    assert len(views) == 3  # with that of all

@@ -1,6 +1,7 @@
 """Finds runs in the store here and in stores of others, read as one; others are never changed."""
 
 import os
+import re
 import tempfile
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -99,10 +100,11 @@ class Stores:
         return self.search({tags.PARENT: run_id})[::-1]
 
     def get(self, run_ids: Sequence[str]) -> tuple[list[StoredRun], str]:
-        """The runs with these ids, in this order; and the ids of no run."""
-        runs = {run.run_id: run for run in self._runs(lambda read: read.get(run_ids))}
-        missing = ", ".join(sorted(set(run_ids) - runs.keys()))
-        return [runs[run_id] for run_id in run_ids if run_id in runs], printable(missing, 200)
+        """The runs with these ids, or first digits of ids, in this order; and the ids of no run."""
+        ids = [self._full_id(run_id) for run_id in run_ids]
+        runs = {run.run_id: run for run in self._runs(lambda read: read.get(ids))}
+        missing = ", ".join(sorted(set(ids) - runs.keys()))
+        return [runs[run_id] for run_id in ids if run_id in runs], printable(missing, 200)
 
     def points(self, runs: Sequence[StoredRun], metrics: Sequence[str]) -> pd.DataFrame:
         """All points of these metrics, a row for each, with the columns COLUMNS."""
@@ -124,6 +126,15 @@ class Stores:
     def _experiments(self) -> list[tuple[str, str]]:
         """The names and ids of the experiments of all stores."""
         return [pair for ids in self._of_all(lambda r: r.experiments) for pair in ids.items()]
+
+    def _full_id(self, start: str) -> str:
+        """The only id that begins with `start`; `start` itself if there is none."""
+        if not re.fullmatch("[0-9a-f]{4,31}", start):
+            return start
+        ids = sorted(run.run_id for run in self.search(f"attributes.run_id LIKE '{start}%'"))
+        if len(ids) > 1:
+            raise StoreError(f"several runs begin with {start}: give one of {', '.join(ids[:5])}")
+        return ids[0] if ids else start
 
     def _runs(self, read: Callable[[Reader], list[StoredRun]]) -> list[StoredRun]:
         """The runs that all readers return; of several with one id the first, unless deleted."""
@@ -155,7 +166,7 @@ def search(wanted: Wanted, others: Others = ()) -> list[StoredRun]:
 
 @store_call
 def get(run_id: str) -> StoredRun:
-    """The run of the store here with this id. Raises UserError if there is none."""
+    """The run of the store here with this id, or the only one whose id begins with these digits."""
     runs, _ = Stores().get([run_id])
     if not runs:
         raise UserError(f"no run {printable(run_id, 100)} in the store {uri()}")

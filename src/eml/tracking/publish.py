@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 PAGE = "compare.html"  # the artifact with the figures and tables for the browser
 MOST_LINES = 20  # of results in a note
-LONGEST_NOTE = 5000  # characters that every store of MLflow accepts
 
 
 class Section(NamedTuple):
@@ -154,7 +153,7 @@ def describe(lines: Sequence[str], about: str) -> Run:
     left = len(lines) - MOST_LINES
     more = [f"- and {left} more: summary.csv among the artifacts"] if left > 0 else []
     parts = "\n".join([*lines[:MOST_LINES], *more]), command and f"Command: `{command}`", about
-    mlflow.set_tag(MLFLOW_RUN_NOTE, "\n\n".join(filter(None, parts))[:LONGEST_NOTE])
+    mlflow.set_tag(MLFLOW_RUN_NOTE, "\n\n".join(filter(None, parts))[: ui.LONGEST_TAG])
     return run
 
 
@@ -167,15 +166,20 @@ def _say_where(sections: Sequence[Section], output: str, info: RunInfo) -> None:
     page = ui.page(info.experiment_id, info.run_id, f"/artifacts/{PAGE}")
     print(f"  figures and tables: {ui.site()}/{page}")
     for section in sections:
-        # The UI shows the store here alone.
-        local = [t for t in section.comparison.trainings if not t.values["store"]]
-        where = local[0].values["experiment_id"] if local else info.experiment_id
-        metric = f"{section.comparison.split}_accuracy"
-        curves = ui.curves(where, [training.run_id for training in local], metric)
-        print(f"  charts of {section.name or 'these runs'}: {ui.site()}/{curves}")
+        charts = _charts_of(section.comparison, info)
+        print(f"  charts of {section.name or 'these runs'}: {ui.site()}/{charts}")
     print(f"  charts of all runs: {ui.site()}/{ui.charts(info.experiment_id)}")
     if output:
         print(f"copied to {Path(output).resolve()}", flush=True)
+
+
+def _charts_of(comparison: Comparison, info: RunInfo) -> str:
+    """The charts of those of these runs that the store here has, below the address of the UI."""
+    local = [t for t in comparison.trainings if not t.values["store"]]
+    if not local:
+        return ui.charts(info.experiment_id)
+    experiment, ids = local[0].values["experiment_id"], [training.run_id for training in local]
+    return ui.view_of(experiment, info.run_name, ids, comparison.differing, comparison.split)
 
 
 def make_output(output: str) -> None:

@@ -58,6 +58,7 @@ def run(
         begun_id = _start(name, parent, run_id, {**tags, **origin, MLFLOW_RUN_NOTE: description})
         if take_over:
             _take_over(take_over, begun_id)
+        ui.introduce(active_run().info.experiment_id)
         yield begun_id
     except BaseException as error:
         status, ending = _ending(error)

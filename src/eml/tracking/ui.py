@@ -1,14 +1,31 @@
-"""Addresses of pages in MLflow's UI."""
+"""MLflow's UI: addresses of its pages, and two saved views of its charts."""
 
+import base64
+import hashlib
 import json
-from collections.abc import Sequence
-from urllib.parse import quote
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
 
-from eml.tracking.calls import is_server, uri
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+
+from eml.errors import printable
+from eml.tracking.calls import is_server, store_call, uri
 
 # Without it the UI opens in its mode for language models, where runs are "evaluation runs".
 TRAINING_MODE = "workflowType=machine_learning"
-MOST_DRAWN = 20  # runs in an address
+# Tag of an experiment: a view that MLflow's menu "Views" lists. The UI reads and writes these tags.
+VIEW = "mlflow.sharedViewState."
+ALL_TRAININGS = "eml"  # the view of all trainings of an experiment
+LONGEST_TAG = 5000  # characters that every store of MLflow accepts
+WHAT_IS_HERE = """\
+Trainings of eml; the curves of all: [charts]({charts}). The description of a run with nested runs
+lists them, the best first. Each sweep and comparison has a view of its own in the menu Views.
+"""
 
 
 def site() -> str:
@@ -21,23 +38,82 @@ def page(experiment: str, run_id: str, part: str = "") -> str:
     return f"#/experiments/{experiment}/runs/{run_id}{part}?{TRAINING_MODE}"
 
 
-def charts(experiment: str) -> str:
-    """The charts of all runs of an experiment, below the address of the UI."""
-    return f"#/experiments/{experiment}/runs?compareRunsMode=CHART&{TRAINING_MODE}"
+def charts(experiment: str, view: str = ALL_TRAININGS) -> str:
+    """The charts of an experiment in a saved view, below the address of the UI."""
+    return (
+        f"#/experiments/{experiment}/runs?compareRunsMode=CHART&{TRAINING_MODE}"
+        f"&viewStateShareKey={view}"
+    )
 
 
-def curves(experiment: str, run_ids: Sequence[str], metric: str) -> str:
-    """The page with a metric of some runs over the epochs, below the address of the UI."""
-    if not 0 < len(run_ids) <= MOST_DRAWN:
-        return charts(experiment)
-    query = {
-        "runs": run_ids,
-        "metric": metric,
-        "experiments": [experiment],
-        "plot_metric_keys": [metric],
-        "plot_layout": {},
+@store_call
+def introduce(experiment_id: str) -> None:
+    """Give an experiment a view of all trainings, and a note with a link, unless it has them."""
+    drawn = [("test_accuracy", ""), ("test_accuracy", "train_seconds")]
+    state = _state([*drawn, ("test_loss", ""), ("train_loss", "")])
+    _save(experiment_id, VIEW + ALL_TRAININGS, _view("Accuracy and loss", state))
+    _save(experiment_id, MLFLOW_RUN_NOTE, WHAT_IS_HERE.format(charts=charts(experiment_id)))
+
+
+def _save(experiment_id: str, tag: str, value: str) -> None:
+    """Set a tag of an experiment, unless it is there."""
+    client = mlflow.MlflowClient()
+    if tag not in client.get_experiment(experiment_id).tags:
+        with suppress(MlflowException):  # MLflow refuses the second of two processes at once
+            client.set_experiment_tag(experiment_id, tag, value)
+
+
+@store_call
+def view_of(
+    experiment_id: str, title: str, run_ids: Sequence[str], by: Sequence[str], split: str
+) -> str:
+    """Save a view of these runs under a title; its charts, below the address of the UI.
+
+    by: the parameters that tell curves apart; the UI draws the mean and the range of runs that have
+    them in common. split: "test" or "validation". A single run has charts on its own page.
+    """
+    if len(run_ids) == 1:
+        return page(experiment_id, run_ids[0], "/model-metrics")
+    # The UI does not average over runs that have different values on the x-axis.
+    drawn = [(f"{split}_accuracy", ""), (f"{split}_loss", ""), ("train_loss", "")]
+    keys = [{"mode": "param", "groupByData": name} for name in by or ["optimizer"]]
+    chosen = ",".join(f"'{run_id}'" for run_id in sorted(run_ids))
+    state = _state(drawn) | {
+        "searchFilter": f"attributes.run_id IN ({chosen})",
+        "groupBy": {"aggregateFunction": "average", "groupByKeys": keys},
+        "useGroupedValuesInCharts": True,
     }
-    values = [
-        f"{key}={quote(json.dumps(value, separators=(',', ':')))}" for key, value in query.items()
+    key = hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]
+    view = _view(title, state)
+    if len(view) > LONGEST_TAG:  # of more than about 100 runs
+        return charts(experiment_id)
+    _save(experiment_id, VIEW + key, view)
+    return charts(experiment_id, key)
+
+
+def _state(drawn: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """The state of the UI, as MLflow 3.17 saves it.
+
+    drawn: for each chart its metric, and the metric of its x-axis, or "" for epochs.
+    """
+    chart = {"type": "LINE", "metricSectionId": "eml", "runsCountToCompare": 20, "range": {}}
+    charts = [
+        chart
+        | {"uuid": f"eml{number}", "metricKey": metric, "selectedMetricKeys": [metric]}
+        | {"xAxisKey": "metric" if x else "step", "selectedXAxisMetricKey": x, "lineSmoothness": 0}
+        for number, (metric, x) in enumerate(drawn)
     ]
-    return f"#/metric?{'&'.join(values)}&x_axis=step&{TRAINING_MODE}"
+    section = {"uuid": "eml", "name": "Accuracy and loss", "display": True}
+    return {
+        "compareRunCharts": charts,
+        "compareRunSections": [section],
+        "runsHiddenMode": "FIRST_20_RUNS",
+    }
+
+
+def _view(title: str, state: Mapping[str, Any]) -> str:
+    """The content of a tag VIEW."""
+    packed = base64.b64encode(zlib.compress(json.dumps(state).encode(), 9)).decode()
+    now = time.time_ns() // 1_000_000
+    view = {"name": printable(title, 100), "createdAt": now, "updatedAt": now}
+    return json.dumps(view | {"state": f"deflate;{packed}"})
