@@ -100,7 +100,7 @@ def test_curves_are_in_the_order_of_what_varies():
         (run("a", [0.1, 0.2], epochs=5), None, True),
         (run("a", [0.1, 0.2], epochs=1), None, False),
         # One score that is not finite is enough.
-        (run("a", [0.1, 0.5]).assign(train_loss=[2.3, NAN]), 1, False),
+        (run("a", [0.1, 0.5, 0.6]).assign(train_loss=[2.3, 1.5, NAN]), 2, False),
         (run("a", [0.1, NAN], losses=[2.3, 1.5]), 1, False),
         (run("a", [0.1, 0.7, NAN], optimizer="sgd", validation=5000), 2, False),
     ],

@@ -75,3 +75,11 @@ def test_a_class_that_runs_out_gives_all_it_has():
     labels = np.array([0] * 3 + [1] * 10 + [2] * 10)
     chosen = labels[balanced(labels, 15, np.random.default_rng(1))]
     assert np.bincount(chosen).tolist() == [3, 6, 6]
+
+
+def test_the_specs_have_the_published_sizes():
+    sizes = {
+        name: (*spec.image_shape, spec.train_size, spec.test_size)
+        for name, spec in specs.SPECS.items()
+    }
+    assert sizes == {"mnist": (28, 28, 60_000, 10_000), "cifar10": (3, 32, 32, 50_000, 10_000)}

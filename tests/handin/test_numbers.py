@@ -49,6 +49,27 @@ def test_numbers_equal_the_history(with_runs):
         assert (number.value, number.runs) == (row["validation_accuracy"], (row["run_id"],))
 
 
+@pytest.mark.parametrize(
+    ("recipe", "options", "names"),
+    [
+        ("mlp_numpy", [{}], [""]),
+        ("mlp_numpy", [{"lr": 0.5}, {"lr": 1.0}], [".learning_rate_0.5", ".learning_rate_1"]),
+        ("lr_sweep", [{"lr": 0.5}], [".0.5"]),
+        ("lr_sweep", [{"lr": 0.5}, {"lr": 1.0}], [".0.5", ".1"]),
+        (
+            "lr_sweep",
+            [{"batch_size": 32}, {"batch_size": 64}],
+            [".batch_size_32", ".batch_size_64"],
+        ),
+    ],
+)
+def test_each_curve_has_numbers_of_its_own(recipe, options, names, with_runs):
+    runs = [run(str(n), [0.1, 0.5], **of) for n, of in enumerate(options)]
+    numbers = with_runs(recipe, *runs).numbers
+    ours = [name for name in numbers if name.startswith(recipe) and name.endswith(".n")]
+    assert ours == [f"{recipe}{name}.n" for name in names]
+
+
 def test_the_numbers_of_a_pair_are_there_in_both_directions(with_runs):
     runs = [
         run(f"{lr}{seed}", [0.1, lr * (0.9 + seed / 99)], lr=lr, seed=seed, seconds=2000 + 99 * lr)

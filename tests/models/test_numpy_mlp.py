@@ -172,3 +172,9 @@ def test_the_self_check_sees_the_images_as_the_network_does(small_data, monkeypa
     pixels = dataset.images["train"][: len(inputs)].reshape(len(inputs), 784) / 255
     np.testing.assert_allclose(inputs, (pixels - 0.1307) / 0.3081, rtol=1e-12, atol=1e-12)
     np.testing.assert_array_equal(labels, dataset.labels["train"][: len(inputs)])
+
+
+def test_a_training_that_overflows_has_no_finite_loss_and_warns_of_nothing(small_data):
+    learner = make_learner(config_of("mlp_numpy", lr=1e38), load("mnist"))
+    losses = [learner.train_epoch(np.arange(500)).loss for _ in range(3)]
+    assert math.isnan(losses[-1])

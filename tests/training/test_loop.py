@@ -92,15 +92,8 @@ def test_one_loss_that_is_not_finite_is_divergence(split, small_data):
     assert list(TrainingLoop(training.config, load("mnist"), last)) == []
 
 
-@pytest.mark.parametrize(
-    ("recipe", "options"),
-    [
-        ("mlp_torch", {"lr": "1e30", "activation": "relu", "device": "cpu"}),
-        ("mlp_numpy", {"lr": 1e38}),  # NumPy would warn of every overflow
-    ],
-)
-def test_a_loss_that_is_not_finite_ends_the_training(recipe, options, small_data):
-    config = config_of(recipe, epochs=5, **options)
+def test_a_loss_that_is_not_finite_ends_the_training(small_data):
+    config = config_of("mlp_torch", lr="1e30", activation="relu", epochs=5, device="cpu")
     epochs = list(TrainingLoop(config, load("mnist")))
     assert epochs[-1].diverged
     assert len(epochs) < 6
