@@ -44,7 +44,6 @@ def unfinished():
 
 FORM = {
     "a blank name": (names("Ada", " "), "top sheet: names: write each name"),
-    "a name twice": (names("Ada", "Ada"), "names: a name is there twice"),
     "five names": (names(*"abcde"), "at most 4 names: there are 5"),
     "not declared": (exercise("2.2", present=""), "2.2: willingness to present declared: write"),
     "willing, not handed in": (exercise("2.1", hand_in=False), "2.1: declared only for exercises"),
@@ -83,12 +82,13 @@ def test_texts_are_checked_before_all_is_trained(tmp_path):
 
 SHORT = [run.assign(epochs=20)[run["epoch"] <= 20] for run in lr_sweep()]
 OUTSIDE = lr_sweep((*RATES[:4], 0.0001))
+FOUND = "five learning rates between 1 and 0.001: found learning rate 0.0001, learning rate 0.05, "
 NUMPY = "mlp_numpy: the MLP by hand, in NumPy: found PyTorch"
 NO_LOSS = "loss_over_epochs: drawn: the runs have no test_loss"
 RUNS2 = {
     "20 epochs": ("lr_sweep", SHORT, "lr_sweep: 30 epochs: found epochs 20"),
     "a subset": ("mlp_numpy", [mlp_numpy(subset=5000)], "found subset of 5000 images"),
-    "a fifth rate outside": ("lr_sweep", OUTSIDE, "five learning rates between 1 and 0.001: "),
+    "a fifth rate outside": ("lr_sweep", OUTSIDE, FOUND),
     "another rate": ("mlp_numpy", [mlp_numpy(lr=0.5)], "learning rate: found learning rate 0.5"),
     "not by hand": ("mlp_numpy", [mlp_numpy().assign(framework="torch")], NUMPY),
     "unfinished": ("mlp_numpy", [unfinished()], "every training has ended: run 1111"),
@@ -101,12 +101,16 @@ UNTIMED = [rows.assign(train_seconds=NAN) for rows in (MLP, CNN)]
 WITHOUT_ADAM = optimizers(("sgd", "momentum", "rmsprop"))
 TWO_RATES = [*optimizers(), torch_run("9", 0.5, optimizer="adam", learning_rate=0.01)]
 RUNS3 = {
-    "no GPU": ("cpu_vs_gpu", [ON_CPU], "on the CPU and on the GPU: GPU is missing"),
-    "no CNN": ("mlp_vs_cnn", [MLP], "3.3: mlp_vs_cnn: the MLP and the CNN: CNN is missing"),
+    "no GPU": ("cpu_vs_gpu", [ON_CPU], "on the CPU and on the GPU: found CPU"),
+    "no CNN": ("mlp_vs_cnn", [MLP], "3.3: mlp_vs_cnn: the MLP and the CNN: found MLP"),
     "MNIST's normalization": ("mlp_vs_cnn", SCALED, "mean: found scaling mean 0.1307"),
     "no seconds": ("mlp_vs_cnn", UNTIMED, "drawn: the runs have no train_seconds"),
     "two optimizers": ("optimizers", optimizers(("sgd", "adam")), "optimizers: found adam, sgd"),
-    "no Adam": ("optimizers", WITHOUT_ADAM, "SGD and Adam among them: adam is missing"),
+    "no Adam": (
+        "optimizers",
+        WITHOUT_ADAM,
+        "SGD and Adam among them: found momentum, rmsprop, sgd",
+    ),
     "one rate tried": ("optimizers", optimizers(rates=(0.1,)), "1 for adam, 1 for rmsprop, 1 for"),
     "two rates drawn": ("optimizers", TWO_RATES, "for each optimizer: several for adam"),
 }
@@ -126,12 +130,12 @@ def test_a_wrong_run_breaks_its_rule_alone(sheet, recipe, runs, line, tmp_path):
 
 def test_short_trainings_make_a_draft(tmp_path):
     made = handin("ex2-2025", tmp_path, of={"lr_sweep": evidence(*SHORT)})
-    assert compose(made).draft == ["lr_sweep: 30 epochs asked for, found epochs 20"]
+    assert compose(made)["draft"] == ["lr_sweep: 30 epochs asked for, found epochs 20"]
 
 
 def test_an_exercise_that_is_left_out_needs_no_runs(tmp_path):
     made = handin("ex3-2025", tmp_path, exercise("3.4", hand_in=False, present=False))
     del made.evidence["optimizers"]
     assert failed(made) == []
-    answers = compose(made).answers
-    assert [answer.exercise.number for answer in answers] == ["3.1", "3.2", "3.3"]
+    answers = compose(made)["answers"]
+    assert [answer["exercise"].number for answer in answers] == ["3.1", "3.2", "3.3"]

@@ -71,11 +71,11 @@ MISTAKES = {
     ),
     "no names": (
         put("names", None),
-        "lacks names: give a list of texts, or copy it from a new form: `eml handin init SHEET --f",
+        "lacks names: give a list of texts",
     ),
     "not declared": (
         put("exercise", "2.2", "present", None),
-        "exercise 2.2 lacks present: give true or false, ",
+        "exercise 2.2 lacks present: give true or false",
     ),
     "date as text": (put("date", "today"), "date is today: give a date, as 2025-11-12"),
     "a number": (put("names", [1]), r"names is \[1\]: give a list of texts"),

@@ -39,6 +39,7 @@ from eml.analysis.verdicts import (
 )
 
 PAGE = Path(__file__).with_name("page.html")
+MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
 @contextmanager
@@ -260,10 +261,9 @@ def _points(line: Line2D, axes: Axes, figure: Figure) -> list[tuple[float, float
 
 def write_page(file: Path, title: str, parts: Sequence[Part]) -> None:
     """Write a page of these parts."""
-    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     body = ""
     for part in parts:
-        body += markdown.render(part.text)
+        body += MARKDOWN.render(part.text)
         for figure in sorted(part.folder.glob("*.svg")):
             _, tag, drawing = figure.read_text(encoding="utf-8").partition("<svg")
             body += f"<figure>{tag}{drawing}</figure>\n"

@@ -12,7 +12,6 @@ class Options:
     """Options of the exact step."""
 
     file: Annotated[str, "TOML file with other numbers; an absolute path for `mlflow run`"] = ""
-    autograd: Annotated[bool, "compare with PyTorch's automatic differentiation, too"] = False
 
 
 @command(Options, about=exact.__doc__)

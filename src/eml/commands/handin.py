@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from eml.analysis.labels import counted
 from eml.config import STORES
-from eml.errors import UserError
+from eml.errors import UserError, printable
 
 # What takes seconds to import is imported by the command that needs it.
 
@@ -84,17 +85,14 @@ def _check_archive(path: Path) -> list[str]:
     except UserError as error:
         print(f"{path.name}: not verified")
         return [f"{path.name}: {error.shown()}"]
+    form = opened.handin.form
+    passed = "passed" if f"{form.sheet.file}.pdf" in opened.files else "lacks its PDF"
+    parts = dict.fromkeys((rule.part for rule in rules), passed)
     failed = Counter(rule.part for rule in rules if rule.why)
-    pdf = f"{opened.handin.form.sheet.file}.pdf"
-    passed = "passed" if pdf in opened.files else "lacks its PDF"
-    parts = [
-        f"{part} {f'{failed[part]} failed' if failed[part] else passed}"
-        for part in dict.fromkeys(rule.part for rule in rules)
-    ]
-    count = len(differences)
-    verified = f"{count} difference{'s' if count > 1 else ''}" if count else "verified"
-    names = ", ".join(opened.handin.form.names)
-    print(f"{path.name}: {names}: {verified}; {'; '.join(parts)}")
+    parts |= {part: f"{count} failed" for part, count in failed.items()}
+    verified = counted(len(differences), "difference") if differences else "verified"
+    about = "; ".join(f"{part} {result}" for part, result in parts.items())
+    print(f"{path.name}: {printable(', '.join(form.names))}: {verified}; {about}")
     broken = [str(rule) for rule in rules if rule.why]
     return [f"{path.name}: {line}" for line in [*broken, *differences]]
 
@@ -110,8 +108,8 @@ def verify(path: Path, stores: str) -> None:
     opened = archive.read(read_file(path))
     if not opened.is_of_this_version:
         print("warning: made with another version of eml, so figures and PDF are not compared")
-    differences = [*archive.differences(opened), *archive.differences_from_stores(opened, stores)]
-    _print_and_fail(differences)
+    lines = [*archive.differences(opened), *archive.differences_from_stores(opened, stores)]
+    _print_and_fail(lines)
     count = len(opened.numbers)
     print(f"{path.name}: all {len(opened.files)} files and {count} numbers are as the data say")
 

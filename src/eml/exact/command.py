@@ -13,20 +13,20 @@ import numpy as np
 import pandas as pd
 
 from eml import exact
-from eml.analysis.tables import markdown
-from eml.errors import UserError
-from eml.exact.step import ORIENTATION, SHEET, Problem, Solution, Value, check, solve
+from eml.errors import CheckError, UserError
+from eml.exact.step import ORIENTATION, SHEET, Problem, Value, central_difference, solve
 from eml.tracking import log, runs
 from eml.tracking.reap import begin
 
 POSSIBLE = "(the network has ReLU in one hidden layer, one output and the loss 1/2n sum (Y - f)^2)"
+UNCHECKED = "not checked: a hidden neuron is at ReLU's kink, which has no derivative"
 KINDS = ("a number", "a list of numbers", "a list of rows of numbers")  # by the number of axes
 
 
-def gradients(file: str = "", autograd: bool = False) -> None:
-    """Solve the problem, print every line, and log all values as Markdown and CSV.
+def gradients(file: str = "") -> None:
+    """Solve the problem, check the gradients, print every line, and log the lines as CSV.
 
-    Raises UserError if the file describes no problem, CheckError if a check fails.
+    Raises UserError if the file describes no problem, CheckError if the check fails.
     """
     problem = read_problem(Path(file).resolve()) if file else SHEET
     solution = solve(problem)
@@ -34,18 +34,18 @@ def gradients(file: str = "", autograd: bool = False) -> None:
     with runs.run("gradients", exact.__doc__ or "", {"recipe": "gradients"}):
         if 1 < len(problem.weights_1) == len(problem.bias_1):  # its transpose fits, too
             print(f"weights_1 has {ORIENTATION}: w1[1,2] = {problem.weights_1[0, 1]}\n")
-        print(text(solution))
+        for section, lines in groupby(solution.lines, key=lambda line: line.section):
+            print(section, *(f"  {line.quantity} = {line.text}" for line in lines), "", sep="\n")
         # The other values are in the table: as metrics they would fill the UI with 70 charts.
         log.log_metrics({"loss": float(solution.loss)})
         with tempfile.TemporaryDirectory() as folder:
-            write_files(solution, Path(folder))
+            table = pd.DataFrame(solution.lines)
+            table["decimal"] = table["value"].map(float)
+            table.to_csv(Path(folder, "gradients.csv"), index=False)
             log.log_files(Path(folder))
-        differences = check(problem, solution, autograd)
-        log.log_metrics(differences)
-        for name, value in differences.items():
-            print(f"{name.replace('_', ' ')}, largest: {value:g}")
-        if not differences:
-            print("a check is left out: a hidden neuron is at ReLU's kink, which has no derivative")
+        if difference := central_difference(problem, solution):
+            raise CheckError(f"the gradients differ from central differences by {difference}")
+        print("every gradient equals its central difference" if difference == 0 else UNCHECKED)
         print(runs.where())
 
 
@@ -73,28 +73,3 @@ def _fractions(key: str, value: Any) -> Value:
         if texts.ndim == axes:
             return np.vectorize(Fraction, otypes=[object])(texts)[()]
     raise UserError(f"{key}={value}: give {KINDS[axes]} {POSSIBLE}")
-
-
-def text(solution: Solution) -> str:
-    """Return all lines of the solution as text, grouped by section."""
-    parts = []
-    for section, lines in groupby(solution.lines, key=lambda line: line.section):
-        parts.append(f"\n{section}")
-        for _, quantity, working, value in lines:
-            decimal = "" if value.denominator == 1 else f" ({float(value):.6g})"
-            # Once where nothing is to be worked out: dL/db2 = 2.
-            parts.append(f"  {' = '.join(dict.fromkeys((quantity, working, f'{value}{decimal}')))}")
-    return "\n".join(parts).lstrip()
-
-
-def write_files(solution: Solution, folder: Path) -> None:
-    """Write gradients.md and gradients.csv into `folder`."""
-    table = pd.DataFrame(
-        {"quantity": q, "worked out": w, "exact": str(v), "decimal": float(v), "section": s}
-        for s, q, w, v in solution.lines
-    )
-    table.to_csv(folder / "gradients.csv", index=False)
-    parts = ["# One step of gradient descent\n"]
-    for section, rows in table.groupby("section", sort=False):
-        parts.append(f"## {section}\n\n{markdown(rows.drop(columns='section').to_dict('records'))}")
-    (folder / "gradients.md").write_text("\n".join(parts), encoding="utf-8")

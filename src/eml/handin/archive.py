@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from eml.errors import UserError, printable
-from eml.handin.content import compose, draw_figures
-from eml.handin.document import image_name, typeset
+from eml.handin.content import typeset
 from eml.handin.evidence import of_csv
 from eml.handin.form import FORM, handin_command, parse_form, write_files
 from eml.handin.handin import Handin, checks, load
@@ -40,18 +40,13 @@ SAME = 1e-9  # relative difference of a number that other versions of NumPy may 
 
 @dataclass(frozen=True)
 class Archive:
-    """The content of a zip; numbers, sha256 and versions as its manifest has them."""
+    """The content of a zip; numbers and sha256 as its manifest has them."""
 
     handin: Handin
     files: dict[str, bytes]  # by path
     numbers: dict[str, Number]  # by name
     sha256: dict[str, str]  # of the files
-    versions: object
-
-    @property
-    def is_of_this_version(self) -> bool:
-        """Whether the versions here made figures and PDF, so that their bytes are equal."""
-        return self.versions == versions()
+    is_of_this_version: bool  # the versions here made figures and PDF, so their bytes are equal
 
 
 def make(form: Path, stores: str = "") -> None:
@@ -68,20 +63,18 @@ def make(form: Path, stores: str = "") -> None:
     files = build(handin)
     name, folder = handin.form.sheet.file, form.parent
     pdf, commit = f"{name}.pdf", provenance.code_state()["git_commit"]
-    source = _source(is_checkout=commit != "unknown")
-    files |= {f"source/{path}": data for path, data in source.items()}
-    if "conda.yaml" in source:
-        files["conda.yaml"] = source["conda.yaml"]
+    files |= _source(is_checkout=commit != "unknown")
     write_files({pdf: files[pdf], f"{name}.zip": write(handin, files)}, folder)
     if given_run_id():
-        with runs.run("handin", "The hand-in of a sheet.", {"recipe": "handin"}):
-            log.log_files(folder / pdf)
+        about = {"recipe": "handin"}
+        with runs.run("handin", "The hand-in of a sheet.", about), TemporaryDirectory() as logged:
+            write_files({pdf: files[pdf]}, Path(logged))
+            log.log_files(Path(logged))
     commits = {str(run.get("git_commit"))[:9] for _, run in handin.runs}
     if commits != {commit[:9]}:
         print(f"warning: the runs' commit is {', '.join(commits)}, the source's {commit[:9]}")
     failed = [str(check) for check in checks(handin) if check.why]
-    for line in [*failed, *(f"draft: {reason}" for reason in handin.draft)]:
-        print(line)
+    print("".join(f"{line}\n" for line in failed), end="")
     print(f"made {folder / name}.pdf and {folder / name}.zip")
     if failed:
         command = handin_command("check", form, stores)
@@ -89,24 +82,21 @@ def make(form: Path, stores: str = "") -> None:
 
 
 def _source(is_checkout: bool) -> dict[str, bytes]:
-    """Read eml's source by path, as it is now: the package, and what git tracks beside it."""
+    """Read eml's source as it is now: the package, what git tracks beside it, and conda.yaml."""
     files = package()
     if is_checkout:
         git = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True)
         paths = [path for path in git.stdout.decode().split("\0") if (ROOT / path).is_file()]
         files |= {path: (ROOT / path).read_bytes() for path in paths}
-    return files
+    top = {path: files[path] for path in ("conda.yaml",) if path in files}
+    return {f"source/{path}": data for path, data in files.items()} | top
 
 
 def build(handin: Handin) -> dict[str, bytes]:
     """Make the files that follow from the hand-in: PDF, form, figures and histories, by path."""
-    document, figures = compose(handin), draw_figures(handin)
-    images = {image_name(path): data for path, data in handin.files.items()}
-    pdf = typeset(document, figures | images, handin.form.date)
-    files = {f"{handin.form.sheet.file}.pdf": pdf, f"form/{FORM}": handin.form.content}
+    files = typeset(handin) | {f"form/{FORM}": handin.form.content}
     files |= {f"form/{path}": data for path, data in handin.files.items()}
-    files |= {f"histories/{name}.csv": one.csv for name, one in handin.evidence.items()}
-    return files | figures
+    return files | {f"histories/{name}.csv": one.csv for name, one in handin.evidence.items()}
 
 
 def versions() -> dict[str, str]:
@@ -129,7 +119,6 @@ def write(handin: Handin, files: Mapping[str, bytes]) -> bytes:
     """Return the zip with these files and their manifest."""
     manifest = {
         "sheet": handin.form.sheet.name,
-        "draft": handin.draft,
         "versions": versions(),
         "numbers": {name: number._asdict() for name, number in handin.numbers.items()},
         "sha256": {path: hashlib.sha256(data).hexdigest() for path, data in files.items()},
@@ -169,7 +158,7 @@ def read(data: bytes) -> Archive:
         path = f"histories/{assignment.recipe}.csv"
         handin.evidence[assignment.recipe] = of_csv(member(path), assignment.recipe, path)
     kept = {path: data for path, data in files.items() if path in digests or not JUNK.search(path)}
-    return Archive(handin, kept, numbers, digests, manifest.get("versions"))
+    return Archive(handin, kept, numbers, digests, manifest.get("versions") == versions())
 
 
 def _unzip(data: bytes) -> dict[str, bytes]:
@@ -234,7 +223,6 @@ def differences_from_stores(archive: Archive, stores: str) -> Iterator[str]:
     if not others and not store.is_there():
         print("warning: there is no store here, so only the archive's own data are compared")
         return
-    store.open_store(create=False, others=others)
     theirs = archive.handin
     ids = {name: [run["run_id"] for run in one.values] for name, one in theirs.evidence.items()}
     handin = Handin(theirs.form, {}, theirs.read)

@@ -1,23 +1,31 @@
-"""Composes the PDF's content: from a hand-in to the values of the template."""
+"""Makes the PDF: composes its values from a hand-in, and typesets them with report.typ."""
 
+import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from fractions import Fraction
+from datetime import UTC, datetime, time
+from importlib.resources import files
 from itertools import groupby
+from pathlib import Path
+from typing import Any
 
-from eml.analysis.curves import Training
+import matplotlib as mpl
+import numpy as np
+import typst
+
 from eml.analysis.fairness import warnings
 from eml.analysis.figures import FIGURES
 from eml.analysis.report import edges, svg, undertuned
 from eml.config import AUTO, Config
-from eml.exact.step import PARAMETERS, SHEET, Solution, Value
-from eml.handin.document import Document, ExerciseBlock, FigureBlock, Line, Section, Table
+from eml.errors import UserError, printable
+from eml.exact.step import PARAMETERS, SHEET, Value, solve, with_decimal
 from eml.handin.evidence import Evidence
-from eml.handin.handin import Handin
+from eml.handin.handin import Handin, image_name
 from eml.handin.numbers import plain
 from eml.handin.sentences import sentences
-from eml.handin.sheet import Assignment, Exercise
+from eml.handin.sheet import Assignment, Exercise, Values
 from eml.models.optimizers import OPTIMIZERS
 
 # The field of Config behind an option of another name; an option in the plural has all values.
@@ -41,10 +49,12 @@ PROVENANCE = {
     "torch": "PyTorch",
     "numpy": "NumPy",
     "mlflow": "MLflow",
+    "store": "some runs were read from other stores",
 }
 RUN = {"run_id": None, "run_name": None, "status": None, "git_commit": 9}  # characters printed
 LETTERS = {"x": "X", "y": "Y"} | PARAMETERS | {"weights_1": "W1"}
-SHORT = 27  # characters of a calculation and its value that fit in a column
+SHORT = 30  # characters of a calculation that fit in a column
+FIGURE = "figures/{}/{}.svg"  # of a recipe, by name
 NONE = "-"  # in a cell without a number
 COLUMNS = {  # titles of the results, and the numbers in a cell
     "learning rate": ("learning_rate",),
@@ -57,189 +67,160 @@ COLUMNS = {  # titles of the results, and the numbers in a cell
     "test loss": ("final_test_loss",),
     "s/epoch": ("seconds_per_epoch",),
 }
+RESULTS = "After the last epoch, except for the best. n: number of runs, one for each seed."
+WITH_ONE_SEED = (
+    " With n = 1 the interval comes from the test images alone and says nothing about other seeds."
+)
+TRIED = "* chosen for the figure. A diverged training counts as chance."
 
 
-def compose(handin: Handin) -> Document:
-    """Work out everything that the PDF shows but the images."""
+def compose(handin: Handin) -> dict[str, Any]:
+    """Work out everything that report.typ prints but the images, by the names that it reads."""
     form = handin.form
-    return Document(
-        sheet=form.sheet,
-        names=form.names,
-        group=form.group,
-        date=form.date.isoformat(),
-        draft=handin.draft,
-        declared={n: (e["hand_in"], e["present"]) for n, e in form.exercise.items()},
-        answers=[_answer(handin, exercise) for exercise in handin.exercises],
-        commands=[
+    return {
+        "sheet": form.sheet,
+        "names": form.names,
+        "group": form.group,
+        "date": form.date.isoformat(),
+        "draft": handin.draft,
+        "declared": form.exercise,
+        "answers": [_answer(handin, exercise) for exercise in handin.exercises],
+        "commands": [
             *("eml gradients" for exercise in handin.exercises if exercise.gradients),
             *(command(a, handin.evidence[a.recipe]) for a in handin.assignments),
         ],
-        provenance=_provenance(handin),
-        runs=[[str(run.get(key))[:end] for key, end in RUN.items()] for _, run in handin.runs],
-    )
-
-
-def draw_figures(handin: Handin) -> dict[str, bytes]:
-    """Draw the figures of all exercises as SVG, by path."""
-    return {
-        f"figures/{a.recipe}/{name}.svg": svg(FIGURES[name].draw(handin.evidence[a.recipe].final))
-        for a in handin.assignments
-        for name in a.figures
+        "provenance": _provenance(handin),
+        "runs": [[str(run.get(key))[:end] for key, end in RUN.items()] for _, run in handin.runs],
     }
 
 
-def _answer(handin: Handin, exercise: Exercise) -> ExerciseBlock:
-    review = handin.form.exercise[exercise.number].get("review", "")
-    results: list[FigureBlock | Table] = []
+def _answer(handin: Handin, exercise: Exercise) -> dict[str, Any]:
+    results = []
     for assignment in exercise.trainings:
         results += [_figure(handin, exercise, assignment, name) for name in assignment.figures]
         results.append(_results(handin, assignment))
         if handin.evidence[assignment.recipe].tried.trainings:
             results.append(_tried(handin, assignment.recipe))
-    return ExerciseBlock(
-        exercise=exercise,
-        review=handin.parsed(review),
-        calculation=_calculation(handin.solution) if exercise.gradients else [],
-        results=results,
-    )
+    return {
+        "exercise": exercise,
+        "review": handin.parsed(handin.form.exercise[exercise.number].get("review", "")),
+        "calculation": _calculation() if exercise.gradients else [],
+        "results": results,
+    }
 
 
-def _figure(handin: Handin, exercise: Exercise, assignment: Assignment, name: str) -> FigureBlock:
+def _figure(
+    handin: Handin, exercise: Exercise, assignment: Assignment, name: str
+) -> dict[str, Any]:
     recipe, title = assignment.recipe, FIGURES[name].title
-    texts = {k: handin.parsed(text) for k, text in handin.form.table(recipe)[name].items()}
     comparison = handin.evidence[recipe].final
     observed = sentences(assignment, name, handin.curves[recipe], comparison)
     subject = assignment.of.exercise.partition(" ")[2]
-    return FigureBlock(
-        recipe=recipe,
-        name=name,
-        title=title if subject == exercise.title else f"{subject}: {title.lower()}",
-        caption=f"{title}. {assignment.of.about.partition(chr(10))[0]}",
-        observed=[handin.fill(sentence) for sentence in observed],
-        **texts,
-    )
+    return {
+        "image": image_name(FIGURE.format(recipe, name)),
+        "title": title if subject == exercise.title else f"{subject}: {title.lower()}",
+        "caption": f"{title}. {assignment.of.about.partition(chr(10))[0]}",
+        "observed": [handin.fill(sentence) for sentence in observed],
+        **{key: handin.parsed(text) for key, text in handin.form.table(recipe)[name].items()},
+    }
 
 
-def _calculation(solution: Solution) -> list[Section]:
+def _calculation() -> list[dict[str, Any]]:
     """Write 3.1 in sections: what is given, each step, all gradients and parameters together.
 
-    The texts are made of numbers and the names of quantities alone, so that they hold no code.
+    A line is a quantity and its text. Both are made of numbers and names of quantities alone, so
+    that they hold no code.
     """
-    rate = Line("lambda", "", str(SHEET.learning_rate), _decimal(SHEET.learning_rate))
-    sections = [Section("Given", "", 3, [*_matrices("", vars(SHEET), LETTERS), rate])]
+    solution = solve(SHEET)
+    given = [*_matrices("", vars(SHEET)), ("lambda", with_decimal(SHEET.learning_rate))]
+    sections: list[dict[str, Any]] = [{"title": "Given", "columns": 3, "lines": given}]
     together = {
         "Gradients of the first layer": ("The gradients together", "dL/d", solution.gradient),
-        "Updated parameters": ("The updated parameters together", "new ", vars(solution.after)),
+        "Updated parameters": ("The updated parameters together", "new ", solution.after),
     }
     for section, group in groupby(solution.lines, key=lambda line: line.section):
-        title, _, formula = section.partition(":")
-        lines = [
-            Line(quantity, working, str(value) if working != str(value) else "", _decimal(value))
-            for _, quantity, working, value in group
-        ]
-        longest = max(len(line.working + line.value + line.decimal) for line in lines)
-        columns = len(SHEET.bias_1) if longest <= SHORT else 1
-        sections.append(Section(title, formula.strip(), columns, lines))
+        title, _, formula = section.partition(": ")
+        lines = [(line.quantity, line.text) for line in group]
+        columns = len(SHEET.bias_1) if max(len(text) for _, text in lines) <= SHORT else 1
+        sections.append({"title": title, "formula": formula, "columns": columns, "lines": lines})
         if title in together:
             title, prefix, values = together[title]
-            sections.append(Section(title, "", 4, _matrices(prefix, values, PARAMETERS)))
+            sections.append({"title": title, "columns": 4, "lines": _matrices(prefix, values)})
     return sections
 
 
-def _matrices(prefix: str, values: Mapping[str, Value], names: Iterable[str]) -> list[Line]:
+def _matrices(prefix: str, values: Mapping[str, Value]) -> list[tuple[str, str]]:
     """Return all numbers of each parameter, or of the samples, in one line."""
-    return [Line(prefix + LETTERS[name], _nested(values[name]), "", "") for name in names]
+    return [
+        (prefix + letter, str(np.array(values[name]).astype(str).tolist()).replace("'", ""))
+        for name, letter in LETTERS.items()
+        if name in values
+    ]
 
 
-def _nested(value: Value) -> str:
-    return str(value) if isinstance(value, Fraction) else f"[{', '.join(map(_nested, value))}]"
-
-
-def _decimal(value: Fraction) -> str:
-    """Return " = 2.5" for 5/2, " approx 0.333333" for 1/3, and "" for a whole number."""
-    if value.denominator == 1:
-        return ""
-    decimal = Fraction(f"{float(value):.6g}")
-    return f" {'=' if decimal == value else 'approx'} {float(decimal):g}"
-
-
-def _results(handin: Handin, assignment: Assignment) -> Table:
+def _results(handin: Handin, assignment: Assignment) -> dict[str, Any]:
     """List the results of the curves, in the columns that any of them has."""
-    curves, numbers = handin.curves[assignment.recipe], handin.numbers
+    curves = handin.curves[assignment.recipe]
+    texts = {name: number.shown for name, number in handin.numbers.items()}
+    left_out = [] if assignment.of.varies == "optimizer" else ["learning rate"]
+    left_out += [] if "loss_over_epochs" in assignment.figures else ["train loss", "test loss"]
     columns = {"": [one.title for one in curves]}
     for title, keys in COLUMNS.items():
-        if (title == "learning rate" and assignment.of.varies != "optimizer") or (
-            title.endswith("loss") and "loss_over_epochs" not in assignment.figures
-        ):
-            continue
         names = [[f"{one.start}.{key}" for key in keys] for one in curves]
-        if any(of_curve[0] in numbers for of_curve in names):
-            columns[title] = [
-                " to ".join(numbers[n].shown if n in numbers else NONE for n in of_curve)
-                for of_curve in names
-            ]
-    note = "After the last epoch, except for the best. n: number of runs, one for each seed."
-    if "1" in columns["n"]:
-        note += (
-            " With n = 1 the interval comes from the test images alone and says nothing about "
-            "other seeds."
-        )
-    rows = list(map(list, zip(*columns.values(), strict=True)))
-    return Table(f"Results of {assignment.recipe}", list(columns), rows, note)
+        if title not in left_out and any(of_curve[0] in texts for of_curve in names):
+            columns[title] = [" to ".join(texts.get(n, NONE) for n in row) for row in names]
+    caption = f"Results of {assignment.recipe}"
+    rows = list(zip(*columns.values(), strict=True))
+    note = RESULTS + (WITH_ONE_SEED if "1" in columns["n"] else "")
+    return {"caption": caption, "header": list(columns), "rows": rows, "note": note}
 
 
-def _tried(handin: Handin, recipe: str) -> Table:
+def _tried(handin: Handin, recipe: str) -> dict[str, Any]:
     """List the learning rates that a search has tried."""
     evidence = handin.evidence[recipe]
-    tried = evidence.tried.trainings
+    tried = [t.values for t in evidence.tried.trainings]
     chosen = {(t.values["optimizer"], t.values["learning_rate"]) for t in evidence.final.trainings}
-    rates = sorted({t.values["learning_rate"] for t in tried}, reverse=True)
-    rows = []
-    for optimizer in dict.fromkeys(t.values["optimizer"] for t in tried):
-        row = [optimizer]
-        for rate in rates:
-            number = handin.numbers.get(f"{recipe}.tried.{optimizer}.{rate:g}")
-            mark = " *" if (optimizer, rate) in chosen else ""
-            row.append(number.shown + mark if number else NONE)
-        rows.append(row)
-    notes = [
-        "* chosen for the figure. A diverged training counts as chance.",
-        *(
-            f"{line[:1].upper()}{line[1:]}."
-            for line in (*undertuned(evidence.tried), *edges(evidence.tried))
-        ),
-    ]
+
+    def cell(optimizer: str, rate: float) -> str:
+        number = handin.numbers.get(f"{recipe}.tried.{optimizer}.{rate:g}")
+        mark = " *" if (optimizer, rate) in chosen else ""
+        return number.shown + mark if number else NONE
+
+    rates = sorted({values["learning_rate"] for values in tried}, reverse=True)
+    names = dict.fromkeys(values["optimizer"] for values in tried)
+    rows = [[name, *(cell(name, rate) for rate in rates)] for name in names]
+    remarks = [*undertuned(evidence.tried), *edges(evidence.tried)]
     caption = "Learning rates tried: accuracy on validation images at the end of each training"
-    return Table(caption, ["", *(f"{rate:g}" for rate in rates)], rows, " ".join(notes))
+    header = ["", *(f"{rate:g}" for rate in rates)]
+    note = TRIED + "".join(f" {line[:1].upper()}{line[1:]}." for line in remarks)
+    return {"caption": caption, "header": header, "rows": rows, "note": note}
 
 
 def command(assignment: Assignment, evidence: Evidence) -> str:
     """Return the command that trains the runs, with the options that differ from their defaults."""
-    tried, final = evidence.tried.trainings, evidence.final.trainings
+    tried, final = ([t.values for t in one.trainings] for one in (evidence.tried, evidence.final))
     parts = ["eml", assignment.recipe]
     for option in fields(assignment.of.options):
         name, default = FIELDS.get(option.name, option.name), option.default
         listed = tried if option.name in OF_THE_SEARCH and tried else final
-        if name not in listed[0].values or (option.name == "search_epochs" and not tried):
+        if name not in listed[0] or (option.name == "search_epochs" and not tried):
             continue
-        texts = dict.fromkeys(plain(training.values[name]) for training in listed)
+        texts = dict.fromkeys(plain(values[name]) for values in listed)
         if option.name in MEANT_BY_AUTO:
             default = MEANT_BY_AUTO[option.name]
-        elif default == AUTO:
-            pairs = {(t.values["optimizer"], t.values["learning_rate"]) for t in listed}
-            if pairs == _default_rates(listed, option.name == "lrs"):
-                continue
+        elif default == AUTO and _have_default_rates(listed, option.name == "lrs"):
+            continue
         if texts.keys() != set(plain(default).lower().split(",")):
             parts.append(f"--{option.name} {shlex.quote(','.join(texts))}")
     return " ".join(parts)
 
 
-def _default_rates(trainings: Sequence[Training], of_search: bool) -> set[tuple[str, float]]:
-    """The optimizers of trainings, each with the rates that `auto` stands for."""
-    models = {t.values["optimizer"]: t.values["model"] for t in trainings}
-    return {
-        (name, rate)
-        for name, model in models.items()
+def _have_default_rates(trainings: Sequence[Values], of_search: bool) -> bool:
+    """Whether the optimizers of trainings have the learning rates that `auto` stands for."""
+    tried = {(row["optimizer"], row["model"], row["learning_rate"]) for row in trainings}
+    return tried == {
+        (name, model, rate)
+        for name, model, _ in tried
         for rate in (OPTIMIZERS[name].searched if of_search else [OPTIMIZERS[name].rate(model)])
     }
 
@@ -255,9 +236,36 @@ def _provenance(handin: Handin) -> list[str]:
         parts = [f"{value} ({', '.join(recipes)})" for value, recipes in by_value.items()]
         if parts:
             lines.append(f"{title}: {'; '.join(parts if len(parts) > 1 else by_value)}")
-    stores = dict.fromkeys(store for _, run in handin.runs if (store := run.get("store")))
-    if other := [store for store in stores if isinstance(store, str)]:
-        lines.append(f"some runs were read from other stores: {', '.join(other)}")
     for recipe, evidence in handin.evidence.items():
         lines += [f"{recipe}: {warning}" for warning in warnings(evidence.final)]
     return lines
+
+
+def typeset(handin: Handin) -> dict[str, bytes]:
+    """Make the PDF and, as SVG, its figures, by path. Raises UserError for what no PDF can hold."""
+    data = json.dumps(compose(handin), default=vars)
+    figures = {
+        FIGURE.format(a.recipe, name): svg(FIGURES[name].draw(handin.evidence[a.recipe].final))
+        for a in handin.assignments
+        for name in a.figures
+    }
+    layout: Any = (files("eml.handin") / "report.typ").read_bytes()
+    day = datetime.combine(handin.form.date, time(), UTC)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "data.json").write_text(data)
+        for path, image in (figures | handin.files).items():
+            Path(folder, image_name(path)).write_bytes(image)
+        try:
+            pdf = typst.compile(
+                layout,
+                root=folder,
+                font_paths=[Path(mpl.get_data_path(), "fonts", "ttf")],
+                ignore_system_fonts=True,
+                format="pdf",
+                # Archivable; accessible: every figure has an alternative text.
+                pdf_standards=["a-2a", "ua-1"],
+                timestamp=int(day.timestamp()),
+            )
+        except typst.TypstError as error:
+            raise UserError(printable(f"the PDF cannot be made: {error}", 300)) from error
+    return {f"{handin.form.sheet.file}.pdf": pdf} | figures

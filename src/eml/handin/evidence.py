@@ -13,7 +13,7 @@ from eml.analysis.curves import Training
 from eml.analysis.fairness import LOGGED
 from eml.config import Config, ConfigError
 from eml.errors import UserError, printable
-from eml.handin.sheet import Assignment, Rule, Values, broken
+from eml.handin.sheet import Assignment, Rule, Values, judged
 from eml.recipes import RECIPES
 from eml.tracking.find import Others, Stores
 from eml.tracking.history import METRICS, Group, described, finished_groups, history_of, members
@@ -79,9 +79,8 @@ def _checked(frame: pd.DataFrame) -> pd.DataFrame:
     frame = frame.fillna(DEFAULTS)
     for values in frame[["recipe", *CONFIG]].drop_duplicates().to_dict("records"):
         Config.from_stored(values)  # raises ConfigError
-    for name in NUMBERS:
-        frame[name] = [float(text) for text in frame[name]]
     whole = ["epoch", *(name for name, kind in CONFIG.items() if kind is int)]
+    frame = frame.astype(dict.fromkeys(NUMBERS, float))
     frame = frame.astype(dict.fromkeys(whole, int))  # raises ValueError for NaN
     metrics = frame[METRICS].fillna(0)
     highest = [1 if name.endswith("accuracy") else sys.float_info.max for name in METRICS]
@@ -102,8 +101,8 @@ def from_store(assignment: Assignment, run_ids: Sequence[str], others: Others) -
     for run in members(run_ids, Stores(others)) if run_ids else choose(assignment, others):
         ids[run.config.validation > 0].append(run.run_id)
     frames = [history_of(of_split, others) for of_split in ids.values() if of_split]
-    csv = csv_of(pd.concat(frames, ignore_index=True))
-    return of_csv(csv, assignment.recipe, assignment.recipe)
+    recipe = assignment.recipe
+    return of_csv(csv_of(pd.concat(frames, ignore_index=True)), recipe, recipe)
 
 
 def choose(assignment: Assignment, others: Others = ()) -> list[StoredRun]:
@@ -112,14 +111,10 @@ def choose(assignment: Assignment, others: Others = ()) -> list[StoredRun]:
     A group that meets all rules comes first, then one that meets those without which the hand-in
     is a draft; of two such groups none is taken. Else the newest group.
     """
-    recipe = assignment.recipe
-    stores = Stores(others)
+    recipe, stores = assignment.recipe, Stores(others)
     groups = _merged(finished_groups(recipe, stores))
     if not groups:
-        raise UserError(
-            f"no finished run of {recipe} in {stores}: train with `eml {recipe}`, name "
-            "other stores as stores, or set hand_in = false"
-        )
+        raise UserError(f"no finished run of {recipe} in {stores}: `eml {recipe}` trains it")
     needed = [rule for rule in assignment.rules if rule.draft]
     taken = meeting_groups(groups, assignment.rules) or meeting_groups(groups, needed) or groups[:1]
     if len(taken) > 1:
@@ -135,13 +130,11 @@ def meeting_groups(groups: Sequence[Group], rules: Sequence[Rule]) -> list[Group
 
     A group whose trainings another group has reused does not count.
     """
-    meeting = [group for group in groups if not broken(rules, list(map(described, group.members)))]
-    ids = [{member.run_id for member in group.members} for group in meeting]
-    return [
-        group
-        for i, group in enumerate(meeting)
-        if not any(ids[i] < other for other in ids) and ids[i] not in ids[:i]
-    ]
+    by_ids: dict[frozenset[str], Group] = {}
+    for group in groups:
+        if not any(why for _, why in judged(rules, list(map(described, group.members)))):
+            by_ids.setdefault(frozenset(member.run_id for member in group.members), group)
+    return [group for ids, group in by_ids.items() if not any(ids < other for other in by_ids)]
 
 
 def _merged(groups: Sequence[Group]) -> list[Group]:
@@ -162,6 +155,5 @@ def _named(group: Group) -> str:
     when = datetime.fromtimestamp(group.top.start_time / 1000).isoformat(" ", "minutes")
     runs = group.members if group.top in group.members else [group.top]
     ids = ", ".join(f'"{run.run_id}"' for run in runs)
-    stores = "".join(f" of {store}" for store in {run.store: None for run in runs} if store)
     hardware = {run.tags.get("hardware", "") for run in group.members}
-    return f"[{ids}]{stores} of {when}, {printable(', '.join(sorted(hardware)), 200)}"
+    return f"[{ids}] of {when}, {printable(', '.join(sorted(hardware)), 200)}"

@@ -9,9 +9,8 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from eml.config import one_of
 from eml.errors import UserError, printable, redacted
-from eml.handin.sheet import Sheet, load_sheet, sheet_names
+from eml.handin.sheet import Sheet, load_sheet
 from eml.recipes.recipe import Recipe
 
 FORM = "handin.toml"
@@ -31,7 +30,6 @@ class Form:
 
     sheet: Sheet
     content: bytes
-    where: str  # its file, as in the caller's directory
     names: list[str]
     date: date
     exercise: Mapping[str, Any]  # the table of each exercise, by number
@@ -80,12 +78,11 @@ date = {date.today()} # on the top sheet
 stores = [] # of others, read beside the one here, as ["../ada/mlflow.db"]
 """
     for exercise in sheet.exercises:
-        table, points, half = f'exercise."{exercise.number}"', "", ""
-        if exercise.points is not None:
-            points, half = f", {exercise.points} points", f" ({exercise.points / 2:g} points)"
+        table = f'exercise."{exercise.number}"'
+        points = f", {exercise.points} points" if exercise.points else ""
         yield f"[{table}] # {exercise.title}{points}"
         yield "hand_in = true # false leaves the exercise out"
-        yield f'present = "" # true or false: are you willing to present it?{half}'
+        yield 'present = "" # true or false: are you willing to present it?'
         if exercise.review_of:
             yield 'review = "" # Markdown, or the path of a Markdown file, as "review.md"'
         yield ""
@@ -121,10 +118,7 @@ def write_files(files: Mapping[str, bytes], folder: Path) -> None:
 def read_form(file: Path) -> Form:
     """Read the form in a file. Raises UserError with the line that says what is wrong."""
     if not file.is_file():
-        raise UserError(
-            f"there is no {file}: make one with {handin_command('init SHEET', file)}, SHEET one "
-            f"of {', '.join(sheet_names())}"
-        )
+        raise UserError(f"there is no {file}: make one with {handin_command('init SHEET', file)}")
     return parse_form(read_file(file), str(file))
 
 
@@ -134,15 +128,11 @@ def parse_form(content: bytes, where: str) -> Form:
         values = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where} is not TOML: {error}") from error
-    one_of(f"{where}: sheet", values.get("sheet", ""), sheet_names())
-    sheet = load_sheet(values["sheet"])
+    sheet = load_sheet(values.get("sheet", ""))
     _check(values, tomllib.loads("\n".join(_blank(sheet))), f"{where}:")
     if any(redacted(store) != store for store in values.get("stores", ())):
         raise UserError(f"{where}: a store with a password, which the zip would show: use --stores")
-    names = [printable(name) for name in values["names"]]
-    group = printable(values.get("group", ""))
-    checked = {"sheet": sheet, "where": where, "names": names, "group": group}
-    return Form(**values | checked, content=content)
+    return Form(**values | {"sheet": sheet}, content=content)
 
 
 def _check(value: Any, blank: Any, where: str) -> None:
@@ -159,7 +149,4 @@ def _check(value: Any, blank: Any, where: str) -> None:
         if key in value:
             _check(value[key], kind, f"{where} {key}")
         elif key not in OPTIONAL:
-            raise UserError(
-                f"{where} lacks {key}: give {TYPES[type(kind)]}, or copy it from a new form: "
-                "`eml handin init SHEET --file new.toml`"
-            )
+            raise UserError(f"{where} lacks {key}: give {TYPES[type(kind)]}")

@@ -1,26 +1,31 @@
 """Handin: a form with the evidence for it, from which the PDF follows; its check by the sheet."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
-from pathlib import Path
-from typing import NamedTuple
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from markdown_it.tree import SyntaxTreeNode
 
 from eml.analysis.figures import FIGURES
+from eml.analysis.report import MARKDOWN
 from eml.errors import UserError, printable
-from eml.exact.step import SHEET, Solution, check, solve
-from eml.handin.document import Node, Read, nodes
+from eml.exact.step import SHEET, solve
 from eml.handin.evidence import Evidence, from_store
-from eml.handin.form import Form, handin_command, read_file, read_form
+from eml.handin.form import Form, read_file, read_form
 from eml.handin.numbers import NamedCurve, Number, named_curves, of_trainings
-from eml.handin.sheet import Assignment, Exercise, Values, broken
+from eml.handin.sheet import Assignment, Exercise, Values, judged
 from eml.tracking.find import Others, names_in, open_others
 from eml.tracking.store import open_store
 
-EMPTY = "the text is empty"
 REFERENCE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+IMAGES = (".png", ".jpg", ".jpeg", ".svg")
+Read = Callable[[str], bytes]  # the file at a path relative to the form
+Node = dict[str, Any]  # a part of a Markdown text: kind (as "link"), text, children, attributes
 
 
 class Check(NamedTuple):
@@ -45,7 +50,6 @@ class Handin:
     form: Form
     evidence: dict[str, Evidence]
     read: Read
-    stores: str = ""  # of others, besides those that the form names
     files: dict[str, bytes] = field(default_factory=dict)  # those that were read
     problems: dict[str, UserError] = field(default_factory=dict)  # by recipe: why it lacks evidence
 
@@ -65,13 +69,6 @@ class Handin:
         return [(name, values) for name, one in self.evidence.items() for values in one.values]
 
     @cached_property
-    def solution(self) -> Solution:
-        """The exact step of 3.1, compared with central differences. Raises CheckError."""
-        solution = solve(SHEET)
-        check(SHEET, solution, autograd=False)
-        return solution
-
-    @cached_property
     def curves(self) -> dict[str, list[NamedCurve]]:
         """By recipe: its curves."""
         return {name: named_curves(name, one.final) for name, one in self.evidence.items()}
@@ -81,7 +78,7 @@ class Handin:
         """All numbers by name."""
         numbers: dict[str, Number] = {}
         if any(exercise.gradients for exercise in self.exercises):
-            for name, value in self.solution.numbers().items():
+            for name, value in solve(SHEET).numbers().items():
                 numbers[f"gradients.{name}"] = Number(f"{value:g}", value, ())
         for recipe, evidence in self.evidence.items():
             numbers |= of_trainings(recipe, self.curves[recipe], evidence)
@@ -93,12 +90,13 @@ class Handin:
         return [
             f"{assignment.recipe}: {rule.says} asked for, {why}"
             for assignment in self.assignments
-            for rule, why in broken(assignment.rules, self.evidence[assignment.recipe].values)
-            if rule.draft
+            for rule, why in judged(assignment.rules, self.evidence[assignment.recipe].values)
+            if rule.draft and why
         ]
 
     def gather(self, run_ids: Mapping[str, Sequence[str]], others: Others) -> None:
         """Read the evidence from the store here and from others. run_ids: by recipe."""
+        open_store(create=False, others=others)
         for assignment in self.assignments:
             recipe = assignment.recipe
             try:
@@ -115,11 +113,9 @@ class Handin:
                 return self.numbers[name].shown
             if (recipe := name.partition(".")[0]) in self.problems:
                 raise UserError(f"{{{{{name}}}}} needs a training of {recipe}")
-            near = ", ".join(get_close_matches(name[:80], self.numbers, cutoff=0))
+            near = ", ".join(get_close_matches(name[:80], self.numbers, cutoff=0)) or "none"
             raise UserError(
-                f"there is no number {{{{{printable(name, 80)}}}}}: "
-                f"{near and f'the nearest are {near}; '}"
-                f"{handin_command('numbers', self.form.where, self.stores)} lists all"
+                f"there is no number {{{{{printable(name, 80)}}}}}: the nearest are {near}"
             )
 
         return REFERENCE.sub(text_of, text)
@@ -133,9 +129,37 @@ class Handin:
 
     def file(self, path: str) -> bytes:
         """Read the file at this path; keep it in `files`."""
-        if path not in self.files:
-            self.files[path] = self.read(path)
+        self.files[path] = self.read(path)
         return self.files[path]
+
+
+def nodes(text: str, read: Read) -> list[Node]:
+    """Parse a Markdown text into its blocks. HTML and typst in it stay text.
+
+    read: called with the path of an image. Raises UserError for an image without alternative text,
+    or of an unknown kind.
+    """
+    return [_node(child, read) for child in SyntaxTreeNode(MARKDOWN.parse(text)).children]
+
+
+def _node(node: SyntaxTreeNode, read: Read) -> Node:
+    attributes = dict(node.attrs)
+    if node.type == "image":
+        path = str(node.attrs["src"])
+        if not node.content.strip() or not path.lower().endswith(IMAGES):
+            raise UserError(
+                f"image {printable(path, 100)} needs an alternative text, as "
+                f"![what it shows](path), and an ending of {', '.join(IMAGES)}"
+            )
+        read(path)
+        attributes["src"] = image_name(path)
+    children = [_node(child, read) for child in node.children]
+    return {"kind": node.type, "text": node.content, **attributes, "children": children}
+
+
+def image_name(path: str) -> str:
+    """Return the template's name of an image: the group's path may climb out of a folder."""
+    return sha256(path.encode()).hexdigest() + PurePosixPath(path).suffix.lower()
 
 
 def load(file: Path, stores: str = "") -> Handin:
@@ -147,10 +171,9 @@ def load(file: Path, stores: str = "") -> Handin:
             raise UserError(f"{printable(path, 200)}: give a path below the folder of the form")
         return read_file(folder / path)
 
-    handin = Handin(form, {}, read, stores)
+    handin = Handin(form, {}, read)
     if handin.assignments:
         others = [*open_others(form.stores, folder), *open_others(names_in(stores))]
-        open_store(create=False, others=others)
         handin.gather({a.recipe: form.table(a.recipe)["runs"] for a in handin.assignments}, others)
     return handin
 
@@ -167,11 +190,9 @@ def checks(handin: Handin) -> list[Check]:
 
 def _top_sheet(handin: Handin) -> Iterator[tuple[str, str]]:
     names, most = handin.form.names, handin.form.sheet.most_names
-    blank = not names or not all(name.strip() for name in names)
-    twice = "a name is there twice" if len(set(names)) < len(names) else ""
-    yield "names", "write each name into names" if blank else twice
+    are_written = names and all(name.strip() for name in names)
+    yield "names", "" if are_written else "write each name into names"
     yield f"at most {most} names", f"there are {len(names)}" if len(names) > most else ""
-    yield "an exercise is handed in", "" if handin.exercises else "hand_in is false for all"
 
 
 def _declared(handin: Handin, exercise: Exercise) -> Iterator[tuple[str, str]]:
@@ -184,14 +205,12 @@ def _declared(handin: Handin, exercise: Exercise) -> Iterator[tuple[str, str]]:
     yield "willingness to present declared", why
     if exercise.review_of:
         yield "review of the paper", _refusal(handin, answer["review"])
-    if exercise.gradients:
-        yield "every value calculated", ""
 
 
 def _refusal(handin: Handin, text: str) -> str:
     """Return why the PDF takes no such text of the form; "" if it does."""
     try:
-        return "" if handin.parsed(text) else EMPTY
+        return "" if handin.parsed(text) else "the text is empty"
     except UserError as error:
         return error.shown()
 
@@ -211,9 +230,8 @@ def _trained(handin: Handin, assignment: Assignment) -> Iterator[tuple[str, str]
         if training.unfinished
     ]
     yield f"{recipe}: every training has ended", ", ".join(unfinished)
-    reasons = {rule.says: why for rule, why in broken(assignment.rules, evidence.values)}
-    for rule in assignment.rules:
-        yield f"{recipe}: {rule.says}", reasons.get(rule.says, "")
+    for rule, why in judged(assignment.rules, evidence.values):
+        yield f"{recipe}: {rule.says}", why
     for figure in assignment.figures:
         missing = [name for name in FIGURES[figure].needs if not evidence.final.has(name)]
         why = f"the runs have no {' and no '.join(missing)}" if missing else ""

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
@@ -40,28 +40,20 @@ class Rule:
         if self.tried_by:
             counts = self._counts_by(self.tried_by, [*final, *tried])
             return ", ".join(f"{n} for {name}" for name, n in counts if n < self.at_least)
-        values = sorted({row[self.field] for row in final if not pd.isna(row.get(self.field))})
-        if not values:
-            return f"the runs do not say their {self.field}"
-        if self.only and (other := [value for value in values if value not in self.only]):
-            return f"found {self._listed(other)}"
-        if missing := [value for value in self.include if value not in values]:
-            return f"{self._listed(missing)} is missing"
         counts = self._counts_by(self.one_for, final) if self.one_for else []
         if several := [name for name, n in counts if n > 1]:
             return f"several for {', '.join(several)}"
-        if self.between:
-            lowest, highest = self.between
-            values = [value for value in values if lowest <= value <= highest]
-        return f"found {self._listed(values) or 'none'}" if len(values) < self.at_least else ""
+        values = sorted({row[self.field] for row in final if not pd.isna(row.get(self.field))})
+        others = [v for v in values if self.only and v not in self.only]
+        counted = [v for v in values if not self.between or self.between[0] <= v <= self.between[1]]
+        if not values or others or set(self.include) - set(values) or len(counted) < self.at_least:
+            return f"found {', '.join(words(self.field, value) for value in values) or 'none'}"
+        return ""
 
     def _counts_by(self, key: str, rows: Sequence[Values]) -> list[tuple[str, int]]:
         """Return the values of `key` in order, with the number of values of the rule's field."""
         pairs = {(str(row[key]), row[self.field]) for row in rows}
         return sorted(Counter(name for name, _ in pairs).items())
-
-    def _listed(self, values: Iterable[Any]) -> str:
-        return ", ".join(words(self.field, value) for value in values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,14 +102,14 @@ class Sheet:
         return [assignment for exercise in self.exercises for assignment in exercise.trainings]
 
 
-def broken(rules: Sequence[Rule], values: Sequence[Values]) -> list[tuple[Rule, str]]:
-    """Return the rules that trainings break, each with the reason.
+def judged(rules: Sequence[Rule], values: Sequence[Values]) -> list[tuple[Rule, str]]:
+    """Return each rule, and why trainings break it; "" if they keep it.
 
     values: of the trainings in the figures, and of those of a search, which have validation images.
     """
     final = [row for row in values if not row["validation"]] or values
     tried = [row for row in values if row["validation"]] if len(final) < len(values) else []
-    return [(rule, why) for rule in rules if (why := rule.why_broken(final, tried))]
+    return [(rule, rule.why_broken(final, tried)) for rule in rules]
 
 
 def sheet_names() -> list[str]:
