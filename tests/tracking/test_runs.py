@@ -263,7 +263,8 @@ def test_a_lock_that_passes_does_not_leave_a_run_open(store, monkeypatch):
 def test_system_metrics_are_logged_where_they_are_wanted(small_data, store, monkeypatch):
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.01")
     train("mlp_numpy", epochs=3)
-    train("mlp_numpy", epochs=3, seed=2, system_metrics=True)
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+    train("mlp_numpy", epochs=3, seed=2)
     without, with_them = stored_runs(store)
     assert not [name for name in without.data.metrics if name.startswith("system/")]
     assert "system/cpu_utilization_percentage" in with_them.data.metrics

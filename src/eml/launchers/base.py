@@ -27,7 +27,6 @@ class Task:
     check: bool = False  # compare the hand-written gradients with numerical ones first
     output: str = ""  # folder for a copy of the figures, if the training has no parent
     threads: Asked = CHOOSE
-    system_metrics: bool = False  # log MLflow's system metrics
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,9 +47,6 @@ class LaunchOptions(Options, JobOptions):
     ] = AUTO
     threads: Annotated[str, "of a training on the CPU; auto: one, or all cores if faster"] = AUTO
     output: Annotated[str, "new folder for a copy, with PDFs; absolute for `mlflow run`"] = ""
-    system_metrics: Annotated[bool, "log MLflow's system metrics, which takes some of the CPU"] = (
-        False
-    )
     share_gpu: Annotated[bool, "let several trainings at once use one GPU"] = False
     stores: Annotated[str, STORES] = ""
 

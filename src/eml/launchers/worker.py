@@ -71,7 +71,7 @@ def prepare(task: Task) -> resume.Resumed:
 
 def train(task: Task, make_display: MakeDisplay = display) -> None:
     """Carry out a training in a run. Without a parent, also log the figures of its recipe."""
-    with runs.system_metrics(task.system_metrics), _run_of(task) as run:
+    with _run_of(task) as run:
         if run is None:
             return
         _train(task, run, make_display)
@@ -87,7 +87,6 @@ def _run_of(task: Task) -> AbstractContextManager[resume.Resumed | None]:
         "recipe": config.recipe,
         tags.TRAINING_DIGEST: digest,
         "trainings_at_once": str(task.threads.at_once),
-        tags.SYSTEM_METRICS: str(task.system_metrics).lower(),
     }
     if task.run_id:
         return resume.prepared_run(task.run_id, digest, *described, run_tags)

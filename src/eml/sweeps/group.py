@@ -56,7 +56,6 @@ class Trainings:
                 copy_from_others=self.reusing,
                 check=getattr(self.request.options, "check", False),
                 threads=asked,
-                system_metrics=launching.system_metrics,
             )
             for config in missing
         ]

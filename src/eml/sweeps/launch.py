@@ -56,7 +56,6 @@ def launch(
             resume=launching.resume,
             check=getattr(options, "check", False),
             output=launching.output,
-            system_metrics=launching.system_metrics,
         )
         train(task)
     else:

@@ -3,7 +3,7 @@
 calls: StoreError, StoreAwayError (the store refuses, does not answer); for_other_processes()
 store: is_there(), open_store(), refuse_if_local()
 runs: run() and Paused (a run of this process); active_run(), where(), is_cancelled(),
-    system_metrics(), given_run(); of any run close_run(), stop_run(), tag_run(); now()
+    given_run(); of any run close_run(), stop_run(), tag_run(); now()
 resume: continued_run(), prepared_run(), Resumed (runs that continue where others were interrupted);
     to_continue() (which run a command would continue)
 log: log_setup(), Delivery (epochs), log_result(), log_metrics(), log_files(),

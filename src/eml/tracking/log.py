@@ -15,6 +15,7 @@ import mlflow
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric
+from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
 
 from eml.config import AUTO, Config
@@ -23,7 +24,7 @@ from eml.errors import UserError
 from eml.models.learner import Learner
 from eml.tracking.calls import StoreAwayError, store_call
 from eml.tracking.runs import active_run
-from eml.tracking.tags import REUSED, of_all_machines
+from eml.tracking.tags import REUSED, SYSTEM_METRICS, of_all_machines
 from eml.training.loop import EpochRecord
 
 SECONDS_IN_TRAINING = 1  # time limit of a try to log epochs during a training
@@ -51,6 +52,7 @@ def log_setup(config: Config, dataset: Dataset, learner: Learner, threads: int) 
     if "dataset_digest" not in present.tags:  # a resumed run has logged its dataset
         log_dataset(dataset)
     machine = {"hardware": learner.hardware, "threads": str(threads)}
+    machine[SYSTEM_METRICS] = str(MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get()).lower()
     tags = of_all_machines(present.tags, machine)
     mlflow.set_tags(tags | {"dataset_digest": dataset.digest})
     # Before the training, so that an artifact folder that cannot be written is noticed at once.

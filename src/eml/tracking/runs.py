@@ -4,7 +4,7 @@ import os
 import re
 import uuid
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from mlflow.entities import Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from eml.errors import UserError, printable
-from eml.machine import GIVEN_RUN, Deferred, Stopped, environment, given_run_id
+from eml.machine import GIVEN_RUN, Deferred, Stopped, given_run_id
 from eml.tracking import provenance, ui
 from eml.tracking.calls import SECONDS_TO_CLOSE, StoreError, is_server, store_call, store_name, uri
 from eml.tracking.find import Stores, experiment_of
@@ -207,11 +207,6 @@ def is_cancelled() -> bool:
 def now() -> str:
     """The time in words, for tags."""
     return f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def system_metrics(wanted: bool) -> AbstractContextManager[None]:
-    """Make runs that begin in this context log MLflow's system metrics every 10 s, if wanted."""
-    return environment({"MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true"} if wanted else {})
 
 
 def active_run() -> Run:

@@ -17,7 +17,7 @@ CREATION = "creation"  # a random number that identifies the run if the answer w
 COMMAND = "command"  # of a run that is not nested: the command line that made it
 # Tags that are deleted when a run continues.
 ENDINGS = {"stopped", "error", JOB, JOB_LOG, CANCELLED}
-SYSTEM_METRICS = "system_metrics"  # whether they were logged during the training
+SYSTEM_METRICS = "system_metrics"  # whether MLflow logged them during the training
 # Those that affect a run's times.
 TIMED = {"hardware", "threads", "trainings_at_once", SYSTEM_METRICS}
 NUMBER = re.compile("[0-9]{1,9}")  # an epoch in a tag or parameter, which may hold any text
