@@ -6,8 +6,8 @@ import pytest
 from eml.analysis import figures
 from eml.analysis.comparison import Comparison
 from eml.analysis.figures import sensitivity
-from eml.analysis.report import edges, undertuned, write_report
-from eml.analysis.summary import by_rate, summary
+from eml.analysis.report import on_rates, write_grid, write_report
+from eml.analysis.summary import Outcomes, by_rate, summary
 from eml.recipes import RECIPES
 from support.histories import NAN, SWEEP, figures_of, run, together
 
@@ -172,28 +172,41 @@ def test_an_optimizer_with_fewer_rates_is_called_undertuned():
         for rate in rates
     ]
     line = "undertuned? sgd was tried at 1 learning rate, another at 2"
-    assert undertuned(Comparison(together(*held_out))) == [line]
+    assert on_rates(Comparison(together(*held_out))) == [line]
     # Of two rates that were trained to the end, one may be there because the other diverged.
     finals = together(*(one.assign(validation=0, test_accuracy=0.5) for one in held_out))
-    assert not undertuned(Comparison(finals))
+    assert not on_rates(Comparison(finals))
 
 
 def test_equal_rates_have_no_best_one():
-    assert not edges(Comparison(together(*(run(f"{r}", [0.1, 0.5], lr=r) for r in (1.0, 0.5)))))
+    assert not on_rates(Comparison(together(*(run(f"{r}", [0.1, 0.5], lr=r) for r in (1.0, 0.5)))))
 
 
 def test_a_best_rate_at_the_edge_is_said():
-    assert edges(Comparison(RATES)) == [
+    assert on_rates(Comparison(RATES)) == [
         "the best learning rate of adam, 0.01, is at the edge of those tried: "
         "try 0.001 and 0.0001 too"
     ]
+
+
+def test_the_grid_says_its_remarks_and_the_edges(tmp_path):
+    held_out = [
+        run(f"{rate}", [0.1, 0.5 + rate], optimizer="sgd", lr=rate, validation=100)
+        for rate in (0.1, 0.01)
+    ]
+    text = write_grid(Comparison(together(*held_out)), Outcomes(), ["tied"], tmp_path, pdf=False)
+    assert text.endswith(
+        "- tied\n- the best learning rate of sgd, 0.1, is at the edge of those tried: try 1 and 10 too\n"
+    )
+    assert (tmp_path / "grid.md").read_text() == text
+    assert (tmp_path / "grid.png").exists()
 
 
 def test_advice_is_bounded_by_the_recipes_limits():
     rates = [1, 0.5, 0.1, 0.05, 0.01, 0.001]
     for sign, kept, end in ((1, 0, "allowed"), (-1, 0, "allowed"), (1, 1, "tried: try 1 too")):
         runs = [run(str(r), [0.1, 0.5 + sign * 0.1 * r], lr=r) for r in rates[kept:]]
-        (line,) = edges(Comparison(together(*runs), rates=RECIPES["lr_sweep"].rates))
+        (line,) = on_rates(Comparison(together(*runs), rates=RECIPES["lr_sweep"].rates))
         assert line.endswith(end)
 
 

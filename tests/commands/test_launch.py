@@ -1,8 +1,11 @@
 """Recipes of several trainings: parent and children, what is run again, what is left behind."""
 
+import base64
 import dataclasses
+import json
 import math
 import re
+import zlib
 from pathlib import Path
 
 import pandas as pd
@@ -49,10 +52,16 @@ def test_a_command_says_where_its_figures_are_and_copies_them(
     mode = "workflowType=machine_learning"
     top = find_top(store)
     assert page == f"{experiment}/runs/{top.info.run_id}/artifacts/compare.html?{mode}"
-    assert all_charts == f"{experiment}/runs?compareRunsMode=CHART&{mode}"
-    trained = {run.info.run_id for run in stored_runs(store) if run.data.params}
-    assert set(re.findall("%22([0-9a-f]{32})%22", charts)) == trained
-    assert "metric=%22test_accuracy%22" in charts
+    assert all_charts == f"{experiment}/runs?compareRunsMode=CHART&{mode}&viewStateShareKey=eml"
+    if recipe == "mlp_numpy":
+        assert charts == f"{experiment}/runs/{top.info.run_id}/model-metrics?{mode}"
+    else:
+        title, state = saved_view(store, charts)
+        assert title == top.info.run_name == "lr_sweep epochs=1"
+        children = {run.info.run_id for run in stored_runs(store)} - {top.info.run_id}
+        assert set(re.findall(r"\w{32}", state["searchFilter"])) == children
+        (key,) = state["groupBy"]["groupByKeys"]
+        assert key == {"mode": "param", "groupByData": "learning_rate"}
     for place in (Path(folder), tmp_path / "here/figures"):
         assert (place / "test_accuracy_over_epochs.png").stat().st_size > 10_000
     count = len(stored_runs(store))
@@ -60,6 +69,15 @@ def test_a_command_says_where_its_figures_are_and_copies_them(
     assert again.returncode == 2
     assert "the folder holds other files, give a new folder" in again.stderr
     assert len(stored_runs(store)) == count
+
+
+def saved_view(store, address: str) -> tuple[str, dict]:
+    """Title and state of the view that an address of the UI names."""
+    key = address.rpartition("viewStateShareKey=")[2]
+    tag = store.get_experiment_by_name("test").tags[f"mlflow.sharedViewState.{key}"]
+    view = json.loads(tag)
+    packed = view["state"].removeprefix("deflate;")
+    return view["name"], json.loads(zlib.decompress(base64.b64decode(packed)))
 
 
 def find_top(store):

@@ -117,12 +117,7 @@ def write_report(
             for (target, unit), on_target in to_targets.items()
         },
         "Also different between these runs": differences(comparison),
-        "Warnings": [
-            comparison.alone,
-            *warnings(comparison),
-            *undertuned(comparison),
-            *edges(comparison),
-        ],
+        "Warnings": [comparison.alone, *warnings(comparison), *on_rates(comparison)],
     }
     for title, lines in notes.items():
         if any(lines):
@@ -170,29 +165,25 @@ def write_grid(
             for row in rows
         ]
     )
-    text += "".join(f"- {remark}\n" for remark in (*remarks, *undertuned(comparison)))
+    text += "".join(f"- {remark}\n" for remark in (*remarks, *on_rates(comparison)))
     (folder / "grid.md").write_text(text, encoding="utf-8")
     return text
 
 
-def undertuned(comparison: Comparison) -> list[str]:
-    """A line for each optimizer of a search that was tried at fewer rates than another."""
-    searched = [
-        training.values for training in comparison.trainings if training.split == "validation"
-    ]
+def on_rates(comparison: Comparison) -> list[str]:
+    """A line for each optimizer that a search tried at fewer learning rates than another.
+
+    And one for each whose best rate is at the edge of those tried.
+    """
+    searched = [t.values for t in comparison.trainings if t.split == "validation"]
     tried = dict.fromkeys((values["optimizer"], values["learning_rate"]) for values in searched)
     counts = Counter(optimizer for optimizer, _ in tried)
     most = max(counts.values(), default=0)
-    return [
+    lines = [
         f"undertuned? {optimizer} was tried at {counted(n, 'learning rate')}, another at {most}"
         for optimizer, n in counts.items()
         if n < most
     ]
-
-
-def edges(comparison: Comparison) -> list[str]:
-    """A line for each optimizer whose best learning rate is at the edge of those tried."""
-    lines = []
     lowest, highest = comparison.rates
     for optimizer, scores in by_rate(comparison).items():
         rates = list(scores)

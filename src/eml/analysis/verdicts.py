@@ -149,31 +149,21 @@ def _verdicts(
     # Without this least value, seeds that agree by chance on a few images would decide.
     floor = 1 / (math.sqrt(6) * images) if quantity == ACCURACY else SAME_SECONDS
     tests = pair_tests(values, failed, floor, images, by_counts=quantity == ACCURACY)
-    columns = [
-        tests.n,
-        tests.difference,
-        tests.low,
-        tests.high,
-        np.select([~tests.judged, tests.separable], [NOT_JUDGED, SEPARABLE], NOT_SEPARABLE),
-        np.select([~tests.judged, tests.failures + tests.other_failures > 0], ["", FISHER], PAIRED),
-        tests.failures,
-        tests.other_failures,
-    ]
-    rows = zip(*(column.tolist() for column in columns), strict=True)
+    rows = zip(*(column.tolist() for column in tests), strict=True)
     pairs = combinations([curve.label for curve in curves], 2)
     return [Verdict(*pair, quantity, *row) for pair, row in zip(pairs, rows, strict=True)]
 
 
 class PairTests(NamedTuple):
-    """The tests of all pairs of curves. All arrays have the shape (..., pairs)."""
+    """The tests of all pairs of curves: arrays (..., pairs) of the fields of Verdict."""
 
-    n: np.ndarray  # common seeds
-    difference: np.ndarray  # mean over the common seeds
-    low: np.ndarray  # of the interval; NaN without one
+    n: np.ndarray
+    difference: np.ndarray
+    low: np.ndarray
     high: np.ndarray
-    separable: np.ndarray  # bool
-    judged: np.ndarray  # bool
-    failures: np.ndarray  # common seeds in which the first curve failed
+    outcome: np.ndarray
+    test: np.ndarray
+    failures: np.ndarray
     other_failures: np.ndarray
 
 
@@ -224,7 +214,9 @@ def pair_tests(
     lows[without] = highs[without] = np.nan
     means[has_failures & (not by_counts)] = np.nan
     separable = np.where(has_failures, rejected, (lows > 0) | (highs < 0))
-    return PairTests(n, means, lows, highs, separable & judged, judged, *counts)
+    outcomes = np.select([~judged, separable], [NOT_JUDGED, SEPARABLE], NOT_SEPARABLE)
+    tests = np.select([~judged, has_failures], ["", FISHER], PAIRED)
+    return PairTests(n, means, lows, highs, outcomes, tests, *counts)
 
 
 def _holm(p: np.ndarray, tests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ import typst
 
 from eml.analysis.fairness import warnings
 from eml.analysis.figures import FIGURES
-from eml.analysis.report import edges, svg, undertuned
+from eml.analysis.report import on_rates, svg
 from eml.config import AUTO, Config
 from eml.errors import UserError, printable
 from eml.exact.step import PARAMETERS, SHEET, Value, solve, with_decimal
@@ -189,7 +189,7 @@ def _tried(handin: Handin, recipe: str) -> dict[str, Any]:
     rates = sorted({values["learning_rate"] for values in tried}, reverse=True)
     names = dict.fromkeys(values["optimizer"] for values in tried)
     rows = [[name, *(cell(name, rate) for rate in rates)] for name in names]
-    remarks = [*undertuned(evidence.tried), *edges(evidence.tried)]
+    remarks = on_rates(evidence.tried)
     caption = "Learning rates tried: accuracy on validation images at the end of each training"
     header = ["", *(f"{rate:g}" for rate in rates)]
     note = TRIED + "".join(f" {line[:1].upper()}{line[1:]}." for line in remarks)

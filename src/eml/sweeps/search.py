@@ -15,7 +15,7 @@ class Choice:
 
     chosen: Config | None  # of the search, with the chosen rate; None if none got above chance
     tied: Sequence[Config]  # those that are not worse than the best beyond chance, by rate
-    remarks: Sequence[str]  # a line for ties, for an edge, and for a failure at every rate
+    remarks: Sequence[str]  # a line for ties, and for a failure at every rate
 
 
 def choose(configs: Sequence[Config], trained: Mapping[Config, Training]) -> Choice:
@@ -42,11 +42,6 @@ def choose(configs: Sequence[Config], trained: Mapping[Config, Training]) -> Cho
         remarks.append(
             f"the rates {rates} of {optimizer} are tied within the error of {images} validation "
             f"images: the middle one, {chosen.learning_rate:g}, is taken"
-        )
-    if chosen in (configs[0], configs[-1]):
-        remarks.append(
-            f"{optimizer} is best at the edge of its rates, {chosen.learning_rate:g}: a better one "
-            "may lie beyond"
         )
     return Choice(chosen, tied, remarks)
 
