@@ -29,7 +29,8 @@ def says(text: str, kind: str, value: float) -> bool:
     return text == (str(value) if kind == "whole" else kind)
 
 
-@pytest.mark.parametrize("seed", [3, 5])
+# Seeds with a curve of which all diverge, gaps in the clocks, and a rate without an accuracy.
+@pytest.mark.parametrize("seed", [11, 24])
 def test_every_number_of_a_handin_is_what_the_tables_give(seed, store, tmp_path):
     runs = written(store, tmp_path, seed)
     for sheet, recipes in SHEETS.items():

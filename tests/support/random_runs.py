@@ -71,7 +71,7 @@ class RandomRuns:
     def _points(self, config: Config, trap: str) -> list[Metric]:
         random, last, split = self.random, config.epochs, config.evaluated
         lost = random.randint(1, last)
-        if trap in ("diverged", "infinite"):
+        if trap == "diverged":
             last = lost
         if trap in ("unfinished", "short"):
             last = random.randrange(last)
@@ -87,16 +87,16 @@ class RandomRuns:
             seconds += scale * random.uniform(0.8, 1.2)
             if epoch == last and trap == "diverged":
                 values |= dict.fromkeys(values.keys() - {"train_seconds", "wall_seconds"}, math.nan)
-            if epoch == last and trap == "infinite":
+            if epoch >= lost and trap == "infinite":
                 values[f"{split}_loss"] = math.inf
             if trap == "a lost epoch" and epoch == lost and epoch < last:
                 continue
             if trap == "no accuracy" or (trap == "gaps" and random.random() < 0.4):
                 del values[f"{split}_accuracy"]
-            if trap == "no seconds":
+            if trap == "no seconds" or (trap == "gaps" and random.random() < 0.4):
                 del values["train_seconds"]
             if trap == "twice" and epoch == lost:
-                old = {name: value / 3 for name, value in values.items()}
+                old = {name: value * 3 for name, value in values.items()}
                 points += [Metric(name, value, 500, epoch) for name, value in old.items()]
             step = epoch - (trap == "of others")
             points += [Metric(name, value, 1000, step) for name, value in values.items()]
