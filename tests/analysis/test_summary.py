@@ -1,6 +1,7 @@
 """What varies, how it is said, and the summary, worked out by hand."""
 
 import math
+import random
 
 import pytest
 
@@ -268,3 +269,23 @@ def test_other_curves_are_named_where_there_are_at_most_two(others):
     text = "all others" if others > 2 else "; ".join(row.curve for row in rest)
     columns = by_outcome(first.verdicts, shortened=True)
     assert columns["not_judged_against"] == f"{text} (too few seeds)"
+
+
+def test_a_target_is_reached_between_the_last_epoch_below_it_and_the_first_that_holds_it():
+    chance, rises = random.Random(3), []
+    for _ in range(200):
+        accuracies = [chance.choice([0.1, 0.2, 0.4, 0.5, 0.6, 0.7]) for _ in range(12)]
+        for epoch in chance.sample(range(11), chance.randrange(4)):
+            accuracies[epoch] = NAN  # not evaluated
+        points = [(epoch, of) for epoch, of in enumerate(accuracies) if not math.isnan(of)]
+        held = (at for at in range(len(points) - 2) if min(of for _, of in points[at:][:3]) >= 0.45)
+        if (at := next(held, None)) is None:
+            expected = math.inf
+        else:
+            (before, low), (epoch, of) = points[max(at - 1, 0)], points[at]
+            expected = epoch - ((of - 0.45) / (of - low) * (epoch - before) if at else 0)
+        (training,) = Comparison(run("a", accuracies, seconds=5)).trainings
+        assert training.rise(0.45, "epoch") == pytest.approx(expected)
+        assert training.rise(0.45, "train_seconds") == pytest.approx(5 * expected)
+        rises.append(expected)
+    assert 50 < sum(map(math.isfinite, rises)) < 150
