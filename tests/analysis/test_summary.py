@@ -1,5 +1,6 @@
 """What varies, how it is said, and the summary, worked out by hand."""
 
+import itertools
 import math
 import random
 
@@ -7,6 +8,7 @@ import pytest
 
 from eml.analysis import summary as summaries
 from eml.analysis.comparison import Comparison
+from eml.analysis.curves import Seconds
 from eml.analysis.fairness import differences
 from eml.analysis.figures import SETTINGS
 from eml.analysis.summary import (
@@ -289,3 +291,16 @@ def test_a_target_is_reached_between_the_last_epoch_below_it_and_the_first_that_
         assert training.rise(0.45, "train_seconds") == pytest.approx(5 * expected)
         rises.append(expected)
     assert 50 < sum(map(math.isfinite, rises)) < 150
+
+
+def test_seconds_overlap_where_their_ranges_have_a_value_in_common():
+    ranges = [Seconds(0, low, high) for low in range(4) for high in range(low, 4)]
+    for one, other in itertools.product(ranges, ranges):
+        common = {*range(one.lowest, one.highest + 1)} & {*range(other.lowest, other.highest + 1)}
+        assert one.overlaps(other) == bool(common)
+
+
+def test_a_curve_alone_has_the_name_of_its_run():
+    one, other = (run(str(seed), [0.1, 0.5], seed=seed) for seed in (1, 2))
+    assert [row.curve for row in summary(one)] == [one["run_name"][0]]
+    assert [row.curve for row in summary(together(one, other))] == ["all runs"]

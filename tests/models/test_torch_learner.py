@@ -110,13 +110,15 @@ def test_cuda_trains_as_the_cpu_does(small_data):
 def test_less_precision_is_a_little_less_exact(device, precision, small_data, monkeypatch):
     # Without the instructions PyTorch computes the same, slowly.
     monkeypatch.setattr(torch_learner, "cpu_instructions", lambda: {"amx_bf16"})
-    scores = []
-    for chosen in ("fp32", precision):
-        config = config_of("cifar_cnn", precision=chosen, lr="0.01", device=device)
+    losses = []
+    for dtype, chosen in (("float64", "fp32"), ("float32", "fp32"), ("float32", precision)):
+        config = config_of("cifar_cnn", dtype=dtype, precision=chosen, lr="0.01", device=device)
         learner = TorchLearner(config, load("cifar10"))
-        scores.append([learner.train_epoch(order_of(1, epoch, 300)).loss for epoch in (1, 2)])
-    assert scores[0] != scores[1]
-    assert scores[1] == pytest.approx(scores[0], rel=0.01)
+        losses.append([learner.train_epoch(order_of(1, epoch, 300)).loss for epoch in (1, 2)])
+    exact, single, less = losses
+    assert single == pytest.approx(exact, rel=1e-6)
+    assert less != single
+    assert less == pytest.approx(exact, rel=0.01)
 
 
 def test_bf16_is_refused_on_a_processor_without_it(small_data, monkeypatch):

@@ -100,12 +100,13 @@ def test_a_loss_that_is_not_finite_ends_the_training(small_data):
     assert not any(r.diverged for r in epochs[:-1])
 
 
-@pytest.mark.parametrize("lost", ["train", "test"])
-def test_a_lost_image_is_noticed(lost, small_data):
+@pytest.mark.parametrize("more", [-1, 1])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_an_image_that_is_lost_or_counted_twice_is_noticed(split, more, small_data):
     training = TrainingLoop(config_of("mlp_torch", epochs=1, device="cpu"), load("mnist"))
     whole = training.learner.evaluate
-    training.learner.evaluate = lambda split: whole(split)._replace(
-        examples=training.images[split] - (split == lost)
+    training.learner.evaluate = lambda scored: whole(scored)._replace(
+        examples=training.images[scored] + more * (scored == split)
     )
-    with pytest.raises(AssertionError, match=f"a {lost}(ing)? image was left out"):
+    with pytest.raises(AssertionError, match=f"a {split}(ing)? image was left out"):
         list(training)
