@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eml.errors import UserError
+from eml.errors import CheckError, UserError
 from eml.exact import step
 from eml.exact.command import read_problem
 from eml.exact.step import PARAMETERS, SHEET, Problem, central_difference, solve
 from support.commands import call, mlflow_command, stored_runs
+from support.handins import handin
 
 # Worked out on paper.
 BY_HAND = """
@@ -119,7 +120,8 @@ def test_each_number_of_a_gradient_that_is_off_by_one_in_a_thousand_is_found(pro
             assert central_difference(problem, off) == abs(wrong[index] - slope)
 
 
-def test_a_wrong_gradient_ends_the_command_as_failed(store, eml, monkeypatch):
+@pytest.fixture
+def wrong_gradient(monkeypatch):
     backward = step.backward
 
     def off(problem, paper):
@@ -127,11 +129,20 @@ def test_a_wrong_gradient_ends_the_command_as_failed(store, eml, monkeypatch):
         return loss, gradient | {"bias_1": gradient["bias_1"] * Fraction(1001, 1000)}
 
     monkeypatch.setattr(step, "backward", off)
+
+
+def test_a_wrong_gradient_ends_the_command_as_failed(wrong_gradient, store, eml):
     result = eml("gradients")
     assert result.returncode == 1
     assert "the gradients differ from central differences by 1/500\n" in result.stderr
     (run,) = stored_runs(store)
     assert run.info.status == "FAILED"
+
+
+def test_a_wrong_gradient_enters_no_hand_in(wrong_gradient, tmp_path):
+    made = handin("ex3-2025", tmp_path)
+    with pytest.raises(CheckError, match="differs from central differences by 1/500"):
+        made.numbers  # noqa: B018, a property
 
 
 def test_at_the_kink_the_derivative_of_relu_is_0_and_there_is_none_to_compare():
