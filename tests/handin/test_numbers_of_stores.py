@@ -4,11 +4,13 @@ import re
 
 import pytest
 
-from eml.handin.handin import load
+from eml.handin.content import compose
+from eml.handin.handin import Handin, load
 from support.commands import run_here
 from support.expected_numbers import expected_numbers
 from support.handins import form_of
 from support.random_runs import name_runs, written
+from support.tables import Stored
 
 SHEETS = {"ex2-2025": {"mlp_numpy", "lr_sweep"}}
 SHEETS["ex3-2025"] = {"cpu_vs_gpu", "mlp_vs_cnn", "optimizers"}
@@ -50,3 +52,31 @@ def test_every_number_of_a_handin_is_what_the_tables_give(seed, store, tmp_path)
             assert made[name].value == pytest.approx(value, rel=1e-9), name
             assert made[name].runs == ids, name
             assert says(texts[name], kind, value), (name, texts[name], value)
+        of_rates = [stars(runs["optimizers"], texts)] if "optimizers" in recipes else []
+        assert tables_of_rates(load(file)) == of_rates
+
+
+def tables_of_rates(handin: Handin) -> list[dict[tuple[str, str], str]]:
+    """The cells of the tables of rates tried in the PDF, by optimizer and rate."""
+    tables = [table for answer in compose(handin)["answers"] for table in answer["results"]]
+    return [
+        {
+            (name, rate): cell
+            for name, *cells in table["rows"]
+            for rate, cell in zip(table["header"][1:], cells, strict=True)
+            if cell != "-"
+        }
+        for table in tables
+        if table["caption"].startswith("Learning rates tried")
+    ]
+
+
+def stars(runs: list[Stored], texts: dict[str, str]) -> dict[tuple[str, str], str]:
+    """The accuracy of each rate tried; with a star if the store has final trainings with it."""
+    final = {(r.config["optimizer"], r.config["learning_rate"]) for r in runs if r.split == "test"}
+    tried = [name.split(".", 3)[2:] for name in texts if name.startswith("optimizers.tried.")]
+    return {
+        (name, rate): texts[f"optimizers.tried.{name}.{rate}"]
+        + (" *" if (name, rate) in final else "")
+        for name, rate in tried
+    }
