@@ -83,7 +83,7 @@ def test_equal_curves_have_no_order_and_no_leader(text_of):
         "learning rate 1 50.00 %.\n"
         "Best test accuracy: 50.00 % (learning rate 0.1 in epoch 1, learning rate 0.5 in epoch 1, "
         "learning rate 1 in epoch 1).\n"
-        "Not judged (too few seeds): all pairs."
+        "None of these differences is judged: too few seeds."
     )
     # What is equal as printed is a tie, too.
     text = text_of("lr_sweep", ACCURACY, *rates(0.5, 0.50001))

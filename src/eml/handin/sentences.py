@@ -110,8 +110,9 @@ def _verdicts(named: Sequence[NamedCurve], comparison: Comparison) -> Iterator[s
             rest += 1
     for reason, pairs in by_reason.items():
         if len(pairs) == len(comparison.verdicts) > 1:
-            pairs = ["all pairs"]
-        lines.append(f"Not judged ({reason}): {', '.join(pairs)}.")
+            lines.append(f"None of these differences is judged: {reason}.")
+        else:
+            lines.append(f"Not judged ({reason}): {', '.join(pairs)}.")
     yield from lines
     if rest:
         which = "All other" if lines else "All"
