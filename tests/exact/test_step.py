@@ -191,6 +191,7 @@ def test_numbers_from_a_file(tmp_path):
         ("activation = 'tanh'", r"key=activation: give one of x, .* \(the network has ReLU"),
         ("bias_2 = '1/0'", "bias_2=1/0: give a number"),
         ("bias_2 = nan", "bias_2=nan: give a number"),
+        ("learning_rate = 0", "learning_rate is 0: give a number above 0"),
         ("lr = 0.1", "key=lr: give one of x, y, weights_1, bias_1, weights_2, bias_2, learn"),
         ("x = [1", "Unclosed array"),
     ],

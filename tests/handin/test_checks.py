@@ -43,6 +43,7 @@ def unfinished():
 
 
 FORM = {
+    "a name twice": (names("Ada", "Ada"), "top sheet: names: write each name into names, once"),
     "a blank name": (names("Ada", " "), "top sheet: names: write each name"),
     "five names": (names(*"abcde"), "at most 4 names: there are 5"),
     "not declared": (exercise("2.2", present=""), "2.2: willingness to present declared: write"),
@@ -67,6 +68,15 @@ def test_a_mistake_in_the_form_breaks_its_rule_alone(change, line, tmp_path):
     made.read = read
     (broken,) = failed(made)
     assert line in broken
+
+
+def test_a_form_that_hands_in_nothing_is_refused(tmp_path):
+    def nothing(form):
+        for values in form["exercise"].values():
+            values.update(hand_in=False, present=False)
+
+    line = "top sheet: an exercise is handed in: hand_in is false for all"
+    assert any(line in broken for broken in failed(handin("ex2-2025", tmp_path, nothing)))
 
 
 def test_texts_are_checked_before_all_is_trained(tmp_path):

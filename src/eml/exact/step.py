@@ -40,6 +40,8 @@ class Problem:
             if (actual := getattr(self, name).shape) != shape:
                 rows = f", {ORIENTATION}" if name == "weights_1" else ""
                 raise UserError(f"{name} has the shape {actual}: give {shape}{rows}")
+        if self.learning_rate <= 0:
+            raise UserError(f"learning_rate is {self.learning_rate}: give a number above 0")
 
 
 def _array(numbers: str) -> np.ndarray:

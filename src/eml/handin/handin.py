@@ -193,8 +193,9 @@ def checks(handin: Handin) -> list[Check]:
 
 def _top_sheet(handin: Handin) -> Iterator[tuple[str, str]]:
     names, most = handin.form.names, handin.form.sheet.most_names
-    are_written = names and all(name.strip() for name in names)
-    yield "names", "" if are_written else "write each name into names"
+    are_written = names and all(map(str.strip, names)) and len(set(names)) == len(names)
+    yield "names", "" if are_written else "write each name into names, once"
+    yield "an exercise is handed in", "" if handin.exercises else "hand_in is false for all"
     yield f"at most {most} names", f"there are {len(names)}" if len(names) > most else ""
 
 

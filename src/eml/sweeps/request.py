@@ -70,7 +70,7 @@ class Request:
         chosen = self.launching.launcher != AUTO or self.launching.number("jobs")
         return self.launcher if chosen else Inline()
 
-    @property
+    @cached_property
     def timed_alike(self) -> dict[str, str]:
         """Tags of a run whose seconds can stand beside those of the finals."""
         tags = {"trainings_at_once": str(self.finals_launcher.at_once)}
