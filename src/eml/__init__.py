@@ -16,7 +16,6 @@ def load_history(
     recipe: str = "",
     *,
     experiment: str = "",
-    parent: str = "",
     runs: Sequence[str] = (),
     filter: str = "",
     stores: Sequence[str] = (),
@@ -25,7 +24,8 @@ def load_history(
 
     Takes the same runs as `eml compare` with these options: by default the newest finished group of
     trainings. The store is MLflow's: that of mlflow.set_tracking_uri, or of the working directory.
-    stores: stores of others that are read too: mlflow.db files, or addresses of servers.
+    runs: ids; that of a parent run stands for its trainings. stores: of others, read too: mlflow.db
+    files, or addresses of servers.
 
     Columns:
         store (text; "" for the store here)
@@ -53,9 +53,7 @@ def load_history(
     from eml.tracking import history
     from eml.tracking.find import open_others
 
-    selection = Selection(
-        experiment=experiment, recipe=recipe, parent=parent, runs=",".join(runs), filter=filter
-    )
+    selection = Selection(experiment=experiment, recipe=recipe, runs=",".join(runs), filter=filter)
     frame, left_out = history.load_history(selection, open_others(stores))
     for line in left_out:
         print(line)

@@ -40,10 +40,8 @@ def newest(store, recipe: str):
 
 
 @pytest.mark.parametrize("recipe", ["mlp_numpy", "lr_sweep"])
-def test_a_command_says_where_its_figures_are_and_copies_them(
-    recipe, store, eml, environment, tmp_path
-):
-    result = eml(recipe, "--epochs", "1", "--output", str(tmp_path / "here/figures"))
+def test_a_command_says_where_its_figures_are(recipe, store, eml, environment):
+    result = eml(recipe, "--epochs", "1")
     assert result.returncode == 0, result.stderr
     folder, page, charts, all_charts = re.findall(
         r"(?:figures and tables|of these runs|of all runs): (.+)", result.stdout
@@ -62,13 +60,7 @@ def test_a_command_says_where_its_figures_are_and_copies_them(
         assert set(re.findall(r"\w{32}", state["searchFilter"])) == children
         (key,) = state["groupBy"]["groupByKeys"]
         assert key == {"mode": "param", "groupByData": "learning_rate"}
-    for place in (Path(folder), tmp_path / "here/figures"):
-        assert (place / "test_accuracy_over_epochs.png").stat().st_size > 10_000
-    count = len(stored_runs(store))
-    again = eml(recipe, "--epochs", "1", "--output", str(tmp_path / "here/figures"))
-    assert again.returncode == 2
-    assert "the folder holds other files, give a new folder" in again.stderr
-    assert len(stored_runs(store)) == count
+    assert Path(folder, "test_accuracy_over_epochs.png").stat().st_size > 10_000
 
 
 def saved_view(store, address: str) -> tuple[str, dict]:

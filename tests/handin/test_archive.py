@@ -232,7 +232,7 @@ def test_a_digit_of_the_store_that_is_not_printed_is_named(of_store, tmp_path):
     runs, files = of_store
     opened, random, named = archive.read(zipped(files)), Random(1), set()
     before = {recipe: expected_numbers(recipe, runs[recipe]) for recipe in SHEET2}
-    assert list(archive.differences_from_stores(opened, "")) == []
+    assert list(archive.other_runs(opened, ())) == []
     db = sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)
     points = (
         "SELECT rowid, value FROM metrics WHERE run_uuid = ? AND timestamp = 1000 "
@@ -244,7 +244,7 @@ def test_a_digit_of_the_store_that_is_not_printed_is_named(of_store, tmp_path):
         db.execute(f"UPDATE metrics SET value = {value * (1 - 1e-6) or 1e-6} WHERE rowid = {row}")
         stored = tables.read(tmp_path / "mlflow.db")
         after = expected_numbers(recipe, [stored[one.run_id] for one in runs[recipe]])
-        *numbers, last = archive.differences_from_stores(opened, "")
+        *numbers, last = archive.other_runs(opened, ())
         assert last == f"histories/{recipe}.csv: the store gives other values of {run.run_id}"
         assert names_in(numbers) == changed(before[recipe], after)
         named |= {name.rpartition(".")[2] for name in names_in(numbers)}

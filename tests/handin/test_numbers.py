@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 
-from eml.handin.content import command
+from eml.handin.content import compose
 from eml.handin.sheet import load_sheet
-from support.handins import evidence, handin, lr_sweep, mlp_numpy, optimizers, sheet3
+from support.handins import evidence, handin, lr_sweep, optimizers
 from support.histories import run
 
 BY_RECIPE = {a.recipe: (n, a) for n in ("ex2-2025", "ex3-2025") for a in load_sheet(n).trainings}
@@ -93,17 +93,13 @@ def test_numbers_of_the_exact_step(tmp_path):
     assert numbers["gradients.dL/dw1.5.3"].value == -2
 
 
-def test_the_command_that_trains_a_recipe_again():
-    def of(recipe, *runs):
-        return command(BY_RECIPE[recipe][1], evidence(*runs, recipe=recipe))
-
-    assert of("mlp_numpy", mlp_numpy()) == "eml mlp_numpy"
-    assert of("mlp_numpy", mlp_numpy(seed=4, subset=5000)) == "eml mlp_numpy --subset 5000 --seed 4"
-    seeds = [
-        rows.assign(run_id=f"{seed}" + rows["run_id"])
-        for seed in (1, 2)
-        for rows in lr_sweep(seed=seed)
+def test_the_commands_are_those_that_were_typed(tmp_path):
+    """An older store does not tell them: the recipe's stands there."""
+    rates, typed = lr_sweep(), "eml lr_sweep --lrs 1,0.5,0.1,0.05,0.001 --seeds 1,2"
+    told = evidence(*(rows.assign(command=typed) for rows in rates[1:]), rates[0])
+    made = handin("ex2-2025", tmp_path, of={"lr_sweep": told})
+    assert compose(made)["commands"] == ["eml mlp_numpy", typed, "eml lr_sweep"]
+    assert compose(handin("ex3-2025", tmp_path))["commands"] == [
+        "eml gradients",
+        *(f"eml {recipe}" for recipe in ("cpu_vs_gpu", "mlp_vs_cnn", "optimizers")),
     ]
-    assert of("lr_sweep", *seeds) == "eml lr_sweep --lrs 1,0.5,0.1,0.05,0.001 --seeds 1,2"
-    assert of("optimizers", *optimizers()) == ("eml optimizers --lrs 0.1,0.01 --search_epochs 30")
-    assert of("cpu_vs_gpu", sheet3()["cpu_vs_gpu"].final.history) == "eml cpu_vs_gpu"

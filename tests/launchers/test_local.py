@@ -18,7 +18,6 @@ from eml.config import ConfigError
 from eml.data.datasets import load
 from eml.launchers.base import Probe, Result, Task
 from eml.launchers.local import Workers
-from eml.launchers.options import LaunchOptions
 from eml.sweeps.launch import LaunchError
 from eml.tracking import log
 from eml.tracking.history import load_history
@@ -161,21 +160,11 @@ def test_bad_ways_to_launch(arguments, message, store, eml):
     assert stored_runs(store) == []
 
 
-@pytest.mark.parametrize(("gpus", "share"), [(0, False), (1, False), (1, True), (2, False)])
-def test_a_gpu_is_shared_only_when_asked(gpus, share, small_data, monkeypatch):
-    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
-    config = config_of("mlp_torch", device="cpu")
-    on_gpu = [dataclasses.replace(config, device_type="cuda")]
-    workers = Workers(LaunchOptions(launcher="local", jobs="2", share_gpu=share), 2)
-    if share or gpus >= 2:
-        workers.check(on_gpu)
-        assert workers.gpus == gpus
-    else:
-        with pytest.raises(ConfigError, match=f"jobs=2: GPUs here: {gpus}; give at most"):
-            workers.check(on_gpu)
-    alone = Workers(jobs=2)
-    alone.check([config])
-    assert alone.gpus == 0
+def test_a_gpu_is_not_shared():
+    config = dataclasses.replace(config_of("mlp_torch", device="cpu"), device_type="cuda")
+    with pytest.raises(ConfigError, match="jobs=2: on a GPU one training follows the other"):
+        Workers(jobs=2).check([config])
+    Workers(jobs=1).check([config])
 
 
 @pytest.mark.slow

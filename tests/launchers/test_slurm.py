@@ -19,23 +19,20 @@ from eml.config import ConfigError
 from eml.launchers.base import Result, Task
 from eml.launchers.options import LaunchOptions
 from eml.launchers.slurm import cluster
-from eml.launchers.slurm.job import Pack
+from eml.launchers.slurm.job import Job
 from eml.launchers.slurm.launcher import Slurm
 from eml.launchers.slurm.settings import JobOptions
 from eml.launchers.worker import prepare, train
 from eml.machine import REQUEUE, SIGNALS
 from eml.tracking.history import load_history
 from eml.tracking.runs import run as tracked_run
-from eml.training.cost import Cost, kind_of, seconds_of
 from eml.training.loop import TrainingLoop, load_for
-from support.commands import call, config_of, configs_of, eml_command, stored_runs
+from support.commands import call, config_of, eml_command, stored_runs
 from support.interrupted import SCORES, assert_whole
 
 RATES = [1.0, 0.5, 0.1, 0.05, 0.01]
-# By the estimate two of these take more than the minute that may share a job.
 EPOCHS = 200
 IN_JOBS = ["--launcher", "slurm", "--slurm_time", "10"]
-IN_JOBS_OF_ONE = [*IN_JOBS, "--slurm_pack_minutes", "1"]
 
 
 def sweep(epochs: int = EPOCHS) -> list[str]:
@@ -89,6 +86,11 @@ def trained(store) -> dict[str, object]:
     return by_rate
 
 
+def one_status(store) -> str:
+    (run,) = trained(store).values()
+    return run.info.status
+
+
 def parents(store) -> list:
     return [run for run in stored_runs(store) if run.data.tags.get("recipe") == "lr_sweep"]
 
@@ -102,6 +104,11 @@ def running(store, epoch: int) -> dict[str, str]:
             if last >= epoch:
                 jobs[rate] = run.data.tags["slurm_job"]
     return jobs
+
+
+def four_at_work(store) -> dict[str, str]:
+    """The jobs, by learning rate, once all cores of the cluster are in use."""
+    return jobs if len(jobs := running(store, 5)) == 4 else {}
 
 
 def process_of(job: str) -> psutil.Process:
@@ -136,12 +143,8 @@ def assert_as_in_one_process(store, epochs: int) -> None:
 
 
 def test_preempted_signalled_cancelled_killed(shared_store, launched, small_data):
-    first = launched(*sweep(), *IN_JOBS_OF_ONE)
-
-    def four_at_work():
-        return len(jobs := running(shared_store, 5)) == 4 and jobs
-
-    jobs = until(four_at_work)
+    first = launched(*sweep(), *IN_JOBS)
+    jobs = until(lambda: four_at_work(shared_store))
     assert len(set(jobs.values())) == 4
     # Both nodes are full, so that a core for a better job is that of one training.
     more = ["sbatch", "--parsable", "-p", "high", "--wrap", "true", "-o", "/dev/null"]
@@ -167,7 +170,7 @@ def test_preempted_signalled_cancelled_killed(shared_store, launched, small_data
     assert restarts(jobs[signalled]) == 1
     assert "trainings in jobs" in first.output.read_text()
 
-    again = launched(*sweep(), *IN_JOBS_OF_ONE)
+    again = launched(*sweep(), *IN_JOBS)
     code, complaints = again.end()
     assert code == 0, complaints
     after = trained(shared_store)
@@ -179,8 +182,8 @@ def test_preempted_signalled_cancelled_killed(shared_store, launched, small_data
 
 
 def test_left_and_taken_up_again(shared_store, launched, small_data):
-    first = launched(*sweep(100), *IN_JOBS)
-    jobs = until(lambda: running(shared_store, 3))
+    first = launched(*sweep(), *IN_JOBS)
+    jobs = until(lambda: four_at_work(shared_store))
     first.process.send_signal(signal.SIGINT)
     code, complaints = first.end()
     assert (code, complaints) == (130, "stopped; the same command goes on\n")
@@ -188,27 +191,27 @@ def test_left_and_taken_up_again(shared_store, launched, small_data):
     assert parent.info.status == "SCHEDULED"
     assert first.output.read_text().endswith(f"`eml cancel {parent.info.run_id}` ends them\n")
 
-    result = call(eml_command("plan", *sweep(100), *IN_JOBS))
+    result = call(eml_command("plan", *sweep(), *IN_JOBS))
     assert result.returncode == 0, result.stderr
-    (job,) = set(jobs.values())
-    waits = rf": waiting in job {job} \(running on n[12]\), 0 of 100 epochs done, run \w+\n"
-    assert len(re.findall(waits, result.stdout)) >= 2
-    works = rf": running in job {job} \(running on n[12]\), \d+ of 100 epochs done, run \w+\n"
-    assert len(re.findall(works, result.stdout)) == 1
+    waits = r": waiting in job \d+_\d \(pending \(\w+\)\), 0 of 200 epochs done, run \w+\n"
+    assert len(re.findall(waits, result.stdout)) == 1
+    works = r": running in job (\d+_\d) \(running on n[12]\), \d+ of 200 epochs done, run \w+\n"
+    assert set(jobs.values()) <= set(re.findall(works, result.stdout))
 
-    again = launched(*sweep(100), *IN_JOBS)
+    again = launched(*sweep(), *IN_JOBS)
     code, complaints = again.end()
     assert code == 0, complaints
     assert [run.info.status for run in parents(shared_store)] == ["FINISHED"]
-    assert {run.data.tags["slurm_job"] for run in trained(shared_store).values()} == {job}
+    after = trained(shared_store)
+    assert {rate: after[rate].data.tags["slurm_job"] for rate in jobs} == jobs
     assert "trained in jobs on shared nodes" in again.output.read_text()
-    result = call(eml_command("plan", *sweep(100), *IN_JOBS))
+    result = call(eml_command("plan", *sweep(), *IN_JOBS))
     assert result.stdout.endswith("all trainings are done\n")
-    assert_as_in_one_process(shared_store, 100)
+    assert_as_in_one_process(shared_store, EPOCHS)
 
 
 def test_cancelling_ends_jobs_and_runs(shared_store, launched):
-    first = launched(*sweep(5000), *IN_JOBS_OF_ONE)
+    first = launched(*sweep(5000), *IN_JOBS)
     until(lambda: running(shared_store, 3))
     first.process.kill()
     first.end()
@@ -222,7 +225,7 @@ def test_cancelling_ends_jobs_and_runs(shared_store, launched):
     assert (result.returncode, result.stdout) == (0, "lr_sweep epochs=5000: jobs ended: 5\n")
     assert cluster.alive(run.data.tags["slurm_job"] for run in trained(shared_store).values()) == {}
     assert [run.info.status for run in stored_runs(shared_store)] == ["KILLED"] * 6
-    result = call(eml_command("plan", *sweep(5000), *IN_JOBS_OF_ONE))
+    result = call(eml_command("plan", *sweep(5000), *IN_JOBS))
     stopped = r": stopped: (SIGTERM|cancelled) at .* UTC, \d+ of 5000 epochs done; log /\S+\n"
     assert len(re.findall(stopped, result.stdout)) == 5
     result = call(eml_command("cancel", parent.info.run_id))
@@ -236,7 +239,7 @@ def test_cancelling_ends_jobs_and_runs(shared_store, launched):
 def test_a_cancelled_search_submits_no_more(shared_store, launched):
     grid = ["--optimizers", "sgd", "--lrs", "0.1,0.01", "--seeds", "1", "--subset", "100"]
     epochs = ["--epochs", "2000", "--search_epochs", "2000"]
-    first = launched("optimizers", *grid, *epochs, *IN_JOBS_OF_ONE)
+    first = launched("optimizers", *grid, *epochs, *IN_JOBS)
     until(lambda: running(shared_store, 2))
     (parent,) = [r for r in stored_runs(shared_store) if r.data.tags["recipe"] == "optimizers"]
     result = call(eml_command("cancel", parent.info.run_id))
@@ -279,8 +282,8 @@ def test_the_time_limit_requeues(shared_store, slurm, environment, small_data):
 def test_an_epoch_that_fits_no_job_is_given_up(monkeypatch, small_data, shared_store):
     config = config_of("mlp_numpy", epochs=1)
     with tracked_run("parent", "", {}) as parent:
-        tasks = [Task(config=replace(config, seed=seed), parent=parent) for seed in (1, 2)]
-        tasks = [replace(task, run_id=prepare(task).run_id) for task in tasks]
+        task = Task(config=config, parent=parent)
+        task = replace(task, run_id=prepare(task))
     for name, value in {
         "SUBMITIT_EXECUTOR": "slurm",
         "SUBMITIT_FOLDER": "/",
@@ -292,18 +295,18 @@ def test_an_epoch_that_fits_no_job_is_given_up(monkeypatch, small_data, shared_s
     signal.signal(REQUEUE, lambda *_: requeued.append(True))  # as submitit does
     # The signal arrives in the middle of the first epoch.
     monkeypatch.setattr(TrainingLoop, "__iter__", lambda self: signal.raise_signal(REQUEUE))
-    lot = Pack(list(tasks), seconds=0)
     try:
-        assert lot() == [Result("a job is too short for one epoch: increase slurm_time")]
+        Job(task, seconds=60)()
+        assert requeued.pop()  # half of the job's time is left
+        assert one_status(shared_store) == "SCHEDULED"
+        Job(task, seconds=0)()
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
-    assert requeued == [True]  # for the second training
-    assert lot.checkpoint().function.items == [tasks[1]]
-    states = {run.info.run_id: run for run in trained(shared_store).values()}
-    assert states[tasks[0].run_id].info.status == "FAILED"
-    assert "slurm_time" in states[tasks[0].run_id].data.tags["error"]
-    assert states[tasks[1].run_id].info.status == "SCHEDULED"
+    assert requeued == []
+    assert one_status(shared_store) == "FAILED"
+    (run,) = trained(shared_store).values()
+    assert run.data.tags["error"] == "a job is too short for one epoch: increase slurm_time"
 
 
 def test_a_training_that_has_ended_meanwhile_is_not_trained_again(store, small_data):
@@ -319,10 +322,11 @@ def test_a_job_that_cannot_begin(shared_store, launched, tmp_path):
     settings.write_text('slurm_setup = ["no_such_command", "true"]\n')
     first = launched(*sweep(), "--launcher", "slurm", "--slurm_file", str(settings))
     code, complaints = first.end()
-    assert code == 2
-    log = re.fullmatch(r"eml: job \d+: FAILED, exit code 127; log (\S+)\n", complaints)[1]
+    assert code == 1
+    assert complaints.startswith("eml: 5 of 5 trainings failed: ")
+    log = re.search(r"job \d+_0 has ended: FAILED, exit code 127; log (\S+);", complaints)[1]
     assert "no_such_command" in Path(log).read_text()
-    assert [run.info.status for run in parents(shared_store)] == ["FAILED"]
+    assert {run.info.status for run in stored_runs(shared_store)} == {"FAILED"}
 
 
 def test_a_single_training_is_a_sweep_of_one(shared_store, slurm, environment):
@@ -414,7 +418,7 @@ def test_a_cluster_that_requeues_no_job(shared_store, launched, small_data, tmp_
     code, complaints = first.end()
     assert code == 0, complaints
     assert re.search(
-        r"has ended, and its trainings are submitted again: the cluster does not requeue this job: "
+        r"has ended, and its training is submitted again: the cluster does not requeue this job: "
         r".*scontrol.*requeue",
         first.output.read_text(),
     )
@@ -442,25 +446,3 @@ def test_options_come_before_the_file(tmp_path):
 )
 def test_the_device_is_that_of_the_jobs(gres, device, expected):
     assert Slurm(LaunchOptions(launcher="slurm", slurm_gres=gres)).device(device) == expected
-
-
-def test_expected_seconds_of_jobs(small_data):
-    options = {"slurm_pack_minutes": 1, "slurm_array_parallelism": 2}
-    launcher = Slurm(LaunchOptions(launcher="slurm", **options))
-    configs = configs_of("lr_sweep")
-    launcher.costs = {kind_of(configs[0]): Cost(0, 0, 0)}
-    seconds = seconds_of(configs[0], launcher.costs, 30)
-    assert 6 * seconds < 60  # so that all share a job
-    assert launcher.seconds(configs) == pytest.approx(6 * seconds)
-    configs = configs_of("lr_sweep", epochs=30 * 10)
-    seconds = seconds_of(configs[0], launcher.costs, 300)
-    assert 60 > seconds > 30  # so that each has one, and two run at once
-    assert launcher.seconds(configs) == pytest.approx(3 * seconds)
-
-
-def test_short_trainings_share_a_job():
-    groups = JobOptions(slurm_pack_minutes=1).groups
-    assert groups([20, 20, 20, 20]) == [[0, 1, 2], [3]]
-    assert groups([40, 70, 10, 50, 1]) == [[0], [1], [2, 3], [4]]
-    assert groups([float("inf"), 1, float("inf")]) == [[0], [1], [2]]
-    assert groups([]) == []

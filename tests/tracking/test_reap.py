@@ -52,16 +52,13 @@ def test_a_dead_sweep_is_ended_with_its_training(small_data, store, monkeypatch)
     assert [run.info.status for run in stored_runs(store)] == ["KILLED"] * 2
 
 
-def test_what_lives_or_is_not_here_is_left(small_data, store, eml, monkeypatch):
+def test_what_lives_or_is_not_here_is_left(small_data, store, monkeypatch):
     """Its process holds the lock; a job of Slurm has it; its checkpoint is on another machine."""
     killed("mlp_numpy", {"epochs": 3}, monkeypatch)
     (run,) = stored_runs(store)
     slot = Slot(run.data.tags["training_digest"], run.data.tags["checkpoint"])
     assert slot.acquire()
     assert end_dead() == []
-    result = eml("reap", run.info.run_id)
-    assert result.returncode == 2
-    assert result.stderr.endswith("its process lives, stop that (Ctrl-C, kill)\n")
     slot.release()
     store.set_tag(run.info.run_id, "slurm_job", "7")
     assert end_dead() == []
@@ -73,31 +70,3 @@ def test_what_lives_or_is_not_here_is_left(small_data, store, eml, monkeypatch):
     store.set_tag(run.info.run_id, "checkpoint", slot.name)
     moved.rename(slot.file)
     assert [one.run_id for one in end_dead()] == [run.info.run_id]
-
-
-def test_reap_says_what_it_found(small_data, store, eml, monkeypatch):
-    result = eml("reap")
-    assert (result.returncode, result.stdout) == (0, "no run is RUNNING\n")
-    killed("mlp_numpy", {"epochs": 3}, monkeypatch)
-    (dead,) = stored_runs(store)
-    experiment = dead.info.experiment_id
-    # As a bare `mlflow run` leaves it where there is no conda.
-    left = store.create_run(experiment, run_name="calm-fox-1")
-    other = store.create_run(experiment, run_name="foreign", tags={"slurm_job": "7"})
-    result = eml("reap")
-    assert result.returncode == 0
-    assert sorted(result.stdout.splitlines()) == [
-        f"ended: sgd lr=0.1 seed=1 mlp_numpy epochs=3, run {dead.info.run_id}: its process is "
-        "gone; the same command goes on with it",
-        f"left as it is: calm-fox-1, run {left.info.run_id}: `eml reap RUN_ID` ends it if its "
-        "process is gone",
-        f"left as it is: foreign, run {other.info.run_id}: job 7 has it",
-    ]
-    assert store.get_run(left.info.run_id).info.status == "RUNNING"
-
-    result = eml("reap", left.info.run_id)
-    assert result.stdout.startswith(f"ended: calm-fox-1, run {left.info.run_id}\n")
-    assert store.get_run(left.info.run_id).info.status == "KILLED"
-    result = eml("reap", left.info.run_id)
-    assert result.returncode == 2
-    assert result.stderr.endswith("is not RUNNING but KILLED: give one that is\n")

@@ -89,7 +89,7 @@ def test_two_stores_are_read_as_one(ada, store, eml, tmp_path):
 def test_a_sweep_is_read_as_its_owner_reads_it(sweep, ada, eml, tmp_path, monkeypatch):
     theirs = package.load_history(recipe="lr_sweep", stores=["ada"])
     assert theirs["run_id"].unique().tolist() == sweep[1:]
-    assert_frame_equal(package.load_history(parent=sweep[0], stores=["ada"]), theirs)
+    assert_frame_equal(package.load_history(runs=[sweep[0]], stores=["ada"]), theirs)
     use(f"sqlite:///{tmp_path}/none.db", monkeypatch)  # beside other stores it may be missing
     assert_frame_equal(package.load_history(recipe="lr_sweep", stores=["ada"]), theirs)
     assert not Path("none.db").exists()

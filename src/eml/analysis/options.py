@@ -16,11 +16,10 @@ class Selection(Options):
     A group is the trainings of a sweep, or all trainings of a recipe of one training.
     """
 
-    effects = tuple((("experiment", "recipe", "filter"), by, ("",)) for by in ("runs", "parent"))
+    effects = ((("experiment", "recipe", "filter"), "runs", ("",)),)
     experiment: Annotated[str, "name of the experiment; else the active one"] = ""
     recipe: Annotated[str, "runs of this recipe; else of the newest finished one"] = ""
-    parent: Annotated[str, "the trainings of this parent run"] = ""
-    runs: Annotated[str, "these run ids, separated by commas"] = ""
+    runs: Annotated[str, "ids separated by commas; a parent run stands for its trainings"] = ""
     filter: Annotated[str, "runs that this MLflow filter selects"] = ""
 
 

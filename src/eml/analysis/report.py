@@ -62,7 +62,7 @@ def svg(figure: Figure) -> bytes:
         return file.getvalue()
 
 
-def _write_figure(name: str, figure: Figure, folder: Path, pdf: bool) -> None:
+def _write_figure(name: str, figure: Figure, folder: Path, pdf: bool = False) -> None:
     """Write a figure as PNG and as SVG with its points (mark); with `pdf` as PDF, too."""
     with _settled(figure):
         figure.savefig(folder / f"{name}.png", dpi=150)
@@ -147,12 +147,12 @@ def _verdicts(pairs: Sequence[Verdict]) -> list[str]:
 
 
 def write_grid(
-    comparison: Comparison, outcomes: Outcomes, remarks: Sequence[str], folder: Path, pdf: bool
+    comparison: Comparison, outcomes: Outcomes, remarks: Sequence[str], folder: Path
 ) -> str:
     """Write the trainings of a search as figure, CSV and Markdown; return the Markdown."""
     rows = tried(comparison, outcomes)
     if by_rate(comparison):
-        _write_figure("grid", sensitivity(comparison), folder, pdf)
+        _write_figure("grid", sensitivity(comparison), folder)
     pd.DataFrame(rows).to_csv(folder / "grid.csv", index=False)
     text = markdown(
         [

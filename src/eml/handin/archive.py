@@ -22,8 +22,8 @@ from eml.handin.form import FORM, handin_command, parse_form, write_files
 from eml.handin.handin import Handin, checks, load
 from eml.handin.numbers import Number
 from eml.machine import given_run_id
-from eml.tracking import log, provenance, reap, runs, store
-from eml.tracking.find import names_in, open_others
+from eml.tracking import log, provenance, reap, runs
+from eml.tracking.find import Others, names_in, open_others
 from eml.tracking.history import METRICS
 
 MANIFEST = "manifest.json"
@@ -177,10 +177,11 @@ def _unzip(data: bytes) -> dict[str, bytes]:
     return {path.removeprefix(top): content for path, content in files.items()}
 
 
-def differences(archive: Archive) -> Iterator[str]:
+def differences(archive: Archive, stores: str = "") -> Iterator[str]:
     """Yield the differences between an archive's files, its manifest, and its own data.
 
-    Builds the PDF again if it is of this version. Raises UserError if that is impossible.
+    Builds the PDF again if it is of this version. Raises UserError if that is impossible. stores:
+    of others, whose runs are compared, too, with those of the store here.
     """
     files, made = archive.files, build(archive.handin) if archive.is_of_this_version else {}
     pdf = f"{archive.handin.form.sheet.file}.pdf"
@@ -193,6 +194,8 @@ def differences(archive: Archive) -> Iterator[str]:
     for path, data in made.items():
         if files.get(path, data) != data:
             yield f"{path} is not what the data in the archive give"
+    if stores:
+        yield from other_runs(archive, open_others(names_in(stores)))
 
 
 def other_numbers(archive: Archive, handin: Handin, origin: str) -> Iterator[str]:
@@ -214,27 +217,23 @@ def other_numbers(archive: Archive, handin: Handin, origin: str) -> Iterator[str
             yield f"{name} in {MANIFEST}: {origin} {number.shown}, of runs {runs}"
 
 
-def differences_from_stores(archive: Archive, stores: str) -> Iterator[str]:
+def other_runs(archive: Archive, others: Others) -> Iterator[str]:
     """Yield the numbers and the runs of which the stores have other values.
 
-    Prints a warning where a store lacks what the archive has.
+    Prints a warning where they lack what the archive has.
     """
-    others = open_others(names_in(stores))
-    if not others and not store.is_there():
-        print("warning: there is no store here, so only the archive's own data are compared")
-        return
     theirs = archive.handin
     ids = {name: [run["run_id"] for run in one.values] for name, one in theirs.evidence.items()}
     handin = Handin(theirs.form, {}, theirs.read)
     handin.gather(ids, others)
     for problem in handin.problems.values():
-        print(f"warning: not compared with the store: {problem.shown()}")
-    yield from other_numbers(archive, handin, "the store gives")
+        print(f"warning: not compared with the stores: {problem.shown()}")
+    yield from other_numbers(archive, handin, "the stores give")
     for recipe, evidence in handin.evidence.items():
         points = {training.run_id: training.points for training in evidence.trainings}
         for training in theirs.evidence[recipe].trainings:
             if not _same_points(training.points, points.get(training.run_id, {})):
-                yield f"histories/{recipe}.csv: the store gives other values of {training.run_id}"
+                yield f"histories/{recipe}.csv: the stores give other values of {training.run_id}"
 
 
 def _same_points(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:

@@ -1,10 +1,8 @@
 """Makes the PDF: composes its values from a hand-in, and typesets them with report.typ."""
 
 import json
-import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Mapping
 from datetime import UTC, datetime, time
 from importlib.resources import files
 from itertools import groupby
@@ -18,27 +16,12 @@ import typst
 from eml.analysis.fairness import warnings
 from eml.analysis.figures import FIGURES
 from eml.analysis.report import on_rates, svg
-from eml.config import AUTO, Config
 from eml.errors import UserError, printable
 from eml.exact.step import PARAMETERS, SHEET, Value, solve, with_decimal
-from eml.handin.evidence import Evidence
 from eml.handin.handin import Handin, image_name
-from eml.handin.numbers import plain
 from eml.handin.sentences import sentences
-from eml.handin.sheet import Assignment, Exercise, Values
-from eml.models.optimizers import OPTIMIZERS
+from eml.handin.sheet import Assignment, Exercise
 
-# The field of Config behind an option of another name; an option in the plural has all values.
-FIELDS = {
-    "lr": "learning_rate",
-    "lrs": "learning_rate",
-    "seeds": "seed",
-    "optimizers": "optimizer",
-    "search_epochs": "epochs",
-    "devices": "device_type",
-}
-MEANT_BY_AUTO = {"momentum": Config.momentum, "seeds": "1"}  # where it is one value for all
-OF_THE_SEARCH = ("lrs", "optimizers", "search_epochs")  # options
 PROVENANCE = {
     "git_commit": "commit of the source",
     "git_dirty": "uncommitted changes of the source",
@@ -85,10 +68,7 @@ def compose(handin: Handin) -> dict[str, Any]:
         "draft": handin.draft,
         "declared": form.exercise,
         "answers": [_answer(handin, exercise) for exercise in handin.exercises],
-        "commands": [
-            *("eml gradients" for exercise in handin.exercises if exercise.gradients),
-            *(command(a, handin.evidence[a.recipe]) for a in handin.assignments),
-        ],
+        "commands": _commands(handin),
         "provenance": _provenance(handin),
         "runs": [[str(run.get(key))[:end] for key, end in RUN.items()] for _, run in handin.runs],
     }
@@ -196,33 +176,15 @@ def _tried(handin: Handin, recipe: str) -> dict[str, Any]:
     return {"caption": caption, "header": header, "rows": rows, "note": note}
 
 
-def command(assignment: Assignment, evidence: Evidence) -> str:
-    """Return the command that trains the runs, with the options that differ from their defaults."""
-    tried, final = ([t.values for t in one.trainings] for one in (evidence.tried, evidence.final))
-    parts = ["eml", assignment.recipe]
-    for option in fields(assignment.of.options):
-        name, default = FIELDS.get(option.name, option.name), option.default
-        listed = tried if option.name in OF_THE_SEARCH and tried else final
-        if name not in listed[0] or (option.name == "search_epochs" and not tried):
-            continue
-        texts = dict.fromkeys(plain(values[name]) for values in listed)
-        if option.name in MEANT_BY_AUTO:
-            default = MEANT_BY_AUTO[option.name]
-        elif default == AUTO and _have_default_rates(listed, option.name == "lrs"):
-            continue
-        if texts.keys() != set(plain(default).lower().split(",")):
-            parts.append(f"--{option.name} {shlex.quote(','.join(texts))}")
-    return " ".join(parts)
+def _commands(handin: Handin) -> list[str]:
+    """Return the commands that have trained the runs, as they were typed.
 
-
-def _have_default_rates(trainings: Sequence[Values], of_search: bool) -> bool:
-    """Whether the optimizers of trainings have the learning rates that `auto` stands for."""
-    tried = {(row["optimizer"], row["model"], row["learning_rate"]) for row in trainings}
-    return tried == {
-        (name, model, rate)
-        for name, model, _ in tried
-        for rate in (OPTIMIZERS[name].searched if of_search else [OPTIMIZERS[name].rate(model)])
-    }
+    Runs of an older store do not tell theirs: the recipe's stands in its place.
+    """
+    exact = ["eml gradients" for exercise in handin.exercises if exercise.gradients]
+    typed = ((run.get("command"), f"eml {recipe}") for recipe, run in handin.runs)
+    trained = (text if isinstance(text, str) else recipe for text, recipe in typed)
+    return list(dict.fromkeys([*exact, *trained]))
 
 
 def _provenance(handin: Handin) -> list[str]:

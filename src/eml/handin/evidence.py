@@ -18,12 +18,22 @@ from eml.recipes import RECIPES
 from eml.tracking.find import Others, Stores
 from eml.tracking.history import METRICS, Group, described, finished_groups, history_of, members
 from eml.tracking.readers import StoredRun
-from eml.tracking.tags import JOB
+from eml.tracking.tags import COMMAND, JOB
 
 CONFIG = {field.name: field.type for field in fields(Config) if field.name != "recipe"}
 DEFAULTS = {f.name: str(f.default) for f in fields(Config) if f.default is not MISSING}
 # The columns of a CSV.
-ABOUT = ("run_id", "run_name", "status", "recipe", "store", "mlflow", "dataset_digest", JOB)
+ABOUT = (
+    "run_id",
+    "run_name",
+    "status",
+    "recipe",
+    "store",
+    "mlflow",
+    "dataset_digest",
+    JOB,
+    COMMAND,
+)
 REST = ("test_images", "validation_images", "parameters", "start_time", "epoch")
 COLUMNS = list(dict.fromkeys((*ABOUT, "diverged", *CONFIG, *LOGGED, *REST, *METRICS)))
 NUMBERS = [name for name, kind in CONFIG.items() if kind is not str]

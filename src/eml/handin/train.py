@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from eml.config import AUTO, Config, ConfigError, no_effect
+from eml.config import AUTO, Config, ConfigError
 from eml.exact.command import gradients
 from eml.handin.archive import make
 from eml.handin.evidence import meeting_groups
@@ -32,8 +32,6 @@ def train_sheet(
 
     name: "sheet2", say. shared: options of its recipes. Trains nothing that the store has.
     """
-    if launching.output:
-        raise no_effect("output", launching.output, name, "give folder")
     start = f"ex{name.removeprefix('sheet')}-"
     asked = load_sheet(max(known for known in sheet_names() if known.startswith(start)))
     file, stores = folder / asked.file / FORM, launching.stores
@@ -54,8 +52,10 @@ def train_sheet(
             seconds += plan(recipe, configs, options, own, before)["seconds"]
             placed = options.placed(configs, launcher_of(launching).device)
             before |= {training_digest(config) for config in placed}
-        total = f"\n{name}: about {duration(seconds)} in all"
-        print(total if lacking else f"{name}: nothing is left to train", flush=True)
+        if lacking and seconds:
+            print(f"\n{name}: about {duration(seconds)} in all", flush=True)
+        elif not lacking:
+            print(f"{name}: nothing is left to train", flush=True)
         has_gradients = any(exercise.gradients for exercise in asked.exercises)
         of_gradients = find.search({"recipe": "gradients"}, others) if has_gradients else []
         if has_gradients and not any(run.status == FINISHED for run in of_gradients):

@@ -25,7 +25,6 @@ class Task:
     resume: bool = True  # continue an interrupted training with the same digest
     copy_from_others: bool = True  # also copy checkpoints from runs of other commands
     check: bool = False  # compare the hand-written gradients with numerical ones first
-    output: str = ""  # folder for a copy of the figures, if the training has no parent
     threads: Asked = CHOOSE
 
 
@@ -61,8 +60,7 @@ class Launcher:
     """Carries out work items. Leaving the context ends its processes, but not submitted jobs."""
 
     in_this_run = False  # whether a recipe of one training needs no parent run
-    trains_here = True  # whether trainings are on this machine
-    waits = ""  # added to a plan's estimate, to name waiting times that cannot be estimated
+    trains_here = True  # whether trainings are on this machine, so that plans can time them
 
     def __init__(self, options: LaunchOptions | None = None, jobs: int = 1):
         """jobs: number of trainings at once that share a machine."""
@@ -122,13 +120,6 @@ class Launcher:
     def elapsed(self, durations: Sequence[float]) -> float:
         """Wall-clock seconds until trainings that take `durations` seconds have all ended."""
         return makespan(durations, self.at_once)
-
-    def why_not_probed(self, begun: bool) -> str:
-        """The reason why a plan must not carry out probes with this launcher; "" if there is none.
-
-        begun: whether trainings of the same command are under way.
-        """
-        return ""
 
 
 def launcher_class(name: str) -> type[Launcher]:

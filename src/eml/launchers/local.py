@@ -1,6 +1,5 @@
 """The launcher that carries out work items in worker processes on this machine."""
 
-import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -28,7 +27,6 @@ from eml.tracking.runs import close_run
 from eml.training.loop import TrainingLoop
 from eml.training.progress import ShowEpoch, epoch_line
 
-VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 SECONDS_TO_END = 30  # time limit for a worker to close its run
 
 
@@ -40,20 +38,14 @@ class Workers(Launcher):
 
     def __init__(self, options: LaunchOptions | None = None, jobs: int = 1):
         super().__init__(options, jobs)
-        self.gpus = 0  # number of GPUs to divide among the workers
         self.workers: dict[int, _Worker] = {}  # by a number from 0 to at_once - 1
 
     def check(self, configs: Sequence[Config]) -> None:
-        """Count the GPUs. Raises ConfigError if trainings would share one without share_gpu."""
-        if not any(config.device_type == "cuda" for config in configs):
-            return
-        import torch
-
-        self.gpus = torch.cuda.device_count()
-        if self.at_once > self.gpus and not self.options.share_gpu:
+        """Raise ConfigError if trainings would share a GPU."""
+        if self.at_once > 1 and any(config.device_type == "cuda" for config in configs):
             raise ConfigError(
-                f"jobs={self.at_once}: GPUs here: {self.gpus}; give at most as many "
-                "jobs, or share_gpu=true"
+                f"jobs={self.at_once}: on a GPU one training follows the other; give jobs=1, or "
+                "device=cpu"
             )
 
     def __exit__(self, *_: object) -> None:
@@ -90,9 +82,6 @@ class Workers(Launcher):
             # Libraries then start no threads that would never be used.
             single = usable_cores() // self.at_once <= 1
             variables = dict.fromkeys(THREAD_VARIABLES, "1") if single else {}
-            if self.gpus:
-                visible = os.environ.get(VISIBLE_GPUS) or ",".join(map(str, range(self.gpus)))
-                variables[VISIBLE_GPUS] = visible.split(",")[number % self.gpus]
             self.workers[number] = _Worker(variables)
         return self.workers[number]
 

@@ -19,7 +19,7 @@ class Row(NamedTuple):
 
 LAUNCHERS = {
     "inline": Row("eml.launchers.worker", "Inline"),
-    "local": Row("eml.launchers.local", "Workers", ("jobs", "share_gpu")),
+    "local": Row("eml.launchers.local", "Workers", ("jobs",)),
     "slurm": Row("eml.launchers.slurm.launcher", "Slurm", tuple(JobOptions.__annotations__)),
 }
 CHOSEN_BY_AUTO = ("inline", "local")
@@ -29,12 +29,9 @@ CHOSEN_BY_AUTO = ("inline", "local")
 class LaunchOptions(Options, JobOptions):
     """How a recipe's trainings are launched, and where results go. None changes a result."""
 
-    effects = (
-        *(
-            (row.options, "launcher", (name, AUTO) if name in CHOSEN_BY_AUTO else (name,))
-            for name, row in LAUNCHERS.items()
-        ),
-        (("share_gpu",), "jobs", tuple(map(str, range(2, MOST + 1)))),
+    effects = tuple(
+        (row.options, "launcher", (name, AUTO) if name in CHOSEN_BY_AUTO else (name,))
+        for name, row in LAUNCHERS.items()
     )
 
     resume: Annotated[bool, "resume an interrupted run of the same training"] = True
@@ -46,8 +43,6 @@ class LaunchOptions(Options, JobOptions):
         str, "trainings at once, in worker processes; auto: one a core where seconds do not matter"
     ] = AUTO
     threads: Annotated[str, "of a training on the CPU; auto: one, or all cores if faster"] = AUTO
-    output: Annotated[str, "new folder for a copy, with PDFs; absolute for `mlflow run`"] = ""
-    share_gpu: Annotated[bool, "let several trainings at once use one GPU"] = False
     stores: Annotated[str, STORES] = ""
 
     def __post_init__(self) -> None:

@@ -57,8 +57,8 @@ def perform(item: WorkItem, make_display: MakeDisplay = display) -> Result:
         return Result(printable(f"{type(error).__name__}: {error}"))
 
 
-def prepare(task: Task) -> resume.Resumed:
-    """Make a SCHEDULED run, which another process carries out (Task.run_id).
+def prepare(task: Task) -> str:
+    """Make a SCHEDULED run, which another process carries out (Task.run_id); return its id.
 
     The run continues an interrupted training, if there is one.
     """
@@ -66,7 +66,7 @@ def prepare(task: Task) -> resume.Resumed:
         assert run is not None  # only a task with run_id can have a run that has ended
         log.Delivery(run.run_id, run.checkpoint.records).complete()
         raise runs.Paused
-    return run
+    return run.run_id
 
 
 def train(task: Task, make_display: MakeDisplay = display) -> None:
@@ -76,7 +76,7 @@ def train(task: Task, make_display: MakeDisplay = display) -> None:
             return
         _train(task, run, make_display)
         if not task.parent:
-            report(RECIPES[task.config.recipe], [run.run_id], task.output)
+            report(RECIPES[task.config.recipe], [run.run_id])
 
 
 def _run_of(task: Task) -> AbstractContextManager[resume.Resumed | None]:

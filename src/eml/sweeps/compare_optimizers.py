@@ -35,16 +35,16 @@ def compare_optimizers(request: Request, trainings: Trainings) -> None:
     chosen = [choice.chosen for choice in choices if choice.chosen]
     finals, diverged = _train_finals(request, trainings, chosen, plan)
 
-    publishing = request.launching.output, request.others
     if searched := trainings.made_of(grid):
         tied = trainings.made_of(config for choice in choices for config in choice.tied)
         outcomes = Outcomes(trainings.made_of(chosen), tied)
-        report_grid(request.recipe, searched, outcomes, [*remarks, *diverged], *publishing)
+        report_grid(request.recipe, searched, outcomes, [*remarks, *diverged], request.others)
     if compared := trainings.made_of(finals):
-        report(request.recipe, compared, *publishing, plan.options.criterion)
-    seconds = perf_counter() - started
-    print(f"took {duration(seconds)}; the plan expected {duration(plan.left)}")
-    log.log_metrics({"expected_seconds": plan.left, "taken_seconds": seconds})
+        report(request.recipe, compared, request.others, plan.options.criterion)
+    if plan.launcher.trains_here:
+        seconds = perf_counter() - started
+        print(f"took {duration(seconds)}; the plan expected {duration(plan.left)}")
+        log.log_metrics({"expected_seconds": plan.left, "taken_seconds": seconds})
 
 
 def _train_finals(

@@ -20,7 +20,7 @@ from eml.sweeps.search_plan import search_plan
 from eml.sweeps.status import status_of
 from eml.tracking import find, resume, runs, store, tags
 from eml.tracking.calls import uri
-from eml.tracking.publish import make_output, report
+from eml.tracking.publish import report
 from eml.tracking.reap import begin
 from eml.training.threads import Asked
 
@@ -46,7 +46,6 @@ def launch(
     """
     request = Request.of(recipe, configs, options, launching)
     request.launcher.check(request.configs)
-    make_output(launching.output)
     begin(create=True)
     _say_defaults(request)
     if request.is_alone:
@@ -55,7 +54,6 @@ def launch(
             threads=Asked(launching.number("threads")),
             resume=launching.resume,
             check=getattr(options, "check", False),
-            output=launching.output,
         )
         train(task)
     else:
@@ -88,8 +86,8 @@ def plan(
     if status.done == len(configs) and not is_search:
         print("all trainings are done")
         return result
-    if why := request.launcher.why_not_probed(status.begun):
-        print(f"{status.done} of {counted(len(configs), 'training')} with all epochs; {why}")
+    if not request.launcher.trains_here:
+        print(f"{status.done} of {counted(len(configs), 'training')} with all epochs")
         return result
     request.launcher.check(request.configs)
     rest, left_out = Plan(request.configs, request.launcher, status.states), list[str]()
@@ -134,7 +132,7 @@ def _sweep(request: Request) -> None:
             else:
                 trainings.train(request.configs)
                 if made := trainings.made_of(request.configs):
-                    report(recipe, made, launching.output, request.others)
+                    report(recipe, made, request.others)
             if failed := trainings.failed:
                 reasons = "; ".join(f"{c.run_name}: {reason}" for c, reason in failed.items())
                 total = counted(len(failed) + len(trainings.run_ids), "training")

@@ -11,7 +11,7 @@ from eml.training.cost import duration, seconds_of
 
 @dataclass(frozen=True)
 class Plan:
-    """The trainings of a recipe, and the seconds that they take. The launcher has probed them."""
+    """The trainings of a recipe, and the seconds that they take, if the launcher trains here."""
 
     configs: Sequence[Config]
     launcher: Launcher
@@ -47,4 +47,5 @@ class Plan:
         launcher = self.launcher
         at_once = f", {launcher.at_once} at once" if launcher.at_once > 1 else ""
         beside = ", beside other work" if any(c.disturbed for c in launcher.costs.values()) else ""
-        return f"{self.counted}{at_once}: about {duration(self.left)}{beside}{launcher.waits}"
+        about = f": about {duration(self.left)}{beside}" if launcher.trains_here else ""
+        return f"{self.counted}{at_once}{about}"

@@ -45,11 +45,13 @@ class Request:
         configs = options.placed(configs, launcher.device)
         devices = " and ".join(sorted({config.device_type for config in configs}))
         reuses = recipe.reuses and launching.resume
-        effects = {"stores": reuses, "threads": "cpu" in devices, "share_gpu": "cuda" in devices}
+        effects = {"stores": reuses, "threads": "cpu" in devices}
         for name, acts in effects.items():
             if not acts and (value := getattr(launching, name)) != getattr(LaunchOptions, name):
                 resume = f"resume={str(launching.resume).lower()}"
                 raise no_effect(name, value, f"{recipe.name} on {devices}, {resume}")
+        if not launcher.trains_here and (budget := getattr(options, "budget_minutes", 0)):
+            raise no_effect("budget_minutes", f"{budget:g}", f"launcher={launching.launcher}")
         others = open_others(names_in(launching.stores))
         return cls(recipe, configs, options, launching, launcher, others)
 

@@ -59,7 +59,7 @@ class SearchPlan(Plan):
             f"images, with the seeds {', '.join(map(str, self.seeds))}",
             super().__str__(),
         ]
-        if len(self.seeds) < SEEDS_OF_A_VERDICT:
+        if len(self.seeds) < SEEDS_OF_A_VERDICT and self.launcher.trains_here:
             seconds = super().expected + self.finals(range(SEEDS_OF_A_VERDICT))
             lines.append(f"with {SEEDS_OF_A_VERDICT} seeds, for verdicts: {duration(seconds)}")
         return "\n".join(lines)
@@ -68,14 +68,15 @@ class SearchPlan(Plan):
 def search_plan(
     request: Request, done: Mapping[Config, TrainingStatus]
 ) -> tuple[SearchPlan, list[str]]:
-    """Probe the trainings; the plan that fits the budget, and a line for each seed left out.
+    """Time the trainings; the plan that fits the budget, and a line for each seed left out.
 
     Raises UserError if even one seed does not fit.
     """
     grid, options = request.configs, request.options
     assert isinstance(options, Options)
     for launcher in dict.fromkeys([request.launcher, request.finals_launcher]):
-        launcher.measure(grid, request.launching.number("threads"))
+        if launcher.trains_here:
+            launcher.measure(grid, request.launching.number("threads"))
     plan = SearchPlan(
         grid,
         request.launcher,

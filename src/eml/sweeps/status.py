@@ -26,7 +26,6 @@ class Status(NamedTuple):
 
     states: Mapping[Config, TrainingStatus]  # of the recipe's Configs
     others: Mapping[str, TrainingStatus]  # of the parent's other trainings, by name
-    begun: bool  # whether the same command would continue a parent run
 
     @property
     def done(self) -> int:
@@ -80,7 +79,7 @@ def status_of(request: Request, before: Collection[str] = ()) -> Status:
         run.name: _of_run(run, jobs.get(run.run_id), run.epochs, kept(digest))
         for digest, run in children.items()
     }
-    return Status(states, others, begun=bool(parent))
+    return Status(states, others)
 
 
 def _of_run(run: StoredRun, job: JobStatus | None, epochs: int, kept: int) -> TrainingStatus:

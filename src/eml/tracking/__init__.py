@@ -10,12 +10,12 @@ log: log_setup(), Delivery (epochs), log_result(), log_metrics(), log_files(),
     log_reused(), logged_epochs()
 find: open_others(), names_in(), below(), Others (stores of others); Stores (all, read as one);
     get(), search(), children(), threads_beside(), finished_training() (runs)
-reap: begin() (at the start of each command), reap()
+reap: begin() (at the start of each command)
 readers: StoredRun (a run without its points, with its Config or why it has none); FINISHED
 history: load_history(), history_of(), described(), METRICS (the frame of many runs);
     finished_groups() and Group, members() (trainings)
 compare: compare()
-publish: report(), report_grid(), make_output() (figures and tables of a recipe)
+publish: report(), report_grid() (figures and tables of a recipe)
 models: log_model(), load_model() (weights)
 digests: training_digest(), plan_digest() (whether two trainings, or sweeps, are the same)
 provenance: code_state() (the commit of the source, and whether files differ from it)

@@ -1,6 +1,7 @@
 """Selects runs, compares them, and logs the result in a new run."""
 
 import json
+import shutil
 import tempfile
 from dataclasses import replace
 from functools import partial
@@ -16,6 +17,7 @@ from eml.analysis.labels import BEST, LAST, X_LABELS
 from eml.analysis.options import ALL, CompareOptions
 from eml.config import AUTO, one_of
 from eml.errors import UserError
+from eml.machine import given_run_id
 from eml.recipes import RECIPES
 from eml.tracking import publish, runs
 from eml.tracking.find import Others, Stores, experiment_of, names_in, open_others
@@ -41,18 +43,21 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     begin(create=bool(others))
     experiment_of("")  # raises UserError if it is deleted
     sections = _sections(options, metrics, others)
-    publish.make_output(options.output)
+    make_output(options.output)
     title = f"compare {', '.join(section.subject for section in sections)}"
     with tempfile.TemporaryDirectory() as work:
-        publish.write(sections, title, Path(work), bool(options.output), targets)
+        publish.write(sections, title, Path(work), targets, pdf=bool(options.output))
         compared = [t.run_id for section in sections for t in section.comparison.trainings]
         Path(work, "runs.txt").write_text("".join(f"{run_id}\n" for run_id in compared))
         with runs.run(title, "", {"recipe": "compare"}):
-            publish.publish(sections, Path(work), options.output)
-            for section in sections if options.output else ():
+            publish.publish(sections, Path(work))
+            info = runs.active_run().info
+        if options.output:
+            shutil.copytree(work, options.output, dirs_exist_ok=True)
+            for section in sections:
                 file = Path(options.output, section.folder, "history.csv")
                 section.comparison.history.to_csv(file, index=False)
-            info = runs.active_run().info
+            print(f"copied to {Path(options.output).resolve()}")
         tables = [_for_json(section, Path(work, section.folder)) for section in sections]
         return {"run_id": info.run_id, "artifacts": info.artifact_uri, "comparisons": tables}
 
@@ -87,7 +92,7 @@ def _sections(options: CompareOptions, metrics: list[str], others: Others) -> li
 
 def _section(options: CompareOptions, name: str, metrics: list[str], others: Others) -> Section:
     """name: of the recipe whose figures are drawn, or "". Raises UserError as `strict` asks."""
-    named = options.recipe or options.runs or options.parent or options.filter
+    named = options.recipe or options.runs or options.filter
     selection = options if named else replace(options, recipe=name)
     history, left_out = load_history(selection, others, of_the_sheet=bool(name))
     counts = history.groupby("store")["run_id"].nunique().items()
@@ -136,3 +141,22 @@ def _targets(text: str) -> list[float]:
     if not all(0 < target <= 1 for target in targets):
         raise UserError(f"target={text}: give accuracies above 0, up to 1, separated by commas")
     return targets
+
+
+def make_output(output: str) -> None:
+    """Make the folder for a copy at the start, so that a wrong name fails early.
+
+    Raises UserError if it cannot be made, or holds files.
+    """
+    if not output:
+        return
+    folder = Path(output)
+    if not folder.is_absolute() and given_run_id():
+        # `mlflow run` changes the working directory, sometimes to one that it deletes.
+        raise UserError(f"output={output}: give an absolute path")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise UserError(f"output={output}: the folder holds other files, give a new folder")
+    except OSError as error:
+        raise UserError(f"output={output}: {error.strerror}, give a folder") from error

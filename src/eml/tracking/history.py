@@ -91,12 +91,11 @@ def _select(
     selection: Selection, stores: Stores, of_the_sheet: bool
 ) -> tuple[list[StoredRun], list[str]]:
     """The selected runs, oldest first or in the order given, and a line for each passed over."""
-    recipe, named = selection.recipe, selection.runs or selection.parent
+    recipe = selection.recipe
     if recipe:
         one_of("recipe", recipe, RECIPES)
-    if named:
-        ids = names_in(f"{selection.runs},{selection.parent}")
-        if not ids:
+    if selection.runs:
+        if not (ids := names_in(selection.runs)):
             raise UserError(f"runs={selection.runs}: give run ids separated by commas")
         return members(ids, stores), []
     if selection.filter:
@@ -123,7 +122,7 @@ def _newest_group(
         if not later:
             inside = f"the experiment {selection.experiment} of " if selection.experiment else ""
             unfinished = f", {len(tops)} not finished" if tops else ""
-            hint = "give another experiment or recipe, or runs, parent or filter"
+            hint = "give another experiment or recipe, or runs or filter"
             if not any(r.status == FINISHED and not r.why_no_training for r in stores.search({})):
                 hint = "train first"
             raise NothingFinishedError(

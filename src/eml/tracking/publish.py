@@ -3,7 +3,6 @@
 A run's description in MLflow's UI lists its trainings, with links.
 """
 
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,8 +17,6 @@ from eml.analysis.comparison import Comparison
 from eml.analysis.curves import Training
 from eml.analysis.labels import LAST, MEDIAN, counted, in_digits
 from eml.analysis.summary import Outcomes
-from eml.errors import UserError
-from eml.machine import given_run_id
 from eml.recipes.recipe import Recipe
 from eml.tracking import log, store, ui
 from eml.tracking.calls import is_server, store_call, uri
@@ -55,7 +52,6 @@ def report_grid(
     run_ids: Sequence[str],
     outcomes: Outcomes,
     remarks: Sequence[str],
-    output: str = "",
     others: Others = (),
 ) -> None:
     """Print which learning rates were tried and chosen, and publish it with a figure in `grid`."""
@@ -64,13 +60,11 @@ def report_grid(
     comparison = Comparison(history_of(run_ids, others), MEDIAN, recipe.exercise)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "grid").mkdir()
-        print(write_grid(comparison, outcomes, remarks, Path(folder, "grid"), bool(output)))
-        _log(Path(folder), output)
+        print(write_grid(comparison, outcomes, remarks, Path(folder, "grid")))
+        log.log_files(Path(folder))
 
 
-def report(
-    recipe: Recipe, ids: Sequence[str], output: str = "", others: Others = (), criterion: str = LAST
-) -> None:
+def report(recipe: Recipe, ids: Sequence[str], others: Others = (), criterion: str = LAST) -> None:
     """Print the summary of these runs, publish it with the figures, and say where they are.
 
     The active run's note lists the runs, and a parent run gets the highest of their accuracies.
@@ -81,17 +75,24 @@ def report(
     comparison = Comparison(history, criterion, recipe.exercise, recipe.varies, recipe.rates)
     section = Section(comparison, {name: FIGURES[name].draw for name in recipe.figures})
     with tempfile.TemporaryDirectory() as folder:
-        write([section], recipe.exercise or recipe.name, Path(folder), bool(output))
+        write([section], recipe.exercise or recipe.name, Path(folder))
         scores = [t.score(LAST) for t in comparison.trainings if not t.unfinished]
         if active_run().info.run_id not in ids and scores:
             log.log_metrics({f"final_{comparison.split}_accuracy": max(scores)})
-        publish([section], Path(folder), output, recipe.about)
+        publish([section], Path(folder), recipe.about)
 
 
 def write(
-    sections: Sequence[Section], title: str, folder: Path, pdf: bool, targets: Sequence[float] = ()
+    sections: Sequence[Section],
+    title: str,
+    folder: Path,
+    targets: Sequence[float] = (),
+    pdf: bool = False,
 ) -> None:
-    """Print the summaries, and write them with the figures into a folder, with a page of all."""
+    """Print the summaries, and write them with the figures into a folder, with a page of all.
+
+    targets, pdf: see write_report.
+    """
     # Importing matplotlib takes half a second, which must not delay the first batch.
     from eml.analysis.report import Part, write_page, write_report
 
@@ -105,18 +106,11 @@ def write(
     write_page(folder / PAGE, title, parts)
 
 
-def publish(sections: Sequence[Section], folder: Path, output: str, about: str = "") -> None:
+def publish(sections: Sequence[Section], folder: Path, about: str = "") -> None:
     """Log a written report, with a note that ends with `about`, and print where all is."""
-    _log(folder, output)
-    lines = [line for section in sections for line in results(section.comparison)]
-    _say_where(sections, output, describe(lines, about).info)
-
-
-def _log(folder: Path, output: str) -> None:
-    """Log the files of a folder as artifacts of the active run, and copy them to `output`."""
     log.log_files(folder)
-    if output:
-        shutil.copytree(folder, output, dirs_exist_ok=True)
+    lines = [line for section in sections for line in results(section.comparison)]
+    _say_where(sections, describe(lines, about).info)
 
 
 def results(comparison: Comparison) -> list[str]:
@@ -157,7 +151,7 @@ def describe(lines: Sequence[str], about: str) -> Run:
     return run
 
 
-def _say_where(sections: Sequence[Section], output: str, info: RunInfo) -> None:
+def _say_where(sections: Sequence[Section], info: RunInfo) -> None:
     """Print where the artifacts of a run are, on disk and in the UI."""
     if not is_server():
         folder = Path(unquote(urlsplit(info.artifact_uri).path))
@@ -168,9 +162,7 @@ def _say_where(sections: Sequence[Section], output: str, info: RunInfo) -> None:
     for section in sections:
         charts = _charts_of(section.comparison, info)
         print(f"  charts of {section.name or 'these runs'}: {ui.site()}/{charts}")
-    print(f"  charts of all runs: {ui.site()}/{ui.charts(info.experiment_id)}")
-    if output:
-        print(f"copied to {Path(output).resolve()}", flush=True)
+    print(f"  charts of all runs: {ui.site()}/{ui.charts(info.experiment_id)}", flush=True)
 
 
 def _charts_of(comparison: Comparison, info: RunInfo) -> str:
@@ -180,22 +172,3 @@ def _charts_of(comparison: Comparison, info: RunInfo) -> str:
         return ui.charts(info.experiment_id)
     experiment, ids = local[0].values["experiment_id"], [training.run_id for training in local]
     return ui.view_of(experiment, info.run_name, ids, comparison.differing, comparison.split)
-
-
-def make_output(output: str) -> None:
-    """Make the folder for a copy at the start, so that a wrong name fails early.
-
-    Raises UserError if it cannot be made, or holds files.
-    """
-    if not output:
-        return
-    folder = Path(output)
-    if not folder.is_absolute() and given_run_id():
-        # `mlflow run` changes the working directory, sometimes to one that it deletes.
-        raise UserError(f"output={output}: give an absolute path")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise UserError(f"output={output}: the folder holds other files, give a new folder")
-    except OSError as error:
-        raise UserError(f"output={output}: {error.strerror}, give a folder") from error

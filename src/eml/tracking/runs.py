@@ -53,7 +53,7 @@ def run(
     ending: dict[str, str] = {}
     try:
         origin = provenance.versions() | provenance.code_state()
-        if not parent and (typed := provenance.command()):
+        if typed := provenance.command():
             origin[COMMAND] = typed
         begun_id = _start(name, parent, run_id, {**tags, **origin, MLFLOW_RUN_NOTE: description})
         if take_over:

@@ -14,7 +14,7 @@ JOB = "slurm_job"  # the job that is to train, or trains, or has trained
 JOB_LOG = "slurm_log"  # the file that this job writes to
 CANCELLED = "cancelled"  # of a parent: when `eml cancel` was called
 CREATION = "creation"  # a random number that identifies the run if the answer with its id is lost
-COMMAND = "command"  # of a run that is not nested: the command line that made it
+COMMAND = "command"  # the command line that made the run
 # Tags that are deleted when a run continues.
 ENDINGS = {"stopped", "error", JOB, JOB_LOG, CANCELLED}
 SYSTEM_METRICS = "system_metrics"  # whether MLflow logged them during the training

@@ -57,14 +57,13 @@ def probe(config: Config, asked: Asked = CHOOSE) -> Cost:
     return Cost(setup, seconds / images, evaluation / score.examples, disturbed)
 
 
-def seconds_of(config: Config, costs: Costs, epochs: float, begun: bool = False) -> float:
-    """Expected seconds of `epochs` epochs; `begun` leaves out the first evaluation."""
+def seconds_of(config: Config, costs: Costs, epochs: float) -> float:
+    """Expected seconds of the first `epochs` epochs."""
     train = (config.subset or SPECS[config.dataset].train_size) - config.validation
     evaluated = config.validation or (config.subset // 5 or SPECS[config.dataset].test_size)
     cost = costs[kind_of(config)]
     epoch = train * cost.train_image + evaluated * cost.evaluate_image + SECONDS_AN_EPOCH
-    first_evaluation = 0.0 if begun else train * cost.evaluate_image
-    return SECONDS_A_TRAINING + cost.setup + first_evaluation + epochs * epoch
+    return SECONDS_A_TRAINING + cost.setup + train * cost.evaluate_image + epochs * epoch
 
 
 def makespan(durations: Sequence[float], at_once: int) -> float:

@@ -1,4 +1,4 @@
-"""The work items of one Slurm job: their submission, and how the job carries them out."""
+"""The training of a Slurm job: its submission, and how the job carries it out."""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from signal import getsignal
@@ -16,12 +16,12 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from eml.errors import UserError
-from eml.launchers.base import Probe, Result, Task, WorkItem
+from eml.launchers.base import Task
 from eml.launchers.slurm.cluster import ClusterError
 from eml.launchers.slurm.settings import REQUEUES, WARNING_SECONDS, JobOptions
 from eml.launchers.worker import perform
 from eml.machine import REQUEUE, THREAD_VARIABLES, Deferred, Stopped, environment, raise_on_signals
-from eml.tracking import runs, store, tags
+from eml.tracking import runs, tags
 from eml.tracking.calls import StoreAwayError, StoreError, for_other_processes
 from eml.training.checkpoints import private_folder
 from eml.training.loop import EpochRecord, TrainingLoop
@@ -32,16 +32,15 @@ NOT_REQUEUED = "the cluster does not requeue this job"
 
 
 @dataclass
-class Pack:
-    """Carries out one item after the other in a job. A requeued job does the remaining items."""
+class Job:
+    """Carries out a training in a job. A requeued job goes on with it."""
 
-    items: list[WorkItem]
+    task: Task
     seconds: float  # time limit of the job
-    results: list[Result] = field(default_factory=list)
 
-    def __call__(self) -> list[Result]:
+    def __call__(self) -> None:
         started = perf_counter()
-        epochs: list[int] = []  # done in this job, of each training that has begun
+        epochs: list[int] = []  # done in this job; empty before the training has begun
         requeue = getsignal(REQUEUE)  # submitit's handler: calls checkpoint() and ends the process
         assert callable(requeue)
         raise_on_signals(in_job=True)
@@ -57,57 +56,41 @@ class Pack:
                 yield show
 
         try:
-            if isinstance(self.items[0], Probe):
-                store.open_store()  # check that the node can use the store
-            self._tag_runs()
-            while self.items:
-                self._note(perform(self.items[0], counting))
+            self._tag_run()
+            reason = perform(self.task, counting).reason
         except Deferred:
-            stuck = epochs and not any(epochs)
-            if stuck and perf_counter() - started > self.seconds / 2:
-                self._note(Result("a job is too short for one epoch: increase slurm_time"))
-            if self.items:
+            if epochs != [0] or perf_counter() - started < self.seconds / 2:
                 try:
                     requeue(REQUEUE, None)
                 except (OSError, subprocess.SubprocessError) as error:
                     print(f"{NOT_REQUEUED}: {error}", flush=True)
+                return
+            reason = "a job is too short for one epoch: increase slurm_time"
         except Stopped as stopped:
             sys.exit(stopped.exit_code)
         except StoreAwayError as error:  # another job may reach the store
             print(error, flush=True)
             sys.exit(error.exit_code)
         except UserError as error:
-            return [*self.results, *[Result(error.shown())] * len(self.items)]
-        return self.results
+            reason = error.shown()
+        if reason:
+            print(f"failed: {reason}", flush=True)
+            with suppress(StoreError):  # mark the run too: it may not have begun
+                runs.close_run(self.task.run_id, "FAILED", "error", reason)
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
         """Return the work of the requeued job. submitit calls this method."""
         return submitit.helpers.DelayedSubmission(self)
 
-    def _tag_runs(self) -> None:
-        """Tag the runs with this job: the process that submitted it may be slower, or dead."""
+    def _tag_run(self) -> None:
+        """Tag the run with this job: the process that submitted it may be slower, or dead."""
         job = submitit.JobEnvironment()
-        for item in self.items:
-            if isinstance(item, Task):
-                runs.tag_run(
-                    item.run_id, {tags.JOB: job.job_id, tags.JOB_LOG: str(job.paths.stdout)}
-                )
-
-    def _note(self, result: Result) -> None:
-        """Record the result of the first item, and remove the item."""
-        item = self.items.pop(0)
-        self.results.append(result)
-        if result.reason:
-            print(f"failed: {result.reason}", flush=True)
-            if isinstance(item, Task):  # mark the run too: it may not have begun
-                with suppress(StoreError):
-                    runs.close_run(item.run_id, "FAILED", "error", result.reason)
+        found = {tags.JOB: job.job_id, tags.JOB_LOG: str(job.paths.stdout)}
+        runs.tag_run(self.task.run_id, found)
 
 
-def submit(
-    packs: Sequence[Pack], name: str, settings: JobOptions
-) -> list[submitit.Job[list[Result]]]:
-    """Submit an array with one job for each pack. Raises ClusterError if sbatch fails."""
+def submit(tasks: Sequence[Task], name: str, settings: JobOptions) -> list[submitit.Job[None]]:
+    """Submit an array with one job for each task. Raises ClusterError if sbatch fails."""
     # The folder is private, because its files are pickles that the jobs execute.
     folder = private_folder("slurm", f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{uuid.uuid4().hex[:8]}")
     setup = settings.slurm_setup.splitlines()
@@ -130,6 +113,6 @@ def submit(
     with submitit.helpers.clean_env(), environment(variables):
         try:
             with executor.batch():
-                return [executor.submit(pack) for pack in packs]
+                return [executor.submit(Job(task, settings.seconds)) for task in tasks]
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             raise ClusterError(f"sbatch: {' '.join(str(error).split())}") from error

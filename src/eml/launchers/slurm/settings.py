@@ -2,7 +2,6 @@
 
 import re
 import tomllib
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -11,8 +10,7 @@ from eml.config import ConfigError
 
 DEFAULTS: dict[str, Any] = {"slurm_time": "30", "slurm_cpus": 1, "slurm_array_parallelism": 100}
 FLAGS = ("partition", "time", "cpus", "mem", "gres", "account", "qos", "constraint")
-FILLED = 0.8  # share of a job's time to fill: estimates err, and a job needs time to start
-REQUEUES = 1_000_000  # no limit on the requeues of a job: Pack gives up what makes no progress
+REQUEUES = 1_000_000  # no limit on the requeues of a job: Job gives up what makes no progress
 WARNING_SECONDS = 90  # from the signal to stop to the end of a job; Slurm may be a minute early
 SECONDS_TO_ANSWER = 60  # time limit of a command of Slurm
 POLL_SECONDS = 1.0, 30.0  # pauses between questions to Slurm: the first, the longest
@@ -30,9 +28,6 @@ class JobOptions:
     slurm_mem: Annotated[str, "memory of a job, as 5GB; the cluster's default if not given"] = ""
     slurm_gres: Annotated[str, "as gpu:1"] = ""
     slurm_array_parallelism: Annotated[int, "jobs at once; 100 if not given"] = 0
-    slurm_pack_minutes: Annotated[
-        int, f"of trainings that share a job, at most; {FILLED} of slurm_time if not given"
-    ] = 0
     slurm_account: Annotated[str, "account of the jobs"] = ""
     slurm_qos: Annotated[str, "quality of service of the jobs"] = ""
     slurm_constraint: Annotated[str, "features that the jobs' nodes must have"] = ""
@@ -69,22 +64,6 @@ class JobOptions:
     def seconds(self) -> int:
         """Time limit of a job, in seconds."""
         return _seconds(self.slurm_time)
-
-    def groups(self, durations: Sequence[float]) -> list[list[int]]:
-        """Indices of `durations`, in seconds, grouped so that the trainings of a group fit a job.
-
-        A group is full when the next training does not fit; one that is too long is alone.
-        """
-        longest = 60 * self.slurm_pack_minutes or FILLED * self.seconds
-        groups: list[list[int]] = []
-        free = 0.0
-        for index, duration in enumerate(durations):
-            if duration > free or not groups:
-                groups.append([])
-                free = longest
-            groups[-1].append(index)
-            free -= duration
-        return groups
 
     @property
     def flags(self) -> dict[str, str | int | bool]:

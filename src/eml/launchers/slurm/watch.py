@@ -5,7 +5,7 @@ So the store holds the state of every training, and another process can take ove
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 from eml.errors import UserError, printable
 from eml.launchers.base import Result, Task
 from eml.launchers.slurm import cluster
-from eml.launchers.slurm.job import NOT_REQUEUED, Pack, submit
+from eml.launchers.slurm.job import NOT_REQUEUED, submit
 from eml.launchers.slurm.settings import JobOptions
 from eml.launchers.worker import prepare
 from eml.machine import signals_held
@@ -22,10 +22,9 @@ from eml.tracking.calls import StoreError
 from eml.tracking.digests import training_digest
 from eml.tracking.readers import FINISHED, StoredRun
 from eml.tracking.runs import close_run, is_cancelled, stop_run, tag_run
-from eml.training.cost import Costs, kind_of, seconds_of
 
 # The beginnings of job states that are not the training's fault.
-ENDED_EARLY = "COMPLETED"  # of a job with trainings left: the cluster has not requeued it
+ENDED_EARLY = "COMPLETED"  # without the end of its training: the cluster has not requeued it
 NO_FAULT = ("PREEMPTED", "NODE_FAIL", "BOOT_FAIL", ENDED_EARLY)
 
 
@@ -47,8 +46,6 @@ class Row:
 
     task: Task
     run_id: str = ""
-    run: StoredRun | None = None  # as read last from the store
-    epochs: int = 0  # done before the training is submitted
     job: str = ""  # the job that has the training; "" if none has
     state: str = "waiting"
     result: Result | None = None
@@ -59,8 +56,7 @@ class Row:
             print(f"{self.task.config.run_name}: {reason}", flush=True)
 
     def update(self, run: StoredRun | None, live: str | None) -> None:
-        """Record the state of the training, given its run and its job's state."""
-        self.run = run
+        """Record the state of the training; live: the state of its job, None if it has ended."""
         if run is None:
             self.end("its run was deleted")
         elif run.status == FINISHED:
@@ -68,13 +64,34 @@ class Row:
         elif run.status == "FAILED":
             self.end(f"{run.reason}; log {run.tags.get(tags.JOB_LOG)}")
         elif live:
-            is_next = live.startswith("running") and run.status != "RUNNING"
-            self.state = "next in a job" if is_next else live
+            self.state = live
+        else:
+            self.settle(run)
+
+    def settle(self, run: StoredRun) -> None:
+        """Decide whether a training failed whose job has ended; else it is submitted again.
+
+        The run of a cancelled job ends KILLED, that of a failed one FAILED.
+        """
+        outcome = cluster.outcome(self.job)
+        reason = f"job {self.job} has ended: {outcome}"
+        if outcome.startswith("CANCELLED"):
+            stop_run(self.run_id, "cancelled")
+        # A cluster that needs the node may end a job with SIGTERM only: the run is then KILLED.
+        elif run.status == "KILLED" or outcome.startswith(NO_FAULT):
+            if outcome == ENDED_EARLY:
+                why = last_line(run, NOT_REQUEUED)
+                print(f"job {self.job} has ended, and its training is submitted again: {why}")
+            self.job, self.state = "", "waiting"
+            return
+        else:
+            close_run(self.run_id, "FAILED", "error", reason)
+        self.end(f"failed: {reason}; log {run.tags.get(tags.JOB_LOG)}")
 
 
-def last_line(run: StoredRun | None, start: str) -> str:
+def last_line(run: StoredRun, start: str) -> str:
     """The last line of the log of a run's job that begins with these words."""
-    log = run.tags.get(tags.JOB_LOG, "") if run else ""
+    log = run.tags.get(tags.JOB_LOG, "")
     with suppress(OSError, ValueError, StopIteration):
         lines = Path(log).read_text(errors="replace").splitlines()
         return printable(next(line for line in reversed(lines) if line.startswith(start)))
@@ -84,14 +101,9 @@ def last_line(run: StoredRun | None, start: str) -> str:
 class Submitted:
     """Submits the trainings of one parent run, and waits for them."""
 
-    def __init__(
-        self,
-        tasks: Sequence[Task],
-        settings: JobOptions,
-        costs_of: Callable[[Iterable[Task]], Costs],
-    ):
-        self.settings, self.costs_of = settings, costs_of
-        self.rows, self.parent = [Row(task) for task in tasks], tasks[0].parent
+    def __init__(self, tasks: Sequence[Task], settings: JobOptions):
+        self.settings, self.parent = settings, tasks[0].parent
+        self.rows = [Row(task) for task in tasks]
         self.printed = ""
 
     def jobs(self) -> set[str]:
@@ -113,8 +125,6 @@ class Submitted:
             for row in self.rows:
                 if row.job and not row.result:
                     row.update(runs.get(row.run_id), alive.get(row.job))
-            for job in self.jobs() - alive.keys():
-                self._settle(job)
             self._submit([row for row in self.rows if not (row.job or row.result)])
             counts = Counter(row.state for row in self.rows)
             self._print(", ".join(f"{n} {state}" for state, n in sorted(counts.items())))
@@ -143,62 +153,16 @@ class Submitted:
     def _submit(self, rows: list[Row]) -> None:
         """Make the runs of trainings, and submit the trainings."""
         for row in rows:
-            made = prepare(replace(row.task, resume=row.task.resume or row.run_id != ""))
-            row.run_id, row.epochs = made.run_id, made.checkpoint.epochs
+            row.run_id = prepare(replace(row.task, resume=row.task.resume or row.run_id != ""))
         if not rows:
             return
-        groups = self._grouped(rows)
-        packs = [
-            Pack([replace(row.task, run_id=row.run_id) for row in group], self.settings.seconds)
-            for group in groups
-        ]
+        tasks = [replace(row.task, run_id=row.run_id) for row in rows]
         refuse_if_cancelled()
         with signals_held():  # so that a signal cannot lose a submitted job
-            jobs = submit(packs, f"eml-{rows[0].task.config.recipe}", self.settings)
-            pairs = [(job, row) for job, group in zip(jobs, groups, strict=True) for row in group]
-            for job, row in pairs:
+            jobs = submit(tasks, f"eml-{rows[0].task.config.recipe}", self.settings)
+            for row, job in zip(rows, jobs, strict=True):
                 row.job = job.job_id
-        for job, row in pairs:
+        for row, job in zip(rows, jobs, strict=True):
             tag_run(row.run_id, {tags.JOB: row.job, tags.JOB_LOG: str(job.paths.stdout)})
         ids = " to ".join(dict.fromkeys([rows[0].job, rows[-1].job]))
         print(f"trainings in jobs {ids}: {len(rows)}; logs in {jobs[0].paths.folder}", flush=True)
-
-    def _grouped(self, rows: list[Row]) -> list[list[Row]]:
-        """The trainings of each job: together those that are expected to fit."""
-        costs = self.costs_of(row.task for row in rows) if len(rows) > 1 else {}
-        durations = [float("inf")] * len(rows)  # alone in a job if the probe failed
-        for index, row in enumerate(rows):
-            config = row.task.config
-            if kind_of(config) in costs:
-                left = config.epochs - row.epochs
-                durations[index] = seconds_of(config, costs, left, begun=row.epochs > 0)
-        return [[rows[index] for index in group] for group in self.settings.groups(durations)]
-
-    def _settle(self, job: str) -> None:
-        """Decide which trainings of a job that ended failed; the others are submitted again.
-
-        A cancelled job ends all its runs KILLED. Otherwise the runs of the failed end FAILED.
-        """
-        rows = [row for row in self.rows if row.job == job and not row.result]
-        runs = {row.run_id: row.run for row in rows if row.run}
-        outcome = cluster.outcome(job)
-        cancelled = outcome.startswith("CANCELLED")
-        # A cluster that needs the node may end a job with SIGTERM only: the run is then KILLED.
-        spared = any(run.status == "KILLED" for run in runs.values())
-        failed = rows
-        if not cancelled:
-            failed = [row for row in rows if runs[row.run_id].status == "RUNNING"] or rows[:1]
-            if spared or outcome.startswith(NO_FAULT):
-                failed = []
-        if outcome == ENDED_EARLY:
-            why = last_line(rows[0].run, NOT_REQUEUED)
-            print(f"job {job} has ended, and its trainings are submitted again: {why}", flush=True)
-        reason = f"job {job} has ended: {outcome}"
-        for row in rows:
-            row.job = ""
-        for row in failed:
-            if cancelled:
-                stop_run(row.run_id, "cancelled")
-            else:
-                close_run(row.run_id, "FAILED", "error", reason)
-            row.end(f"failed: {reason}; log {runs[row.run_id].tags.get(tags.JOB_LOG)}")
