@@ -14,7 +14,7 @@ from eml.recipes import RECIPES
 from support.commands import ROOT, call, eml_command, mlflow_command, stored_runs
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-# The documents whose tables list every option of the recipes, of gradients and of compare.
+# The documents whose tables list every option of the recipes and of compare.
 OPTION_TABLES = ("options", "optimizers", "cluster")
 
 
@@ -38,7 +38,7 @@ def test_the_options_are_those_of_the_documents():
     cells = re.findall(r"^\| (`[a-z][^|]*)\|", text, flags=re.MULTILINE)
     documented = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
     runner, options = CliRunner(), set[str]()
-    for command in (*RECIPES, "gradients", "compare"):
+    for command in (*RECIPES, "compare"):
         text = runner.invoke(cli, [command, "--help"]).output
         options |= set(re.findall(r"^  --(\w+)", text, re.MULTILINE))
     assert options - {"help"} == documented

@@ -14,7 +14,6 @@ from eml.machine import Stopped, given_run_id, raise_on_signals, stop_with_paren
 
 # Beside the commands of the recipes; each in the module of its name in eml.commands.
 COMMANDS = ["plan", "gradients", "compare", "sheet2", "sheet3", "handin", "cancel", "data"]
-COMMANDS += ["evaluate"]
 
 
 class Commands(click.Group):

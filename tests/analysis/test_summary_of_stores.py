@@ -33,7 +33,7 @@ def test_the_summary_is_what_the_tables_give(seed, store, png_only, tmp_path):
         names = differing(of)
         done = run_here(
             *("compare", "--json", "true", "--output", str(tmp_path / recipe), "--x", "epoch"),
-            *("--metric", "train_loss", "--target", ",".join(map(str, TARGETS))),
+            *("--target", ",".join(map(str, TARGETS))),
             *("--runs", ",".join(run.run_id for run in of)),
         )
         assert done.returncode == 0, done.stderr

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eml.errors import CheckError, UserError
+from eml.errors import CheckError
 from eml.exact import step
-from eml.exact.command import read_problem
 from eml.exact.step import PARAMETERS, SHEET, Problem, central_difference, solve
 from support.commands import call, mlflow_command, stored_runs
 from support.handins import handin
@@ -31,11 +30,6 @@ TWO_SAMPLES = replace(
     x=np.array([*SHEET.x, list(map(Fraction, ("0.5", 2, 1, "1/3", 0)))]),
     y=np.array([Fraction(1), Fraction(-3)]),
 )
-
-
-def with_first_sum(value: str) -> Problem:
-    """The sheet's problem, but for the sum z[1] of the first hidden neuron."""
-    return replace(SHEET, bias_1=np.array([Fraction("-1.5") + Fraction(value), *SHEET.bias_1[1:]]))
 
 
 def test_the_sheets_problem_by_hand():
@@ -111,12 +105,12 @@ def test_any_problem_is_solved_as_loops_over_its_samples_do():
 @pytest.mark.parametrize("problem", [SHEET, TWO_SAMPLES])
 def test_each_number_of_a_gradient_that_is_off_by_one_in_a_thousand_is_found(problem):
     solution = solve(problem)
-    assert central_difference(problem, solution) == 0
+    assert central_difference(problem, solution.gradient) == 0
     for name, slopes in solution.gradient.items():
         for index, slope in np.ndenumerate(slopes):
             wrong = np.array(slopes)
             wrong[index] += (slope or Fraction(1)) / 1000
-            off = solution._replace(gradient=solution.gradient | {name: wrong[()]})
+            off = solution.gradient | {name: wrong[()]}
             assert central_difference(problem, off) == abs(wrong[index] - slope)
 
 
@@ -141,74 +135,8 @@ def test_a_wrong_gradient_ends_the_command_as_failed(wrong_gradient, store, eml)
 
 def test_a_wrong_gradient_enters_no_hand_in(wrong_gradient, tmp_path):
     made = handin("ex3-2025", tmp_path)
-    with pytest.raises(CheckError, match="differs from central differences by 1/500"):
+    with pytest.raises(CheckError, match="differ from central differences by 1/500"):
         made.numbers  # noqa: B018, a property
-
-
-def test_at_the_kink_the_derivative_of_relu_is_0_and_there_is_none_to_compare():
-    """As PyTorch has it; the sheet's neurons are all off the kink."""
-    solution = solve(with_first_sum("0"))
-    values = solution.numbers()
-    assert (values["z.1"], values["a.1"], values["dL/dz.1"]) == (0, 0, 0)
-    assert values["dL/da.1"] != 0
-    assert central_difference(with_first_sum("0"), solution) is None
-    assert central_difference(with_first_sum("1e-6"), solve(with_first_sum("1e-6"))) == 0
-
-
-def test_numbers_from_a_file(tmp_path):
-    file = tmp_path / "exercise.toml"
-    file.write_text(
-        """
-        x = [1, 2]
-        y = ["1/3"]
-        weights_1 = [[0.1, -1], [1e-1, 1]]
-        bias_1 = [0, 0]
-        weights_2 = [1, 2.5]
-        learning_rate = 0.01
-        """
-    )
-    problem = read_problem(file)
-    assert problem.x.tolist() == [[1, 2]]
-    assert problem.y.tolist() == [Fraction(1, 3)]
-    assert problem.weights_1.tolist() == [[Fraction(1, 10), -1], [Fraction(1, 10), 1]]
-    assert problem.bias_2 == SHEET.bias_2
-    values = {line.quantity: line.value for line in solve(problem).lines}
-    assert values["new b2"] == problem.bias_2 - values["dL/db2"] / 100
-    assert values["L"] == (Fraction(1, 3) - Fraction(3, 10) - Fraction(5, 2)) ** 2 / 2
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("x = [1, 2]", r"weights_1 has the shape \(5, 3\): give \(2, 3\), a row for each input"),
-        ("weights_1 = [[1, 2, 3, 4, 5]]", r"weights_1 .* \(1, 5\): give \(5, 3\), a row for each"),
-        ("y = [1, 2]", r"y has the shape \(2,\): give \(1,\)"),
-        ("bias_1 = [1]", r"weights_1 has the shape \(5, 3\): give \(5, 1\)"),
-        ("weights_1 = [[1], [2, 3]]", r"weights_1=.*: give a list of rows of numbers"),
-        ("weights_1 = [1, 2]", r"weights_1=\[1, 2\]: give a list of rows of numbers"),
-        ("bias_2 = [3, 1]", r"bias_2=\[3, 1\]: give a number \(the network has .* one output"),
-        ("weights_2 = [[1, 2]]", r"weights_2=.*: give a list of numbers \(.* one output"),
-        ("activation = 'tanh'", r"key=activation: give one of x, .* \(the network has ReLU"),
-        ("bias_2 = '1/0'", "bias_2=1/0: give a number"),
-        ("bias_2 = nan", "bias_2=nan: give a number"),
-        ("learning_rate = 0", "learning_rate is 0: give a number above 0"),
-        ("lr = 0.1", "key=lr: give one of x, y, weights_1, bias_1, weights_2, bias_2, learn"),
-        ("x = [1", "Unclosed array"),
-    ],
-)
-def test_a_wrong_file_is_refused(text, message, tmp_path):
-    file = tmp_path / "exercise.toml"
-    file.write_text(text)
-    with pytest.raises(UserError, match=f"exercise.toml: {message}"):
-        read_problem(file)
-
-
-def test_a_square_matrix_is_explained(store, eml, tmp_path):
-    """Its transpose fits, too."""
-    (tmp_path / "a.toml").write_text("x = [1, 2, 3]\nweights_1 = [[1,2,3],[4,5,6],[7,8,9]]\n")
-    line = "weights_1 has a row for each input, a column for each hidden neuron: w1[1,2] = 2"
-    assert line in eml("gradients", "--file", str(tmp_path / "a.toml")).stdout
-    assert "a row for each input" not in eml("gradients").stdout
 
 
 @pytest.mark.slow

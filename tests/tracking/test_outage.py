@@ -228,7 +228,7 @@ def test_no_output_holds_the_password(small_data, server, proxy, client, monkeyp
     output(0, *train_it)
     output(0, "compare", "--x", "epoch")
     output(0, "plan", "lr_sweep", "--epochs", "1", "--subset", "100")
-    output(2, "evaluate", "abc")
+    output(2, "cancel", "abc")
     output(2, "compare", "--recipe", "lr_sweep")
     output(0, "gradients")
     artifacts = server[1] / "artifacts"

@@ -185,13 +185,13 @@ def test_a_run_that_mlflow_run_has_not_just_made_stays_as_it_is(
         store.delete_run(stale)
     monkeypatch.setenv(GIVEN_RUN, "0" * 32 if kind == "none" else stale)
     before = store.get_run(stale).to_dictionary()
-    for command in [*BEGIN_A_RUN, "mlp_numpy --epocs 1", "evaluate abc"]:
+    for command in [*BEGIN_A_RUN, "mlp_numpy --epocs 1", "cancel abc"]:
         result = eml(*command.split())
         assert result.returncode == 2, command
         assert store.get_run(stale).to_dictionary() == before, command
         if command in BEGIN_A_RUN:
             assert re.fullmatch("eml: MLFLOW_RUN_ID names .*: unset it\n", result.stderr)
-    assert eml("evaluate", trained.info.run_id).returncode == 0
+    assert eml("plan", "mlp_numpy", "--epochs", "1").returncode == 0
     assert len(store.search_runs([trained.info.experiment_id], run_view_type=ViewType.ALL)) == 2
 
 

@@ -196,7 +196,7 @@ def test_the_first_digits_of_an_id_are_enough_unless_several_begin_with_them(sto
     one, other = add_training(store), add_training(store, seed=2)
     assert load_history(Selection(runs=one[:8]))[0]["run_id"].unique().tolist() == [one]
     assert find.get(one[:8]).run_id == one
-    assert eml("evaluate", "00000000").stderr.startswith("eml: no run 00000000 in the store")
+    assert eml("cancel", "00000000").stderr.startswith("eml: no run 00000000 in the store")
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
         alike = one[:8] + other[8:]
         connection.execute("UPDATE runs SET run_uuid = ? WHERE run_uuid = ?", (alike, other))

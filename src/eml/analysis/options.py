@@ -27,11 +27,10 @@ class Selection(Options):
 class CompareOptions(Selection):
     """Options of `compare`."""
 
-    effects = (*Selection.effects, (("x", "metric"), "plot", ("",)))
+    effects = (*Selection.effects, (("x",), "plot", ("",)))
     stores: Annotated[str, STORES] = ""
     plot: Annotated[str, f"the figures of this recipe, of its newest finished runs; or {ALL}"] = ""
-    x: Annotated[str, f"{', '.join(X_LABELS)} or {ALL}; auto: {ALL}"] = AUTO
-    metric: Annotated[str, "metrics to draw, separated by commas; else those of the runs"] = ""
+    x: Annotated[str, f"{', '.join(X_LABELS)}; auto: all of them"] = AUTO
     target: Annotated[str, "test accuracies to reach, 0 to 1, separated by commas"] = ""
     criterion: Criterion = LAST
     output: Annotated[str, "new folder for a copy, with PDFs; absolute for `mlflow run`"] = ""

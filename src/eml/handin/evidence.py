@@ -4,7 +4,6 @@ import io
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields, replace
-from datetime import datetime
 
 import pandas as pd
 
@@ -116,54 +115,36 @@ def from_store(assignment: Assignment, run_ids: Sequence[str], others: Others) -
 
 
 def choose(assignment: Assignment, others: Others = ()) -> list[StoredRun]:
-    """Choose the trainings of the one group that meets the sheet's rules best.
+    """Choose the trainings of the newest group that meets all of the sheet's rules.
 
-    A group that meets all rules comes first, then one that meets those without which the hand-in
-    is a draft; of two such groups none is taken. Else the newest group.
+    Else of the newest that meets those without which the hand-in is a draft, else of the newest.
     """
     recipe, stores = assignment.recipe, Stores(others)
     groups = _merged(finished_groups(recipe, stores))
     if not groups:
         raise UserError(f"no finished run of {recipe} in {stores}: `eml {recipe}` trains it")
     needed = [rule for rule in assignment.rules if rule.draft]
-    taken = meeting_groups(groups, assignment.rules) or meeting_groups(groups, needed) or groups[:1]
-    if len(taken) > 1:
-        raise UserError(
-            f"{len(taken)} groups of runs of {recipe} meet the sheet's rules, write one of them as "
-            f"runs: {'; or '.join(map(_named, taken))}"
-        )
+    taken = meeting_groups(groups, assignment.rules) or meeting_groups(groups, needed) or groups
     return taken[0].members
 
 
 def meeting_groups(groups: Sequence[Group], rules: Sequence[Rule]) -> list[Group]:
-    """Return the groups that break none of these rules, newest first.
-
-    A group whose trainings another group has reused does not count.
-    """
-    by_ids: dict[frozenset[str], Group] = {}
-    for group in groups:
-        if not any(why for _, why in judged(rules, list(map(described, group.members)))):
-            by_ids.setdefault(frozenset(member.run_id for member in group.members), group)
-    return [group for ids, group in by_ids.items() if not any(ids < other for other in by_ids)]
+    """Return the groups that break none of these rules, newest first."""
+    return [
+        group
+        for group in groups
+        if not any(why for _, why in judged(rules, list(map(described, group.members))))
+    ]
 
 
 def _merged(groups: Sequence[Group]) -> list[Group]:
-    """Join the groups of single trainings that differ in their seed alone."""
+    """Join the groups of single trainings that differ in their seed alone; of a seed the newest."""
     merged = [group for group in groups if len(group.members) > 1]
     alike: dict[Config, list[Group]] = {}
     for group in (group for group in groups if len(group.members) == 1):
         key = replace(group.members[0].config, recipe="", seed=0)
         alike.setdefault(key, []).append(group)
     for same in alike.values():
-        members = [member for group in same for member in group.members]
-        seeds = {member.config.seed for member in members}
-        merged += same if len(seeds) < len(same) else [Group(same[0].top, members)]
+        by_seed = {member.config.seed: member for group in same[::-1] for member in group.members}
+        merged.append(Group(same[0].top, list(by_seed.values())))
     return sorted(merged, key=lambda group: group.top.start_time, reverse=True)
-
-
-def _named(group: Group) -> str:
-    when = datetime.fromtimestamp(group.top.start_time / 1000).isoformat(" ", "minutes")
-    runs = group.members if group.top in group.members else [group.top]
-    ids = ", ".join(f'"{run.run_id}"' for run in runs)
-    hardware = {run.tags.get("hardware", "") for run in group.members}
-    return f"[{ids}] of {when}, {printable(', '.join(sorted(hardware)), 200)}"

@@ -17,7 +17,6 @@ from eml.recipes.recipe import Recipe, RecipeOptions
 from eml.sweeps.launch import launch, plan
 from eml.sweeps.request import launcher_of
 from eml.tracking import find
-from eml.tracking.digests import training_digest
 from eml.tracking.find import Others, below, names_in, open_others
 from eml.tracking.history import finished_groups
 from eml.tracking.readers import FINISHED
@@ -46,12 +45,10 @@ def train_sheet(
     begin(create=True)
     with environment({GIVEN_RUN: ""}):
         lacking = list(_lacking(asked, shared, launching, others))
-        seconds, before = 0.0, set[str]()
-        for recipe, configs, options, own in lacking:
-            print(f"\n{recipe.name}", flush=True)
-            seconds += plan(recipe, configs, options, own, before)["seconds"]
-            placed = options.placed(configs, launcher_of(launching).device)
-            before |= {training_digest(config) for config in placed}
+        seconds = 0.0
+        for arguments in lacking:
+            print(f"\n{arguments[0].name}", flush=True)
+            seconds += plan(*arguments)["seconds"]
         if lacking and seconds:
             print(f"\n{name}: about {duration(seconds)} in all", flush=True)
         elif not lacking:

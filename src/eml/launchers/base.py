@@ -1,4 +1,4 @@
-"""The work items, their results, and the Launcher base class."""
+"""The tasks, their results, and the Launcher base class."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,9 +17,10 @@ from eml.training.threads import CHOOSE, Asked
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A training to carry out."""
+    """A training to carry out, or to try with a few batches, which shows how long it takes."""
 
     config: Config
+    probe: bool = False  # try it, and log nothing
     parent: str = ""  # id of the parent run; "" for a training without a parent
     run_id: str = ""  # run that worker.prepare() made for this task; "" if none
     resume: bool = True  # continue an interrupted training with the same digest
@@ -28,23 +29,12 @@ class Task:
     threads: Asked = CHOOSE
 
 
-@dataclass(frozen=True, kw_only=True)
-class Probe:
-    """A few batches of a training, which show whether the training works and how long it takes."""
-
-    config: Config
-    threads: Asked = CHOOSE
-
-
-WorkItem = Task | Probe
-
-
 @dataclass(frozen=True)
 class Result:
-    """How a work item ended."""
+    """How a task ended."""
 
-    reason: str = ""  # why the item failed; "" if it succeeded
-    cost: Cost | None = None  # of a Probe that succeeded
+    reason: str = ""  # why the task failed; "" if it succeeded
+    cost: Cost | None = None  # of a probe that succeeded
 
 
 class JobStatus(NamedTuple):
@@ -57,7 +47,7 @@ class JobStatus(NamedTuple):
 
 
 class Launcher:
-    """Carries out work items. Leaving the context ends its processes, but not submitted jobs."""
+    """Carries out tasks. Leaving the context ends its processes, but not submitted jobs."""
 
     in_this_run = False  # whether a recipe of one training needs no parent run
     trains_here = True  # whether trainings are on this machine, so that plans can time them
@@ -86,11 +76,8 @@ class Launcher:
     def check(self, configs: Sequence[Config]) -> None:
         """Raise UserError if these trainings cannot run here."""
 
-    def run(self, items: Sequence[WorkItem]) -> list[Result]:
-        """Carry out all items and return their results. A failed item does not stop the others.
-
-        items: either Tasks or Probes; of Probes as many at once as of Tasks.
-        """
+    def run(self, tasks: Sequence[Task]) -> list[Result]:
+        """Carry out all tasks and return their results. A failed one does not stop the others."""
         raise NotImplementedError
 
     def measure(self, configs: Iterable[Config], threads: int) -> None:
@@ -101,7 +88,7 @@ class Launcher:
         print("timing a few batches of each kind of training, without logging them", flush=True)
         kinds = {kind_of(config): config for config in configs}
         asked = Asked(threads, self.at_once)
-        probes = [Probe(config=config, threads=asked) for config in kinds.values()]
+        probes = [Task(config=config, threads=asked, probe=True) for config in kinds.values()]
         # Add probes to keep all workers busy: a probe alone on the machine would be too fast.
         probes += islice(cycle(tuple(probes)), -len(probes) % self.at_once)
         for probe, result in zip(probes, self.run(probes), strict=True):

@@ -1,4 +1,4 @@
-"""The launcher that carries out work items in worker processes on this machine."""
+"""The launcher that carries out tasks in worker processes on this machine."""
 
 import signal
 import sys
@@ -9,7 +9,7 @@ from multiprocessing import connection, get_context, resource_tracker
 from typing import cast
 
 from eml.config import Config, ConfigError
-from eml.launchers.base import Launcher, Result, Task, WorkItem
+from eml.launchers.base import Launcher, Result, Task
 from eml.launchers.options import LaunchOptions
 from eml.launchers.worker import perform
 from eml.machine import (
@@ -31,7 +31,7 @@ SECONDS_TO_END = 30  # time limit for a worker to close its run
 
 
 class Workers(Launcher):
-    """Carries out items in `at_once` worker processes, which share the cores.
+    """Carries out tasks in `at_once` worker processes, which share the cores.
 
     Leaving the context sends SIGTERM to the workers: the run of an unfinished training ends KILLED.
     """
@@ -55,26 +55,26 @@ class Workers(Launcher):
             worker.process.join(SECONDS_TO_END)
             worker.process.kill()
 
-    def run(self, items: Sequence[WorkItem]) -> list[Result]:
-        """Carry out all items and return their results. A dead worker does not stop the others."""
-        names = [f"[{n}/{len(items)}] {i.config.run_name}" for n, i in enumerate(items, start=1)]
-        waiting = list(range(len(items)))  # indices of items
+    def run(self, tasks: Sequence[Task]) -> list[Result]:
+        """Carry out all tasks and return their results. A dead worker does not stop the others."""
+        names = [f"[{n}/{len(tasks)}] {t.config.run_name}" for n, t in enumerate(tasks, start=1)]
+        waiting = list(range(len(tasks)))  # indices of tasks
         results: dict[int, Result] = {}
-        busy: dict[int, int] = {}  # by the worker's number, the index of its item
-        while len(results) < len(items):
+        busy: dict[int, int] = {}  # by the worker's number, the index of its task
+        while len(results) < len(tasks):
             for number in range(self.at_once):
                 if waiting and number not in busy:
                     busy[number] = index = waiting.pop(0)
                     with suppress(BrokenPipeError):  # result_of() reports the dead worker
-                        self._worker(number).pipe.send((items[index], names[index]))
+                        self._worker(number).pipe.send((tasks[index], names[index]))
             pipes = {self.workers[number].pipe: number for number in busy}
             for pipe in connection.wait(list(pipes)):
                 number = pipes[cast(connection.Connection, pipe)]
                 index = busy.pop(number)
-                results[index] = self.workers[number].result_of(items[index])
+                results[index] = self.workers[number].result_of(tasks[index])
                 if reason := results[index].reason:
                     print(f"{names[index]}: failed: {reason}", flush=True)
-        return [results[index] for index in range(len(items))]
+        return [results[index] for index in range(len(tasks))]
 
     def _worker(self, number: int) -> "_Worker":
         """The worker with this number, started if there is none, or if it died."""
@@ -102,8 +102,8 @@ class _Worker:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         theirs.close()  # otherwise recv() would not notice that the worker died
 
-    def result_of(self, item: WorkItem) -> Result:
-        """Receive the result of an item; if the worker has died, mark the item's run FAILED."""
+    def result_of(self, task: Task) -> Result:
+        """Receive the result of a task; if the worker has died, mark the task's run FAILED."""
         try:
             result: Result = self.pipe.recv()
         except (EOFError, ConnectionResetError):
@@ -113,23 +113,22 @@ class _Worker:
             if code < 0:
                 result = Result(f"its worker was ended by {signal.Signals(-code).name}")
             with suppress(StoreError):  # the other workers continue
-                if isinstance(item, Task):
-                    made = find.children(item.parent)
-                    if run := made.get(training_digest(item.config)):
-                        close_run(run.run_id, "FAILED", "error", result.reason)
+                made = {} if task.probe else find.children(task.parent)
+                if run := made.get(training_digest(task.config)):
+                    close_run(run.run_id, "FAILED", "error", result.reason)
         return result
 
 
 def _work(pipe: connection.Connection) -> None:
-    """The main function of a worker process: carry out items until the pipe is closed."""
+    """The main function of a worker process: carry out tasks until the pipe is closed."""
     raise_on_signals()
     stop_with_parent()
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         while True:
-            item, name = pipe.recv()
+            task, name = pipe.recv()
             try:
-                result = perform(item, partial(_print_epochs, name))
+                result = perform(task, partial(_print_epochs, name))
             except StoreAwayError as error:
                 result = Result(error.shown())
             pipe.send(result)

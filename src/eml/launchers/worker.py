@@ -1,4 +1,4 @@
-"""Carries out work items in this process; all launchers use this module."""
+"""Carries out tasks in this process; all launchers use this module."""
 
 import sys
 import traceback
@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from eml.config import Config
 from eml.data.datasets import Dataset
 from eml.errors import CheckError, UserError, printable, redacted
-from eml.launchers.base import Launcher, Probe, Result, Task, WorkItem
+from eml.launchers.base import Launcher, Result, Task
 from eml.machine import threads_in_environment
 from eml.models.gradient_check import TOLERANCE, check_gradients
 from eml.recipes import RECIPES
@@ -24,29 +24,29 @@ from eml.training.threads import Asked
 
 
 class Inline(Launcher):
-    """Carries out one item after the other in this process."""
+    """Carries out one task after the other in this process."""
 
     in_this_run = True
 
-    def run(self, items: Sequence[WorkItem]) -> list[Result]:
+    def run(self, tasks: Sequence[Task]) -> list[Result]:
         results = []
-        for number, item in enumerate(items, start=1):
-            print(f"{number} of {len(items)}: {item.config.run_name}", flush=True)
-            results.append(perform(item))
+        for number, task in enumerate(tasks, start=1):
+            print(f"{number} of {len(tasks)}: {task.config.run_name}", flush=True)
+            results.append(perform(task))
             if reason := results[-1].reason:
                 print(f"failed: {reason}", flush=True)
         return results
 
 
-def perform(item: WorkItem, make_display: MakeDisplay = display) -> Result:
-    """Carry out an item in this process and return its result.
+def perform(task: Task, make_display: MakeDisplay = display) -> Result:
+    """Carry out a task in this process and return its result.
 
-    Raises StoreAwayError, because the next item could not reach the store either.
+    Raises StoreAwayError, because the next task could not reach the store either.
     """
     try:
-        if isinstance(item, Probe):
-            return Result(cost=probe(item.config, item.threads))
-        train(item, make_display)
+        if task.probe:
+            return Result(cost=probe(task.config, task.threads))
+        train(task, make_display)
         return Result()
     except StoreAwayError:
         raise

@@ -7,11 +7,11 @@ from eml.analysis.curves import Training
 from eml.config import Config
 from eml.launchers.base import Task
 from eml.sweeps.request import Request
-from eml.tracking import find, log
+from eml.tracking import find, runs
 from eml.tracking.digests import training_digest
 from eml.tracking.history import history_of
 from eml.tracking.readers import StoredRun
-from eml.tracking.tags import number_in
+from eml.tracking.tags import REUSED, number_in
 from eml.training.threads import Asked
 
 
@@ -41,7 +41,7 @@ class Trainings:
                 print(f"already done: {config.run_name}, run {done.where}", flush=True)
             if done.run_id not in self.reused and done.parent != self.parent:
                 self.reused.append(done.run_id)
-                log.log_reused(self.reused)
+                runs.tag_run(self.parent, {REUSED: ",".join(self.reused)})
                 if self.same_threads and config.device_type == "cpu":
                     self.like["threads"] = done.tags.get("threads", "")
             self.run_ids[config] = done.run_id

@@ -1,6 +1,6 @@
 """Carries out a recipe, or plans it: one training in one MLflow run, or several as a sweep."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from eml.analysis.labels import counted
@@ -65,13 +65,11 @@ def plan(
     configs: Sequence[Config],
     options: RecipeOptions,
     launching: LaunchOptions,
-    before: Collection[str] = (),
 ) -> dict[str, Any]:
     """Print the status of a recipe's trainings, and the time still needed, measured by probes.
 
-    Arguments as for launch(); before: digests of trainings that others finish first. Finishes no
-    training and logs nothing. Returns the same for JSON; `seconds` is 0 where they cannot be
-    measured.
+    Arguments as for launch(). Finishes no training and logs nothing. Returns the same for JSON;
+    `seconds` is 0 where they cannot be measured.
     """
     request = Request.of(recipe, configs, options, launching)
     if store.is_there():
@@ -79,7 +77,7 @@ def plan(
     else:  # a plan must not create one
         print(f"there is no store {uri()} yet, so nothing is done")
     _say_defaults(request)
-    status = status_of(request, before)
+    status = status_of(request)
     print(status, flush=True)
     result = {"recipe": recipe.name, "trainings": status.listed(), "seconds": 0.0}
     is_search = isinstance(options, optimizers.Options)

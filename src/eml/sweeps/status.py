@@ -1,6 +1,6 @@
 """Status of a recipe's trainings, from the store and from the launchers of their jobs."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from eml.analysis.labels import counted
@@ -46,8 +46,8 @@ class Status(NamedTuple):
         return "\n".join(printable(f"  {row['name']}: {row['status']}") for row in self.listed())
 
 
-def status_of(request: Request, before: Collection[str] = ()) -> Status:
-    """The status, from the runs and checkpoints that the same command would use; before: plan()."""
+def status_of(request: Request) -> Status:
+    """The status, from the runs and checkpoints that the same command would use."""
     resume, alone, reuses = request.launching.resume, request.is_alone, request.recipe.reuses
     top = to_continue(request.digest, "", False) if resume and not alone else None
     parent = top.run.run_id if top else None
@@ -70,8 +70,6 @@ def status_of(request: Request, before: Collection[str] = ()) -> Status:
         words = f"{epochs} of {counts} done" if epochs else f"{counts} to do"
         if done:
             words, epochs = f"done, run {done.where}", total
-        elif resume and reuses and digest in before:
-            words, epochs = "counted above", total
         elif run:
             words, epochs = _of_run(run, jobs.get(run.run_id), total, epochs)
         states[config] = TrainingStatus(words, epochs)

@@ -7,7 +7,7 @@ runs: run() and Paused (a run of this process); active_run(), where(), is_cancel
 resume: continued_run(), prepared_run(), Resumed (runs that continue where others were interrupted);
     to_continue() (which run a command would continue)
 log: log_setup(), Delivery (epochs), log_result(), log_metrics(), log_files(),
-    log_reused(), logged_epochs()
+    logged_epochs()
 find: open_others(), names_in(), below(), Others (stores of others); Stores (all, read as one);
     get(), search(), children(), threads_beside(), finished_training() (runs)
 reap: begin() (at the start of each command)

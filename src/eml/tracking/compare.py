@@ -21,11 +21,10 @@ from eml.machine import given_run_id
 from eml.recipes import RECIPES
 from eml.tracking import publish, runs
 from eml.tracking.find import Others, Stores, experiment_of, names_in, open_others
-from eml.tracking.history import METRICS, NothingFinishedError, load_history
+from eml.tracking.history import NothingFinishedError, load_history
 from eml.tracking.publish import Section
 from eml.tracking.reap import begin
 
-DEFAULT = ("test_accuracy", "test_loss")  # metrics that are drawn where runs have them
 PLOTS = [recipe.name for recipe in RECIPES.values() if recipe.exercise]
 
 
@@ -34,15 +33,15 @@ def compare(options: CompareOptions) -> dict[str, Any]:
 
     Raises UserError, before a new run begins, if there is nothing to compare or an option is wrong.
     """
-    metrics, targets = _metrics(options.metric), _targets(options.target)
-    one_of("x", options.x, [*X_LABELS, ALL, AUTO])
+    targets = _targets(options.target)
+    one_of("x", options.x, [*X_LABELS, AUTO])
     one_of("criterion", options.criterion, (LAST, BEST))
     if options.plot:
         one_of("plot", options.plot, [*PLOTS, ALL])
     others = open_others(names_in(options.stores))
     begin(create=bool(others))
     experiment_of("")  # raises UserError if it is deleted
-    sections = _sections(options, metrics, others)
+    sections = _sections(options, others)
     make_output(options.output)
     title = f"compare {', '.join(section.subject for section in sections)}"
     with tempfile.TemporaryDirectory() as work:
@@ -72,12 +71,12 @@ def _for_json(section: Section, folder: Path) -> dict[str, Any]:
     }
 
 
-def _sections(options: CompareOptions, metrics: list[str], others: Others) -> list[Section]:
+def _sections(options: CompareOptions, others: Others) -> list[Section]:
     """Select and read the runs; with plot=all, print which recipes have none finished."""
     sections, lacking = [], []
     for name in PLOTS if options.plot == ALL else [options.plot]:
         try:
-            sections.append(_section(options, name, metrics, others))
+            sections.append(_section(options, name, others))
         except NothingFinishedError:
             if options.plot != ALL:
                 raise
@@ -90,7 +89,7 @@ def _sections(options: CompareOptions, metrics: list[str], others: Others) -> li
     return sections
 
 
-def _section(options: CompareOptions, name: str, metrics: list[str], others: Others) -> Section:
+def _section(options: CompareOptions, name: str, others: Others) -> Section:
     """name: of the recipe whose figures are drawn, or "". Raises UserError as `strict` asks."""
     named = options.recipe or options.runs or options.filter
     selection = options if named else replace(options, recipe=name)
@@ -107,15 +106,11 @@ def _section(options: CompareOptions, name: str, metrics: list[str], others: Oth
         known = [RECIPES[name] for name in {"main", *history["recipe"]} & RECIPES.keys()]
         lows, highs = zip(*(recipe.rates for recipe in known), strict=True)
         comparison = Comparison(history, options.criterion, rates=(max(lows), min(highs)))
-        wanted = [m.replace("test_", f"{comparison.split}_") for m in metrics or DEFAULT]
-        present = [metric for metric in METRICS if comparison.has(metric)]
-        if (lacking := [metric for metric in wanted if metric not in present]) and metrics:
-            raise UserError(f"metric={lacking[0]}: none of these runs has this metric")
-        drawn = [m for m in wanted if m in present] or [m for m in present if "_seconds" not in m]
+        metrics = [f"{comparison.split}_{kind}" for kind in ("accuracy", "loss")]
         figures = {
             f"{metric}_over_{'epochs' if x == 'epoch' else x}": partial(over, x=x, metric=metric)
-            for metric in drawn
-            for x in (X_LABELS if options.x in (ALL, AUTO) else [options.x])
+            for metric in filter(comparison.has, metrics)
+            for x in (X_LABELS if options.x == AUTO else [options.x])
             if x == "epoch" or options.x == x or comparison.has(x)
         }
     if options.strict and (other := differences(comparison, any("seconds" in f for f in figures))):
@@ -123,14 +118,6 @@ def _section(options: CompareOptions, name: str, metrics: list[str], others: Oth
             f"strict: these runs differ in more than what is compared: {'; '.join(other)}"
         )
     return Section(comparison, figures, name, name if options.plot == ALL else "")
-
-
-def _metrics(text: str) -> list[str]:
-    """The metrics of "test_accuracy, test_loss"; setup_seconds is not logged by epoch."""
-    names = names_in(text)
-    for name in names:
-        one_of("metric", name, [metric for metric in METRICS if metric != "setup_seconds"])
-    return names
 
 
 def _targets(text: str) -> list[float]:

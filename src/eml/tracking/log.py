@@ -7,7 +7,7 @@ changes nothing.
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from eml.errors import UserError
 from eml.models.learner import Learner
 from eml.tracking.calls import StoreAwayError, store_call
 from eml.tracking.runs import active_run
-from eml.tracking.tags import REUSED, SYSTEM_METRICS, of_all_machines
+from eml.tracking.tags import SYSTEM_METRICS, of_all_machines
 from eml.training.loop import EpochRecord
 
 SECONDS_IN_TRAINING = 1  # time limit of a try to log epochs during a training
@@ -162,12 +162,6 @@ def log_metrics(values: Mapping[str, float]) -> None:
 def _send(metrics: Sequence[Metric]) -> None:
     """Log all metrics in one request, or none; points that the store holds stay single."""
     mlflow.MlflowClient().log_batch(active_run().info.run_id, metrics=metrics)
-
-
-@store_call
-def log_reused(run_ids: Iterable[str]) -> None:
-    """Tag the active parent run with the reused runs that belong to it besides its children."""
-    mlflow.set_tag(REUSED, ",".join(run_ids))
 
 
 @store_call

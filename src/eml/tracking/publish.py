@@ -1,7 +1,4 @@
-"""Makes the figures and tables of runs from the store, logs them, and says where they are.
-
-A run's description in MLflow's UI lists its trainings, with links.
-"""
+"""Makes the figures and tables of runs from the store, logs them, and says where they are."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -9,27 +6,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-import mlflow
-from mlflow.entities import Run, RunInfo
-from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
+from mlflow.entities import RunInfo
 
 from eml.analysis.comparison import Comparison
-from eml.analysis.curves import Training
-from eml.analysis.labels import LAST, MEDIAN, counted, in_digits
+from eml.analysis.labels import LAST, MEDIAN, counted
 from eml.analysis.summary import Outcomes
 from eml.recipes.recipe import Recipe
 from eml.tracking import log, store, ui
-from eml.tracking.calls import is_server, store_call, uri
+from eml.tracking.calls import is_server, uri
 from eml.tracking.find import Others
 from eml.tracking.history import history_of
 from eml.tracking.runs import active_run
-from eml.tracking.tags import COMMAND
 
 if TYPE_CHECKING:
     from eml.analysis.figures import Draw
 
 PAGE = "compare.html"  # the artifact with the figures and tables for the browser
-MOST_LINES = 20  # of results in a note
 
 
 class Section(NamedTuple):
@@ -67,7 +59,7 @@ def report_grid(
 def report(recipe: Recipe, ids: Sequence[str], others: Others = (), criterion: str = LAST) -> None:
     """Print the summary of these runs, publish it with the figures, and say where they are.
 
-    The active run's note lists the runs, and a parent run gets the highest of their accuracies.
+    A parent run gets the highest of their accuracies.
     """
     from eml.analysis.figures import FIGURES
 
@@ -79,7 +71,7 @@ def report(recipe: Recipe, ids: Sequence[str], others: Others = (), criterion: s
         scores = [t.score(LAST) for t in comparison.trainings if not t.unfinished]
         if active_run().info.run_id not in ids and scores:
             log.log_metrics({f"final_{comparison.split}_accuracy": max(scores)})
-        publish([section], Path(folder), recipe.about)
+        publish([section], Path(folder))
 
 
 def write(
@@ -106,49 +98,10 @@ def write(
     write_page(folder / PAGE, title, parts)
 
 
-def publish(sections: Sequence[Section], folder: Path, about: str = "") -> None:
-    """Log a written report, with a note that ends with `about`, and print where all is."""
+def publish(sections: Sequence[Section], folder: Path) -> None:
+    """Log a written report, and print where all is."""
     log.log_files(folder)
-    lines = [line for section in sections for line in results(section.comparison)]
-    _say_where(sections, describe(lines, about).info)
-
-
-def results(comparison: Comparison) -> list[str]:
-    """A line of Markdown for each run, with a link, accuracy and time; the best first."""
-    ranked = sorted(comparison.trainings, key=lambda t: 1.0 if t.unfinished else -t.score(LAST))
-    return [_result(training) for training in ranked]
-
-
-def _result(training: Training) -> str:
-    name = training.values["run_name"].replace("[", "(").replace("]", ")")
-    store = training.values["store"]  # the UI shows the store here alone
-    page = ui.page(training.values["experiment_id"], training.run_id)
-    named = f"{name} of {store}" if store else f"[{name}]({page})"
-    if training.diverged is not None:
-        result = f"diverged in epoch {training.diverged}"
-    else:
-        epoch, accuracy = training.last_scored
-        result = f"{accuracy:.2%} after epoch {epoch}" if epoch >= 0 else "no accuracy"
-        planned = training.values["epochs"]
-        result += f" of {planned}" if 0 <= epoch < planned else ""
-    seconds = training.points["train_seconds"][-1]
-    text = f", {in_digits(seconds)} s of training" if seconds >= 0 else ""
-    return f"- {named}: {result}{text}"
-
-
-@store_call
-def describe(lines: Sequence[str], about: str) -> Run:
-    """Set the note of the active run: the lines, the command, and what it is about. Return the run.
-
-    The lines come first because the UI shows the beginning alone.
-    """
-    run = mlflow.get_run(active_run().info.run_id)
-    command = run.data.tags.get(COMMAND)
-    left = len(lines) - MOST_LINES
-    more = [f"- and {left} more: summary.csv among the artifacts"] if left > 0 else []
-    parts = "\n".join([*lines[:MOST_LINES], *more]), command and f"Command: `{command}`", about
-    mlflow.set_tag(MLFLOW_RUN_NOTE, "\n\n".join(filter(None, parts))[: ui.LONGEST_TAG])
-    return run
+    _say_where(sections, active_run().info)
 
 
 def _say_where(sections: Sequence[Section], info: RunInfo) -> None:

@@ -23,8 +23,8 @@ VIEW = "mlflow.sharedViewState."
 ALL_TRAININGS = "eml"  # the view of all trainings of an experiment
 LONGEST_TAG = 5000  # characters that every store of MLflow accepts
 WHAT_IS_HERE = """\
-Trainings of eml; the curves of all: [charts]({charts}). The description of a run with nested runs
-lists them, the best first. Each sweep and comparison has a view of its own in the menu Views.
+Trainings of eml; the curves of all: [charts]({charts}). Each sweep and comparison has a view of its
+own in the menu Views.
 """
 
 

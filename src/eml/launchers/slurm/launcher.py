@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 
 from eml.config import AUTO, Config
-from eml.launchers.base import JobStatus, Launcher, Result, Task, WorkItem
+from eml.launchers.base import JobStatus, Launcher, Result, Task
 from eml.launchers.options import LaunchOptions
 from eml.launchers.slurm import cluster
 from eml.launchers.slurm.cluster import ClusterError
@@ -76,13 +76,12 @@ class Slurm(Launcher):
         has_gpu = any(part.startswith("gpu") for part in self.settings.slurm_gres.split(","))
         return device if device != AUTO else "cuda" if has_gpu else "cpu"
 
-    def run(self, items: Sequence[WorkItem]) -> list[Result]:
-        """Carry out all items in jobs and return their results.
+    def run(self, tasks: Sequence[Task]) -> list[Result]:
+        """Carry out all tasks in jobs and return their results.
 
         Trainings in jobs of an earlier process are not submitted again. Once jobs are submitted, a
         signal raises Deferred instead of Stopped, because the jobs continue.
         """
-        tasks = [item for item in items if isinstance(item, Task)]
         if not tasks:
             return []
         trainings = Submitted(tasks, self.settings)
