@@ -121,25 +121,20 @@ class Handin:
         return REFERENCE.sub(text_of, text)
 
     def parsed(self, text: str) -> list[Node]:
-        """Parse a text of the form, or the Markdown file that it names. Raises UserError."""
+        """Parse a text of the form, or the Markdown file that it names, into its blocks.
+
+        HTML and typst in it stay text. Raises UserError.
+        """
         path = text.strip()
         if "\n" not in path and path.endswith(".md"):
             text = self.file(path).decode("utf-8", errors="replace")
-        return nodes(self.fill(text), self.file)
+        tree = SyntaxTreeNode(MARKDOWN.parse(self.fill(text)))
+        return [_node(child, self.file) for child in tree.children]
 
     def file(self, path: str) -> bytes:
         """Read the file at this path; keep it in `files`."""
         self.files[path] = self.read(path)
         return self.files[path]
-
-
-def nodes(text: str, read: Read) -> list[Node]:
-    """Parse a Markdown text into its blocks. HTML and typst in it stay text.
-
-    read: called with the path of an image. Raises UserError for an image without alternative text,
-    or of an unknown kind.
-    """
-    return [_node(child, read) for child in SyntaxTreeNode(MARKDOWN.parse(text)).children]
 
 
 def _node(node: SyntaxTreeNode, read: Read) -> Node:

@@ -12,7 +12,6 @@ from eml.analysis.comparison import Comparison
 from eml.analysis.curves import CHANCE, Curve
 from eml.analysis.labels import in_digits, words
 from eml.analysis.summary import CurveSummary, summary
-from eml.analysis.verdicts import against
 from eml.handin.evidence import Evidence
 
 ACCURACIES = ("final_accuracy", "best_accuracy")  # of a CurveSummary
@@ -98,11 +97,8 @@ def of_trainings(
             yield f"{one.start}.common_epoch", Number(str(epoch), epoch, one.ids)
             name = f"{one.start}.common_{one.curve.split}_accuracy"
             yield name, Number(per_cent(accuracy), accuracy, one.ids)
-    pairs = {
-        (pair.curve, pair.other): pair
-        for one in named
-        for pair in against(one.curve.label, evidence.final.verdicts)
-    }
+    both = (one for pair in evidence.final.verdicts for one in (pair, pair.swapped()))
+    pairs = {(pair.curve, pair.other): pair for pair in both}
     for one, other in permutations(named, 2):
         seconds, least = one.curve.seconds.mean, other.curve.seconds.mean
         if least > 0 and math.isfinite(ratio := seconds / least):

@@ -22,7 +22,6 @@ LAUNCHERS = {
     "local": Row("eml.launchers.local", "Workers", ("jobs",)),
     "slurm": Row("eml.launchers.slurm.launcher", "Slurm", tuple(JobOptions.__annotations__)),
 }
-CHOSEN_BY_AUTO = ("inline", "local")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +29,7 @@ class LaunchOptions(Options, JobOptions):
     """How a recipe's trainings are launched, and where results go. None changes a result."""
 
     effects = tuple(
-        (row.options, "launcher", (name, AUTO) if name in CHOSEN_BY_AUTO else (name,))
+        (row.options, "launcher", (name, AUTO) if name == "local" else (name,))
         for name, row in LAUNCHERS.items()
     )
 

@@ -19,7 +19,7 @@ Options = MLPOptions
 
 def configs(options: Options) -> list[Config]:
     """One training."""
-    return [torch_config(options, "cifar_mlp", "cifar10", "mlp", options.activation, options.init)]
+    return [torch_config(options, "cifar_mlp", "cifar10", "mlp", options.activation, "pytorch")]
 
 
 RECIPE = Recipe(

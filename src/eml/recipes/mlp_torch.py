@@ -11,22 +11,15 @@ two CPU cores.
 Source: sheet 3, task 3.2.
 """
 
-from dataclasses import dataclass
-
 from eml.config import Config
-from eml.recipes.recipe import Init, MLPOptions, Recipe, torch_config
+from eml.recipes.recipe import MLPOptions, Recipe, torch_config
 
-
-@dataclass(frozen=True, kw_only=True)
-class Options(MLPOptions):
-    """Options of the PyTorch MLP that starts with the NumPy MLP's weights."""
-
-    init: Init = "template"
+Options = MLPOptions
 
 
 def configs(options: Options) -> list[Config]:
     """One training."""
-    return [torch_config(options, "mlp_torch", "mnist", "mlp", options.activation, options.init)]
+    return [torch_config(options, "mlp_torch", "mnist", "mlp", options.activation, "template")]
 
 
 RECIPE = Recipe(

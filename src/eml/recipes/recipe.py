@@ -9,7 +9,6 @@ from eml.config import AUTO, DEVICES, VALUES, Config, ConfigError, Options, one_
 Seed = Annotated[int, "decides initial weights, order of the data, and the subset"]
 OptimizerName = Annotated[str, f"one of {', '.join(VALUES['optimizer'])}, in any case"]
 Activation = Annotated[str, f"of the hidden layers, {' or '.join(VALUES['activation'])}"]
-Init = Annotated[str, f"initial weights, {' or '.join(VALUES['init'])}"]
 Value = TypeVar("Value", str, int, float)
 FindDevice = Callable[[str], str]  # "auto", "cpu" or "cuda" -> "cpu" or "cuda"
 # Names of figures (analysis/figures.py).
@@ -103,7 +102,6 @@ class MLPOptions(TorchOptions):
     """Options of one MLP in PyTorch."""
 
     activation: Activation = "sigmoid"
-    init: Init = "pytorch"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,11 @@
 
 calls: StoreError, StoreAwayError (the store refuses, does not answer); for_other_processes()
 store: is_there(), open_store(), refuse_if_local()
-runs: run() and Paused (a run of this process); active_run(), where(), is_cancelled(),
-    given_run(); of any run close_run(), stop_run(), tag_run(); now()
+runs: run() and Paused (a run of this process); active_run(), where(), given_run(); of any run
+    close_run(), stop_run(), tag_run(); now()
 resume: continued_run(), prepared_run(), Resumed (runs that continue where others were interrupted);
     to_continue() (which run a command would continue)
-log: log_setup(), Delivery (epochs), log_result(), log_metrics(), log_files(),
-    logged_epochs()
+log: log_setup(), Delivery (epochs), log_result(), log_metrics(), log_files(), logged_epochs()
 find: open_others(), names_in(), below(), Others (stores of others); Stores (all, read as one);
     get(), search(), children(), threads_beside(), finished_training() (runs)
 reap: begin() (at the start of each command)

@@ -18,7 +18,7 @@ from eml.tracking import provenance, ui
 from eml.tracking.calls import SECONDS_TO_CLOSE, StoreError, is_server, store_call, store_name, uri
 from eml.tracking.find import Stores, experiment_of
 from eml.tracking.store import make_store
-from eml.tracking.tags import CANCELLED, COMMAND, CONTINUED_IN, CREATION, ENDINGS
+from eml.tracking.tags import COMMAND, CONTINUED_IN, CREATION, ENDINGS
 
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # MLflow's own run names, as "calm-fox-12"
 UNFINISHED = ("RUNNING", "SCHEDULED")  # MLflow's status
@@ -195,13 +195,6 @@ def tag_run(run_id: str, tags: Mapping[str, str], seconds: int = 0) -> None:
     """Set tags of a run. seconds: as in store_call."""
     values = [RunTag(*item) for item in tags.items()]
     store_call(mlflow.MlflowClient().log_batch, seconds)(run_id, tags=values)
-
-
-@store_call
-def is_cancelled() -> bool:
-    """Whether `eml cancel` has marked the active run, if there is one."""
-    active = mlflow.active_run()
-    return active is not None and CANCELLED in mlflow.get_run(active.info.run_id).data.tags
 
 
 def now() -> str:

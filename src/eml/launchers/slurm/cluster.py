@@ -34,7 +34,7 @@ def check(flags: Mapping[str, str | int | bool]) -> None:
     """Raise ClusterError if sbatch would reject a job with these flags."""
     refuse_if_absent()
     words = [f"--{name}" if v is True else f"--{name}={v}" for name, v in flags.items()]
-    _call("sbatch", "--test-only", *words, "--wrap=true")
+    call("sbatch", "--test-only", *words, "--wrap=true")
 
 
 def alive(jobs: Iterable[str]) -> dict[str, str]:
@@ -44,7 +44,7 @@ def alive(jobs: Iterable[str]) -> dict[str, str]:
     """
     jobs = set(filter(JOB.fullmatch, jobs))
     # Ask for all jobs of the user: squeue fails for a job that it has forgotten.
-    lines = _call("squeue", "--me", "-h", "-r", "-o", "%i|%T|%R").splitlines() if jobs else []
+    lines = call("squeue", "--me", "-h", "-r", "-o", "%i|%T|%R").splitlines() if jobs else []
     states = {}
     for job, state, why in (line.split("|", 2) for line in lines):
         # Why the job waits, such as "(Priority)"; for a running job its nodes.
@@ -58,7 +58,7 @@ def outcome(job: str) -> str:
     if not JOB.fullmatch(job):
         return "this is not the number of a Slurm job"
     try:
-        line = _call("scontrol", "-o", "show", "job", job)
+        line = call("scontrol", "-o", "show", "job", job)
     except ClusterError:
         return "Slurm no longer remembers this job"  # which is so some minutes after its end
     words = dict(word.split("=", 1) for word in line.split() if "=" in word)
@@ -67,11 +67,6 @@ def outcome(job: str) -> str:
     if exit_code != "0":
         return f"{state}, exit code {exit_code}"
     return f"{state}, signal {signal_number}" if signal_number != "0" else state
-
-
-def cancel(jobs: Iterable[str]) -> None:
-    """End these jobs."""
-    _call("scancel", *jobs)
 
 
 def polls(jobs: Callable[[], Collection[str]]) -> Iterator[dict[str, str]]:
@@ -95,7 +90,7 @@ def polls(jobs: Callable[[], Collection[str]]) -> Iterator[dict[str, str]]:
         seconds = min(1.2 * seconds, longest)
 
 
-def _call(*command: str) -> str:
+def call(*command: str) -> str:
     """The output of a command. Raises ClusterError with the command's errors in one line."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_TO_ANSWER)

@@ -53,7 +53,7 @@ class Slurm(Launcher):
         tag_run(parent.run_id, {tags.CANCELLED: now()})
         runs = find.children(parent.run_id).values()
         if jobs := cluster.alive(run.tags.get(tags.JOB, "") for run in runs):
-            cluster.cancel(jobs)
+            cluster.call("scancel", *jobs)
             next(alive for alive in cluster.polls(lambda: jobs) if not alive)
         for run in find.children(parent.run_id).values():
             if run.status in ("SCHEDULED", "RUNNING"):

@@ -21,7 +21,7 @@ from eml.tracking import find, store, tags
 from eml.tracking.calls import StoreError
 from eml.tracking.digests import training_digest
 from eml.tracking.readers import FINISHED, StoredRun
-from eml.tracking.runs import close_run, is_cancelled, stop_run, tag_run
+from eml.tracking.runs import close_run, stop_run, tag_run
 
 # The beginnings of job states that are not the training's fault.
 ENDED_EARLY = "COMPLETED"  # without the end of its training: the cluster has not requeued it
@@ -29,15 +29,9 @@ NO_FAULT = ("PREEMPTED", "NODE_FAIL", "BOOT_FAIL", ENDED_EARLY)
 
 
 class CancelledError(UserError):
-    """`eml cancel` has cancelled the run of this process."""
+    """`eml cancel` has cancelled the parent run."""
 
     exit_code = 1
-
-
-def refuse_if_cancelled() -> None:
-    """Raise CancelledError if `eml cancel` has cancelled the run of this process."""
-    if is_cancelled():
-        raise CancelledError("cancelled by `eml cancel`")
 
 
 @dataclass
@@ -121,7 +115,7 @@ class Submitted:
             except StoreError as error:  # the jobs continue, and so does this process
                 self._print(f"{error}: waiting")
                 continue
-            refuse_if_cancelled()
+            self._refuse_if_cancelled()
             for row in self.rows:
                 if row.job and not row.result:
                     row.update(runs.get(row.run_id), alive.get(row.job))
@@ -131,6 +125,10 @@ class Submitted:
             if all(row.result for row in self.rows):
                 break
         return [row.result for row in self.rows if row.result]
+
+    def _refuse_if_cancelled(self) -> None:
+        if tags.CANCELLED in find.get(self.parent).tags:
+            raise CancelledError("cancelled by `eml cancel`")
 
     def _print(self, line: str) -> None:
         if line != self.printed:
@@ -157,7 +155,7 @@ class Submitted:
         if not rows:
             return
         tasks = [replace(row.task, run_id=row.run_id) for row in rows]
-        refuse_if_cancelled()
+        self._refuse_if_cancelled()
         with signals_held():  # so that a signal cannot lose a submitted job
             jobs = submit(tasks, f"eml-{rows[0].task.config.recipe}", self.settings)
             for row, job in zip(rows, jobs, strict=True):
