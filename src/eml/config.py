@@ -24,6 +24,8 @@ VALUES: dict[str, tuple[str, ...]] = {  # of the fields of Config that are names
     "precision": ("fp32", "tf32", "bf16"),
     "device_type": DEVICES[1:],
 }
+# Some options, another one, and the values of this one with which the options have an effect.
+Effects = Iterable[tuple[tuple[str, ...], str, tuple[str, ...]]]
 
 
 class ConfigError(UserError):
@@ -34,8 +36,7 @@ class ConfigError(UserError):
 class Options:
     """Options; one without effect is refused, unless it has its default, "auto" or ""."""
 
-    # Some options, another one, and the values of this one with which the options have an effect.
-    effects: ClassVar[Iterable[tuple[tuple[str, ...], str, tuple[str, ...]]]] = ()
+    effects: ClassVar[Effects] = ()
 
     def __post_init__(self) -> None:
         for names, other, values in self.effects:

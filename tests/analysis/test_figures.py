@@ -194,7 +194,7 @@ def test_the_grid_says_its_remarks_and_the_edges(tmp_path):
         run(f"{rate}", [0.1, 0.5 + rate], optimizer="sgd", lr=rate, validation=100)
         for rate in (0.1, 0.01)
     ]
-    text = write_grid(Comparison(together(*held_out)), Outcomes(), ["tied"], tmp_path, pdf=False)
+    text = write_grid(Comparison(together(*held_out)), Outcomes(), ["tied"], tmp_path)
     edge = "the best learning rate of sgd, 0.1, is at the edge of those tried: try 1 and 10 too"
     assert text.endswith(f"- tied\n- {edge}\n")
     assert (tmp_path / "grid.md").read_text() == text

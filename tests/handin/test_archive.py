@@ -245,7 +245,7 @@ def test_a_digit_of_the_store_that_is_not_printed_is_named(of_store, tmp_path):
         stored = tables.read(tmp_path / "mlflow.db")
         after = expected_numbers(recipe, [stored[one.run_id] for one in runs[recipe]])
         *numbers, last = archive.other_runs(opened, ())
-        assert last == f"histories/{recipe}.csv: the store gives other values of {run.run_id}"
+        assert last == f"histories/{recipe}.csv: the stores give other values of {run.run_id}"
         assert names_in(numbers) == changed(before[recipe], after)
         named |= {name.rpartition(".")[2] for name in names_in(numbers)}
         db.execute(f"UPDATE metrics SET value = {value} WHERE rowid = {row}")

@@ -111,7 +111,7 @@ def test_the_hint_fits_what_was_given_and_what_is_there(store, eml):
     store.delete_run(parent)
     for options in ([], ["--recipe", "lr_sweep"], ["--experiment", "other"]):
         line = eml("compare", *options).stderr
-        assert line.endswith("give another experiment or recipe, or runs, parent or filter\n"), line
+        assert line.endswith("give another experiment or recipe, or runs or filter\n"), line
     line = eml("compare", "--filter", "params.lr = '0.1'").stderr
     assert "no such run; parameters are recipe, " in line
     assert "learning_rate (lr), " in line

@@ -1,10 +1,10 @@
 """The options of `compare`; imports nothing that takes time."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from eml.analysis.labels import LAST, X_LABELS, Criterion
-from eml.config import AUTO, STORES, Options
+from eml.config import AUTO, STORES, Effects, Options
 
 ALL = "all"
 
@@ -16,7 +16,7 @@ class Selection(Options):
     A group is the trainings of a sweep, or all trainings of a recipe of one training.
     """
 
-    effects = ((("experiment", "recipe", "filter"), "runs", ("",)),)
+    effects: ClassVar[Effects] = ((("experiment", "recipe", "filter"), "runs", ("",)),)
     experiment: Annotated[str, "name of the experiment; else the active one"] = ""
     recipe: Annotated[str, "runs of this recipe; else of the newest finished one"] = ""
     runs: Annotated[str, "ids separated by commas; a parent run stands for its trainings"] = ""
