@@ -16,7 +16,7 @@ import pytest
 from eml.analysis.options import Selection
 from eml.config import ConfigError
 from eml.data.datasets import load
-from eml.launchers.base import Probe, Result, Task
+from eml.launchers.base import Result, Task
 from eml.launchers.local import Workers
 from eml.sweeps.launch import LaunchError
 from eml.tracking import log
@@ -76,7 +76,7 @@ def test_a_killed_worker_and_a_failed_training_take_no_other_along(
         # Refused when the model is made, in the worker.
         object.__setattr__(others[1].config, "dtype", "float31")
         results = workers.run([task(parent, epochs=100_000), *others])
-        probes = workers.run([Probe(config=config_of("mlp_numpy", epochs=1))] * 2)
+        probes = workers.run([Task(config=config_of("mlp_numpy", epochs=1), probe=True)] * 2)
         done.set()
         killer.join()
     assert "float31" in results.pop(2).reason

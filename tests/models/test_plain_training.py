@@ -19,7 +19,7 @@ CNN = {"subset": 70, "batch_size": 32}  # the last batch has 6 images
         *(("cifar_cnn", CNN | {"optimizer": name}) for name in ("momentum", "adam", "adafactor")),
         ("mlp_numpy", {"seed": 5, "subset": 333, "batch_size": 50}),
         ("mlp_torch", {"seed": 2}),
-        ("mlp_torch", {"init": "pytorch", "activation": "relu"}),
+        ("cifar_mlp", {"activation": "relu", "subset": 150}),
         ("cifar_mlp", {"optimizer": "adam", "subset": 150}),
     ],
 )

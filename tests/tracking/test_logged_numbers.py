@@ -30,7 +30,7 @@ def weights_in(file: str, framework: str) -> list[np.ndarray]:
     ("recipe", "options", "validation"),
     [
         ("mlp_numpy", {"epochs": 3, "lr": 0.03, "dtype": "float64"}, 0),
-        ("mlp_torch", {"init": "pytorch", "activation": "relu", "lr": "0.03"}, 120),
+        ("mlp_torch", {"activation": "relu", "lr": "0.003"}, 120),
         ("cifar_cnn", {"optimizer": "rmsprop", "subset": 70, "dtype": "float64"}, 0),
     ],
 )
