@@ -39,9 +39,10 @@ def choose(configs: Sequence[Config], trained: Mapping[Config, Training]) -> Cho
     remarks = []
     if len(tied) > 1:
         rates = ", ".join(f"{config.learning_rate:g}" for config in tied)
+        which = "middle" if len(tied) > 2 else "better"
         remarks.append(
             f"the rates {rates} of {optimizer} are tied within the error of {images} validation "
-            f"images: the middle one, {chosen.learning_rate:g}, is taken"
+            f"images: the {which} one, {chosen.learning_rate:g}, is taken"
         )
     return Choice(chosen, tied, remarks)
 
