@@ -3,12 +3,16 @@
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from eml.analysis.labels import counted
 from eml.config import STORES
 from eml.errors import UserError, printable
+
+if TYPE_CHECKING:
+    from eml.tracking.find import Others
 
 # What takes seconds to import is imported by the command that needs it.
 
@@ -60,11 +64,13 @@ def check(archives: tuple[Path, ...], file: Path, stores: str) -> None:
     """
     from eml.handin.archive import build
     from eml.handin.handin import checks, load
+    from eml.tracking.find import names_in, open_others
 
     if archives:
         if file != Path("handin.toml"):
             raise UserError("file has no effect with a ZIP: leave it out")
-        lines = [line for path in archives for line in _check_archive(path, stores)]
+        others = open_others(names_in(stores))  # once for all archives: a file is copied to be read
+        lines = [line for path in archives for line in _check_archive(path, others)]
         print("".join(f"{line}\n" for line in lines), end="")
         sys.exit(1 if lines else 0)
     handin = load(file, stores)
@@ -77,7 +83,7 @@ def check(archives: tuple[Path, ...], file: Path, stores: str) -> None:
     print(f"all {len(rules)} rules are met")
 
 
-def _check_archive(path: Path, stores: str) -> list[str]:
+def _check_archive(path: Path, others: "Others") -> list[str]:
     """Print the archive's line; return the rules that it breaks and the differences in it."""
     from eml.handin import archive
     from eml.handin.form import read_file
@@ -85,7 +91,7 @@ def _check_archive(path: Path, stores: str) -> list[str]:
 
     try:
         opened = archive.read(read_file(path))
-        rules, differences = checks(opened.handin), list(archive.differences(opened, stores))
+        rules, differences = checks(opened.handin), list(archive.differences(opened, others))
     except UserError as error:
         print(f"{path.name}: not verified")
         return [f"{path.name}: {error.shown()}"]

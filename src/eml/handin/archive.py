@@ -23,7 +23,7 @@ from eml.handin.handin import Handin, checks, load
 from eml.handin.numbers import Number
 from eml.machine import given_run_id
 from eml.tracking import log, provenance, reap, runs
-from eml.tracking.find import Others, names_in, open_others
+from eml.tracking.find import Others
 from eml.tracking.history import METRICS
 
 MANIFEST = "manifest.json"
@@ -177,11 +177,11 @@ def _unzip(data: bytes) -> dict[str, bytes]:
     return {path.removeprefix(top): content for path, content in files.items()}
 
 
-def differences(archive: Archive, stores: str = "") -> Iterator[str]:
+def differences(archive: Archive, others: Others = ()) -> Iterator[str]:
     """Yield the differences between an archive's files, its manifest, and its own data.
 
-    Builds the PDF again if it is of this version. Raises UserError if that is impossible. stores:
-    of others, whose runs are compared, too, with those of the store here.
+    Builds the PDF again if it is of this version. Raises UserError if that is impossible. others:
+    stores of others, whose runs are compared, too, with those of the store here.
     """
     files, made = archive.files, build(archive.handin) if archive.is_of_this_version else {}
     pdf = f"{archive.handin.form.sheet.file}.pdf"
@@ -194,8 +194,8 @@ def differences(archive: Archive, stores: str = "") -> Iterator[str]:
     for path, data in made.items():
         if files.get(path, data) != data:
             yield f"{path} is not what the data in the archive give"
-    if stores:
-        yield from other_runs(archive, open_others(names_in(stores)))
+    if others:
+        yield from other_runs(archive, others)
 
 
 def other_numbers(archive: Archive, handin: Handin, origin: str) -> Iterator[str]:

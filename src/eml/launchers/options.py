@@ -26,7 +26,7 @@ LAUNCHERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchOptions(Options, JobOptions):
-    """How a recipe's trainings are launched, and where results go. None changes a result."""
+    """How a recipe's trainings are launched. None changes a result."""
 
     effects = tuple(
         (row.options, "launcher", (name, AUTO) if name == "local" else (name,))

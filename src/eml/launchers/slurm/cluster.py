@@ -16,14 +16,9 @@ class ClusterError(UserError):
     """Slurm is missing, does not answer, or refuses a request."""
 
 
-def is_here() -> bool:
-    """Whether this machine has Slurm's commands."""
-    return all(shutil.which(command) for command in ("sbatch", "srun", "squeue"))
-
-
 def refuse_if_absent() -> None:
     """Raise ClusterError if this machine has no Slurm."""
-    if not is_here():
+    if not all(shutil.which(command) for command in ("sbatch", "srun", "squeue")):
         raise ClusterError(
             "there is no Slurm here (sbatch, srun, squeue): use a machine of the cluster, or "
             "launcher=inline or launcher=local"

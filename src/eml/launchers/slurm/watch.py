@@ -75,7 +75,8 @@ class Row:
         elif run.status == "KILLED" or outcome.startswith(NO_FAULT):
             if outcome == ENDED_EARLY:
                 why = last_line(run, NOT_REQUEUED)
-                print(f"job {self.job} has ended, and its training is submitted again: {why}")
+                text = f"job {self.job} has ended, and its training is submitted again: {why}"
+                print(text, flush=True)
             self.job, self.state = "", "waiting"
             return
         else:
