@@ -61,7 +61,7 @@ def test_loss_over_time():
     assert lines(figure).keys() == {"test loss"}
     history = run("a", [0.1, 0.9]).assign(train_loss=[2.3, 0.5], test_loss=[2.4, 0.7])
     assert lines(figures.losses(Comparison(history))) == {
-        "train loss": ([0, 1], [2.3, 0.5]),
+        "train loss (mean during the epoch)": ([0, 1], [2.3, 0.5]),
         "test loss": ([0, 1], [2.4, 0.7]),
     }
 
@@ -126,7 +126,7 @@ def test_curves_that_end_close_are_enlarged():
 
 def test_what_there_is_nothing_to_compare_with_is_on_the_figure(tmp_path):
     alone = Comparison(run("a", [0.1, 0.5]), varies="device_type")
-    assert "- CPU alone: nothing to compare it with\n" in write_report({}, alone, tmp_path)
+    assert "CPU alone: nothing to compare it with" in write_report({}, alone, tmp_path).warnings
     caption = figures.over(alone, "epoch").axes[0].texts[0].get_text()
     assert caption.endswith("\nCPU alone: nothing to compare it with")
 
@@ -146,11 +146,11 @@ RATES = together(
 def test_sensitivity_to_the_learning_rate():
     rates = by_rate(Comparison(RATES))
     assert rates == {
-        "adam": {0.01: 0.5, 0.1: 0.1},  # a rate that diverges has failed
-        "sgd": {0.001: 0.6, 0.01: 0.7, 0.1: 0.5},
+        "Adam": {0.01: 0.5, 0.1: 0.1},  # a rate that diverges has failed
+        "SGD": {0.001: 0.6, 0.01: 0.7, 0.1: 0.5},
     }
     figure = sensitivity(Comparison(RATES))
-    assert rounded(lines(figure))["sgd"] == ([0.001, 0.01, 0.102], [0.6, 0.7, 0.5])
+    assert rounded(lines(figure))["SGD"] == ([0.001, 0.01, 0.102], [0.6, 0.7, 0.5])
     (axes,) = figure.axes
     assert (axes.get_xscale(), axes.texts[-1].get_text()) == ("log", "chance")
 
@@ -159,9 +159,9 @@ def test_other_differences_are_not_mixed_into_a_line():
     small = RATES[RATES["run_id"].isin(["a", "b"])].assign(batch_size=32)
     small["run_id"] += " again"
     assert set(by_rate(Comparison(together(RATES, small)))) == {
-        "adam, batch size 64",
-        "sgd, batch size 32",
-        "sgd, batch size 64",
+        "Adam, batch size 64",
+        "SGD, batch size 32",
+        "SGD, batch size 64",
     }
 
 
@@ -171,7 +171,7 @@ def test_an_optimizer_with_fewer_rates_is_called_undertuned():
         for name, rates in {"adam": (0.01, 0.001), "sgd": (0.1,)}.items()
         for rate in rates
     ]
-    line = "undertuned? sgd was tried at 1 learning rate, another at 2"
+    line = "undertuned? SGD was tried at 1 learning rate, another at 2"
     assert on_rates(Comparison(together(*held_out))) == [line]
     # Of two rates that were trained to the end, one may be there because the other diverged.
     finals = together(*(one.assign(validation=0, test_accuracy=0.5) for one in held_out))
@@ -184,7 +184,7 @@ def test_equal_rates_have_no_best_one():
 
 def test_a_best_rate_at_the_edge_is_said():
     assert on_rates(Comparison(RATES)) == [
-        "the best learning rate of adam, 0.01, is at the edge of those tried: "
+        "the best learning rate of Adam, 0.01, is at the edge of those tried: "
         "try 0.001 and 0.0001 too"
     ]
 
@@ -195,7 +195,7 @@ def test_the_grid_says_its_remarks_and_the_edges(tmp_path):
         for rate in (0.1, 0.01)
     ]
     text = write_grid(Comparison(together(*held_out)), Outcomes(), ["tied"], tmp_path)
-    edge = "the best learning rate of sgd, 0.1, is at the edge of those tried: try 1 and 10 too"
+    edge = "the best learning rate of SGD, 0.1, is at the edge of those tried: try 1 and 10 too"
     assert text.endswith(f"- tied\n- {edge}\n")
     assert (tmp_path / "grid.md").read_text() == text
     assert (tmp_path / "grid.png").exists()
@@ -211,13 +211,15 @@ def test_advice_is_bounded_by_the_recipes_limits():
 
 def test_report_writes_the_recipes_figures_and_the_summary(tmp_path):
     recipe = "mlp_numpy"
-    text = write_report(figures_of(recipe), Comparison(run("a", [0.1, 0.9])), tmp_path, [0.5])
+    made = write_report(figures_of(recipe), Comparison(run("a", [0.1, 0.9])), tmp_path, [0.5])
     names = {f"{name}.{kind}" for name in figures_of(recipe) for kind in ("png", "svg")}
     tables = {"summary.csv", "verdicts.csv", "summary.md"}
     assert {file.name for file in tmp_path.iterdir()} == names | tables
-    assert (tmp_path / "summary.md").read_text() == text
-    assert "not held for 3 epochs, first touch in epoch 1" in text
-    assert "one seed, so no spread" in text
+    assert (tmp_path / "summary.md").read_text() == made.rest
+    assert "not held for 3 epochs in 1" in made.rest
+    (warning,) = made.warnings
+    assert "one seed, so no spread" in warning
+    assert made.brief[0]["final test accuracy"] == "90.00% (89.4 to 90.6)"
 
 
 def test_files_are_the_same_bytes_for_the_same_history(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from eml.analysis.comparison import Comparison
 from eml.analysis.figures import over
-from eml.analysis.report import Part, mark, write_page, write_report
+from eml.analysis.report import mark, write_page, write_report
 from eml.tracking.publish import PAGE
 from support.histories import NAN, run, together
 
@@ -44,12 +44,19 @@ def test_the_marks_are_the_points_of_the_figure():
 
 def test_a_page_has_the_figures_with_their_curves_and_the_tables(tmp_path):
     figures = {"test_accuracy_over_epochs": partial(over, x="epoch")}
-    text = write_report(figures, Comparison(SEEDS), tmp_path)
-    write_page(tmp_path / PAGE, "<b>", [Part(tmp_path, text)])
+    report = write_report(figures, Comparison(SEEDS), tmp_path)
+    write_page(tmp_path / PAGE, "<b>", report, "<?xml?><svg id='search'></svg>")
     page = (tmp_path / PAGE).read_text()
     assert "<title>&lt;b&gt;</title>" in page
-    assert page.count("<svg") == len(list(tmp_path.glob("*.svg"))) == 2
-    assert "<td>learning rate 0.5</td>" in page
+    assert page.count("<svg") == len(list(tmp_path.glob("*.svg"))) + 1 == 3
+    assert page.index("curve1-0-") < page.index("chance")  # the curves before the sensitivity
+    # The best curve, the figures, one small table with the best first, the rest folded.
+    best, table, rest = map(page.index, ("<strong>learning rate 1</strong>", "<table", "<details"))
+    assert best < page.index("<svg") < page.rindex("<svg") < table < rest
+    small = re.findall("<t[hd]>(.*?)</t[hd]>", page[table:rest])
+    assert small[:2] == ["curve", "final test accuracy"]
+    assert small.index("learning rate 1") < small.index("learning rate 0.5")
+    assert page[rest:].count("<table") == 1
     for part in ("key0-name", "key0-line", "curve0-0-", "curve1-0-"):
         assert f'id="{part}' in page
     # Nothing is loaded from anywhere.
@@ -61,6 +68,6 @@ def test_a_name_in_the_store_cannot_become_a_part_of_the_page(tmp_path):
     evil["optimizer"] = "<script>alert(1)</script>"
     other = run("b", [0.1, 0.5], optimizer="adam")
     figures = {"test_accuracy_over_epochs": partial(over, x="epoch")}
-    text = write_report(figures, Comparison(together(evil, other)), tmp_path)
-    write_page(tmp_path / PAGE, "t", [Part(tmp_path, text)])
+    report = write_report(figures, Comparison(together(evil, other)), tmp_path)
+    write_page(tmp_path / PAGE, "t", report)
     assert "<script>alert" not in (tmp_path / PAGE).read_text()

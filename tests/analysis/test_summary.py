@@ -68,7 +68,7 @@ def test_what_labels_name():
 def test_a_momentum_is_named_where_it_acts():
     fast = run("m", [0.1, 0.5], optimizer="momentum", lr="0.1", momentum="0.8")
     both = Comparison(together(run("s", [0.1, 0.4], optimizer="sgd", lr="0.1"), fast))
-    labels = ["momentum, learning rate 0.1, momentum 0.8", "sgd, learning rate 0.1"]
+    labels = ["SGD with momentum, learning rate 0.1, momentum 0.8", "SGD, learning rate 0.1"]
     assert sorted(curve.label for curve in both.curves) == labels
     rows = {row.curve: row.row() for row in summaries.summary(both)}
     assert [rows[label]["momentum"] for label in labels] == [0.8, ""]
@@ -89,9 +89,9 @@ def test_curves_are_in_the_order_of_what_varies():
     rates = [f"learning rate {rate}" for rate in (0.001, 0.5, 1)]
     assert [curve.label for curve in Comparison(SWEEP).curves] == rates
     assert list(by_label(OPTIMIZERS)) == [
-        "adam, learning rate 0.001",
-        "rmsprop, learning rate 0.0003",
-        "sgd, learning rate 0.1",
+        "Adam, learning rate 0.001",
+        "RMSprop, learning rate 0.0003",
+        "SGD, learning rate 0.1",
     ]
 
 
@@ -117,7 +117,7 @@ def test_diverged_and_unfinished(history, diverged, unfinished):
 def test_summary_of_seeds():
     rows = by_label(OPTIMIZERS, 0.5, 0.65, 0.9)
     assert [row.n for row in rows.values()] == [2, 2, 2]
-    sgd, adam = rows["sgd, learning rate 0.1"], rows["adam, learning rate 0.001"]
+    sgd, adam = rows["SGD, learning rate 0.1"], rows["Adam, learning rate 0.001"]
     assert (sgd.final_lowest, sgd.final_highest) == (0.6, 0.7)
     assert sgd.final_accuracy == sgd.best_accuracy == pytest.approx(0.65)
     assert sgd.best_epoch == "2, 4"
@@ -125,10 +125,10 @@ def test_summary_of_seeds():
     assert adam.best_epoch == "1, 2"
     assert (sgd.seconds.mean, sgd.parameters) == (3, 1000)
     # Seed 1 reached 0.5 in epoch 2 after 4 s, seed 2 in epoch 1 after 4 s. Half have missed 0.65.
-    assert sgd.targets[0.5] == Reached(1.5, 4, reached=2, first_touch=1)
-    assert sgd.targets[0.65] == Reached(math.inf, math.inf, reached=1, first_touch=2)
+    assert sgd.targets[0.5] == Reached(1.5, 4, reached=2)
+    assert sgd.targets[0.65] == Reached(math.inf, math.inf, reached=1)
     assert sgd.targets[0.9].reached == 0
-    others = "adam, learning rate 0.001; rmsprop, learning rate 0.0003 (too few seeds)"
+    others = "Adam, learning rate 0.001; RMSprop, learning rate 0.0003 (too few seeds)"
     assert sgd.row()["not_judged_against"] == others
 
 
@@ -139,7 +139,7 @@ def test_the_columns_of_the_summary():
     assert (columns["train_seconds_per_epoch"], columns["seconds_highest"]) == (2, 2)
     names = ("epochs_to_0.5", "seconds_to_0.5", "reached_0.5")
     assert [columns[name] for name in names] == [1, 2, 1]
-    columns = by_label(OPTIMIZERS)["sgd, learning rate 0.1"].row()
+    columns = by_label(OPTIMIZERS)["SGD, learning rate 0.1"].row()
     assert (columns["optimizer"], columns["learning_rate"]) == ("sgd", 0.1)
 
 
@@ -168,23 +168,23 @@ def test_a_rate_at_which_a_seed_diverged_is_not_the_best():
         run("b", [0.1, NAN], lr=0.5, seed=2),
         *(run(f"c{s}", [0.1, 0.55], lr=0.1, seed=s) for s in (1, 2)),
     )
-    assert by_rate(Comparison(rates)) == {"sgd": {0.1: 0.55, 0.5: pytest.approx(0.36)}}
+    assert by_rate(Comparison(rates)) == {"SGD": {0.1: 0.55, 0.5: pytest.approx(0.36)}}
 
 
 def test_the_median_counts_a_miss_as_infinite():
     three = [run(f"{s}", [0.1, 0.5, 0.5, 0.5], seed=s, seconds=s) for s in (1, 2)]
     three.append(run("3", [0.1, 0.2, 0.2, 0.2], seed=3))
     (row,) = summary(together(*three), 0.5)
-    assert row.targets == {0.5: Reached(1, 2, reached=2, first_touch=1)}
+    assert row.targets == {0.5: Reached(1, 2, reached=2)}
     assert readable([row])[0]["to 0.5"] == "2 of 3 seeds, median: epoch 1, 2 s"
 
 
 def test_a_target_must_be_held():
     (row,) = summary(run("a", [0.1, 0.7, 0.4, 0.5, 0.7, 0.7, 0.8]), 0.7, 0.75)
-    assert row.targets[0.7] == Reached(4, 8, reached=1, first_touch=1)
+    assert row.targets[0.7] == Reached(4, 8, reached=1)
     (text,) = readable([row])
     assert text["to 0.7"] == "epoch 4, 8 s"
-    assert text["to 0.75"] == "not held for 3 epochs, first touch in epoch 6"
+    assert text["to 0.75"] == "not held for 3 epochs in 6"
 
 
 def test_a_target_that_ranks_otherwise_is_said():
@@ -250,7 +250,7 @@ def test_what_a_search_tried():
 def test_readable_summary():
     *_, sgd = readable(summary(OPTIMIZERS, 0.5, 0.65, 0.9))
     assert sgd == {
-        "curve": "sgd, learning rate 0.1",
+        "curve": "SGD, learning rate 0.1",
         "n": "2",
         "final test accuracy": "65.00% (60.00% to 70.00%)",
         "95 % interval": "too few seeds",
@@ -260,7 +260,7 @@ def test_readable_summary():
         "parameters": "1,000",
         "to 0.5": "median: epoch 1.5, 4 s",
         "to 0.65": "1 of 2 seeds",
-        "to 0.9": "not reached in 4",
+        "to 0.9": "not held for 3 epochs in 4",
     }
 
 

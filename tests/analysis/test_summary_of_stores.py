@@ -37,7 +37,7 @@ def test_the_summary_is_what_the_tables_give(seed, store, png_only, tmp_path):
             *("--runs", ",".join(run.run_id for run in of)),
         )
         assert done.returncode == 0, done.stderr
-        table = json.loads(done.stdout)["comparisons"][0]["summary"]
+        table = json.loads(done.stdout)["summary"]
         with open(tmp_path / recipe / "summary.csv") as file:
             texts = list(csv.DictReader(file))
         for curve, cells, text in zip(curves(of, names), table, texts, strict=True):

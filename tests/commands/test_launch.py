@@ -43,14 +43,16 @@ def newest(store, recipe: str):
 def test_a_command_says_where_its_figures_are(recipe, store, eml, environment):
     result = eml(recipe, "--epochs", "1")
     assert result.returncode == 0, result.stderr
-    folder, page, charts, all_charts = re.findall(
-        r"(?:figures and tables|of these runs|of all runs): (.+)", result.stdout
-    )
+    # The command ends with a small table, the page, and one link.
+    ending = result.stdout.rpartition("\n\n")[2].splitlines()
+    assert len(ending) <= 10
+    assert ending[0].split(" | ")[1].strip() == "final test accuracy"
+    (page,) = (line for line in ending if line.startswith("figures and tables: "))
+    page, charts = Path(page.partition(": ")[2]), ending[-1].rpartition(": ")[2]
     experiment = "http://127.0.0.1:5000/#/experiments/1"
     mode = "workflowType=machine_learning"
     top = find_top(store)
-    assert page == f"{experiment}/runs/{top.info.run_id}/artifacts/compare.html?{mode}"
-    assert all_charts == f"{experiment}/runs?compareRunsMode=CHART&{mode}&viewStateShareKey=eml"
+    assert page.parts[-3:] == (top.info.run_id, "artifacts", "compare.html")
     if recipe == "mlp_numpy":
         assert charts == f"{experiment}/runs/{top.info.run_id}/model-metrics?{mode}"
     else:
@@ -58,9 +60,9 @@ def test_a_command_says_where_its_figures_are(recipe, store, eml, environment):
         assert title == top.info.run_name == "lr_sweep epochs=1"
         children = {run.info.run_id for run in stored_runs(store)} - {top.info.run_id}
         assert set(re.findall(r"\w{32}", state["searchFilter"])) == children
-        (key,) = state["groupBy"]["groupByKeys"]
-        assert key == {"mode": "param", "groupByData": "learning_rate"}
-    assert Path(folder, "test_accuracy_over_epochs.png").stat().st_size > 10_000
+        assert "groupBy" not in state  # one run each, so there are charts over seconds, too
+        assert {chart["xAxisKey"] for chart in state["compareRunCharts"]} == {"step", "metric"}
+    assert (page.parent / "test_accuracy_over_epochs.png").stat().st_size > 10_000
 
 
 def saved_view(store, address: str) -> tuple[str, dict]:
@@ -139,7 +141,7 @@ def test_a_failed_check_ends_the_run_before_training(factor, small_data, store, 
     assert wrong.data.metrics == {"gradient_check_error": error}
 
 
-def test_a_sweep_has_a_child_for_each_rate_also_for_one_that_diverges(small_data, store, capsys):
+def test_a_sweep_has_a_child_for_each_rate_also_for_one_that_diverges(small_data, store):
     recipe, configs, *options = arguments("lr_sweep", **sweep())
     configs[1] = dataclasses.replace(configs[1], learning_rate=1e38)
     launch(recipe, configs, *options)
@@ -160,7 +162,7 @@ def test_a_sweep_has_a_child_for_each_rate_also_for_one_that_diverges(small_data
         assert row.run_ids == child.info.run_id
         assert row.final_test_accuracy == child.data.metrics["final_test_accuracy"]
         assert row.best_epoch == child.data.metrics["best_epoch"]
-    assert (folder / "summary.md").read_text() in capsys.readouterr().out
+    assert (folder / "summary.md").exists()
 
 
 def test_an_interrupted_sweep_goes_on_in_its_own_run(small_data, store, monkeypatch):

@@ -39,4 +39,4 @@ def test_the_script_of_the_docs_draws(sweep, environment, tmp_path):
     result = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "own_plot.png").read_bytes().startswith(b"\x89PNG")
-    assert "sgd lr=0.01 seed=1 mlp_numpy" in result.stdout
+    assert "mlp sgd lr=0.01 seed=1 mlp_numpy" in result.stdout

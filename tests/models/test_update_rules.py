@@ -179,7 +179,8 @@ def test_a_row_says_what_the_class_does_by_default(name):
     assert row.default_rate == (0 if row.learning_rate else defaults["lr"].default)
     decays = {key: defaults[key].default for key in ("weight_decay", "lambd") if key in defaults}
     decay = "".join(f" ({key.replace('_', ' ')} {decays[key]:g})" for key in decays if decays[key])
-    assert words("optimizer", name.lower()) == name.lower() + decay
+    title = "SGD with momentum" if name == "momentum" else name
+    assert words("optimizer", name.lower()) == title + decay
     assert bool(row.fused) == ("fused" in defaults)
     assert row.searched[0] >= row.rate("cnn") >= row.searched[-1]
 

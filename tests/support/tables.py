@@ -11,6 +11,7 @@ from typing import Any
 
 CHANCE = 0.1
 WORDS = {"cpu": "CPU", "cuda": "GPU", "mlp": "MLP", "cnn": "CNN"}
+WORDS |= {"sgd": "SGD", "momentum": "SGD with momentum", "adam": "Adam", "rmsprop": "RMSprop"}
 LOGGED = ("train_loss", "test_loss", "test_accuracy", "validation_loss", "validation_accuracy")
 EPOCHS = (*LOGGED, "train_seconds", "wall_seconds")  # metrics whose steps are epochs
 NO_CONFIG = (
@@ -252,9 +253,8 @@ def _named(curve: Sequence[Stored], name: str, at: str) -> str:
 
 def _reached(curve: Sequence[Stored], target: float) -> dict[str, float]:
     """A seed reaches a target in the first of three epochs in a row; a diverged one never."""
-    epochs, seconds, touches = [], [], []
+    epochs, seconds = [], []
     for run in curve:
-        touches += [epoch for epoch, value in run.scored if value >= target][:1]
         threes = zip(run.scored, run.scored[1:], run.scored[2:], strict=False)
         held = [three[0][0] for three in threes if min(value for _, value in three) >= target]
         if held and run.diverged is None:
@@ -265,5 +265,4 @@ def _reached(curve: Sequence[Stored], target: float) -> dict[str, float]:
         "epochs_to": median(epochs + misses),
         "seconds_to": median(seconds + misses),
         "reached": len(epochs),
-        "first_touch": min(touches, default=math.nan),
     }

@@ -70,7 +70,7 @@ def test_of_ties_the_middle_rate_is_taken_and_it_is_said():
     assert [config.learning_rate for config in tied.tied] == [0.003, 0.01, 0.03, 0.1]
     assert tied.chosen.learning_rate == 0.01
     assert tied.remarks == [
-        "the rates 0.003, 0.01, 0.03, 0.1 of sgd are tied within the error of 5000 validation "
+        "the rates 0.003, 0.01, 0.03, 0.1 of SGD are tied within the error of 5000 validation "
         "images: the middle one, 0.01, is taken"
     ]
 
@@ -83,7 +83,7 @@ def test_an_edge_is_taken(rate):
 
 def test_what_is_not_above_chance_is_not_chosen():
     # 0.105 of 5,000 images is within the error of guessing.
-    assert choice(lambda *_: 0.105) == Choice(None, [], ["no rate of sgd got above chance"])
+    assert choice(lambda *_: 0.105) == Choice(None, [], ["no rate of SGD got above chance"])
     assert choice(lambda *_: math.nan).chosen is None
     assert choose(grid(), {}).chosen is None  # all have failed
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def test_accuracies_and_times_alone_are_compared(store, eml):
     for options in (["--runs", theirs], ["--filter", "params.epochs != '9'"]):
         result = eml("compare", "--json", "true", *options)
         assert result.returncode == 0, result.stderr
-        rows = json.loads(result.stdout)["comparisons"][0]["summary"]
+        rows = json.loads(result.stdout)["summary"]
         assert "diverged" not in result.stderr
     only = training(theirs)
     assert (only.complete, only.diverged, only.score("last")) == (True, None, 0.9)
@@ -48,7 +49,7 @@ def test_accuracies_and_times_alone_are_compared(store, eml):
     losses = add(store, train_loss=[2.0, 1.0, 0.5, 0.4], params={"seed": 3})
     result = eml("compare", "--runs", losses)
     assert result.returncode == 0, result.stderr
-    assert "0 of 1 (without an accuracy)" in result.stdout
+    assert re.search(r"\| none +\|", result.stdout)
 
 
 @pytest.mark.parametrize(
@@ -100,9 +101,6 @@ def test_missing_parameters_are_named_at_once(store):
 
 def test_the_hint_fits_what_was_given_and_what_is_there(store, eml):
     store.create_experiment("other")
-    assert "sqlite" in (line := eml("compare", "--plot", "all").stderr)
-    assert line.count("no finished training") == 1
-    assert "of mlp_numpy, lr_sweep, " in line
     line = eml("compare", "--experiment", "other").stderr
     assert "no finished training of a recipe in the experiment other of sqlite" in line
     parent = store.create_run("1", tags={"recipe": "lr_sweep"}).info.run_id

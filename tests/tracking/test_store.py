@@ -114,7 +114,7 @@ def test_to_look_makes_no_store(no_store, eml):
     assert result.stderr.startswith(f"eml: there is no store sqlite:///{no_store}/mlflow.db: ")
     result = eml("plan", "mlp_torch", "--subset", "100")
     assert result.returncode == 0, result.stderr
-    assert "sgd lr=0.1 seed=1 mlp_torch epochs=30 subset=100: 30 epochs to do" in result.stdout
+    assert "mlp sgd lr=0.1 seed=1 mlp_torch epochs=30 subset=100: 30 epochs to do" in result.stdout
     assert f"there is no store sqlite:///{no_store}/mlflow.db yet" in result.stdout
     result = eml("compare", "--experiment", "nix", "--stores", "http://127.0.0.1:9")
     assert not result.stderr.rstrip().endswith((":", "give", "of"))

@@ -78,6 +78,13 @@ class Comparison:
         value = self.in_common([self.varies] if self.varies else [])
         return f"{value[0]} alone: nothing to compare it with" if value else ""
 
+    @property
+    def subject(self) -> str:
+        """The exercise: "3.2 CPU and GPU"; "3.2 CPU" where the trainings are on the CPU alone."""
+        alone = self.in_common([self.varies] if self.varies else [])
+        number, _, _ = self.exercise.partition(" ")
+        return f"{number} {alone[0]}" if self.exercise and alone else self.exercise
+
     @cached_property
     def differing(self) -> list[str]:
         """The fields of Config, except recipe and seed, in which the trainings differ."""
@@ -87,10 +94,11 @@ class Comparison:
     @cached_property
     def named(self) -> list[str]:
         """The fields in a label: those that differ, and the learning rate beside an optimizer."""
-        names, models = self.differing.copy(), distinct(self.trainings, "model")
-        if models > 1:  # the model tells these apart, unless one model has several
-            told = [n for n in OF_THE_MODEL if distinct(self.trainings, "model", n) == models]
-            names = [name for name in names if name not in told]
+        names = self.differing.copy()
+        for name in OF_THE_MODEL if "model" in names else ():
+            others = [other for other in names if other != name]
+            if distinct(self.trainings, *others) == distinct(self.trainings, *names):
+                names = others
         if "optimizer" in names and "learning_rate" not in names:
             names.insert(names.index("optimizer") + 1, "learning_rate")
         return names

@@ -135,7 +135,7 @@ class Seconds(NamedTuple):
         return self.lowest <= other.highest and other.lowest <= self.highest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Band:
     """A metric of a curve over x: mean and range of the seeds. All arrays have shape (epochs,)."""
 

@@ -69,13 +69,13 @@ def warnings(comparison: Comparison) -> list[str]:
     trainings, curves = comparison.trainings, comparison.curves
     lines = []
     if alone := [curve.name for curve in curves if len(curve.trainings) == 1]:
-        which = "all runs" if 1 < len(alone) == len(curves) else "; ".join(alone)
-        lines.append(f"one seed, so no spread: {which}")
+        which = "" if len(alone) == len(curves) else f": {'; '.join(alone)}"
+        lines.append(f"one seed, so no spread{which}")
     if len(curves) > 1 and any(isinstance(t.values.get(JOB), str) for t in trainings):
         lines.append("trained in jobs on shared nodes: do not compare seconds")
     disturbed: dict[str, list[str]] = {}
     for training in trainings:
-        name = f"{training.values['run_name']}, run {training.run_id}"
+        name = f"run {training.run_id[:8]}"
         epoch, last = training.last_scored
         if training.complete and epoch < training.last_epoch:
             lines.append(f"the last accuracy, of epoch {epoch}, counts: {name}")
@@ -102,7 +102,7 @@ def _disturbances(training: Training) -> Iterator[tuple[str, str]]:
     changes = np.flatnonzero(np.abs(np.diff(threads[:-1])) > 0) + 1  # none where one is NaN
     signs = [f"threads: {threads[i]:.0f} from epoch {epochs[i] + 1:.0f}" for i in changes]
     if len(slow):
-        longest = f"up to {slow.max():.1f} times as long as on an idle machine"
+        longest = f"up to {slow.max():.1f} times as long as when idle"
         signs.insert(0, f"{longest} in {len(slow)} of {counted(training.last_epoch, 'epoch')}")
     count = training.number("threads")
     if not signs and training.values["device_type"] == "cpu" and count > 0:  # False for NaN

@@ -12,7 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from eml.analysis.comparison import Comparison
 from eml.analysis.curves import CHANCE, Band, Curve
@@ -46,7 +46,7 @@ class RecipeFigure:
 
 
 def losses(comparison: Comparison) -> Figure:
-    """Train and test (or validation) loss over the epochs, on one scale."""
+    """Train and test (or validation) loss over the epochs, on one logarithmic scale."""
     metrics, curves = ("train_loss", f"{comparison.split}_loss"), comparison.curves
     what = f"train and {comparison.split} loss"
     figure, (axes,) = _canvas(comparison, what, "epoch", f"loss{UNITS['loss']}")
@@ -56,8 +56,13 @@ def losses(comparison: Comparison) -> Figure:
         by_loss = by_curve if len(curves) == 1 else [look | {"linestyle": s} for s in ("-", "--")]
         for metric, style in zip(metrics, by_loss, strict=True):
             label = ", ".join(filter(None, (curve.label, metric.replace("_", " "))))
+            label += " (mean during the epoch)" if metric == "train_loss" else ""
             _draw(axes, Curve(label, curve.trainings), curve.band("epoch", metric), style, metric)
-    axes.set_ylim(bottom=0)
+    if axes.dataLim.ymin > 0:
+        axes.set_yscale("log")  # also shows what differs late
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.set_yticks([], minor=True)
     _legend(figure, axes)
     return figure
 
@@ -66,7 +71,8 @@ def over(comparison: Comparison, x: str, metric: str = "test_accuracy") -> Figur
     """A metric of all runs over `x`, a key of X_LABELS.
 
     One run is drawn as a line, several seeds as their mean with a band from lowest to highest.
-    Where curves end close to the best one, a second panel shows their ends.
+    Where curves end close to the best one, a second panel shows their ends; of a single curve its
+    last two thirds.
     """
     name, kind = metric.replace("_", " "), metric.rpartition("_")[2]
     bands = [curve.band(x, metric) for curve in comparison.curves]
@@ -75,9 +81,10 @@ def over(comparison: Comparison, x: str, metric: str = "test_accuracy") -> Figur
     near = _near(bands, kind, highest)
     label = name + UNITS[kind]
     figure, panels = _canvas(comparison, name, X_LABELS[x], label, 2 if near else 1)
+    by_curve = _looks(comparison.differing, len(bands))
+    drawn = list(zip(comparison.curves, bands, by_curve, strict=True))
     for axes in panels:
-        by_curve = _looks(comparison.differing, len(bands))
-        for curve, band, look in zip(comparison.curves, bands, by_curve, strict=True):
+        for curve, band, look in drawn:
             _draw(axes, curve, band, look, metric)
         axes.set_xlim(left=0)
     panels[0].set_ylim(bottom=0)
@@ -85,6 +92,9 @@ def over(comparison: Comparison, x: str, metric: str = "test_accuracy") -> Figur
         _from_zero(panels[0], highest)
     if near:
         _zoom_in(panels[1], near, kind)
+    named = [(curve.label, band, look["color"]) for curve, band, look in drawn if len(band)]
+    for axes, is_near in zip(panels, (False, True), strict=False):
+        _name_ends(axes, [one for one in named if (one[1] in near) == is_near and named[1:]])
     _legend(figure, panels[0])
     return figure
 
@@ -134,6 +144,9 @@ def _near(bands: Sequence[Band], kind: str, height: float) -> list[Band]:
     ends = [band.mean[-1] for band in bands if len(band)]
     if kind not in ("accuracy", "loss") or not ends:
         return []
+    if len(bands) == 1:
+        late = bands[0].mean[len(bands[0]) // 3 :]
+        return list(bands) if late.max() - late.min() < 0.3 * height else []
     best = max(ends) if kind == "accuracy" else min(ends)
     near = [b for b in bands if len(b) and abs(b.mean[-1] - best) <= 0.1 * height]
     steps = [high - low for low, high in pairwise(sorted(band.mean[-1] for band in near))]
@@ -141,12 +154,26 @@ def _near(bands: Sequence[Band], kind: str, height: float) -> list[Band]:
 
 
 def _zoom_in(axes: Axes, bands: Sequence[Band], kind: str) -> None:
-    low, high = min(band.lowest[-1] for band in bands), max(band.highest[-1] for band in bands)
+    starts = [len(band) * min(len(bands), 2) // 3 for band in bands]
+    low = min(band.lowest[start:].min() for band, start in zip(bands, starts, strict=True))
+    high = max(band.highest[start:].max() for band, start in zip(bands, starts, strict=True))
     pad = 0.3 * (high - low) or 0.01 * high or 0.01
     axes.set_ylim(low - pad, high + pad)
-    axes.set_ylabel("the ends, enlarged")
+    axes.set_ylabel("enlarged")
     if kind == "accuracy":
         _per_cent(axes)
+
+
+def _name_ends(axes: Axes, curves: Sequence[tuple[str, Band, str]]) -> None:
+    """Write the first words of labels at the ends of their curves, apart from each other."""
+    low, high = axes.get_ylim()
+    above = -math.inf
+    for label, band, colour in sorted(curves, key=lambda curve: curve[1].mean[-1]):
+        if low <= (y := band.mean[-1]) <= high:
+            above = max(y, above + 0.05 * (high - low))
+            name = label.partition(", ")[0].removeprefix("learning rate ")
+            style: dict[str, Any] = {"color": colour, "fontsize": "small", "va": "center"}
+            axes.text(band.x[-1] + 0.01 * axes.get_xlim()[1], above, name, **style)
 
 
 def _draw(axes: Axes, curve: Curve, band: Band, look: dict[str, Any], metric: str) -> None:
@@ -201,7 +228,7 @@ def _canvas(
     top, lines = all_axes[0], _caption(comparison)
     model = " in ".join(comparison.in_common(("model", "framework")))
     subject = " on ".join(filter(None, (model, *comparison.in_common(("dataset",)))))
-    title = f"{comparison.exercise}. " if comparison.exercise else ""
+    title = f"{comparison.subject}. " if comparison.subject else ""
     title += f"{subject}: {what}" if subject else what
     pad = 8 + 13 * max(1, len(lines))
     top.set_title(textwrap.fill(title, TITLE_LINE), loc="left", pad=pad)

@@ -11,7 +11,7 @@ WORDS = {
     "device_type": {"cpu": "CPU", "cuda": "GPU"},
     "framework": {"numpy": "NumPy", "torch": "PyTorch"},
     "model": {"mlp": "MLP", "cnn": "CNN"},
-    "optimizer": {n: f"{n} ({row.decay})" for n, row in OPTIMIZERS.items() if row.decay},
+    "optimizer": {name: row.title for name, row in OPTIMIZERS.items()},
     "precision": {"fp32": "FP32", "tf32": "TF32", "bf16": "BF16"},
 }
 X_LABELS = {

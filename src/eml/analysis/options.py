@@ -6,8 +6,6 @@ from typing import Annotated, ClassVar
 from eml.analysis.labels import LAST, X_LABELS, Criterion
 from eml.config import AUTO, STORES, Effects, Options
 
-ALL = "all"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Selection(Options):
@@ -29,7 +27,7 @@ class CompareOptions(Selection):
 
     effects = (*Selection.effects, (("x",), "plot", ("",)))
     stores: Annotated[str, STORES] = ""
-    plot: Annotated[str, f"the figures of this recipe, of its newest finished runs; or {ALL}"] = ""
+    plot: Annotated[str, "the figures of this recipe, of its newest finished runs"] = ""
     x: Annotated[str, f"{', '.join(X_LABELS)}; auto: all of them"] = AUTO
     target: Annotated[str, "test accuracies to reach, 0 to 1, separated by commas"] = ""
     criterion: Criterion = LAST

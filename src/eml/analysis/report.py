@@ -26,11 +26,10 @@ from matplotlib.lines import Line2D
 from eml.analysis.comparison import Comparison
 from eml.analysis.fairness import differences, warnings
 from eml.analysis.figures import Draw, sensitivity
-from eml.analysis.labels import counted, in_digits
+from eml.analysis.labels import counted, in_digits, words
 from eml.analysis.summary import Outcomes, by_rate, other_ranks, summary, tried
-from eml.analysis.tables import markdown, readable
+from eml.analysis.tables import brief, markdown, readable
 from eml.analysis.verdicts import (
-    ACCURACY,
     CLOCKS,
     FEW_IMAGES,
     FEWEST_SEEDS,
@@ -78,8 +77,8 @@ def write_report(
     folder: Path,
     targets: Sequence[float] = (),
     pdf: bool = False,
-) -> str:
-    """Write figures, and tables as CSV and Markdown, into `folder`; return the Markdown.
+) -> "Report":
+    """Write figures, and tables as CSV and Markdown, into `folder`; return what they say.
 
     targets: accuracies, 0 to 1; the summary tells when they were reached. pdf: write PDFs too.
     """
@@ -117,33 +116,31 @@ def write_report(
             for (target, unit), on_target in to_targets.items()
         },
         "Also different between these runs": differences(comparison),
-        "Warnings": [comparison.alone, *warnings(comparison), *on_rates(comparison)],
+        "Warnings": list(
+            filter(None, [comparison.alone, *warnings(comparison), *on_rates(comparison)])
+        ),
     }
     for title, lines in notes.items():
         if any(lines):
             text += f"\n{title}:\n" + "".join(f"- {line}\n" for line in lines if line)
     (folder / "summary.md").write_text(text, encoding="utf-8")
-    return text
+    return Report(list(by_name), brief(rows), notes["Warnings"], text)
+
+
+class Report(NamedTuple):
+    """What is said of a comparison."""
+
+    figures: list[str]  # names
+    brief: list[dict[str, str]]  # a row for each curve, the best first
+    warnings: list[str]
+    rest: str  # all of summary.md, Markdown
 
 
 def _verdicts(pairs: Sequence[Verdict]) -> list[str]:
-    """A line for each pair; one line for pairs without an interval that have the same outcome."""
-    by_outcome: dict[str, list[Verdict]] = {}
-    lines = []
-    for pair in pairs:
-        if pair.separable or (pair.quantity == ACCURACY and pair.test):
-            lines.append(str(pair))
-        else:
-            reason = f" ({pair.reason})" if pair.reason else ""
-            by_outcome.setdefault(f"{pair.outcome}{reason}", []).append(pair)
-    for outcome, alike in by_outcome.items():
-        if len(alike) == 1:
-            lines.append(str(alike[0]))
-        elif len(alike) == len(pairs):
-            lines.append(f"all pairs: {outcome}")
-        else:
-            lines.append(f"{'; '.join(f'{p.curve} and {p.other}' for p in alike)}: {outcome}")
-    return lines
+    """A line for each pair; one line if none is judged."""
+    if pairs and not any(pair.test for pair in pairs):
+        return [f"no pair is judged: {', '.join(dict.fromkeys(pair.reason for pair in pairs))}"]
+    return list(map(str, pairs))
 
 
 def write_grid(
@@ -157,7 +154,7 @@ def write_grid(
     text = markdown(
         [
             {
-                "optimizer": row["optimizer"],
+                "optimizer": words("optimizer", row["optimizer"]),
                 "learning rate": f"{row['learning_rate']:g}",
                 comparison.score_name: f"{row['validation_accuracy']:.2%}",
                 "outcome": row["outcome"],
@@ -180,8 +177,9 @@ def on_rates(comparison: Comparison) -> list[str]:
     counts = Counter(optimizer for optimizer, _ in tried)
     most = max(counts.values(), default=0)
     lines = [
-        f"undertuned? {optimizer} was tried at {counted(n, 'learning rate')}, another at {most}"
-        for optimizer, n in counts.items()
+        f"undertuned? {words('optimizer', name)} was tried at {counted(n, 'learning rate')}, "
+        f"another at {most}"
+        for name, n in counts.items()
         if n < most
     ]
     lowest, highest = comparison.rates
@@ -195,13 +193,6 @@ def on_rates(comparison: Comparison) -> list[str]:
             line = f"the best learning rate of {optimizer}, {best:g}, is at the edge of those tried"
             lines.append(line + (f": try {taken} too" if taken else ", and of those allowed"))
     return lines
-
-
-class Part(NamedTuple):
-    """A part of a page."""
-
-    folder: Path  # of SVG files, shown below the text
-    text: str  # Markdown
 
 
 def mark(figure: Figure) -> str:
@@ -250,13 +241,20 @@ def _points(line: Line2D, axes: Axes, figure: Figure) -> list[tuple[float, float
     ]
 
 
-def write_page(file: Path, title: str, parts: Sequence[Part]) -> None:
-    """Write a page of these parts."""
-    body = ""
-    for part in parts:
-        body += MARKDOWN.render(part.text)
-        for figure in sorted(part.folder.glob("*.svg")):
-            _, tag, drawing = figure.read_text(encoding="utf-8").partition("<svg")
-            body += f"<figure>{tag}{drawing}</figure>\n"
+def write_page(file: Path, title: str, report: Report, searched: str = "") -> None:
+    """Write a page of a report and the figures (SVG) in the file's folder.
+
+    searched: the figure of a search, too.
+    """
+    curve, accuracy, *_ = report.brief[0].items()
+    best = f"Best by the {accuracy[0]}: **{curve[1]}**, {accuracy[1]}"
+    body = MARKDOWN.render(best) if len(report.brief) > 1 else ""
+    files = sorted(file.parent.glob("*.svg"), key=lambda svg: report.figures.index(svg.stem))
+    for figure in filter(None, [*(svg.read_text("utf-8") for svg in files), searched]):
+        _, tag, drawing = figure.partition("<svg")
+        body += f"<figure>{tag}{drawing}</figure>\n"
+    body += MARKDOWN.render(markdown(report.brief))
+    rest = MARKDOWN.render(report.rest)
+    body += f"<details><summary>All columns, pairs and warnings</summary>\n{rest}</details>\n"
     template = Template(PAGE.read_text(encoding="utf-8"))
     file.write_text(template.substitute(title=html.escape(title), body=body), encoding="utf-8")

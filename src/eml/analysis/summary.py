@@ -36,7 +36,6 @@ class Reached(NamedTuple):
     epochs_to: float  # median over the seeds; a miss is infinite
     seconds_to: float  # of training: the same
     reached: int  # seeds
-    first_touch: float  # first epoch in which any seed had the accuracy, held or not; or NaN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,17 +134,15 @@ def _named(trainings: Sequence[tuple[Training, int]], at: str) -> str:
 
 
 def _reached(curve: Curve, target: float) -> Reached:
-    epochs, seconds, touches = [], [], []
+    epochs, seconds = [], []
     for training in curve.trainings:
         at = training.reached(target)
         epochs.append(math.inf if at is None else training.points["epoch"][at])
         seconds.append(math.inf if at is None else training.points["train_seconds"][at])
-        touches += training.points["epoch"][training.accuracies >= target][:1].tolist()
     return Reached(
         float(np.median(epochs)),
         float(np.median(seconds)),
         int(np.isfinite(epochs).sum()),
-        float(min(touches, default=math.nan)),
     )
 
 

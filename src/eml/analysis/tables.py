@@ -9,6 +9,33 @@ from eml.analysis.summary import CurveSummary, Reached, by_outcome
 from eml.analysis.verdicts import FEW_IMAGES, Verdict
 
 
+def brief(rows: Sequence[CurveSummary]) -> list[dict[str, str]]:
+    """What people look at first, the best curve first; a column that is empty is left out."""
+    ranked = sorted(rows, key=lambda row: (math.isnan(row.final_accuracy), -row.final_accuracy))
+    return _filled([_in_brief(row) for row in ranked])
+
+
+def _in_brief(row: CurveSummary) -> dict[str, str]:
+    accuracy = _per_cent(row.final_accuracy) or row.diverged or row.unfinished or "none"
+    if not math.isnan(row.final_low):
+        accuracy += f" ({100 * row.final_low:.1f} to {100 * row.final_high:.1f})"
+    return {
+        "curve": row.curve,
+        f"final {row.split} accuracy": accuracy,
+        "best in epoch": row.best_epoch,
+        "s/epoch": "" if math.isnan(row.seconds.mean) else in_digits(row.seconds.mean),
+        "not separable from": by_outcome(row.verdicts, shortened=True)["not_separable_from"],
+        **{f"to {target:.4g}": _to_target(row, reached) for target, reached in row.targets.items()},
+    }
+
+
+def _filled(texts: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """The rows without the columns that are empty in all of them."""
+    names = dict.fromkeys(name for text in texts for name in text)
+    filled = [name for name in names if any(text.get(name) for text in texts)]
+    return [{name: text.get(name, "") for name in filled} for text in texts]
+
+
 def readable(rows: Sequence[CurveSummary]) -> list[dict[str, str]]:
     """The summary for people: per cent, a range in one column, missed targets in words.
 
@@ -19,10 +46,7 @@ def readable(rows: Sequence[CurveSummary]) -> list[dict[str, str]]:
         for name in ("verdicts", "seconds_verdicts")
         if any(pair.test for row in rows for pair in getattr(row, name))
     ]
-    texts = [_in_words(row, judged) for row in rows]
-    names = dict.fromkeys(name for text in texts for name in text)
-    filled = [name for name in names if any(text.get(name) for text in texts)]
-    return [{name: text.get(name, "") for name in filled} for text in texts]
+    return _filled([_in_words(row, judged) for row in rows])
 
 
 def _in_words(row: CurveSummary, judged: Sequence[str]) -> dict[str, str]:
@@ -79,9 +103,7 @@ def _to_target(row: CurveSummary, reached: Reached) -> str:
     clock = "" if math.isnan(seconds) else f", {in_digits(seconds)} s"
     when = f"epoch {in_digits(reached.epochs_to)}{clock}"
     if not reached.reached:
-        if math.isnan(reached.first_touch):
-            return f"not reached in {row.last_epoch}"
-        return f"not held for {HELD} epochs, first touch in epoch {reached.first_touch:g}"
+        return f"not held for {HELD} epochs in {row.last_epoch}"
     if reached.reached == row.n:
         return when if row.n == 1 else f"median: {when}"
     seeds = f"{reached.reached} of {row.n} seeds"

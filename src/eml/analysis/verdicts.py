@@ -42,10 +42,6 @@ class Verdict:
     other_failures: int
 
     @property
-    def separable(self) -> bool:
-        return self.outcome == SEPARABLE
-
-    @property
     def reason(self) -> str:
         """Why it is not judged, or decided by FISHER; else ""."""
         if not self.n:

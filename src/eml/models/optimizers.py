@@ -26,6 +26,12 @@ class Optimizer(NamedTuple):
         return self.learning_rate.get(model, self.default_rate)
 
     @property
+    def title(self) -> str:
+        """The name as PyTorch writes it, with what is added to its plain step."""
+        name = self.made_by.rpartition(".")[2] + "".join(f" with {n}" for n in self.options)
+        return f"{name} ({self.decay})" if self.decay else name
+
+    @property
     def searched(self) -> tuple[float, ...]:
         """The rates that a search tries: RATES_TRIED of them, as many for each optimizer."""
         first = RATES.index(self.highest_rate)

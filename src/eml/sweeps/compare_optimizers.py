@@ -35,12 +35,15 @@ def compare_optimizers(request: Request, trainings: Trainings) -> None:
     chosen = [choice.chosen for choice in choices if choice.chosen]
     finals, diverged = _train_finals(request, trainings, chosen, plan)
 
-    if searched := trainings.made_of(grid):
+    searched, figure = trainings.made_of(grid), ""
+    if searched:
         tied = trainings.made_of(config for choice in choices for config in choice.tied)
         outcomes = Outcomes(trainings.made_of(chosen), tied)
-        report_grid(request.recipe, searched, outcomes, [*remarks, *diverged], request.others)
+        figure = report_grid(
+            request.recipe, searched, outcomes, [*remarks, *diverged], request.others
+        )
     if compared := trainings.made_of(finals):
-        report(request.recipe, compared, request.others, plan.options.criterion)
+        report(request.recipe, compared, request.others, plan.options.criterion, figure)
     if plan.launcher.trains_here:
         seconds = perf_counter() - started
         print(f"took {duration(seconds)}; the plan expected {duration(plan.left)}")

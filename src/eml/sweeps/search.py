@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from eml.analysis.curves import Training
-from eml.analysis.labels import MEDIAN
+from eml.analysis.labels import MEDIAN, words
 from eml.analysis.verdicts import above_chance, wilson
 from eml.config import Config
 
@@ -27,7 +27,7 @@ def choose(configs: Sequence[Config], trained: Mapping[Config, Training]) -> Cho
     configs: of one optimizer. trained: without trainings that failed; a diverged one cannot win.
     """
     configs = sorted(configs, key=lambda config: config.learning_rate)
-    optimizer, images = configs[0].optimizer, configs[0].validation
+    optimizer, images = words("optimizer", configs[0].optimizer), configs[0].validation
     complete = [config for config in configs if config in trained and trained[config].complete]
     scores = {config: trained[config].score(MEDIAN) for config in complete}
     best = max(scores.values(), default=0.0)

@@ -12,17 +12,16 @@ import pandas as pd
 
 from eml.analysis.comparison import Comparison
 from eml.analysis.fairness import differences
-from eml.analysis.figures import FIGURES, over
-from eml.analysis.labels import BEST, LAST, X_LABELS
-from eml.analysis.options import ALL, CompareOptions
+from eml.analysis.figures import FIGURES, Draw, over
+from eml.analysis.labels import BEST, LAST, X_LABELS, counted
+from eml.analysis.options import CompareOptions
 from eml.config import AUTO, one_of
 from eml.errors import UserError
 from eml.machine import given_run_id
 from eml.recipes import RECIPES
 from eml.tracking import publish, runs
-from eml.tracking.find import Others, Stores, experiment_of, names_in, open_others
-from eml.tracking.history import NothingFinishedError, load_history
-from eml.tracking.publish import Section
+from eml.tracking.find import Others, experiment_of, names_in, open_others
+from eml.tracking.history import load_history
 from eml.tracking.reap import begin
 
 PLOTS = [recipe.name for recipe in RECIPES.values() if recipe.exercise]
@@ -37,66 +36,44 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     one_of("x", options.x, [*X_LABELS, AUTO])
     one_of("criterion", options.criterion, (LAST, BEST))
     if options.plot:
-        one_of("plot", options.plot, [*PLOTS, ALL])
+        one_of("plot", options.plot, PLOTS)
     others = open_others(names_in(options.stores))
     begin(create=bool(others))
     experiment_of("")  # raises UserError if it is deleted
-    sections = _sections(options, others)
+    comparison, figures = _selected(options, others)
     make_output(options.output)
-    title = f"compare {', '.join(section.subject for section in sections)}"
+    trainings = comparison.trainings
+    recipes = ", ".join(dict.fromkeys(t.values["recipe"] or "others" for t in trainings))
+    compared = options.plot or f"{counted(len(trainings), 'run')} of {recipes}"
+    title = f"Comparison of {compared}"
     with tempfile.TemporaryDirectory() as work:
-        publish.write(sections, title, Path(work), targets, pdf=bool(options.output))
-        compared = [t.run_id for section in sections for t in section.comparison.trainings]
-        Path(work, "runs.txt").write_text("".join(f"{run_id}\n" for run_id in compared))
+        publish.write(comparison, figures, title, Path(work), targets, pdf=bool(options.output))
+        Path(work, "runs.txt").write_text("".join(f"{t.run_id}\n" for t in trainings))
         with runs.run(title, "", {"recipe": "compare"}):
-            publish.publish(sections, Path(work))
+            publish.publish(comparison, Path(work))
             info = runs.active_run().info
         if options.output:
             shutil.copytree(work, options.output, dirs_exist_ok=True)
-            for section in sections:
-                file = Path(options.output, section.folder, "history.csv")
-                section.comparison.history.to_csv(file, index=False)
+            comparison.history.to_csv(Path(options.output, "history.csv"), index=False)
             print(f"copied to {Path(options.output).resolve()}")
-        tables = [_for_json(section, Path(work, section.folder)) for section in sections]
-        return {"run_id": info.run_id, "artifacts": info.artifact_uri, "comparisons": tables}
+        tables = {file.stem: pd.read_csv(file) for file in sorted(Path(work).glob("*.csv"))}
+        return {
+            "run_id": info.run_id,
+            "artifacts": info.artifact_uri,
+            "also_different": differences(comparison),
+            **{name: json.loads(table.to_json(orient="records")) for name, table in tables.items()},
+        }
 
 
-def _for_json(section: Section, folder: Path) -> dict[str, Any]:
-    """The tables that a section has written, and what else differs."""
-    tables = {file.stem: pd.read_csv(file) for file in sorted(folder.glob("*.csv"))}
-    return {
-        "plot": section.name,
-        "also_different": differences(section.comparison),
-        **{name: json.loads(table.to_json(orient="records")) for name, table in tables.items()},
-    }
-
-
-def _sections(options: CompareOptions, others: Others) -> list[Section]:
-    """Select and read the runs; with plot=all, print which recipes have none finished."""
-    sections, lacking = [], []
-    for name in PLOTS if options.plot == ALL else [options.plot]:
-        try:
-            sections.append(_section(options, name, others))
-        except NothingFinishedError:
-            if options.plot != ALL:
-                raise
-            lacking.append(name)
-    nothing = f"no finished training in {Stores(others)} of {', '.join(lacking)}"
-    if not sections:
-        raise UserError(f"{nothing}: train one first")
-    if lacking:
-        print(nothing)
-    return sections
-
-
-def _section(options: CompareOptions, name: str, others: Others) -> Section:
-    """name: of the recipe whose figures are drawn, or "". Raises UserError as `strict` asks."""
+def _selected(options: CompareOptions, others: Others) -> tuple[Comparison, dict[str, Draw]]:
+    """Select and read the runs; what to draw of them. Raises UserError as `strict` asks."""
+    name = options.plot
     named = options.recipe or options.runs or options.filter
     selection = options if named else replace(options, recipe=name)
     history, left_out = load_history(selection, others, of_the_sheet=bool(name))
     counts = history.groupby("store")["run_id"].nunique().items()
-    counted = [f"runs of {store}: {count}" for store, count in counts if store]
-    print("".join(f"{line}\n" for line in [*left_out, *counted]), end="")
+    of_stores = [f"runs of {store}: {count}" for store, count in counts if store]
+    print("".join(f"{line}\n" for line in [*left_out, *of_stores]), end="")
     if name:
         recipe = RECIPES[name]
         about = recipe.exercise, recipe.varies, recipe.rates
@@ -117,7 +94,7 @@ def _section(options: CompareOptions, name: str, others: Others) -> Section:
         raise UserError(
             f"strict: these runs differ in more than what is compared: {'; '.join(other)}"
         )
-    return Section(comparison, figures, name, name if options.plot == ALL else "")
+    return comparison, figures
 
 
 def _targets(text: str) -> list[float]:

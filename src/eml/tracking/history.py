@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from eml.analysis.labels import counted
 from eml.analysis.options import Selection
 from eml.config import Config, one_of
 from eml.errors import UserError, printable
@@ -22,10 +23,6 @@ from eml.training.loop import EpochRecord
 METRICS = [f.name for f in fields(EpochRecord) if f.name not in ("epoch", "timestamp")]
 LONGEST_TAG = 200  # characters of a tag in a frame
 SHEET_EPOCHS = SharedOptions.epochs
-
-
-class NothingFinishedError(UserError):
-    """No run was named, and the store holds no finished training."""
 
 
 class Group(NamedTuple):
@@ -125,7 +122,7 @@ def _newest_group(
             hint = "give another experiment or recipe, or runs or filter"
             if not any(r.status == FINISHED and not r.why_no_training for r in stores.search({})):
                 hint = "train first"
-            raise NothingFinishedError(
+            raise UserError(
                 f"no finished training of a recipe in {inside}{stores}{unfinished}: {hint}"
             )
         group, later = later[0], []
@@ -199,10 +196,10 @@ def _comparable(runs: Sequence[StoredRun]) -> tuple[list[StoredRun], list[str]]:
                 left_out.append(f"left out, {kind} with the same Config: {older.where}")
             newest[config] = run
     # Test and validation accuracies cannot be compared: keep the test accuracies.
-    on_validation = [config for config in newest if config.validation]
-    if 0 < len(on_validation) < len(newest):
-        ids = ", ".join([newest.pop(config).where for config in on_validation])
-        left_out.append(f"left out, evaluated on validation images: {ids}")
+    held = [config for config in newest if config.validation]
+    if 0 < len(held) < len(newest):
+        newest = {config: run for config, run in newest.items() if not config.validation}
+        left_out.append(f"left out, evaluated on validation images: {counted(len(held), 'run')}")
     kept = {run.run_id for run in newest.values()}
     return list({run.run_id: run for run in runs if run.run_id in kept}.values()), left_out
 

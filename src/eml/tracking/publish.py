@@ -3,13 +3,14 @@
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from mlflow.entities import RunInfo
 
 from eml.analysis.comparison import Comparison
-from eml.analysis.labels import LAST, MEDIAN, counted
+from eml.analysis.curves import CHANCE
+from eml.analysis.labels import LAST, MEDIAN, counted, words
 from eml.analysis.summary import Outcomes
 from eml.recipes.recipe import Recipe
 from eml.tracking import log, store, ui
@@ -22,21 +23,7 @@ if TYPE_CHECKING:
     from eml.analysis.figures import Draw
 
 PAGE = "compare.html"  # the artifact with the figures and tables for the browser
-
-
-class Section(NamedTuple):
-    """A part of a report, with figures of its own."""
-
-    comparison: Comparison
-    figures: Mapping[str, "Draw"]
-    name: str = ""  # of the recipe whose figures are drawn; "" where none was named
-    folder: str = ""  # below that of the report
-
-    @property
-    def subject(self) -> str:
-        trainings = self.comparison.trainings
-        recipes = dict.fromkeys(training.values["recipe"] or "others" for training in trainings)
-        return self.name or f"{counted(len(trainings), 'run')} of {', '.join(recipes)}"
+MOST_ROWS = 6  # of a table on the terminal
 
 
 def report_grid(
@@ -45,8 +32,11 @@ def report_grid(
     outcomes: Outcomes,
     remarks: Sequence[str],
     others: Others = (),
-) -> None:
-    """Print which learning rates were tried and chosen, and publish it with a figure in `grid`."""
+) -> str:
+    """Print which learning rates were tried and chosen, and log it with a figure in `grid`.
+
+    Returns the figure as SVG; "" if there is none.
+    """
     from eml.analysis.report import write_grid
 
     comparison = Comparison(history_of(run_ids, others), MEDIAN, recipe.exercise)
@@ -54,68 +44,76 @@ def report_grid(
         Path(folder, "grid").mkdir()
         print(write_grid(comparison, outcomes, remarks, Path(folder, "grid")))
         log.log_files(Path(folder))
+        figure = Path(folder, "grid", "grid.svg")
+        return figure.read_text("utf-8") if figure.exists() else ""
 
 
-def report(recipe: Recipe, ids: Sequence[str], others: Others = (), criterion: str = LAST) -> None:
+def report(
+    recipe: Recipe,
+    ids: Sequence[str],
+    others: Others = (),
+    criterion: str = LAST,
+    searched: str = "",
+) -> None:
     """Print the summary of these runs, publish it with the figures, and say where they are.
 
-    A parent run gets the highest of their accuracies.
+    A parent run gets the highest of their accuracies. searched: result of report_grid().
     """
     from eml.analysis.figures import FIGURES
 
     history = history_of(ids, others)
     comparison = Comparison(history, criterion, recipe.exercise, recipe.varies, recipe.rates)
-    section = Section(comparison, {name: FIGURES[name].draw for name in recipe.figures})
+    figures = {name: FIGURES[name].draw for name in recipe.figures}
     with tempfile.TemporaryDirectory() as folder:
-        write([section], recipe.exercise or recipe.name, Path(folder))
+        title = recipe.exercise or recipe.about.partition(":")[0]
+        write(comparison, figures, title, Path(folder), searched=searched)
+        if not recipe.exercise:
+            last = comparison.trainings[-1]
+            epoch, accuracy = last.last_scored
+            images = f"{counted(epoch, 'epoch')} on {last.number('train_images'):,.0f} images"
+            name = words("model", last.values["model"])
+            print(f"the {name}: {accuracy:.0%} after {images}; {CHANCE:.0%} is chance")
         scores = [t.score(LAST) for t in comparison.trainings if not t.unfinished]
         if active_run().info.run_id not in ids and scores:
             log.log_metrics({f"final_{comparison.split}_accuracy": max(scores)})
-        publish([section], Path(folder))
+        publish(comparison, Path(folder))
 
 
 def write(
-    sections: Sequence[Section],
+    comparison: Comparison,
+    figures: Mapping[str, "Draw"],
     title: str,
     folder: Path,
     targets: Sequence[float] = (),
     pdf: bool = False,
+    searched: str = "",
 ) -> None:
-    """Print the summaries, and write them with the figures into a folder, with a page of all.
+    """Print the summary, and write it with the figures into a folder, with a page of all.
 
-    targets, pdf: see write_report.
+    targets, pdf: see write_report. searched: see write_page.
     """
     # Importing matplotlib takes half a second, which must not delay the first batch.
-    from eml.analysis.report import Part, write_page, write_report
+    from eml.analysis.report import write_page, write_report
+    from eml.analysis.tables import markdown
 
-    parts = []
-    for section in sections:
-        own = folder / section.folder
-        own.mkdir(exist_ok=True)
-        text = write_report(section.figures, section.comparison, own, targets, pdf)
-        parts.append(Part(own, f"## {section.name}\n\n{text}" if section.name else text))
-    print("\n".join(part.text for part in parts))
-    write_page(folder / PAGE, title, parts)
+    made = write_report(figures, comparison, folder, targets, pdf)
+    write_page(folder / PAGE, title, made, searched)
+    print("".join(f"warning: {line}\n" for line in made.warnings), end="")
+    print(f"\n{markdown(made.brief[:MOST_ROWS])}", end="")
+    if (more := len(made.brief) - MOST_ROWS) > 0:
+        print(f"and {more} more: summary.md")
 
 
-def publish(sections: Sequence[Section], folder: Path) -> None:
-    """Log a written report, and print where all is."""
+def publish(comparison: Comparison, folder: Path) -> None:
+    """Log a written report, and print where its page is, and a link to MLflow's UI."""
     log.log_files(folder)
-    _say_where(sections, active_run().info)
-
-
-def _say_where(sections: Sequence[Section], info: RunInfo) -> None:
-    """Print where the artifacts of a run are, on disk and in the UI."""
+    info, how = active_run().info, ""
+    page = f"{ui.site()}/{ui.page(info.experiment_id, info.run_id, f'/artifacts/{PAGE}')}"
     if not is_server():
-        folder = Path(unquote(urlsplit(info.artifact_uri).path))
-        print(f"figures and tables: {store.place(folder)}")
-        print(f"in the UI, after `mlflow ui --backend-store-uri {uri()}`:")
-    page = ui.page(info.experiment_id, info.run_id, f"/artifacts/{PAGE}")
-    print(f"  figures and tables: {ui.site()}/{page}")
-    for section in sections:
-        charts = _charts_of(section.comparison, info)
-        print(f"  charts of {section.name or 'these runs'}: {ui.site()}/{charts}")
-    print(f"  charts of all runs: {ui.site()}/{ui.charts(info.experiment_id)}", flush=True)
+        page = str(store.place(Path(unquote(urlsplit(info.artifact_uri).path))) / PAGE)
+        how = f" (after `mlflow ui --backend-store-uri {uri()}`)"
+    print(f"figures and tables: {page}")
+    print(f"charts{how}: {ui.site()}/{_charts_of(comparison, info)}", flush=True)
 
 
 def _charts_of(comparison: Comparison, info: RunInfo) -> str:
@@ -124,4 +122,5 @@ def _charts_of(comparison: Comparison, info: RunInfo) -> str:
     if not local:
         return ui.charts(info.experiment_id)
     experiment, ids = local[0].values["experiment_id"], [training.run_id for training in local]
-    return ui.view_of(experiment, info.run_name, ids, comparison.differing, comparison.split)
+    by = comparison.differing if len(ids) > len(comparison.curves) else []
+    return ui.view_of(experiment, info.run_name, ids, by, comparison.split)
