@@ -64,9 +64,10 @@ def test_people_find_what_they_look_for(look, store):
     curves = page.locator(".js-plotly-plot").first.locator(".scatterlayer .trace")
     assert curves.count() >= 5
 
-    # The view of all trainings has a chart over the training seconds.
+    # The view of all trainings has nested ones, too, and a chart over the training seconds.
     page = look(ui.charts(experiment))
     page.locator(".js-plotly-plot").get_by_text("train_seconds").first.wait_for()
+    page.get_by_role("link", name="mlp sgd lr=0.5 seed=2").wait_for()
 
     # The page of the sweep: its note links its trainings, the best first.
     page = look(ui.page(experiment, sweep.info.run_id))
@@ -119,11 +120,13 @@ def answers_the_mouse(page) -> None:
     page.mouse.click(*middle)
     assert not is_off(curve)
 
-    seconds = page.get_by_role("columnheader", name="train s/epoch")
-    column = seconds.evaluate("head => head.cellIndex")
-    for descending in (False, True):
-        seconds.click()
-        cells = page.locator("tbody tr").evaluate_all(
-            "(rows, column) => rows.map((row) => parseFloat(row.cells[column].textContent))", column
-        )
-        assert cells == sorted(cells, reverse=descending)
+    table = page.locator("table").first
+    for name, best_is_lowest in (("s/epoch", True), ("final test accuracy", False)):
+        head = table.get_by_role("columnheader", name=name)
+        column = head.evaluate("head => head.cellIndex")
+        for ascending in (best_is_lowest, not best_is_lowest):
+            head.click()
+            cells = table.locator("tbody tr").evaluate_all(
+                "(rows, i) => rows.map((row) => parseFloat(row.cells[i].textContent))", column
+            )
+            assert cells == sorted(cells, reverse=not ascending)

@@ -146,8 +146,8 @@ class Config:
     @property
     def run_name(self) -> str:
         """The run's name. MLflow truncates it, so the fields that vary most come first."""
-        name = f"{self.optimizer} lr={self.learning_rate:g} seed={self.seed} {self.recipe}"
-        name += f"{' GPU' if self.device_type == 'cuda' else ''} epochs={self.epochs}"
+        name = f"{self.model} {self.optimizer} lr={self.learning_rate:g} seed={self.seed}"
+        name += f" {self.recipe}{' GPU' if self.device_type == 'cuda' else ''} epochs={self.epochs}"
         name += f" subset={self.subset}" if self.subset else ""
         name += f" validation={self.validation}" if self.validation else ""
         return name + (f" momentum={self.momentum:g}" if self.momentum != Config.momentum else "")

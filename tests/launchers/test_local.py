@@ -103,7 +103,7 @@ def test_failed_trainings_are_named_when_the_others_are_done(
 
     monkeypatch.setattr(log, "log_result", fail_at_the_second)
     with pytest.raises(
-        LaunchError, match=r"1 of 5 .* sgd lr=0.5 seed=1 mlp_numpy [^:]*: .*no luck"
+        LaunchError, match=r"1 of 5 .* mlp sgd lr=0.5 seed=1 mlp_numpy [^:]*: .*no luck"
     ):
         train("lr_sweep", epochs=1, lrs=LRS)
     parent, *children = stored_runs(store)

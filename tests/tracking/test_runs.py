@@ -35,7 +35,7 @@ def test_all_of_a_training_is_logged(small_data, store, capsys):
     train("cifar_cnn", **options)
     (run,) = stored_runs(store)
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == "adam lr=0.001 seed=1 cifar_cnn epochs=2"
+    assert run.info.run_name == "cnn adam lr=0.001 seed=1 cifar_cnn epochs=2"
     for field, value in dataclasses.asdict(config).items():
         assert run.data.params[field] == str(value)
     assert run.data.params["scaling_mean"] == "0.0"
@@ -214,7 +214,7 @@ def test_the_final_weights_are_a_model_that_scores_what_was_logged(small_data, s
     (model,) = logged_models(store, run)
     names = [file.path for file in store.list_logged_model_artifacts(model.model_id)]
     assert names == ["weights.safetensors"]
-    assert (model.name, model.tags["epoch"]) == ("mlp_numpy_sgd_final", "2")
+    assert (model.name, model.tags["epoch"]) == ("mlp_numpy_sgd_1e-01_seed1", "2")
     stored = models.load_model(run.info.run_id)
     assert [stored.config] == configs_of("mlp_numpy", epochs=2)
     learner = make_learner(stored.config, load_for(stored.config))

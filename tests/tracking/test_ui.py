@@ -24,7 +24,7 @@ def test_a_comparison_is_named_by_what_it_compares(store, png_only):
     for seed in (1, 2):
         add_training(store, "mlp_numpy", seed=seed)
     compare(CompareOptions(recipe="mlp_numpy"))
-    assert stored_runs(store)[-1].info.run_name == "compare 2 runs of mlp_numpy"
+    assert stored_runs(store)[-1].info.run_name == "Comparison of 2 runs of mlp_numpy"
 
 
 def test_the_same_runs_have_one_view_and_too_many_that_of_all(store):

@@ -40,7 +40,8 @@ def log_model(config: Config, epoch: int, weights: Arrays) -> None:
     run = mlflow.get_run(active_run().info.run_id)
     model = _model_of(run.info.experiment_id, run.info.run_id) or client.create_logged_model(
         run.info.experiment_id,
-        name=f"{config.recipe}_{config.optimizer}_final",
+        # MLflow allows no "." in it.
+        name=f"{config.recipe}_{config.optimizer}_{config.learning_rate:.0e}_seed{config.seed}",
         source_run_id=run.info.run_id,
         tags=FINAL | {"epoch": str(epoch)},
         params={name: str(value) for name, value in asdict(config).items()},

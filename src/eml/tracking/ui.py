@@ -22,10 +22,9 @@ TRAINING_MODE = "workflowType=machine_learning"
 VIEW = "mlflow.sharedViewState."
 ALL_TRAININGS = "eml"  # the view of all trainings of an experiment
 LONGEST_TAG = 5000  # characters that every store of MLflow accepts
-WHAT_IS_HERE = """\
-Trainings of eml; the curves of all: [charts]({charts}). Each sweep and comparison has a view of its
-own in the menu Views.
-"""
+COLUMNS = ["metrics.`final_test_accuracy`", "metrics.`best_test_accuracy`"]
+COLUMNS += ["metrics.`train_seconds`", "params.`optimizer`", "params.`learning_rate`"]
+WHAT_IS_HERE = "Trainings of eml; the curves of all: [charts]({charts}). More in the menu Views.\n"
 
 
 def site() -> str:
@@ -50,7 +49,9 @@ def charts(experiment: str, view: str = ALL_TRAININGS) -> str:
 def introduce(experiment_id: str) -> None:
     """Give an experiment a view of all trainings, and a note with a link, unless it has them."""
     drawn = [("test_accuracy", ""), ("test_accuracy", "train_seconds")]
-    state = _state([*drawn, ("test_loss", ""), ("train_loss", "")])
+    # Parents have no optimizer.
+    wanted = {"searchFilter": "attributes.status = 'FINISHED' AND params.optimizer LIKE '%'"}
+    state = _state([*drawn, ("test_loss", ""), ("train_loss", "")]) | wanted
     _save(experiment_id, VIEW + ALL_TRAININGS, _view("Accuracy and loss", state))
     _save(experiment_id, MLFLOW_RUN_NOTE, WHAT_IS_HERE.format(charts=charts(experiment_id)))
 
@@ -69,20 +70,20 @@ def view_of(
 ) -> str:
     """Save a view of these runs under a title; its charts, below the address of the UI.
 
-    by: the parameters that tell curves apart; the UI draws the mean and the range of runs that have
-    them in common. split: "test" or "validation". A single run has charts on its own page.
+    by: where curves have several runs, the parameters that tell curves apart; the UI draws the mean
+    and the range of runs that have them in common. split: "test" or "validation". A single run has
+    charts on its own page.
     """
     if len(run_ids) == 1:
         return page(experiment_id, run_ids[0], "/model-metrics")
-    # The UI does not average over runs that have different values on the x-axis.
-    drawn = [(f"{split}_accuracy", ""), (f"{split}_loss", ""), ("train_loss", "")]
-    keys = [{"mode": "param", "groupByData": name} for name in by or ["optimizer"]]
     chosen = ",".join(f"'{run_id}'" for run_id in sorted(run_ids))
-    state = _state(drawn) | {
-        "searchFilter": f"attributes.run_id IN ({chosen})",
-        "groupBy": {"aggregateFunction": "average", "groupByKeys": keys},
-        "useGroupedValuesInCharts": True,
-    }
+    # The UI does not average over runs that have different values on the x-axis.
+    over_seconds = [] if by else [(f"{split}_accuracy", "train_seconds")]
+    drawn = [(f"{split}_accuracy", ""), *over_seconds, (f"{split}_loss", ""), ("train_loss", "")]
+    state = _state(drawn) | {"searchFilter": f"attributes.run_id IN ({chosen})"}
+    if keys := [{"mode": "param", "groupByData": name} for name in by]:
+        state["groupBy"] = {"aggregateFunction": "average", "groupByKeys": keys}
+        state["useGroupedValuesInCharts"] = True
     key = hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]
     view = _view(title, state)
     if len(view) > LONGEST_TAG:  # of more than about 100 runs
@@ -108,6 +109,10 @@ def _state(drawn: Sequence[tuple[str, str]]) -> dict[str, Any]:
         "compareRunCharts": charts,
         "compareRunSections": [section],
         "runsHiddenMode": "FIRST_20_RUNS",
+        "selectedColumns": COLUMNS,
+        # The best first. By date, the UI would fold nested runs into their parents.
+        "orderByKey": COLUMNS[0],
+        "orderByAsc": False,
     }
 
 
