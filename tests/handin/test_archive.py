@@ -114,12 +114,39 @@ def test_what_is_missing_is_named_also_if_the_manifest_forgets_it(path, forgotte
     assert differences(left) == [f"{path} is missing"]
 
 
-def test_without_a_pdf_no_exercise_has_passed(whole, tmp_path):
+def test_a_missing_pdf_is_in_the_table(whole, tmp_path):
     left = {path: data for path, data in of_another_version(whole).items() if path != "ex2.pdf"}
     (tmp_path / "a.zip").write_bytes(zipped(left))
     done = run_here("handin", "check", str(tmp_path / "a.zip"))
-    lacks = "1 difference; top sheet lacks its PDF; 2.1 lacks its PDF; 2.2 lacks its PDF\n"
-    assert lacks in done.stdout
+    head, _, row, *lines = done.stdout.splitlines()
+    names, cells = ([cell.strip() for cell in line.split("|")[1:-1]] for line in (head, row))
+    assert dict(zip(names, cells, strict=True)) == {
+        "archive": "a.zip",
+        "sheet": "ex2",
+        "names": "Ada Lovelace, Alan Turing",
+        "rules": "met",
+        "draft": "",
+        "code": "unknown",
+        "PDF": "missing",
+        "numbers": "1 differ",
+    }
+    assert lines == ["a.zip: ex2.pdf is missing"]
+
+
+def test_several_archives_are_sorted_as_a_person_would_and_their_common_runs_are_named(
+    whole, tmp_path
+):
+    files = []
+    for group in (10, 2):
+        (tmp_path / f"group{group}").mkdir()
+        files.append(tmp_path / f"group{group}" / "ex2.zip")
+        files[-1].write_bytes(zipped(whole))
+    done = run_here("handin", "check", *map(str, files), "--csv", str(tmp_path / "marks.csv"))
+    assert done.returncode == 1
+    assert "group2/ex2.zip and group10/ex2.zip share 6 runs: 00000000, " in done.stdout
+    marks = pd.read_csv(tmp_path / "marks.csv")
+    assert marks["archive"].tolist() == ["group2/ex2.zip", "group10/ex2.zip"]
+    assert set(marks["numbers"]) == {"verified"}
 
 
 def test_an_archive_from_before_a_column_is_read(whole):

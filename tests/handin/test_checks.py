@@ -115,11 +115,11 @@ RUNS3 = {
     "no CNN": ("mlp_vs_cnn", [MLP], "3.3: mlp_vs_cnn: the MLP and the CNN: found MLP"),
     "MNIST's normalization": ("mlp_vs_cnn", SCALED, "mean: found scaling mean 0.1307"),
     "no seconds": ("mlp_vs_cnn", UNTIMED, "drawn: the runs have no train_seconds"),
-    "two optimizers": ("optimizers", optimizers(("sgd", "adam")), "optimizers: found adam, sgd"),
+    "two optimizers": ("optimizers", optimizers(("sgd", "adam")), "optimizers: found Adam, SGD"),
     "no Adam": (
         "optimizers",
         WITHOUT_ADAM,
-        "SGD and Adam among them: found momentum, rmsprop, sgd",
+        "SGD and Adam among them: found SGD with momentum, RMSprop, SGD",
     ),
     "one rate tried": ("optimizers", optimizers(rates=(0.1,)), "1 for adam, 1 for rmsprop, 1 for"),
     "two rates drawn": ("optimizers", TWO_RATES, "for each optimizer: several for adam"),

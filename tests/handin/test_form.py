@@ -20,8 +20,11 @@ def test_a_new_form_has_every_task_and_plot_of_its_sheet(name, tmp_path):
     for assignment in sheet.trainings:
         for figure in assignment.figures:
             texts = form.table(assignment.recipe)[figure]
-            assert " ".join(texts["expected"].split()) == expected(assignment.of)
-            assert texts["discussion"].strip() == ""
+            assert texts["expected"].strip() == texts["discussion"].strip() == ""
+        hint = " ".join(
+            line.removeprefix("# ") for line in file.read_text().splitlines() if line[:2] == "# "
+        )
+        assert f"Hint: {expected(assignment.of)}" in hint
     assert {table["present"] for table in form.exercise.values()} == {""}
 
 
@@ -63,7 +66,7 @@ LOSS = ("exercise", "2.2", "mlp_numpy", "loss_over_epochs")
 MISTAKES = {
     "unknown key": (
         put("authors", "me"),
-        "takes no key authors, give sheet, names, group, date, stores, exercise",
+        "takes no key authors, give sheet, names, group, date, steps, stores, exercise",
     ),
     "unknown exercise": (
         put("exercise", "2.9", {}),
@@ -114,4 +117,4 @@ def test_the_command_that_init_prints_works_as_printed(store):
         printed = run_here("handin", "init", "ex2-2025", "--file", file).stdout
         assert printed.endswith(f"then `eml handin check{options}`\n")
         done = run_here(*shlex.split(printed.split("`")[1])[1:])
-        assert (done.returncode, done.stderr[:25]) == (1, "rules that are not met: 9")
+        assert (done.returncode, done.stderr[:26]) == (1, "rules that are not met: 12")

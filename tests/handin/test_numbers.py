@@ -43,10 +43,12 @@ def test_numbers_equal_the_history(with_runs):
         assert number.value == pytest.approx(value, abs=0)
         assert number.runs == (last["run_id"],)
     tried = runs.tried.history
-    grid = tried[(tried["optimizer"] == "adam") & (tried["epoch"] == 30)]
-    for _, row in grid.iterrows():
-        number = numbers[f"optimizers.tried.adam.{row['learning_rate']:g}"]
-        assert (number.value, number.runs) == (row["validation_accuracy"], (row["run_id"],))
+    for run_id, rows in tried[(tried["optimizer"] == "adam") & (tried["epoch"] > 15)].groupby(
+        "run_id"
+    ):
+        number = numbers[f"optimizers.searched.adam.{rows['learning_rate'].iloc[0]:g}"]
+        median = rows["validation_accuracy"].median()
+        assert (number.value, number.runs) == (pytest.approx(median), (run_id,))
 
 
 @pytest.mark.parametrize(

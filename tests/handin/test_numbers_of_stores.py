@@ -10,7 +10,7 @@ from support.commands import run_here
 from support.expected_numbers import expected_numbers
 from support.handins import form_of
 from support.random_runs import name_runs, written
-from support.tables import Stored
+from support.tables import WORDS, Stored
 
 SHEETS = {"ex2-2025": {"mlp_numpy", "lr_sweep"}}
 SHEETS["ex3-2025"] = {"cpu_vs_gpu", "mlp_vs_cnn", "optimizers"}
@@ -72,11 +72,17 @@ def tables_of_rates(handin: Handin) -> list[dict[tuple[str, str], str]]:
 
 
 def stars(runs: list[Stored], texts: dict[str, str]) -> dict[tuple[str, str], str]:
-    """The accuracy of each rate tried; with a star if the store has final trainings with it."""
+    """The accuracy of each rate tried; a star: there are final trainings, a dagger: it diverged."""
     final = {(r.config["optimizer"], r.config["learning_rate"]) for r in runs if r.split == "test"}
-    tried = [name.split(".", 3)[2:] for name in texts if name.startswith("optimizers.tried.")]
+    diverged = {
+        (r.config["optimizer"], r.config["learning_rate"])
+        for r in runs
+        if r.split == "validation" and r.diverged is not None
+    }
+    tried = [name.split(".", 3)[2:] for name in texts if name.startswith("optimizers.searched.")]
     return {
-        (name, rate): texts[f"optimizers.tried.{name}.{rate}"]
+        (WORDS[name], rate): texts[f"optimizers.searched.{name}.{rate}"]
         + (" *" if (name, rate) in final else "")
+        + (" †" if (name, rate) in diverged else "")
         for name, rate in tried
     }

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from eml.handin.content import compose
 from eml.handin.sentences import sentences
 from eml.handin.sheet import load_sheet
 from support.handins import evidence, handin, lr_sweep, sheet3, torch_run
@@ -66,9 +67,9 @@ def test_order_and_seconds_of_two_curves(text_of):
         cnn.assign(test_accuracy=[0.1, 0.3, 0.5, 0.6]),
     )
     assert text_of("mlp_vs_cnn", ACCURACY, *runs) == (
-        "Test accuracy after epoch 3, in descending order: CNN 60.00 %, MLP 42.00 %.\n"
+        "Test accuracy after epoch 3, in descending order: CNN with 60.00 %, MLP with 42.00 %.\n"
         "Best test accuracy: 60.00 % (CNN), in epoch 3.\n"
-        "Not judged (too few seeds): CNN and MLP."
+        "No difference is judged: too few seeds."
     )
     assert text_of("mlp_vs_cnn", CLOCK, *runs) == (
         "CNN: 30 s of training, 10 s per epoch.\nMLP: 3 s of training, 1 s per epoch.\n"
@@ -79,11 +80,11 @@ def test_order_and_seconds_of_two_curves(text_of):
 def test_equal_curves_have_no_order_and_no_leader(text_of):
     text = text_of("lr_sweep", ACCURACY, *rates(0.5, 0.5, 0.5))
     assert text == (
-        "Test accuracy after epoch 2: learning rate 0.1 50.00 %, learning rate 0.5 50.00 %, "
-        "learning rate 1 50.00 %.\n"
+        "Test accuracy after epoch 2: learning rate 0.1 with 50.00 %, learning rate 0.5 with "
+        "50.00 %, learning rate 1 with 50.00 %.\n"
         "Best test accuracy: 50.00 % (learning rate 0.1 in epoch 1, learning rate 0.5 in epoch 1, "
         "learning rate 1 in epoch 1).\n"
-        "None of these differences is judged: too few seeds."
+        "No difference is judged: too few seeds."
     )
     # What is equal as printed is a tie, too.
     text = text_of("lr_sweep", ACCURACY, *rates(0.5, 0.50001))
@@ -95,8 +96,8 @@ def test_curves_of_other_lengths_are_compared_over_the_epochs_that_all_have(text
     short = run("b", [0.1, 0.5], lr=0.1, epochs=1)
     assert text_of("lr_sweep", ACCURACY, long, short) == (
         "Test accuracy after epoch 1, the last that all have, in descending order: "
-        "learning rate 0.1 50.00 %, learning rate 1 20.00 %.\n"
-        "Not judged (too few seeds): learning rate 0.1 and learning rate 1."
+        "learning rate 0.1 with 50.00 %, learning rate 1 with 20.00 %.\n"
+        "No difference is judged: too few seeds."
     )
 
 
@@ -130,42 +131,35 @@ def test_names_keep_their_letters_at_the_beginning_of_a_sentence(text_of):
         for n in ("adam", "sgd")
     ]
     text = text_of("optimizers", ACCURACY, *runs)
-    assert [line.split()[0] for line in text.splitlines()] == ["Not", "adam", "sgd"]
+    assert [line.split()[0] for line in text.splitlines()] == ["No", "Adam", "SGD"]
 
 
-def test_every_kind_of_verdict_is_told(text_of):
-    def of(*gains):
-        return text_of("lr_sweep", ACCURACY, *(row for rows in gains for row in rows))
+def test_every_kind_of_verdict_is_in_the_table_of_pairs(tmp_path):
+    def of(*curves):
+        rows = [row for curve in curves for row in curve]
+        made = handin("ex2-2025", tmp_path, of={"lr_sweep": evidence(*rows)})
+        results = compose(made)["answers"][1]["results"]
+        tables = [table for table in results if table.get("caption") == "Pairs of lr_sweep"]
+        return [row for table in tables for row in table["rows"]]
 
     tops = {1.0: (0.73, 0.7, 0.73), 0.5: (0.71,) * 3, 0.1: (0.3,) * 3}
     three = [
         [run(f"{rate}{s}", [0.1, top + s / 1000], lr=rate, seed=s) for s, top in enumerate(of)]
         for rate, of in tops.items()
     ]
-    text = of(*three)
-    assert (
-        "Learning rate 0.5 and learning rate 1 are not separable (difference -1.00 points, 95 % "
-        "interval -"
-    ) in text
-    assert text.endswith("All other differences after the last epoch are separable at 95 %.")
+    near, *_, far = sorted(of(*three), key=lambda row: abs(float(row[1])))
+    assert near[0] == "learning rate 0.5 - learning rate 1"
+    assert (near[1], near[3]) == ("-1.00", "not separable")
+    assert re.fullmatch(r"-\d+\.\d\d to \+\d+\.\d\d", near[2])
+    assert far[3] == "separable"
     lonely = [run("e", [0.1, 0.5], lr=0.05)]
-    assert (
-        "Not judged (too few seeds): learning rate 0.05 and learning rate 0.1, learning rate 0.05 "
-        "and learning rate 1.\nAll other differences"
-    ) in of(three[0], three[2], lonely)
-    other_seeds = [run(f"o{s}", [0.1, 0.6], lr=0.05, seed=s) for s in (7, 8, 9)]
-    text = of(three[0], other_seeds)
-    assert "Not judged (no common seed): learning rate 0.05 and learning rate 1." in text
+    alone = "not judged (too few seeds)"
+    assert [row[3] for row in of(three[0], three[2], lonely)] == [alone, alone, "separable"]
     failed = [run(f"f{s}", [0.1, NAN], lr=0.05, seed=s) for s in range(5)]
     five = [run(f"g{s}", [0.1, 0.6], lr=0.1, seed=s) for s in range(5)]
-    assert (
-        "Learning rate 0.05 and learning rate 0.1 are separable by the counts: learning rate 0.05 "
-        "diverged in 5 of 5 seeds, the other in none."
-    ) in of(failed, five)
-    assert (
-        "Not judged (diverged in 3 of 3 seeds, the other in none): learning rate 0.05 and "
-        "learning rate 0.1."
-    ) in of(failed[:3], five[:3])
+    ((*_, outcome),) = of(failed, five)
+    assert outcome == "separable (diverged in 5 of 5 seeds, the other in none)"
+    assert of(failed[:3], five[:3]) == []  # no pair is judged: a sentence says so
 
 
 def test_seconds_are_told_apart_over_runs_alone(text_of):

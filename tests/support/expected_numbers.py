@@ -5,7 +5,17 @@ import math
 import re
 from collections.abc import Mapping
 
-from support.tables import CHANCE, Stored, curves, differing, label, mean, mean_curve, summary_row
+from support.tables import (
+    CHANCE,
+    Stored,
+    curves,
+    differing,
+    label,
+    mean,
+    mean_curve,
+    median,
+    summary_row,
+)
 
 Printed = dict[str, tuple[str, float]]  # by name: how a number is printed, and its value
 OfRuns = dict[str, tuple[str, float, tuple[str, ...]]]  # the same, with the ids of its runs
@@ -86,7 +96,7 @@ def starts(recipe: str, of: list[list[Stored]], names: list[str]) -> list[str]:
         return [recipe]
     varied = [curve[0].params[VARIES.get(recipe, "optimizer")] for curve in of]
     if len(set(varied)) < len(of):
-        varied = [re.sub(r"[^\w.]+", "_", label(curve, names)) for curve in of]
+        varied = [re.sub(r"[^\w.]+", "_", label(curve, names).lower()) for curve in of]
     return [f"{recipe}.{text}" for text in varied]
 
 
@@ -109,11 +119,12 @@ def expected_numbers(recipe: str, runs: list[Stored]) -> OfRuns:
         for name, number in numbers_of_pair(curve, second).items():
             numbers[f"{one}.{name}_to_{other.removeprefix(recipe + '.')}"] = (*number, ids)
     for run in runs:
-        accuracy = run.scored[-1][1] if run.scored else math.nan
-        accuracy = CHANCE if run.diverged is not None else accuracy
+        values = [accuracy for _, accuracy in run.scored]
+        half = values[-(len(values) // 2 or 1) :] if run.complete else [math.nan]
+        accuracy = CHANCE if run.diverged is not None else median(half)
         if run.split == "validation" and not math.isnan(accuracy):
             rate = f"{run.params['optimizer']}.{run.params['learning_rate']}"
-            numbers[f"{recipe}.tried.{rate}"] = ("per cent", accuracy, (run.run_id,))
+            numbers[f"{recipe}.searched.{rate}"] = ("per cent", accuracy, (run.run_id,))
     return numbers
 
 

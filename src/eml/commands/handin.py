@@ -1,18 +1,12 @@
 """The `handin` commands: from the store to the PDF and the archive that a sheet asks for."""
 
 import sys
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from eml.analysis.labels import counted
 from eml.config import STORES
-from eml.errors import UserError, printable
-
-if TYPE_CHECKING:
-    from eml.tracking.find import Others
+from eml.errors import UserError
 
 # What takes seconds to import is imported by the command that needs it.
 
@@ -55,8 +49,9 @@ def build(file: Path, stores: str) -> None:
 @handin.command()
 @in_file
 @with_stores
+@click.option("--csv", type=Path, help="file for the table of ZIPs")
 @click.argument("archives", type=Path, nargs=-1, metavar="[ZIP]...")
-def check(archives: tuple[Path, ...], file: Path, stores: str) -> None:
+def check(archives: tuple[Path, ...], file: Path, stores: str, csv: Path | None) -> None:
     """Say of each rule of the sheet whether it is met. Exit code 1 if one is not.
 
     ZIP: check this archive in place of the form, and work out its numbers, figures and PDF again:
@@ -64,15 +59,13 @@ def check(archives: tuple[Path, ...], file: Path, stores: str) -> None:
     """
     from eml.handin.archive import build
     from eml.handin.handin import checks, load
-    from eml.tracking.find import names_in, open_others
 
     if archives:
         if file != Path("handin.toml"):
             raise UserError("file has no effect with a ZIP: leave it out")
-        others = open_others(names_in(stores))  # once for all archives: a file is copied to be read
-        lines = [line for path in archives for line in _check_archive(path, others)]
-        print("".join(f"{line}\n" for line in lines), end="")
-        sys.exit(1 if lines else 0)
+        from eml.handin.marking import check_archives
+
+        sys.exit(1 if check_archives(archives, stores, csv) else 0)
     handin = load(file, stores)
     rules = checks(handin)
     print("\n".join(map(str, rules)))
@@ -81,31 +74,6 @@ def check(archives: tuple[Path, ...], file: Path, stores: str) -> None:
         sys.exit(1)
     build(handin)  # raises UserError for a letter or an image that the PDF cannot hold
     print(f"all {len(rules)} rules are met")
-
-
-def _check_archive(path: Path, others: "Others") -> list[str]:
-    """Print the archive's line; return the rules that it breaks and the differences in it."""
-    from eml.handin import archive
-    from eml.handin.form import read_file
-    from eml.handin.handin import checks
-
-    try:
-        opened = archive.read(read_file(path))
-        rules, differences = checks(opened.handin), list(archive.differences(opened, others))
-    except UserError as error:
-        print(f"{path.name}: not verified")
-        return [f"{path.name}: {error.shown()}"]
-    form = opened.handin.form
-    passed = "passed" if f"{form.sheet.file}.pdf" in opened.files else "lacks its PDF"
-    parts = dict.fromkeys((rule.part for rule in rules), passed)
-    failed = Counter(rule.part for rule in rules if rule.why)
-    parts |= {part: f"{count} failed" for part, count in failed.items()}
-    verified = "verified" if opened.is_of_this_version else "numbers verified, of another version"
-    verified = counted(len(differences), "difference") if differences else verified
-    about = "; ".join(f"{part} {result}" for part, result in parts.items())
-    print(f"{path.name}: {printable(', '.join(form.names))}: {verified}; {about}")
-    broken = [str(rule) for rule in rules if rule.why]
-    return [f"{path.name}: {line}" for line in [*broken, *differences]]
 
 
 @handin.command()

@@ -5,11 +5,9 @@ import io
 import json
 import math
 import re
-import subprocess
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,16 +19,13 @@ from eml.handin.evidence import of_csv
 from eml.handin.form import FORM, handin_command, parse_form, write_files
 from eml.handin.handin import Handin, checks, load
 from eml.handin.numbers import Number
+from eml.handin.source import source, versions
 from eml.machine import given_run_id
-from eml.tracking import log, provenance, reap, runs
+from eml.tracking import log, reap, runs
 from eml.tracking.find import Others
 from eml.tracking.history import METRICS
 
 MANIFEST = "manifest.json"
-PACKAGE = Path(__file__).parents[1]
-ROOT = PACKAGE.parents[1]  # of the checkout, if this is one
-# Packages whose version decides the bytes of figures and PDF, besides eml's own source.
-DECIDING = ("matplotlib", "numpy", "pandas", "typst")
 LARGEST = 50_000_000  # bytes of an archive's member
 MOST_MEMBERS = 5_000
 # Of file managers, beside hidden files.
@@ -62,8 +57,8 @@ def make(form: Path, stores: str = "") -> None:
         raise problem
     files = build(handin)
     name, folder = handin.form.sheet.file, form.parent
-    pdf, commit = f"{name}.pdf", provenance.code_state()["git_commit"]
-    files |= _source(is_checkout=commit != "unknown")
+    pdf, commit = f"{name}.pdf", handin.code["commit"]
+    files |= source()
     write_files({pdf: files[pdf], f"{name}.zip": write(handin, files)}, folder)
     if given_run_id():
         about = {"recipe": "handin"}
@@ -81,17 +76,6 @@ def make(form: Path, stores: str = "") -> None:
         print(f"rules of the sheet that are not met yet: {len(failed)}; {command} lists them")
 
 
-def _source(is_checkout: bool) -> dict[str, bytes]:
-    """Read eml's source as it is now: the package, what git tracks beside it, and conda.yaml."""
-    files = package()
-    if is_checkout:
-        git = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True)
-        paths = [path for path in git.stdout.decode().split("\0") if (ROOT / path).is_file()]
-        files |= {path: (ROOT / path).read_bytes() for path in paths}
-    top = {path: files[path] for path in ("conda.yaml",) if path in files}
-    return {f"source/{path}": data for path, data in files.items()} | top
-
-
 def build(handin: Handin) -> dict[str, bytes]:
     """Make the files that follow from the hand-in: PDF, form, figures and histories, by path."""
     files = typeset(handin) | {f"form/{FORM}": handin.form.content}
@@ -99,27 +83,12 @@ def build(handin: Handin) -> dict[str, bytes]:
     return files | {f"histories/{name}.csv": one.csv for name, one in handin.evidence.items()}
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of the packages in DECIDING, and the digest of eml's source."""
-    content = b"".join(path.encode() + data for path, data in sorted(package().items()))
-    digest = hashlib.sha256(content).hexdigest()[:12]
-    return {"eml": digest} | {name: version(name) for name in DECIDING}
-
-
-def package() -> dict[str, bytes]:
-    """Read the files of this package, by their paths in a checkout."""
-    return {
-        f"src/eml/{file.relative_to(PACKAGE).as_posix()}": file.read_bytes()
-        for file in PACKAGE.rglob("*")
-        if file.is_file() and "__pycache__" not in file.parts
-    }
-
-
 def write(handin: Handin, files: Mapping[str, bytes]) -> bytes:
     """Return the zip with these files and their manifest."""
     manifest = {
         "sheet": handin.form.sheet.name,
         "versions": versions(),
+        "code": handin.code,
         "numbers": {name: number._asdict() for name, number in handin.numbers.items()},
         "sha256": {path: hashlib.sha256(data).hexdigest() for path, data in files.items()},
     }
@@ -145,6 +114,7 @@ def read(data: bytes) -> Archive:
 
     try:
         manifest = json.loads(member(MANIFEST), parse_int=float)
+        code = dict(manifest.get("code", {}))
         digests = {path: str(digest) for path, digest in manifest["sha256"].items()}
         numbers = {
             name: Number(number["shown"], float(number["value"]), tuple(number["runs"]))
@@ -153,7 +123,7 @@ def read(data: bytes) -> Archive:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f"{MANIFEST} is damaged") from error
     form = parse_form(member(f"form/{FORM}"), FORM)
-    handin = Handin(form, {}, lambda path: member(f"form/{path}"))
+    handin = Handin(form, {}, lambda path: member(f"form/{path}"), code)
     for assignment in handin.assignments:
         path = f"histories/{assignment.recipe}.csv"
         handin.evidence[assignment.recipe] = of_csv(member(path), assignment.recipe, path)
@@ -224,7 +194,7 @@ def other_runs(archive: Archive, others: Others) -> Iterator[str]:
     """
     theirs = archive.handin
     ids = {name: [run["run_id"] for run in one.values] for name, one in theirs.evidence.items()}
-    handin = Handin(theirs.form, {}, theirs.read)
+    handin = Handin(theirs.form, {}, theirs.read, theirs.code)
     handin.gather(ids, others)
     for problem in handin.problems.values():
         print(f"warning: not compared with the stores: {problem.shown()}")

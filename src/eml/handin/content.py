@@ -1,8 +1,10 @@
 """Makes the PDF: composes its values from a hand-in, and typesets them with report.typ."""
 
 import json
+import shlex
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, time
 from importlib.resources import files
 from itertools import groupby
@@ -14,30 +16,25 @@ import numpy as np
 import typst
 
 from eml.analysis.fairness import warnings
-from eml.analysis.figures import FIGURES
+from eml.analysis.figures import FIGURES, sensitivity
+from eml.analysis.labels import words
 from eml.analysis.report import on_rates, svg
+from eml.analysis.summary import by_rate
+from eml.analysis.verdicts import NOT_JUDGED
 from eml.errors import UserError, printable
 from eml.exact.step import PARAMETERS, SHEET, Value, solve, with_decimal
 from eml.handin.handin import Handin, image_name
 from eml.handin.sentences import sentences
 from eml.handin.sheet import Assignment, Exercise
+from eml.handin.source import files_of
 
-PROVENANCE = {
-    "git_commit": "commit of the source",
-    "git_dirty": "uncommitted changes of the source",
-    "dataset_digest": "data digest",
-    "hardware": "hardware",
-    "threads": "threads",
-    "python": "Python",
-    "torch": "PyTorch",
-    "numpy": "NumPy",
-    "mlflow": "MLflow",
-    "store": "some runs were read from other stores",
-}
-RUN = {"run_id": None, "run_name": None, "status": None, "git_commit": 9}  # characters printed
+VERSIONS = {"python": "Python", "torch": "PyTorch", "numpy": "NumPy", "mlflow": "MLflow"}
+RUN = {"run_id": 8, "run_name": None, "status": None, "git_commit": 9}  # characters printed
+WIDTH = 88  # characters of a command's line
 LETTERS = {"x": "X", "y": "Y"} | PARAMETERS | {"weights_1": "W1"}
 SHORT = 30  # characters of a calculation that fit in a column
 FIGURE = "figures/{}/{}.svg"  # of a recipe, by name
+SEARCH = "search"  # the name of the figure of a search
 NONE = "-"  # in a cell without a number
 COLUMNS = {  # titles of the results, and the numbers in a cell
     "learning rate": ("learning_rate",),
@@ -50,16 +47,19 @@ COLUMNS = {  # titles of the results, and the numbers in a cell
     "test loss": ("final_test_loss",),
     "s/epoch": ("seconds_per_epoch",),
 }
+PAIRS = "Paired by seed and corrected for the number of pairs."
 RESULTS = "After the last epoch, except for the best. n: number of runs, one for each seed."
 WITH_ONE_SEED = (
     " With n = 1 the interval comes from the test images alone and says nothing about other seeds."
 )
-TRIED = "* chosen for the figure. A diverged training counts as chance."
+TRIED = "* trained to the end: the best, or the middle one of rates tied within the images' error."
+DIVERGED = " † diverged, so it counts as chance."
 
 
 def compose(handin: Handin) -> dict[str, Any]:
     """Work out everything that report.typ prints but the images, by the names that it reads."""
     form = handin.form
+    runs = (tuple(str(run.get(k))[:end] for k, end in RUN.items()) for _, run in handin.runs)
     return {
         "sheet": form.sheet,
         "names": form.names,
@@ -68,9 +68,37 @@ def compose(handin: Handin) -> dict[str, Any]:
         "draft": handin.draft,
         "declared": form.exercise,
         "answers": [_answer(handin, exercise) for exercise in handin.exercises],
-        "commands": _commands(handin),
+        "commands": [broken(text) for text in _commands(handin)],
+        "steps": handin.parsed(form.steps),
+        "code": _code(handin),
         "provenance": _provenance(handin),
-        "runs": [[str(run.get(key))[:end] for key, end in RUN.items()] for _, run in handin.runs],
+        "runs": list(dict.fromkeys(runs)),
+    }
+
+
+def broken(command: str) -> str:
+    """Break a command into lines that a shell joins."""
+    lines = [""]
+    for word in map(shlex.quote, shlex.split(command)):
+        if len(lines[-1]) + len(word) > WIDTH:
+            lines.append("   ")
+        parts = [word] if "'" in word else [word[i : i + WIDTH] for i in range(0, len(word), WIDTH)]
+        lines[-1] += (" " if lines[-1] else "") + "\\\n".join(parts)
+    return " \\\n".join(lines)
+
+
+def _code(handin: Handin) -> dict[str, Any]:
+    """Return which files implement each exercise, and what the group changed in them."""
+    code = handin.code
+    rows = []
+    for exercise in handin.exercises:
+        if files := files_of(exercise):
+            rows.append((exercise.number, ", ".join(files)))
+    return {
+        "written": f"eml {code.get('version', 'unknown')}, commit {code.get('commit', 'unknown')}",
+        "base": str(code.get("base") or "")[:9],
+        "changes": list(map(str, code.get("changes", ()))),
+        "rows": rows,
     }
 
 
@@ -78,7 +106,7 @@ def _answer(handin: Handin, exercise: Exercise) -> dict[str, Any]:
     results = []
     for assignment in exercise.trainings:
         results += [_figure(handin, exercise, assignment, name) for name in assignment.figures]
-        results.append(_results(handin, assignment))
+        results += [_results(handin, assignment), *_pairs(handin, assignment.recipe)]
         if handin.evidence[assignment.recipe].tried.trainings:
             results.append(_tried(handin, assignment.recipe))
     return {
@@ -95,11 +123,11 @@ def _figure(
     recipe, title = assignment.recipe, FIGURES[name].title
     comparison = handin.evidence[recipe].final
     observed = sentences(assignment, name, handin.curves[recipe], comparison)
-    subject = assignment.of.exercise.partition(" ")[2]
+    subject = comparison.subject.partition(" ")[2]
     return {
         "image": image_name(FIGURE.format(recipe, name)),
         "title": title if subject == exercise.title else f"{subject}: {title.lower()}",
-        "caption": f"{title}. {assignment.of.about.partition(chr(10))[0]}",
+        "caption": comparison.alone or assignment.of.about.partition("\n")[0],
         "observed": [handin.fill(sentence) for sentence in observed],
         **{key: handin.parsed(text) for key, text in handin.form.table(recipe)[name].items()},
     }
@@ -159,21 +187,46 @@ def _tried(handin: Handin, recipe: str) -> dict[str, Any]:
     """List the learning rates that a search has tried."""
     evidence = handin.evidence[recipe]
     tried = [t.values for t in evidence.tried.trainings]
+    diverged = {
+        (t.values["optimizer"], t.values["learning_rate"])
+        for t in evidence.tried.trainings
+        if t.diverged is not None
+    }
     chosen = {(t.values["optimizer"], t.values["learning_rate"]) for t in evidence.final.trainings}
 
     def cell(optimizer: str, rate: float) -> str:
-        number = handin.numbers.get(f"{recipe}.tried.{optimizer}.{rate:g}")
+        number = handin.numbers.get(f"{recipe}.searched.{optimizer}.{rate:g}")
         mark = " *" if (optimizer, rate) in chosen else ""
+        mark += " †" if (optimizer, rate) in diverged else ""
         return number.shown + mark if number else NONE
 
-    rates = sorted({values["learning_rate"] for values in tried}, reverse=True)
+    rates = sorted({values["learning_rate"] for values in tried})
     names = dict.fromkeys(values["optimizer"] for values in tried)
-    rows = [[name, *(cell(name, rate) for rate in rates)] for name in names]
-    remarks = on_rates(evidence.tried)
-    caption = "Learning rates tried: accuracy on validation images at the end of each training"
+    rows = [[words("optimizer", n), *(cell(n, rate) for rate in rates)] for n in names]
+    remarks = [f" {line[:1].upper()}{line[1:]}." for line in on_rates(evidence.tried)]
+    caption = "Learning rates tried: median validation accuracy of the last half of the epochs"
     header = ["", *(f"{rate:g}" for rate in rates)]
-    note = TRIED + "".join(f" {line[:1].upper()}{line[1:]}." for line in remarks)
-    return {"caption": caption, "header": header, "rows": rows, "note": note}
+    note = TRIED + (DIVERGED if diverged else "") + "".join(remarks)
+    image = image_name(FIGURE.format(recipe, SEARCH)) if by_rate(evidence.tried) else ""
+    table = {"caption": caption, "header": header, "rows": rows, "note": note}
+    return table | {"searched": image}
+
+
+def _pairs(handin: Handin, recipe: str) -> list[dict[str, Any]]:
+    """Tabulate the verdicts on all pairs of curves, unless none is judged."""
+    by_label = {one.curve.label: one for one in handin.curves[recipe]}
+    verdicts = handin.evidence[recipe].final.verdicts
+    if all(pair.outcome == NOT_JUDGED for pair in verdicts):
+        return []
+    rows = []
+    for pair in verdicts:
+        one, other = by_label[pair.curve], by_label[pair.other]
+        names = [f"{one.start}.{key}_to_{other.name}" for key in ("difference", "low", "high")]
+        shown = [handin.numbers[name].shown if name in handin.numbers else NONE for name in names]
+        outcome = f"{pair.outcome}{f' ({pair.reason})' if pair.reason else ''}"
+        rows.append([f"{one.title} - {other.title}", shown[0], " to ".join(shown[1:]), outcome])
+    header = ["final accuracy", "difference (points)", "95 % interval", "outcome"]
+    return [{"caption": f"Pairs of {recipe}", "header": header, "rows": rows, "note": PAIRS}]
 
 
 def _commands(handin: Handin) -> list[str]:
@@ -188,16 +241,20 @@ def _commands(handin: Handin) -> list[str]:
 
 
 def _provenance(handin: Handin) -> list[str]:
-    """Return commit, data, machines and versions of the runs, and the warnings about them."""
-    lines = []
-    for name, title in PROVENANCE.items():
-        by_value: dict[str, dict[str, None]] = {}  # the recipes of each value, in order
-        for recipe, run in handin.runs:
-            if isinstance(run.get(name), str):
-                by_value.setdefault(run[name], {})[recipe] = None
-        parts = [f"{value} ({', '.join(recipes)})" for value, recipes in by_value.items()]
-        if parts:
-            lines.append(f"{title}: {'; '.join(parts if len(parts) > 1 else by_value)}")
+    """Return a sentence on machines and versions, the data, and the warnings about the runs."""
+
+    def told(name: str, end: int | None = None) -> str:
+        texts = (run[name][:end] for _, run in handin.runs if isinstance(run.get(name), str))
+        return ", ".join(dict.fromkeys(texts)) or "unknown"
+
+    versions = ", ".join(f"{title} {told(name)}" for name, title in VERSIONS.items())
+    changed = ", with uncommitted changes" if "true" in told("git_dirty") else ""
+    lines = [
+        f"Trained on {told('hardware')} with {versions}; commit {told('git_commit', 9)}{changed}.",
+        f"Digests of the data: {told('dataset_digest', 9)}.",
+    ]
+    if stores := {run["store"] for _, run in handin.runs if isinstance(run.get("store"), str)}:
+        lines.append(f"Some runs were read from other stores: {', '.join(sorted(stores))}.")
     for recipe, evidence in handin.evidence.items():
         lines += [f"{recipe}: {warning}" for warning in warnings(evidence.final)]
     return lines
@@ -206,11 +263,15 @@ def _provenance(handin: Handin) -> list[str]:
 def typeset(handin: Handin) -> dict[str, bytes]:
     """Make the PDF and, as SVG, its figures, by path. Raises UserError for what no PDF can hold."""
     data = json.dumps(compose(handin), default=vars)
-    figures = {
-        FIGURE.format(a.recipe, name): svg(FIGURES[name].draw(handin.evidence[a.recipe].final))
-        for a in handin.assignments
-        for name in a.figures
-    }
+    figures = {}
+    for assignment in handin.assignments:
+        recipe, evidence = assignment.recipe, handin.evidence[assignment.recipe]
+        final = replace(evidence.final, exercise="")  # which the heading names
+        for name in assignment.figures:
+            figures[FIGURE.format(recipe, name)] = svg(FIGURES[name].draw(final))
+        if by_rate(evidence.tried):
+            tried = replace(evidence.tried, exercise="")
+            figures[FIGURE.format(recipe, SEARCH)] = svg(sensitivity(tried))
     layout: Any = (files("eml.handin") / "report.typ").read_bytes()
     day = datetime.combine(handin.form.date, time(), UTC)
     with tempfile.TemporaryDirectory() as folder:

@@ -10,6 +10,7 @@ import pandas as pd
 from eml.analysis.comparison import Comparison
 from eml.analysis.curves import Training
 from eml.analysis.fairness import LOGGED
+from eml.analysis.labels import LAST, MEDIAN
 from eml.config import Config, ConfigError
 from eml.errors import UserError, printable
 from eml.handin.sheet import Assignment, Rule, Values, judged
@@ -75,12 +76,9 @@ def of_csv(csv: bytes, recipe: str, where: str) -> Evidence:
     of_search = frame["validation"] > 0
     if of_search.all():
         of_search = ~of_search
-    about = RECIPES[recipe]
-    final, tried = (
-        Comparison(rows.reset_index(drop=True), exercise=about.exercise, varies=about.varies)
-        for rows in (frame[~of_search], frame[of_search])
-    )
-    return Evidence(csv, final, tried)
+    final, tried = (frame[rows].reset_index(drop=True) for rows in (~of_search, of_search))
+    about = RECIPES[recipe].exercise, RECIPES[recipe].varies
+    return Evidence(csv, Comparison(final, LAST, *about), Comparison(tried, MEDIAN, *about))
 
 
 def _checked(frame: pd.DataFrame) -> pd.DataFrame:

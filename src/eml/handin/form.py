@@ -21,7 +21,8 @@ TYPES = {
     dict: "a table",
     date: "a date, as 2025-11-12",
 }
-OPTIONAL = ("group", "stores")  # keys that a form may lack
+COMMENT: dict[str, Any] = {"initial_indent": "# ", "subsequent_indent": "# "}
+OPTIONAL = ("group", "steps", "stores")  # keys that a form may lack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,7 @@ class Form:
     date: date
     exercise: Mapping[str, Any]  # the table of each exercise, by number
     group: str = ""
+    steps: str = ""  # Markdown: how to run it, besides the usual steps
     stores: list[str] = field(default_factory=list)  # relative paths are below the form's folder
 
     def table(self, recipe: str) -> Mapping[str, Any]:
@@ -75,6 +77,7 @@ sheet = "{sheet.name}"
 names = [] # of at most {sheet.most_names}, as ["Ada Lovelace", "Alan Turing"]
 group = "" # its name or number, if it has one
 date = {date.today()} # on the top sheet
+steps = "" # Markdown: what you did to run it besides the steps that the PDF lists anyway
 stores = [] # of others, read beside the one here, as ["../ada/mlflow.db"]
 """
     for exercise in sheet.exercises:
@@ -89,10 +92,10 @@ stores = [] # of others, read beside the one here, as ["../ada/mlflow.db"]
         for assignment in exercise.trainings:
             yield f"[{table}.{assignment.recipe}]"
             yield "runs = [] # ids of runs; []: those that meet the sheet's rules\n"
-            text = fill(expected(assignment.of), 96)
+            hint = fill(f"Hint: {expected(assignment.of)}", 96, **COMMENT)
             for figure in assignment.figures:
                 yield f"[{table}.{assignment.recipe}.{figure}]"
-                yield f'expected = """\n{text}\n"""\ndiscussion = """\n\n"""\n'
+                yield f'{hint}\nexpected = """\n\n"""\ndiscussion = """\n\n"""\n'
 
 
 def read_file(path: Path) -> bytes:

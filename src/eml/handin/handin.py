@@ -16,9 +16,10 @@ from eml.analysis.report import MARKDOWN
 from eml.errors import UserError, printable
 from eml.exact.step import SHEET, solve
 from eml.handin.evidence import Evidence, from_store
-from eml.handin.form import Form, read_file, read_form
+from eml.handin.form import Form, expected, read_file, read_form
 from eml.handin.numbers import NamedCurve, Number, named_curves, of_trainings
 from eml.handin.sheet import Assignment, Exercise, Values, judged
+from eml.handin.source import state
 from eml.tracking.find import Others, names_in, open_others
 from eml.tracking.store import open_store
 
@@ -50,6 +51,7 @@ class Handin:
     form: Form
     evidence: dict[str, Evidence]
     read: Read
+    code: Mapping[str, Any] = field(default_factory=dict)  # the state of eml's source (source.py)
     files: dict[str, bytes] = field(default_factory=dict)  # those that were read
     problems: dict[str, UserError] = field(default_factory=dict)  # by recipe: why it lacks evidence
 
@@ -166,7 +168,7 @@ def load(file: Path, stores: str = "") -> Handin:
             raise UserError(f"{printable(path, 200)}: give a path below the folder of the form")
         return read_file(folder / path)
 
-    handin = Handin(form, {}, read)
+    handin = Handin(form, {}, read, state())
     if handin.assignments:
         others = [*open_others(form.stores, folder), *open_others(names_in(stores))]
         handin.gather({a.recipe: form.table(a.recipe)["runs"] for a in handin.assignments}, others)
@@ -215,7 +217,9 @@ def _trained(handin: Handin, assignment: Assignment) -> Iterator[tuple[str, str]
     recipe = assignment.recipe
     for figure in assignment.figures:
         for name, text in handin.form.table(recipe)[figure].items():
-            yield f"{recipe}, {figure}: {name}", _refusal(handin, text)
+            is_hint = " ".join(text.split()) == expected(assignment.of)
+            why = "write it in words of your own" if is_hint else _refusal(handin, text)
+            yield f"{recipe}, {figure}: {name}", why
     if problem := handin.problems.get(recipe):
         yield f"{recipe}: trained", problem.shown()
         return

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from eml.analysis.comparison import Comparison
-from eml.analysis.curves import CHANCE, Curve
-from eml.analysis.labels import in_digits, words
+from eml.analysis.curves import Curve
+from eml.analysis.labels import MEDIAN, in_digits, words
 from eml.analysis.summary import CurveSummary, summary
 from eml.handin.evidence import Evidence
 
@@ -35,10 +35,8 @@ class NamedCurve(NamedTuple):
 
     @property
     def opening(self) -> str:
-        """The title at the beginning of a sentence; names keep their letters: "sgd"."""
-        first = re.split("[ ,]", self.title)[0]
-        is_name = first in map(str, self.curve.values.values())
-        return self.title if is_name else self.title[:1].upper() + self.title[1:]
+        """The title at the beginning of a sentence."""
+        return self.title[:1].upper() + self.title[1:]
 
     @property
     def name(self) -> str:
@@ -111,10 +109,9 @@ def of_trainings(
                 yield name, Number(f"{100 * value:+.2f}", value, one.ids + other.ids)
     for training in evidence.tried.trainings:
         name = f"{training.values['optimizer']}.{training.values['learning_rate']:g}"
-        accuracy = CHANCE if training.diverged is not None else training.last_scored[1]
-        if not math.isnan(accuracy):
+        if not math.isnan(accuracy := training.score(MEDIAN)):
             number = Number(per_cent(accuracy), accuracy, (training.run_id,))
-            yield f"{recipe}.tried.{name}", number
+            yield f"{recipe}.searched.{name}", number
 
 
 def _of_curve(curve: Curve, row: CurveSummary) -> Iterator[tuple[str, str, float]]:

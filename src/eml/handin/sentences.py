@@ -1,7 +1,7 @@
 """Generates the sentences under a figure of the hand-in, without conclusions.
 
 They hold numbers as references: {{lr_sweep.0.1.n}}. No sentence names an epoch that was not
-trained, ranks equal curves, or is silent about a pair of curves.
+trained, or ranks equal curves.
 """
 
 import math
@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from eml.analysis.comparison import Comparison
 from eml.analysis.figures import FIGURES
-from eml.analysis.verdicts import FISHER, NOT_JUDGED, NOT_SEPARABLE, against
+from eml.analysis.verdicts import NOT_JUDGED, SEPARABLE, against
 from eml.handin.numbers import NamedCurve, common_accuracies, complete
 from eml.handin.sheet import Assignment
 
@@ -29,7 +29,7 @@ def sentences(
     # Several figures of the same accuracies: the order and the verdicts stand under the first.
     accuracies = [name for name in assignment.figures if "test_accuracy" in FIGURES[name].needs]
     if figure in accuracies[:1]:
-        lines += [*_accuracies(named), *_verdicts(named, comparison)]
+        lines += [*_accuracies(named), *_verdicts(comparison)]
     if "train_seconds" in needs:
         lines += _seconds(named, comparison)
     for one in named:
@@ -58,7 +58,7 @@ def _accuracies(named: Sequence[NamedCurve]) -> Iterator[str]:
     means = [round(mean, 4) for mean in means]  # as printed
     parts = []
     for _, one in sorted(zip(means, whole, strict=True), key=lambda pair: -pair[0]):
-        part = f"{one.title} {one.number(key)}" if several else one.number(key)
+        part = f"{one.title} with {one.number(key)}" if several else one.number(key)
         if len(one.ids) > 1 and alike:
             spread = f"{one.number('final_lowest')} to {one.number('final_highest')}"
             part += f" (mean of {one.number('n')} runs, {spread})"
@@ -86,37 +86,12 @@ def _best(whole: Sequence[NamedCurve], several: bool) -> str:
     return f"{start} ({', '.join(map(' '.join, zip(titles, epochs, strict=True)))})."
 
 
-def _verdicts(named: Sequence[NamedCurve], comparison: Comparison) -> Iterator[str]:
-    """Yield what the verdicts on all pairs are, by the paired intervals or the counts."""
-    by_label = {one.curve.label: one for one in named}
-    by_reason: dict[str, list[str]] = {}
-    lines, rest = [], 0
-    for pair in comparison.verdicts:
-        one, other = by_label[pair.curve], by_label[pair.other]
-        if pair.outcome == NOT_JUDGED:
-            by_reason.setdefault(pair.reason, []).append(f"{one.title} and {other.title}")
-        elif pair.test == FISHER:
-            outcome = f"are {pair.outcome} by the counts: {one.title} {pair.reason}"
-            lines.append(f"{one.opening} and {other.title} {outcome}.")
-        elif pair.outcome == NOT_SEPARABLE:
-            difference, low, high = (
-                one.number(f"{key}_to_{other.name}") for key in ("difference", "low", "high")
-            )
-            lines.append(
-                f"{one.opening} and {other.title} are not separable (difference {difference} "
-                f"points, 95 % interval {low} to {high})."
-            )
-        else:
-            rest += 1
-    for reason, pairs in by_reason.items():
-        if len(pairs) == len(comparison.verdicts) > 1:
-            lines.append(f"None of these differences is judged: {reason}.")
-        else:
-            lines.append(f"Not judged ({reason}): {', '.join(pairs)}.")
-    yield from lines
-    if rest:
-        which = "All other" if lines else "All"
-        yield f"{which} differences after the last epoch are separable at 95 %."
+def _verdicts(comparison: Comparison) -> Iterator[str]:
+    """Yield why no pair is judged; a table has the verdicts where any is."""
+    pairs = comparison.verdicts
+    if pairs and all(pair.outcome == NOT_JUDGED for pair in pairs):
+        reasons = ", ".join(dict.fromkeys(pair.reason for pair in pairs))
+        yield f"No difference is judged: {reasons}."
 
 
 def _seconds(named: Sequence[NamedCurve], comparison: Comparison) -> Iterator[str]:
@@ -127,7 +102,7 @@ def _seconds(named: Sequence[NamedCurve], comparison: Comparison) -> Iterator[st
     for fast, slow in pairwise(sorted(timed, key=lambda one: one.curve.seconds.mean)):
         pairs = against(slow.curve.label, comparison.verdicts_on_seconds)
         verdict = next(pair for pair in pairs if pair.other == fast.curve.label)
-        apart, but = verdict.separable, ""
+        apart, but = verdict.outcome == SEPARABLE, ""
         if verdict.outcome == NOT_JUDGED:
             counts = [
                 sum(len(t.epoch_seconds) for t in one.curve.trainings) for one in (fast, slow)

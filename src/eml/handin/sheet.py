@@ -80,6 +80,7 @@ class Exercise:
     points: int | None = None
     review_of: str = ""
     gradients: bool = False
+    code: Sequence[str] = ()  # the files that implement it, below src/eml
     trainings: Sequence[Assignment] = ()
 
 

@@ -41,6 +41,20 @@ def code_state() -> dict[str, str]:
     return {"git_commit": commit, "git_dirty": dirty, MLFLOW_GIT_COMMIT: commit}
 
 
+def changes() -> tuple[str, list[str]]:
+    """The commit of the remote that this checkout grew from, and what differs from it.
+
+    "src/eml/cli.py (+3 -1)", for each file. ("", []) where there is no remote.
+    """
+    try:
+        base = _git("merge-base", "HEAD", "origin/HEAD")
+        lines = _git("diff", "--numstat", base, "--", ":/").splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return "", []
+    parts = (line.split("\t") for line in lines)
+    return base, [f"{path} (+{added} -{removed})" for added, removed, path in parts]
+
+
 def _git(*arguments: str) -> str:
     command = ["git", "-C", str(Path(__file__).parent), *arguments]
     return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
