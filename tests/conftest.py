@@ -16,8 +16,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import mlflow
+import mlflow.db
 import pytest
 import sqlalchemy
+from click.testing import CliRunner
 from filelock import FileLock
 from matplotlib.figure import Figure
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -80,9 +82,14 @@ def server(fresh_store, tmp_path_factory):
 
 @pytest.fixture
 def old_store(tmp_path) -> Path:
-    """A folder with files of commit e471618: see tracking/test_old_store.py."""
+    """A folder with files of commit e471618: see tracking/test_old_store.py.
+
+    The store gets the tables of this MLflow, as its owner has to do after an update.
+    """
     with tarfile.open(ROOT / "tests/support/store_e471618.tar.xz") as archive:
         archive.extractall(tmp_path / "old", filter="data")
+    arguments = ["upgrade", f"sqlite:///{tmp_path}/old/mlflow.db"]
+    assert CliRunner().invoke(mlflow.db.commands, arguments).exit_code == 0
     return tmp_path / "old"
 
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, get_type_hints
 
 from eml.data.specs import SPECS
 from eml.errors import UserError
+from eml.machine import gpu_obstacle, print_once
 from eml.models.optimizers import OPTIMIZERS, REFUSED
 
 # What the option `stores` of several commands is.
@@ -177,14 +178,14 @@ def resolve_number(name: str, text: str, optimizer: str, model: str) -> float:
 
 
 def resolve_device(device: str) -> str:
-    """`device` as "cpu" or "cuda"; "auto" is the GPU if this machine has one."""
+    """`device` as "cpu" or "cuda"; "auto" is the GPU if PyTorch can use one here."""
     one_of("device", device, DEVICES)
-    if device == "cpu":
-        return "cpu"
-    import torch  # takes seconds; only a training needs it
-
-    if torch.cuda.is_available():
+    obstacle = "" if device == "cpu" else gpu_obstacle()
+    if obstacle is None:
         return "cuda"
     if device == "cuda":
-        raise ConfigError("device=cuda: PyTorch finds no GPU here; give auto or cpu")
+        reason = obstacle or "PyTorch finds no GPU here"
+        raise ConfigError(f"device=cuda: {reason}; give auto or cpu")
+    if obstacle:
+        print_once(f"device=cpu, because {obstacle}")
     return "cpu"

@@ -3,12 +3,15 @@
 import math
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from time import sleep
 from types import FrameType
@@ -23,6 +26,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 REQUEUE = signal.SIGUSR2  # tells a cluster's job to stop and be requeued; submitit's choice
 SHELLS = {"bash", "sh", "dash", "zsh", "ksh", "fish", "cmd.exe"}
 POLL_SECONDS = 0.5
+print_once = cache(print)
 GIVEN_RUN = "MLFLOW_RUN_ID"  # the environment variable by which `mlflow run` gives its run
 
 
@@ -43,6 +47,53 @@ def hardware(device_type: str) -> str:
     import torch  # takes seconds
 
     return torch.cuda.get_device_name()
+
+
+@cache
+def gpu_obstacle() -> str | None:
+    """None if PyTorch can use a GPU here; else the reason, or "" if there is no GPU."""
+    import torch  # takes seconds
+
+    driver, capability, kernels = "", (0, 0), ""
+    with warnings.catch_warnings(record=True, action="always") as caught:
+        if torch.cuda.is_available():
+            capability = torch.cuda.get_device_capability()
+            kernels = " ".join(torch.cuda.get_arch_list())
+    with suppress(OSError):  # there is no nvidia-smi
+        if not torch.version.cuda:  # then PyTorch does not look for a GPU
+            command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+            driver = subprocess.run(command, capture_output=True, text=True).stdout
+    failure = str(caught[-1].message) if caught and not any(capability) else ""
+    versions = torch.__version__, torch.version.cuda or ""
+    reason = explain_gpu(*versions, driver, failure, capability, kernels)
+    return reason or (None if any(capability) else "")
+
+
+def explain_gpu(
+    pytorch: str, cuda: str, driver: str, failure: str, capability: tuple[int, int], kernels: str
+) -> str:
+    """Why PyTorch cannot use the GPU, and the way out; "" if it can, or if there is no GPU.
+
+    pytorch, cuda: versions. driver: the answer of nvidia-smi, asked of a build without CUDA alone.
+    failure: PyTorch's warning. kernels: of PyTorch, such as "sm_80 compute_90".
+    """
+    remedy = "install another build of PyTorch (https://pytorch.org/get-started/locally)"
+    if platform.system() == "Darwin":
+        return "a Mac computes on its CPU"
+    if version := re.match(r"\d[\d.]+", driver):
+        return f"PyTorch {pytorch} is built for the CPU, the GPU has driver {version[0]}: {remedy}"
+    if old := re.search(r"too old \(found version (\d+)0(\d)0\)", failure):
+        needs = f"PyTorch {pytorch} needs CUDA {cuda}, the GPU's driver has {old[1]}.{old[2]}"
+        return f"{needs}: update the driver, or {remedy}"
+    codes = re.findall(r"(sm|compute)_(\d+)(\d)", kernels)  # none for an AMD GPU
+    # PTX ("compute_90") serves all later GPUs, other kernels those of their major version.
+    if codes and not any(
+        (int(major), int(minor)) <= capability and (kind != "sm" or int(major) == capability[0])
+        for kind, major, minor in codes
+    ):
+        here = "the GPU has compute capability {}.{}".format(*capability)
+        return f"PyTorch {pytorch} has kernels for {kernels}, {here}: {remedy}"
+    return failure.partition(" (Triggered")[0]
 
 
 def cpu_instructions() -> set[str]:

@@ -244,5 +244,5 @@ def test_cpu_vs_gpu_without_a_gpu_says_so(eml, store):
         pytest.skip("there is a GPU")
     result = eml("cpu_vs_gpu")
     assert result.returncode == 2
-    assert result.stderr.startswith("eml: devices=cpu,cuda: there is no GPU here")
+    assert result.stderr.startswith("eml: devices=cpu,cuda: no GPU can be used here")
     assert not stored_runs(store)

@@ -176,7 +176,7 @@ def test_any_path_works(folder, ada, tmp_path):
     ("version", "reason"),
     [
         ("451aebb31d03", r"was made by an older MLflow than [\d.]+: copy mlflow.db, then `mlflow"),
-        ("f4a9b2c7d1e6", r"was made by a newer MLflow than [\d.]+: `pip install -U mlflow`"),
+        ("0123456789ab", r"was made by a newer MLflow than [\d.]+: `pip install -U mlflow`"),
         ("", "cannot be read: file is not a database"),
     ],
 )

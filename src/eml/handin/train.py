@@ -81,7 +81,7 @@ def _lacking(
         ]
         if instead:  # what needs a GPU cannot be met here
             text = ", ".join(f"{name}={value}" for name, value in instead.items())
-            print(f"{recipe.name}: there is no GPU here, so {text}")
+            print(f"{recipe.name}: no GPU can be used here, so {text}")
             rules = [rule for rule in rules if rule.draft]
         if meeting := meeting_groups(finished_groups(recipe.name, find.Stores(others)), rules):
             print(f"{recipe.name}: already done, run {meeting[0].top.where}")

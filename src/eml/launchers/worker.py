@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
-from eml.config import Config
+from eml.config import Config, resolve_device
 from eml.data.datasets import Dataset
 from eml.errors import CheckError, UserError, printable, redacted
 from eml.launchers.base import Launcher, Result, Task
@@ -104,6 +104,7 @@ def _train(task: Task, run: resume.Resumed, make_display: MakeDisplay) -> None:
     records = list(run.checkpoint.records)
     delivery = log.Delivery(run.run_id, records)
     delivery.complete()
+    resolve_device(task.config.device_type)  # a job's node has another GPU than the submitter's
     dataset = load_for(task.config)
     training = _begin(task, run.checkpoint, dataset)
     with make_display(training, runs.where()) as show:

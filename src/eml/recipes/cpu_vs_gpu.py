@@ -31,7 +31,7 @@ class Options(TrainingOptions):
         on_gpu = any(config.device_type == "cuda" for config in configs)
         if on_gpu and find_device(AUTO) == "cpu":
             raise ConfigError(
-                f"devices={self.devices}: there is no GPU here (jobs of a cluster may have one: "
+                f"devices={self.devices}: no GPU can be used here (jobs of a cluster may have one: "
                 "docs/cluster.md); give cpu for the CPU alone"
             )
         return list(configs)

@@ -216,7 +216,7 @@ def back_up(file: Path, copy: Path, name: str) -> None:
 def _connect(file: Path, mode: str) -> sqlite3.Connection:
     """A connection to an SQLite file that exists, which waits for locks as MLflow does."""
     uri = f"file:{quote(str(file.absolute()))}?mode={mode}"
-    return sqlite3.connect(uri, BUSY_SECONDS, uri=True)
+    return sqlite3.connect(uri, timeout=BUSY_SECONDS, uri=True)
 
 
 def refuse_if_local() -> None:
