@@ -1,6 +1,6 @@
 """Experiment tracking on MLflow for the exercises of the course Embedded Machine Learning.
 
-For a notebook: `eml.load_history()`.
+For a notebook: `eml.load_history()` and `eml.load_model()`.
 """
 
 from collections.abc import Sequence
@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import nn
 
-__all__ = ["load_history"]
+    from eml.config import Config
+    from eml.models.numpy_mlp import MLP
+
+__all__ = ["load_history", "load_model"]
 
 
 def load_history(
@@ -58,3 +62,32 @@ def load_history(
     for line in left_out:
         print(line)
     return frame
+
+
+def load_model(run_id: str) -> "tuple[Config, nn.Module | MLP]":
+    """The Config of a finished training, and its network with the final weights, on the CPU.
+
+    run_id: of the store here; its first digits suffice. Images are scaled as (byte / 255 -
+    scaling_mean) / scaling_std (columns of load_history), in Config's dtype. The module, in eval
+    mode, maps (batch, 28, 28) or (batch, 3, 32, 32) to log-probabilities (batch, 10). The NumPy
+    MLP's forward(images, labels) takes (batch, inputs), for at most all test images, and (batch,);
+    it returns losses (batch,) and logits (batch, 10), which its next call overwrites.
+
+    Raises eml.errors.UserError if there is no such model.
+    """
+    import torch
+
+    from eml.data.specs import SPECS
+    from eml.errors import UserError
+    from eml.models import numpy_mlp, torch_networks
+    from eml.tracking import models
+
+    config, weights, _ = models.load_model(run_id)
+    try:
+        if config.framework == "numpy":
+            return config, numpy_mlp.MLP(weights, SPECS[config.dataset].test_size)
+        network = torch_networks.make_model(config)
+        network.load_state_dict({name: torch.from_numpy(weights[name]) for name in weights})
+        return config, network.eval()
+    except (KeyError, RuntimeError) as error:
+        raise UserError(f"the weights of run {run_id} do not fit its Config") from error

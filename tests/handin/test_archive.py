@@ -15,6 +15,7 @@ from eml.errors import UserError
 from eml.handin import archive
 from eml.handin.evidence import ABOUT, DEFAULTS, LOGGED, METRICS, REST, of_csv
 from eml.handin.handin import load
+from eml.handin.source import source
 from support import tables
 from support.commands import run_here
 from support.expected_numbers import changed, expected_numbers
@@ -174,6 +175,18 @@ def test_a_zip_of_commit_e471618_verifies(old_store):
     assert "mlp_vs_cnn.cnn.leads_from_seconds" in theirs.numbers  # unknown to this version
     assert not theirs.is_of_this_version
     assert list(archive.differences(theirs)) == []
+
+
+def test_the_zip_has_the_packages_and_another_machine_may_have_others(tmp_path, monkeypatch):
+    made = handin("ex2-2025", tmp_path)
+    files = unzipped(archive.write(made, archive.build(made) | source()))
+    assert f"pandas=={pd.__version__}\n".encode() in files["source/packages.txt"]
+    (tmp_path / "other-1.0.dist-info").mkdir()
+    (tmp_path / "other-1.0.dist-info/METADATA").write_text("Name: other\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert source()["source/packages.txt"] != files["source/packages.txt"]
+    assert archive.read(zipped(files)).is_of_this_version
+    assert differences(files) == []
 
 
 def test_of_another_version_only_digests_and_numbers_are_compared(whole):

@@ -159,6 +159,7 @@ def test_a_whole_handin_is_built_checked_and_verified(here, tmp_path):
         "manifest.json",
         "histories/lr_sweep.csv",
         "source/MLproject",
+        "source/packages.txt",
     } <= names
 
 
@@ -166,7 +167,7 @@ def test_the_run_that_mlflow_run_has_made_keeps_the_pdf(here, monkeypatch):
     run_id = here.create_run("0").info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
     handin("build")
-    assert [file.path for file in here.list_artifacts(run_id)] == ["ex2.pdf"]
+    assert [file.path for file in here.list_artifacts(run_id)] == ["ex2.pdf", "packages.txt"]
 
 
 def test_runs_of_two_stores_make_one_handin(here, tmp_path):

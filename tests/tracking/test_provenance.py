@@ -1,14 +1,17 @@
-"""The origin of a result, asked of a real checkout in which a copy of the module lies."""
+"""The origin of a result: of a checkout in which a copy of the module lies, and the packages."""
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
 
+import mlflow
+import numpy as np
 import pytest
 from mlflow.utils import mlflow_tags
 
-from eml.tracking import provenance
+from eml.tracking import provenance, runs
 
 
 @pytest.fixture
@@ -61,3 +64,29 @@ def test_the_commit_and_whether_files_differ_from_it(checkout):
 def test_the_command_can_be_given_again(arguments, command, monkeypatch):
     monkeypatch.setattr(sys, "argv", arguments)
     assert provenance.command() == command
+
+
+def test_packages_are_names_and_versions_without_urls(tmp_path, monkeypatch):
+    """pip freeze prints where a package came from; such a URL may hold a token."""
+    for folder, number in (("second", "0.1"), ("first", "1.5")):
+        installed = tmp_path / folder / f"Private-{number}.dist-info"
+        installed.mkdir(parents=True)
+        (installed / "METADATA").write_text(f"Name: Private\nVersion: {number}\n")
+        (installed / "direct_url.json").write_text('{"url": "https://me:secret@host/x.zip"}')
+        (tmp_path / folder / "damaged-1.0.dist-info").mkdir()
+        monkeypatch.syspath_prepend(installed.parent)
+    lines = provenance.packages().splitlines()
+    assert [line for line in lines if "rivate" in line] == ["Private==1.5"]
+    assert {f"numpy=={np.__version__}", f"mlflow=={mlflow.__version__}"} <= set(lines)
+    assert all(re.fullmatch(r"[\w.-]+==[\w.+!-]+", line) for line in lines), lines
+    names = [line.partition("==")[0].lower() for line in lines]
+    assert names == sorted(set(names))
+
+
+def test_a_top_level_run_has_the_packages(store):
+    with runs.run("r", "d", {}) as top, runs.run("n", "d", {}, parent=top) as nested:
+        pass
+    text = mlflow.artifacts.load_text(f"runs:/{top}/packages.txt")
+    assert f"mlflow=={mlflow.__version__}\n" in text
+    assert text == provenance.packages()
+    assert store.list_artifacts(nested) == []

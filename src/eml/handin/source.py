@@ -26,8 +26,9 @@ def package() -> dict[str, bytes]:
 
 
 def source() -> dict[str, bytes]:
-    """Read what is needed to run eml as it is now, by path in the zip."""
+    """Read what is needed to run eml as it is now, by path in the zip, and list the packages."""
     beside = {name: (ROOT / name).read_bytes() for name in BESIDE if (ROOT / name).is_file()}
+    beside["packages.txt"] = provenance.packages().encode()
     return {f"source/{path}": data for path, data in (package() | beside).items()}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import requests
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -38,12 +39,13 @@ def log_model(config: Config, epoch: int, weights: Arrays) -> None:
     """Log the weights after the last epoch as a logged model of the active run."""
     client = mlflow.MlflowClient()
     run = mlflow.get_run(active_run().info.run_id)
+    note = f'`eml.load_model("{run.info.run_id}")` returns the Config and the network.'
     model = _model_of(run.info.experiment_id, run.info.run_id) or client.create_logged_model(
         run.info.experiment_id,
         # MLflow allows no "." in it.
         name=f"{config.recipe}_{config.optimizer}_{config.learning_rate:.0e}_seed{config.seed}",
         source_run_id=run.info.run_id,
-        tags=FINAL | {"epoch": str(epoch)},
+        tags=FINAL | {"epoch": str(epoch), MLFLOW_RUN_NOTE: note},
         params={name: str(value) for name, value in asdict(config).items()},
         model_type=config.model,
     )
@@ -65,13 +67,13 @@ def _model_of(experiment_id: str, run_id: str) -> LoggedModel | None:
 
 @store_call
 def load_model(run_id: str) -> StoredModel:
-    """The final model of the run with this id.
+    """The final model of the run with this id, or the only one whose id begins with these digits.
 
     Raises UserError if there is none or it has no readable weights, ConfigError if another
     version of eml made it.
     """
     run = find.get(run_id)
-    model = _model_of(run.experiment_id, run_id)
+    model = _model_of(run.experiment_id, run.run_id)
     if model is None:
         raise UserError(f"run {run_id} holds no finished training: give the id of one that is")
     where = f"models:/{model.model_id}"
@@ -82,6 +84,6 @@ def load_model(run_id: str) -> StoredModel:
             raise
         why = printable(error, 200)
         raise UserError(f"run {run_id} has no readable weights ({where}): {why}") from error
-    logged = mlflow.get_run(run_id).data.metrics
+    logged = mlflow.get_run(run.run_id).data.metrics
     accuracy = logged.get(f"final_{run.config.evaluated}_accuracy", math.nan)
     return StoredModel(run.config, weights, accuracy)

@@ -4,7 +4,8 @@ import platform
 import shlex
 import subprocess
 import sys
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
@@ -18,6 +19,15 @@ def versions() -> dict[str, str]:
     """The versions of Python and of the main packages."""
     packages = ("torch", "numpy", "mlflow")
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def packages() -> str:
+    """The installed packages as lines "name==version". No URLs: they may contain tokens."""
+    found: dict[str, str] = {}
+    for package in distributions():
+        with suppress(Exception):  # a damaged installation must not end a training
+            found.setdefault(package.name or "", package.version)  # Python imports the first
+    return "".join(f"{name}=={found[name]}\n" for name in sorted(found, key=str.lower) if name)
 
 
 def command() -> str:
