@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import threading
-import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from eml.machine import REQUEUE, SIGNALS
 from eml.tracking.history import load_history
 from eml.tracking.runs import run as tracked_run
 from eml.training.loop import TrainingLoop, load_for
-from support.commands import call, config_of, eml_command, stored_runs
+from support.commands import ROOT, call, config_of, eml_command, stored_runs, until
 from support.interrupted import SCORES, assert_whole
 
 RATES = [1.0, 0.5, 0.1, 0.05, 0.01]
@@ -66,16 +65,6 @@ def launched(slurm, environment, tmp_path_factory):
         command.process.kill()
         command.process.wait()
     subprocess.run(["scancel", "-u", getpass.getuser()], check=True)
-
-
-def until(condition, seconds: float = 120):
-    """What condition() is as soon as it is true."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        time.sleep(0.2)
-    raise AssertionError(f"{condition.__name__} has not become true")
 
 
 def trained(store) -> dict[str, object]:
@@ -404,6 +393,37 @@ def test_bad_settings(text, message, tmp_path):
 def test_a_time_as_slurm_takes_it(time, minutes):
     settings = LaunchOptions(launcher="slurm", slurm_time=time).resolved()
     assert settings.flags["time"] == minutes
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("reservation=eml", "reservation=eml is no flag"),
+        ("--mail-type END", "END is no flag"),
+        ("--mail-type=END --array=3", "eml sets --array itself"),
+        ("--time=5", "eml sets --time itself"),
+        ("--requeue", "eml sets --requeue itself"),
+    ],
+)
+def test_flags_that_sbatch_does_not_get(text, message):
+    with pytest.raises(ConfigError, match=message):
+        LaunchOptions(launcher="slurm", slurm_flags=text)
+
+
+def test_other_flags_are_passed_on(slurm):
+    settings = LaunchOptions(launcher="slurm", slurm_flags="--comment=a=b --exclusive").resolved()
+    assert settings.flags["comment"] == "a=b"
+    assert settings.flags["exclusive"] is True
+    cluster.check(settings.flags)
+    unknown = LaunchOptions(launcher="slurm", slurm_flags="--no-such-flag=1").resolved()
+    with pytest.raises(cluster.ClusterError, match="no-such-flag"):
+        cluster.check(unknown.flags)
+
+
+def test_the_settings_of_the_course_are_settings():
+    settings = LaunchOptions(launcher="slurm", slurm_file=str(ROOT / "docs/course-cluster.toml"))
+    flags = settings.resolved().flags
+    assert (flags["partition"], flags["gres"], flags["time"]) == ("exercise-eml", "gpu:1", 30)
 
 
 def test_a_cluster_that_requeues_no_job(shared_store, launched, small_data, tmp_path):

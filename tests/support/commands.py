@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -155,3 +156,13 @@ def stored_runs(client: MlflowClient) -> list[Run]:
     experiment = client.get_experiment_by_name("test")
     assert experiment
     return list(client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"]))
+
+
+def until(condition, seconds: float = 120):
+    """What condition() is as soon as it is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.2)
+    raise AssertionError(f"{condition.__name__} has not become true")

@@ -226,5 +226,6 @@ def refuse_if_local() -> None:
         raise UserError(
             f"jobs on several nodes cannot write to {calls.uri()}, because the locks of "
             "a file do not hold across machines; start an `mlflow server` and set "
-            "MLFLOW_TRACKING_URI to its address (docs/shared-store.md)"
+            "MLFLOW_TRACKING_URI to its address (docs/shared-store.md), or train in one job, which "
+            "needs no server (docs/cluster.md)"
         )

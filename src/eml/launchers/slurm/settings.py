@@ -9,7 +9,8 @@ from typing import Annotated, Any, get_args
 from eml.config import ConfigError
 
 DEFAULTS: dict[str, Any] = {"slurm_time": "30", "slurm_cpus": 1, "slurm_array_parallelism": 100}
-FLAGS = ("partition", "time", "cpus", "mem", "gres", "account", "qos", "constraint")
+FLAGS = ("partition", "time", "cpus", "mem", "gres")
+OWN = {"array", "error", "export", "job-name", "no-requeue", "output", "parsable", "signal", "wrap"}
 REQUEUES = 1_000_000  # no limit on the requeues of a job: Job gives up what makes no progress
 WARNING_SECONDS = 90  # from the signal to stop to the end of a job; Slurm may be a minute early
 SECONDS_TO_ANSWER = 60  # time limit of a command of Slurm
@@ -28,9 +29,7 @@ class JobOptions:
     slurm_mem: Annotated[str, "memory of a job, as 5GB; the cluster's default if not given"] = ""
     slurm_gres: Annotated[str, "as gpu:1"] = ""
     slurm_array_parallelism: Annotated[int, "jobs at once; 100 if not given"] = 0
-    slurm_account: Annotated[str, "account of the jobs"] = ""
-    slurm_qos: Annotated[str, "quality of service of the jobs"] = ""
-    slurm_constraint: Annotated[str, "features that the jobs' nodes must have"] = ""
+    slurm_flags: Annotated[str, "other flags of sbatch: --reservation=NAME --mail-type=END"] = ""
     slurm_setup: Annotated[str, "shell commands before Python; in the file a list"] = ""
 
     def resolved(self) -> "JobOptions":
@@ -58,7 +57,9 @@ class JobOptions:
                 f"slurm_time={values['slurm_time']}: give minutes, 1 or more, or a time as Slurm "
                 "takes it: 30:00, 2:30:00, 1-12:00:00"
             )
-        return JobOptions(**values)
+        settings = JobOptions(**values)
+        _ = settings.flags  # refuses what sbatch does not take
+        return settings
 
     @property
     def seconds(self) -> int:
@@ -67,10 +68,21 @@ class JobOptions:
 
     @property
     def flags(self) -> dict[str, str | int | bool]:
-        """The flags of sbatch for these settings, without those of the array."""
+        """The flags of sbatch for these settings, without those of the array.
+
+        Raises ConfigError for a text in slurm_flags that is no flag, or a flag that eml sets.
+        """
         named = {name: getattr(self, f"slurm_{name}") for name in FLAGS}
         named |= {"cpus-per-task": named.pop("cpus"), "time": self.seconds // 60}
-        return {k: v for k, v in named.items() if v} | {"requeue": True, "open-mode": "append"}
+        named |= {"requeue": True, "open-mode": "append"}
+        others: dict[str, str | int | bool] = {}
+        for word in self.slurm_flags.split():
+            flag = re.fullmatch(r"--([a-z][a-z-]+)(?:=(.+))?", word)
+            if not flag or flag[1] in {*named, *OWN}:
+                why = f"eml sets --{flag[1]} itself" if flag else f"{word} is no flag"
+                raise ConfigError(f"slurm_flags: {why}: give flags as --NAME=VALUE or --NAME")
+            others[flag[1]] = flag[2] or True
+        return {k: v for k, v in named.items() if v} | others
 
 
 def _seconds(time: str) -> int:
