@@ -131,7 +131,7 @@ KERNELS = "sm_75 sm_80 sm_86 sm_90a sm_120"
             OLD,
             (0, 0),
             "",
-            "2.14.1 needs CUDA 13.0, the GPU's driver has 12.8: update the",
+            "2.14.1 needs CUDA 13.0, the driver has 12.8: update the",
         ),
         ("13.0", "", BROKEN, (0, 0), "", "CUDA initialization: CUDA unknown error"),
     ],
@@ -185,7 +185,7 @@ def no_gpu_known():
 @pytest.mark.parametrize(
     ("made_up", "reason"),
     [
-        (old_driver, "needs CUDA 13.0, the GPU's driver has 12.8: update the driver, or install"),
+        (old_driver, "needs CUDA 13.0, the driver has 12.8: update the driver, or install"),
         (old_gpu, "has kernels for sm_75 sm_80, the GPU has compute capability 7.0: install"),
         (cpu_build, "is built for the CPU, the GPU has driver 580.95.05: install another build"),
     ],

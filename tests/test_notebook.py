@@ -5,13 +5,15 @@ import re
 import shlex
 import zipfile
 
+import mlflow
 import nbformat
 import numpy as np
 import pytest
 from nbclient import NotebookClient
 from pandas.testing import assert_frame_equal
 
-from eml import load_history
+from eml import load_history, load_model
+from eml.errors import UserError
 from support.commands import ROOT, run_here, stored_runs
 
 SIZE = "IMAGES, EPOCHS = 0, 30 "
@@ -67,12 +69,19 @@ def test_the_notebook_draws_what_the_store_holds_and_takes_it_home(
     assert here["run_id"].tolist() == run_ids
     (tmp_path / "home").mkdir()
     monkeypatch.chdir(tmp_path / "home")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/home/mlflow.db")
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/home/mlflow.db")
+    with pytest.raises(UserError, match="there is no store sqlite"):
+        load_model(run_ids[0])
     zipfile.ZipFile(tmp_path / "colab.zip").extractall("colab")
+    (tmp_path / "mlruns").rename(tmp_path / "gone")
     there = load_history(stores=["colab/mlflow.db"])
+    assert set(there["store"]) == {"colab/mlflow.db"}
     assert_frame_equal(there.drop(columns="store"), here.drop(columns="store"))
     text = "\n".join(cell.source for cell in executed.cells if cell.cell_type == "markdown")
     command = re.search(r"^eml (compare .*--stores colab/mlflow.db)$", text, re.MULTILINE)[1]
     done = run_here(*shlex.split(command))
     assert done.returncode == 0, done.stderr
     assert "final test accuracy" in done.stdout
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/home/colab/mlflow.db")
+    config, network = load_model(trainings["cnn"].info.run_id)
+    assert (config.model, len(list(network.parameters()))) == ("cnn", 10)

@@ -97,7 +97,7 @@ def test_mlflow_run_writes_into_its_own_run(store, environment):
     (run,) = stored_runs(store)
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "mlp adadelta lr=1 seed=1 mlp_torch epochs=1 subset=200"
-    assert "lr=auto: PyTorch's default for adadelta, 1; none is chosen for mlp" in result.stdout
+    assert "lr=auto: PyTorch's default for adadelta, 1; none chosen for mlp" in result.stdout
     # MLflow logs what was typed, and never changes it.
     assert (run.data.params["learning_rate"], run.data.params["optimizer"]) == ("1.0", "Adadelta")
     assert set(load_history(filter="params.optimizer ILIKE 'adadelta'")["optimizer"]) == {

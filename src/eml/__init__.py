@@ -80,8 +80,9 @@ def load_model(run_id: str) -> "tuple[Config, nn.Module | MLP]":
     from eml.data.specs import SPECS
     from eml.errors import UserError
     from eml.models import numpy_mlp, torch_networks
-    from eml.tracking import models
+    from eml.tracking import models, store
 
+    store.open_store(create=False)
     config, weights, _ = models.load_model(run_id)
     try:
         if config.framework == "numpy":

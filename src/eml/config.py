@@ -7,7 +7,6 @@ from typing import Any, ClassVar, get_type_hints
 
 from eml.data.specs import SPECS
 from eml.errors import UserError
-from eml.machine import gpu_obstacle, print_once
 from eml.models.optimizers import OPTIMIZERS, REFUSED
 
 # What the option `stores` of several commands is.
@@ -180,12 +179,13 @@ def resolve_number(name: str, text: str, optimizer: str, model: str) -> float:
 def resolve_device(device: str) -> str:
     """`device` as "cpu" or "cuda"; "auto" is the GPU if PyTorch can use one here."""
     one_of("device", device, DEVICES)
+    from eml.machine import gpu_obstacle, print_once  # needs packages that a Config does not
+
     obstacle = "" if device == "cpu" else gpu_obstacle()
     if obstacle is None:
         return "cuda"
     if device == "cuda":
-        reason = obstacle or "PyTorch finds no GPU here"
-        raise ConfigError(f"device=cuda: {reason}; give auto or cpu")
+        raise ConfigError(f"device=cuda: {obstacle or 'PyTorch finds no GPU'}; give auto or cpu")
     if obstacle:
         print_once(f"device=cpu, because {obstacle}")
     return "cpu"

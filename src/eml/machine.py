@@ -55,17 +55,17 @@ def gpu_obstacle() -> str | None:
     import torch  # takes seconds
 
     driver, capability, kernels = "", (0, 0), ""
+    asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     with warnings.catch_warnings(record=True, action="always") as caught:
         if torch.cuda.is_available():
             capability = torch.cuda.get_device_capability()
             kernels = " ".join(torch.cuda.get_arch_list())
     with suppress(OSError):  # there is no nvidia-smi
         if not torch.version.cuda:  # then PyTorch does not look for a GPU
-            command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-            driver = subprocess.run(command, capture_output=True, text=True).stdout
+            driver = subprocess.run(asked, capture_output=True, text=True).stdout
     failure = str(caught[-1].message) if caught and not any(capability) else ""
-    versions = torch.__version__, torch.version.cuda or ""
-    reason = explain_gpu(*versions, driver, failure, capability, kernels)
+    cuda = torch.version.cuda or ""
+    reason = explain_gpu(torch.__version__, cuda, driver, failure, capability, kernels)
     return reason or (None if any(capability) else "")
 
 
@@ -83,8 +83,8 @@ def explain_gpu(
     if version := re.match(r"\d[\d.]+", driver):
         return f"PyTorch {pytorch} is built for the CPU, the GPU has driver {version[0]}: {remedy}"
     if old := re.search(r"too old \(found version (\d+)0(\d)0\)", failure):
-        needs = f"PyTorch {pytorch} needs CUDA {cuda}, the GPU's driver has {old[1]}.{old[2]}"
-        return f"{needs}: update the driver, or {remedy}"
+        remedy = f"update the driver, or {remedy}"
+        return f"PyTorch {pytorch} needs CUDA {cuda}, the driver has {old[1]}.{old[2]}: {remedy}"
     codes = re.findall(r"(sm|compute)_(\d+)(\d)", kernels)  # none for an AMD GPU
     # PTX ("compute_90") serves all later GPUs, other kernels those of their major version.
     if codes and not any(

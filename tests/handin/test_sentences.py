@@ -69,7 +69,7 @@ def test_order_and_seconds_of_two_curves(text_of):
     assert text_of("mlp_vs_cnn", ACCURACY, *runs) == (
         "Test accuracy after epoch 3, in descending order: CNN with 60.00 %, MLP with 42.00 %.\n"
         "Best test accuracy: 60.00 % (CNN), in epoch 3.\n"
-        "No difference is judged: too few seeds."
+        "These differences are not judged (too few seeds): other seeds could change the order."
     )
     assert text_of("mlp_vs_cnn", CLOCK, *runs) == (
         "CNN: 30 s of training, 10 s per epoch.\nMLP: 3 s of training, 1 s per epoch.\n"
@@ -84,7 +84,7 @@ def test_equal_curves_have_no_order_and_no_leader(text_of):
         "50.00 %, learning rate 1 with 50.00 %.\n"
         "Best test accuracy: 50.00 % (learning rate 0.1 in epoch 1, learning rate 0.5 in epoch 1, "
         "learning rate 1 in epoch 1).\n"
-        "No difference is judged: too few seeds."
+        "These differences are not judged (too few seeds): other seeds could change the order."
     )
     # What is equal as printed is a tie, too.
     text = text_of("lr_sweep", ACCURACY, *rates(0.5, 0.50001))
@@ -97,7 +97,7 @@ def test_curves_of_other_lengths_are_compared_over_the_epochs_that_all_have(text
     assert text_of("lr_sweep", ACCURACY, long, short) == (
         "Test accuracy after epoch 1, the last that all have, in descending order: "
         "learning rate 0.1 with 50.00 %, learning rate 1 with 20.00 %.\n"
-        "No difference is judged: too few seeds."
+        "These differences are not judged (too few seeds): other seeds could change the order."
     )
 
 
@@ -131,7 +131,7 @@ def test_names_keep_their_letters_at_the_beginning_of_a_sentence(text_of):
         for n in ("adam", "sgd")
     ]
     text = text_of("optimizers", ACCURACY, *runs)
-    assert [line.split()[0] for line in text.splitlines()] == ["No", "Adam", "SGD"]
+    assert [line.split()[0] for line in text.splitlines()] == ["These", "Adam", "SGD"]
 
 
 def test_every_kind_of_verdict_is_in_the_table_of_pairs(tmp_path):
@@ -139,7 +139,7 @@ def test_every_kind_of_verdict_is_in_the_table_of_pairs(tmp_path):
         rows = [row for curve in curves for row in curve]
         made = handin("ex2-2025", tmp_path, of={"lr_sweep": evidence(*rows)})
         results = compose(made)["answers"][1]["results"]
-        tables = [table for table in results if table.get("caption") == "Pairs of lr_sweep"]
+        tables = [table for table in results if table.get("caption") == "Pairs of curves"]
         return [row for table in tables for row in table["rows"]]
 
     tops = {1.0: (0.73, 0.7, 0.73), 0.5: (0.71,) * 3, 0.1: (0.3,) * 3}

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -158,7 +158,7 @@ def stored_runs(client: MlflowClient) -> list[Run]:
     return list(client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"]))
 
 
-def until(condition, seconds: float = 120):
+def until(condition: Callable[[], Any], seconds: float = 120) -> Any:
     """What condition() is as soon as it is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -87,7 +87,7 @@ def test_a_store_whose_making_is_interrupted_is_made_by_the_next(points, no_stor
     with run("r", "d", {}) as run_id:
         pass
     assert mlflow.get_run(run_id).info.status == "FINISHED"
-    assert {p.name for p in no_store.iterdir()} == {".mlflow.db.lock", "mlflow.db"}
+    assert {p.name for p in no_store.iterdir()} == {".mlflow.db.lock", "mlflow.db", "mlruns"}
     assert not mlflow.get_run(run_id).info.artifact_uri.endswith(".new")
 
 

@@ -15,6 +15,7 @@ from eml.config import Config
 # In the order of a label. OF_THE_MODEL depend on the model.
 SUBJECTS = ["model", "framework", "dataset", "device_type", "optimizer", "learning_rate"]
 OF_THE_MODEL = ["activation", "init"]
+UNSAID = ("precision", "momentum", "validation")  # where they have their defaults
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +111,7 @@ class Comparison:
             words(name, first[name])
             for name in names
             if distinct(self.trainings, name) == 1
-            and (name not in ("precision", "momentum") or first[name] != getattr(Config, name))
+            and (name not in UNSAID or first[name] != getattr(Config, name))
         ]
 
     def has(self, metric: str) -> bool:

@@ -26,6 +26,7 @@ SHORT = {"git_commit": 9, "dataset_digest": 9}  # characters that tell values ap
 JOB = "slurm_job"  # the tag of a run that trained in a job (tracking/tags.py)
 LARGEST_SWING = 0.25  # standard deviation of the seconds of an epoch, as a share of their mean
 SHORTEST = 0.1  # seconds; shorter epochs always swing
+SEEDS = "one seed, so no spread"
 NAMED = 3  # runs that a warning about disturbances names
 LEAST_CPU = 0.5  # share of threads times seconds that an undisturbed training computes
 
@@ -70,7 +71,7 @@ def warnings(comparison: Comparison) -> list[str]:
     lines = []
     if alone := [curve.name for curve in curves if len(curve.trainings) == 1]:
         which = "" if len(alone) == len(curves) else f": {'; '.join(alone)}"
-        lines.append(f"one seed, so no spread{which}")
+        lines.append(f"{SEEDS}{which}")
     if len(curves) > 1 and any(isinstance(t.values.get(JOB), str) for t in trainings):
         lines.append("trained in jobs on shared nodes: do not compare seconds")
     disturbed: dict[str, list[str]] = {}

@@ -29,7 +29,7 @@ STYLES = ("-", "--", "-.", ":")
 ORDERED = "viridis_r"  # from light to dark, also in grey
 NUMERIC = {field.name for field in fields(Config) if field.type is not str}
 SETTINGS = ["device_type", "optimizer", "learning_rate", "batch_size", "seed", "subset"]
-SETTINGS += ["dtype", "precision", "momentum"]
+SETTINGS += ["validation", "dtype", "precision", "momentum"]
 # Characters that fit in a line.
 LINE = 100
 TITLE_LINE = 75
@@ -211,7 +211,7 @@ def _label(curve: Curve, band: Band, metric: str) -> str:
 def _looks(varying: Sequence[str], count: int) -> list[dict[str, Any]]:
     """A look for each of `count` curves: ordered shades where a single number varies."""
     if len(varying) == 1 and varying[0] in NUMERIC:
-        shades = mpl.colormaps[ORDERED](np.linspace(0.15, 1, count))
+        shades = mpl.colormaps[ORDERED](np.linspace(0.3, 1, count))
         return [{"color": mpl.colors.to_hex(shade), "linestyle": "-"} for shade in shades]
     pairs = zip(cycle(COLOURS), cycle(STYLES), range(count), strict=False)
     return [{"color": colour, "linestyle": style} for colour, style, _ in pairs]
@@ -251,7 +251,8 @@ def _caption(comparison: Comparison) -> list[str]:
     settings = comparison.in_common(SETTINGS)
     if len({training.values["seed"] for training in comparison.trainings}) > 1:
         settings.append("lines: mean of the seeds, bands: their range")
-    different = ", ".join(line.partition(":")[0] for line in differences(comparison))
+    names = [line.partition(":")[0] for line in differences(comparison)]
+    different = ", ".join(name for name in names if not name.startswith("git"))
     different = f"also different: {different}" if different else ""
     texts = ", ".join(settings), different, comparison.alone
     return [line for text in texts for line in textwrap.wrap(text, LINE)]

@@ -45,6 +45,8 @@ def words(name: str, value: Any) -> str:
     """A parameter and its value in the words of a figure: "learning rate 0.1", "MNIST"."""
     if name == "subset":
         return f"subset of {value} images" if value else "all images"
+    if name == "validation":
+        return f"{value} of them held out"
     if name in WORDS:
         return str(WORDS[name].get(value, value))
     text = f"{value:g}" if isinstance(value, float) else value

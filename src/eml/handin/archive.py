@@ -68,12 +68,10 @@ def make(form: Path, stores: str = "") -> None:
     commits = {str(run.get("git_commit"))[:9] for _, run in handin.runs}
     if commits != {commit[:9]}:
         print(f"warning: the runs' commit is {', '.join(commits)}, the source's {commit[:9]}")
-    failed = [str(check) for check in checks(handin) if check.why]
-    print("".join(f"{line}\n" for line in failed), end="")
     print(f"made {folder / name}.pdf and {folder / name}.zip")
-    if failed:
+    if failed := sum(bool(check.why) for check in checks(handin)):
         command = handin_command("check", form, stores)
-        print(f"rules of the sheet that are not met yet: {len(failed)}; {command} lists them")
+        print(f"rules of the sheet that are not met yet: {failed}; {command} lists them")
 
 
 def build(handin: Handin) -> dict[str, bytes]:

@@ -15,7 +15,7 @@ import matplotlib as mpl
 import numpy as np
 import typst
 
-from eml.analysis.fairness import warnings
+from eml.analysis.fairness import SEEDS, warnings
 from eml.analysis.figures import FIGURES, sensitivity
 from eml.analysis.labels import words
 from eml.analysis.report import on_rates, svg
@@ -52,7 +52,7 @@ RESULTS = "After the last epoch, except for the best. n: number of runs, one for
 WITH_ONE_SEED = (
     " With n = 1 the interval comes from the test images alone and says nothing about other seeds."
 )
-TRIED = "* trained to the end: the best, or the middle one of rates tied within the images' error."
+TRIED = "* chosen: the best; of rates tied within the error of the images the middle or better one."
 DIVERGED = " † diverged, so it counts as chance."
 
 
@@ -95,7 +95,7 @@ def _code(handin: Handin) -> dict[str, Any]:
         if files := files_of(exercise):
             rows.append((exercise.number, ", ".join(files)))
     return {
-        "written": f"eml {code.get('version', 'unknown')}, commit {code.get('commit', 'unknown')}",
+        "written": f"eml {code.get('version', '')}, commit {code.get('commit', 'unknown')[:9]}",
         "base": str(code.get("base") or "")[:9],
         "changes": list(map(str, code.get("changes", ()))),
         "rows": rows,
@@ -177,7 +177,7 @@ def _results(handin: Handin, assignment: Assignment) -> dict[str, Any]:
         names = [[f"{one.start}.{key}" for key in keys] for one in curves]
         if title not in left_out and any(of_curve[0] in texts for of_curve in names):
             columns[title] = [" to ".join(texts.get(n, NONE) for n in row) for row in names]
-    caption = f"Results of {assignment.recipe}"
+    caption = f"Results: {assignment.of.exercise.partition(' ')[2] or assignment.recipe}"
     rows = list(zip(*columns.values(), strict=True))
     note = RESULTS + (WITH_ONE_SEED if "1" in columns["n"] else "")
     return {"caption": caption, "header": list(columns), "rows": rows, "note": note}
@@ -203,10 +203,13 @@ def _tried(handin: Handin, recipe: str) -> dict[str, Any]:
     rates = sorted({values["learning_rate"] for values in tried})
     names = dict.fromkeys(values["optimizer"] for values in tried)
     rows = [[words("optimizer", n), *(cell(n, rate) for rate in rates)] for n in names]
-    remarks = [f" {line[:1].upper()}{line[1:]}." for line in on_rates(evidence.tried)]
-    caption = "Learning rates tried: median validation accuracy of the last half of the epochs"
+    remarks = [line.partition(": try")[0] for line in on_rates(evidence.tried)]
+    epochs, images = tried[0]["epochs"], tried[0]["validation"]
+    caption = "Learning rates tried: median validation accuracy of the last half "
+    caption += f"of {epochs} epochs, {images} images held out"
     header = ["", *(f"{rate:g}" for rate in rates)]
-    note = TRIED + (DIVERGED if diverged else "") + "".join(remarks)
+    note = TRIED + (DIVERGED if diverged else "")
+    note += "".join(f" {line[:1].upper()}{line[1:]}." for line in remarks)
     image = image_name(FIGURE.format(recipe, SEARCH)) if by_rate(evidence.tried) else ""
     table = {"caption": caption, "header": header, "rows": rows, "note": note}
     return table | {"searched": image}
@@ -226,7 +229,7 @@ def _pairs(handin: Handin, recipe: str) -> list[dict[str, Any]]:
         outcome = f"{pair.outcome}{f' ({pair.reason})' if pair.reason else ''}"
         rows.append([f"{one.title} - {other.title}", shown[0], " to ".join(shown[1:]), outcome])
     header = ["final accuracy", "difference (points)", "95 % interval", "outcome"]
-    return [{"caption": f"Pairs of {recipe}", "header": header, "rows": rows, "note": PAIRS}]
+    return [{"caption": "Pairs of curves", "header": header, "rows": rows, "note": PAIRS}]
 
 
 def _commands(handin: Handin) -> list[str]:
@@ -251,12 +254,12 @@ def _provenance(handin: Handin) -> list[str]:
     changed = ", with uncommitted changes" if "true" in told("git_dirty") else ""
     lines = [
         f"Trained on {told('hardware')} with {versions}; commit {told('git_commit', 9)}{changed}.",
-        f"Digests of the data: {told('dataset_digest', 9)}.",
+        f"Checksums of the data begin with {told('dataset_digest', 9)}.",
     ]
     if stores := {run["store"] for _, run in handin.runs if isinstance(run.get("store"), str)}:
         lines.append(f"Some runs were read from other stores: {', '.join(sorted(stores))}.")
     for recipe, evidence in handin.evidence.items():
-        lines += [f"{recipe}: {warning}" for warning in warnings(evidence.final)]
+        lines += [f"{recipe}: {line}" for line in warnings(evidence.final) if SEEDS not in line]
     return lines
 
 
@@ -266,7 +269,7 @@ def typeset(handin: Handin) -> dict[str, bytes]:
     figures = {}
     for assignment in handin.assignments:
         recipe, evidence = assignment.recipe, handin.evidence[assignment.recipe]
-        final = replace(evidence.final, exercise="")  # which the heading names
+        final = replace(evidence.final, exercise="", varies="")  # heading and caption say these
         for name in assignment.figures:
             figures[FIGURE.format(recipe, name)] = svg(FIGURES[name].draw(final))
         if by_rate(evidence.tried):

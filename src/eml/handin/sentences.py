@@ -91,7 +91,7 @@ def _verdicts(comparison: Comparison) -> Iterator[str]:
     pairs = comparison.verdicts
     if pairs and all(pair.outcome == NOT_JUDGED for pair in pairs):
         reasons = ", ".join(dict.fromkeys(pair.reason for pair in pairs))
-        yield f"No difference is judged: {reasons}."
+        yield f"These differences are not judged ({reasons}): other seeds could change the order."
 
 
 def _seconds(named: Sequence[NamedCurve], comparison: Comparison) -> Iterator[str]:

@@ -104,7 +104,8 @@ def _train(task: Task, run: resume.Resumed, make_display: MakeDisplay) -> None:
     records = list(run.checkpoint.records)
     delivery = log.Delivery(run.run_id, records)
     delivery.complete()
-    resolve_device(task.config.device_type)  # a job's node has another GPU than the submitter's
+    if task.config.device_type == "cuda":  # a job's node has another GPU than the submitter's
+        resolve_device("cuda")
     dataset = load_for(task.config)
     training = _begin(task, run.checkpoint, dataset)
     with make_display(training, runs.where()) as show:

@@ -105,9 +105,7 @@ def _say_defaults(request: Request) -> None:
         for config in request.configs:
             name, model, rate = config.optimizer, config.model, config.learning_rate
             if model not in OPTIMIZERS[name].learning_rate:
-                print(
-                    f"lr=auto: PyTorch's default for {name}, {rate:g}; none is chosen for {model}"
-                )
+                print(f"lr=auto: PyTorch's default for {name}, {rate:g}; none chosen for {model}")
 
 
 def _sweep(request: Request) -> None:

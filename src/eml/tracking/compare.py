@@ -47,7 +47,8 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     compared = options.plot or f"{counted(len(trainings), 'run')} of {recipes}"
     title = f"Comparison of {compared}"
     with tempfile.TemporaryDirectory() as work:
-        publish.write(comparison, figures, title, Path(work), targets, pdf=bool(options.output))
+        shown = comparison.subject or title
+        publish.write(comparison, figures, shown, Path(work), targets, pdf=bool(options.output))
         Path(work, "runs.txt").write_text("".join(f"{t.run_id}\n" for t in trainings))
         with runs.run(title, "", {"recipe": "compare"}):
             publish.publish(comparison, Path(work))

@@ -65,7 +65,7 @@ def report(
     comparison = Comparison(history, criterion, recipe.exercise, recipe.varies, recipe.rates)
     figures = {name: FIGURES[name].draw for name in recipe.figures}
     with tempfile.TemporaryDirectory() as folder:
-        title = recipe.exercise or recipe.about.partition(":")[0]
+        title = comparison.subject or recipe.about.partition(":")[0]
         write(comparison, figures, title, Path(folder), searched=searched)
         if not recipe.exercise:
             last = comparison.trainings[-1]
@@ -111,7 +111,7 @@ def publish(comparison: Comparison, folder: Path) -> None:
     page = f"{ui.site()}/{ui.page(info.experiment_id, info.run_id, f'/artifacts/{PAGE}')}"
     if not is_server():
         page = str(store.place(Path(unquote(urlsplit(info.artifact_uri).path))) / PAGE)
-        how = f" (after `mlflow ui --backend-store-uri {uri()}`)"
+        how = f" (after `mlflow ui --workers 1 --backend-store-uri {uri()}`)"
     print(f"figures and tables: {page}")
     print(f"charts{how}: {ui.site()}/{_charts_of(comparison, info)}", flush=True)
 

@@ -21,7 +21,6 @@ from eml.tracking.store import make_store
 from eml.tracking.tags import COMMAND, CONTINUED_IN, CREATION, ENDINGS
 
 GENERATED_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # MLflow's own run names, as "calm-fox-12"
-PACKAGES = "packages.txt"  # the artifact of a top-level run with the installed packages
 UNFINISHED = ("RUNNING", "SCHEDULED")  # MLflow's status
 
 
@@ -100,7 +99,7 @@ def _start(name: str, parent: str, run_id: str, tags: Mapping[str, str]) -> str:
     active = start()
     os.environ.pop(GIVEN_RUN, None)  # this process uses it now; later runs must not
     if not parent:
-        store_call(mlflow.log_text)(provenance.packages(), PACKAGES)
+        store_call(mlflow.log_text)(provenance.packages(), "packages.txt")
     return str(active.info.run_id)
 
 

@@ -22,7 +22,7 @@ TRAINING_MODE = "workflowType=machine_learning"
 VIEW = "mlflow.sharedViewState."
 ALL_TRAININGS = "eml"  # the view of all trainings of an experiment
 LONGEST_TAG = 5000  # characters that every store of MLflow accepts
-COLUMNS = ["metrics.`final_test_accuracy`", "metrics.`best_test_accuracy`"]
+COLUMNS = ["metrics.`final_test_accuracy`", "metrics.`best_test_accuracy`", "params.`recipe`"]
 COLUMNS += ["metrics.`train_seconds`", "params.`optimizer`", "params.`learning_rate`"]
 WHAT_IS_HERE = "Trainings of eml; the curves of all: [charts]({charts}). More in the menu Views.\n"
 
@@ -52,7 +52,7 @@ def introduce(experiment_id: str) -> None:
     # Parents have no optimizer.
     wanted = {"searchFilter": "attributes.status = 'FINISHED' AND params.optimizer LIKE '%'"}
     state = _state([*drawn, ("test_loss", ""), ("train_loss", "")]) | wanted
-    _save(experiment_id, VIEW + ALL_TRAININGS, _view("Accuracy and loss", state))
+    _save(experiment_id, VIEW + ALL_TRAININGS, _view("eml: all trainings", state))
     _save(experiment_id, MLFLOW_RUN_NOTE, WHAT_IS_HERE.format(charts=charts(experiment_id)))
 
 
