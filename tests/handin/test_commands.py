@@ -332,7 +332,7 @@ def test_the_job_of_the_documents_goes_on_until_the_handin_is_made(
     script, _, submit = text.replace("sheet3", "sheet2").partition("```\n\n```sh\n")
     assert len(script.splitlines()) == 7
     script = script.replace("--partition=exercise-eml --gres=gpu:1", "--nodes=1")
-    script = script.replace("--mem=5GB --time=30", "--mem=900 --time=1").replace(". ~", "# . ~")
+    script = script.replace("--mem=5G --time=30", "--mem=900 --time=1").replace(". ~", "# . ~")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path / "checkpoints"))

@@ -83,7 +83,7 @@ def test_cuda_without_a_gpu_is_refused():
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    with pytest.raises(ConfigError, match="PyTorch finds no GPU here; give auto or cpu"):
+    with pytest.raises(ConfigError, match="PyTorch finds no GPU; give auto or cpu"):
         configs_of("cifar_cnn", device="cuda")
 
 

@@ -225,7 +225,7 @@ def _canvas(
     figure = Figure(figsize=(8, 5 + 2.5 * (panels - 1)), layout="constrained")
     ratios = [3, 2][:panels]
     all_axes = figure.subplots(panels, sharex=True, height_ratios=ratios, squeeze=False)[:, 0]
-    top, lines = all_axes[0], _caption(comparison)
+    top, lines = all_axes[0], _caption(comparison, x)
     model = " in ".join(comparison.in_common(("model", "framework")))
     subject = " on ".join(filter(None, (model, *comparison.in_common(("dataset",)))))
     title = f"{comparison.subject}. " if comparison.subject else ""
@@ -246,12 +246,12 @@ def _canvas(
     return figure, list(all_axes)
 
 
-def _caption(comparison: Comparison) -> list[str]:
+def _caption(comparison: Comparison, x: str) -> list[str]:
     """The lines below the title: settings in common, what else differs, what has no counterpart."""
     settings = comparison.in_common(SETTINGS)
     if len({training.values["seed"] for training in comparison.trainings}) > 1:
         settings.append("lines: mean of the seeds, bands: their range")
-    names = [line.partition(":")[0] for line in differences(comparison)]
+    names = [line.partition(":")[0] for line in differences(comparison, "(s)" in x)]
     different = ", ".join(name for name in names if not name.startswith("git"))
     different = f"also different: {different}" if different else ""
     texts = ", ".join(settings), different, comparison.alone
