@@ -108,7 +108,7 @@ def test_eml_trains_and_the_weights_reproduce_the_accuracy(store, eml):
     assert learner.evaluate("test").accuracy == pytest.approx(accuracy, abs=1e-3)
 
 
-def test_a_program_reads_a_comparison_and_a_plan_as_json(store, eml):
+def test_a_program_reads_a_comparison_as_json(store, eml):
     assert eml("mlp_numpy", "--epochs", "1").returncode == 0
     (run,) = stored_runs(store)
     result = eml("compare", "--json", "true")
@@ -120,13 +120,6 @@ def test_a_program_reads_a_comparison_and_a_plan_as_json(store, eml):
     assert curve["run_ids"] == run.info.run_id
     assert curve["final_low"] <= curve["final_high"]
     assert comparison["verdicts"] == comparison["also_different"] == []
-    result = eml("plan", "mlp_numpy", "--epochs", "2", "--json", "true")
-    plan = json.loads(result.stdout)
-    assert plan["recipe"] == "mlp_numpy"
-    (planned,) = plan["trainings"]
-    assert planned["name"] == "mlp sgd lr=0.1 seed=1 mlp_numpy epochs=2"
-    assert (planned["status"], planned["epochs_done"]) == ("2 epochs to do", 0)
-    assert plan["seconds"] > 0
 
 
 def test_one_is_no_plural(store, eml, png_only):

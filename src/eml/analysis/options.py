@@ -33,3 +33,4 @@ class CompareOptions(Selection):
     criterion: Criterion = LAST
     output: Annotated[str, "new folder for a copy, with PDFs; absolute for `mlflow run`"] = ""
     strict: Annotated[bool, "refuse runs in which anything else differs"] = False
+    json: Annotated[bool, "print the result as JSON, and the text to stderr"] = False

@@ -1,11 +1,15 @@
 """The `compare` command: compares runs of the store."""
 
+import json
+import sys
+from contextlib import nullcontext, redirect_stdout
+
 from eml.analysis.options import CompareOptions
-from eml.commands.options import ForPrograms, command
+from eml.commands.options import command
 
 
-@command(CompareOptions, ForPrograms)
-def compare(options: CompareOptions, programs: ForPrograms) -> None:
+@command(CompareOptions)
+def compare(options: CompareOptions) -> None:
     """Compare runs of the tracking store, over epochs and over seconds. Trains nothing.
 
     By default the newest finished group of trainings is compared. The labels name what varies.
@@ -14,4 +18,7 @@ def compare(options: CompareOptions, programs: ForPrograms) -> None:
     """
     from eml.tracking.compare import compare
 
-    programs.print_result(lambda: compare(options))
+    with redirect_stdout(sys.stderr) if options.json else nullcontext():
+        result = compare(options)
+    if options.json:
+        print(json.dumps(result, indent=2, allow_nan=False))

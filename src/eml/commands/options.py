@@ -1,12 +1,9 @@
 """Click commands and options, made from the fields of dataclasses."""
 
 import dataclasses
-import json
-import sys
 import typing
 from collections.abc import Callable
-from contextlib import nullcontext, redirect_stdout
-from typing import Annotated, Any
+from typing import Any
 
 import click
 
@@ -45,17 +42,3 @@ def command(
         )
 
     return decorate
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ForPrograms:
-    """The option of a command whose result a program may read."""
-
-    json: Annotated[bool, "print the result as JSON, and the text to stderr"] = False
-
-    def print_result(self, carry_out: Callable[[], dict[str, Any]]) -> None:
-        """Call a function that prints its result as text and returns it for JSON."""
-        with redirect_stdout(sys.stderr) if self.json else nullcontext():
-            result = carry_out()
-        if self.json:
-            print(json.dumps(result, indent=2, allow_nan=False))

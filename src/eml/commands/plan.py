@@ -2,7 +2,7 @@
 
 import click
 
-from eml.commands.options import ForPrograms, command
+from eml.commands.options import command
 from eml.launchers.options import LaunchOptions
 from eml.recipes import RECIPES
 from eml.recipes.recipe import Recipe, RecipeOptions
@@ -17,12 +17,12 @@ def plan() -> None:
 
 
 def _plan_command(recipe: Recipe) -> click.Command:
-    @command(recipe.options, LaunchOptions, ForPrograms, name=recipe.name, about=recipe.about)
-    def plan(options: RecipeOptions, launching: LaunchOptions, programs: ForPrograms) -> None:
+    @command(recipe.options, LaunchOptions, name=recipe.name, about=recipe.about)
+    def plan(options: RecipeOptions, launching: LaunchOptions) -> None:
         configs = recipe.configs(options)
         from eml.sweeps.launch import plan
 
-        programs.print_result(lambda: plan(recipe, configs, options, launching))
+        plan(recipe, configs, options, launching)
 
     return plan
 

@@ -48,7 +48,7 @@ def train_sheet(
         seconds = 0.0
         for arguments in lacking:
             print(f"\n{arguments[0].name}", flush=True)
-            seconds += plan(*arguments)["seconds"]
+            seconds += plan(*arguments)
         if lacking and seconds:
             print(f"\n{name}: about {duration(seconds)} in all", flush=True)
         elif not lacking:

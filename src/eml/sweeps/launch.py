@@ -1,7 +1,6 @@
 """Carries out a recipe, or plans it: one training in one MLflow run, or several as a sweep."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from eml.analysis.labels import counted
 from eml.config import AUTO, Config
@@ -65,11 +64,10 @@ def plan(
     configs: Sequence[Config],
     options: RecipeOptions,
     launching: LaunchOptions,
-) -> dict[str, Any]:
-    """Print the status of a recipe's trainings, and the time still needed, measured by probes.
+) -> float:
+    """Print the status of a recipe's trainings; return the seconds still needed, by probes.
 
-    Arguments as for launch(). Finishes no training and logs nothing. Returns the same for JSON;
-    `seconds` is 0 where they cannot be measured.
+    Arguments as for launch(). 0 where it cannot be measured. Finishes no training, logs nothing.
     """
     request = Request.of(recipe, configs, options, launching)
     if store.is_there():
@@ -79,14 +77,13 @@ def plan(
     _say_defaults(request)
     status = status_of(request)
     print(status, flush=True)
-    result = {"recipe": recipe.name, "trainings": status.listed(), "seconds": 0.0}
     is_search = isinstance(options, optimizers.Options)
     if status.done == len(configs) and not is_search:
         print("all trainings are done")
-        return result
+        return 0.0
     if not request.launcher.trains_here:
         print(f"{status.done} of {counted(len(configs), 'training')} with all epochs")
-        return result
+        return 0.0
     request.launcher.check(request.configs)
     rest, left_out = Plan(request.configs, request.launcher, status.states), list[str]()
     with request.launcher:
@@ -96,7 +93,7 @@ def plan(
         else:
             request.launcher.measure(request.configs, launching.number("threads"))
     print("\n".join([str(rest), *left_out]))
-    return result | {"seconds": rest.left, "left_out": left_out}
+    return rest.left
 
 
 def _say_defaults(request: Request) -> None:

@@ -32,18 +32,10 @@ class Status(NamedTuple):
         """Number of Configs that have all their epochs."""
         return sum(state.epochs >= config.epochs for config, state in self.states.items())
 
-    def listed(self) -> list[dict[str, str | int]]:
-        """All trainings, for JSON."""
-        named = {config.run_name: state for config, state in self.states.items()} | dict(
-            self.others
-        )
-        return [
-            {"name": name, "status": state.words, "epochs_done": state.epochs}
-            for name, state in named.items()
-        ]
-
     def __str__(self) -> str:
-        return "\n".join(printable(f"  {row['name']}: {row['status']}") for row in self.listed())
+        named = {config.run_name: state for config, state in self.states.items()}
+        named |= self.others
+        return "\n".join(printable(f"  {name}: {state.words}") for name, state in named.items())
 
 
 def status_of(request: Request) -> Status:
