@@ -5,11 +5,8 @@ import os
 import re
 import shlex
 import shutil
-import sqlite3
 import subprocess
 import zipfile
-from collections import Counter
-from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -18,7 +15,7 @@ from filelock import FileLock
 
 from eml.handin.evidence import choose
 from eml.handin.sheet import load_sheet
-from support.commands import ROOT, eml_command, run_here, until
+from support.commands import ROOT, eml_command, run_here
 from support.handins import change_form, fill_in
 
 MLP, SWEEP = load_sheet("ex2-2025").trainings
@@ -299,61 +296,3 @@ def test_paths_of_texts_stay_below_the_form(here):
     eml("handin", "check", "ex2/ex2.zip")
     names = zipfile.ZipFile(io.BytesIO(Path("ex2/ex2.zip").read_bytes())).namelist()
     assert {"form/review.md", "form/fig.png"} <= set(names)
-
-
-def scores(database: Path) -> dict[tuple[str, str, int], float]:
-    """The losses and accuracies of all epochs: by training, name and epoch."""
-    with closing(sqlite3.connect(database)) as store:
-        rows = store.execute(
-            "SELECT tags.value, metrics.key, step, metrics.value FROM metrics JOIN tags "
-            "USING (run_uuid) WHERE tags.key = 'training_digest' AND metrics.key IN "
-            "('train_loss', 'train_accuracy', 'test_loss', 'test_accuracy')"
-        ).fetchall()
-    values = {row[:3]: row[3] for row in rows}
-    assert len(values) == len(rows)  # nothing is logged twice
-    return values
-
-
-def statuses(database: Path) -> Counter[str]:
-    """The number of trainings with each status; none where there is no store yet."""
-    query = "SELECT status FROM runs JOIN tags USING (run_uuid) WHERE key = 'training_digest'"
-    if not database.exists():
-        return Counter()
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as store:
-        return Counter(status for (status,) in store.execute(query))
-
-
-@pytest.mark.services
-def test_the_job_of_the_documents_goes_on_until_the_handin_is_made(
-    sheet2, slurm, small_data, environment, tmp_path, monkeypatch
-):
-    """Its first job is killed, its second gets what Slurm sends at the end of its time."""
-    text = (ROOT / "docs/cluster.md").read_text().partition("<!-- job -->\n```sh\n")[2]
-    script, _, submit = text.replace("sheet3", "sheet2").partition("```\n\n```sh\n")
-    assert len(script.splitlines()) == 7
-    script = script.replace("--partition=exercise-eml --gres=gpu:1", "--nodes=1")
-    script = script.replace("--mem=5G --time=30", "--mem=900 --time=1").replace(". ~", "# . ~")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("EML_CHECKPOINT_DIR", str(tmp_path / "checkpoints"))
-    Path("sheet2.sh").write_text(script)
-    subprocess.run(["bash", "-ec", submit.partition("```")[0]], check=True)
-    store = tmp_path / "mlflow.db"
-
-    def jobs() -> list[str]:
-        listed = subprocess.run(["squeue", "-h", "-n", "sheet2", "-o", "%i"], capture_output=True)
-        return sorted(listed.stdout.decode().split(), key=int)
-
-    for number, signals in ((1, ["--full", "--signal", "KILL"]), (3, [])):
-        left = jobs()
-        until(lambda n=number: statuses(store)["FINISHED"] >= n and statuses(store)["RUNNING"])
-        subprocess.run(["scancel", *signals, left[0]], check=True)
-        until(lambda ended=left[0]: ended not in jobs())
-        assert statuses(store)["FINISHED"] < 6
-    until(lambda: not jobs())
-    assert statuses(store) == {"FINISHED": 6}
-    assert scores(store) == scores(sheet2[0] / "mlflow.db")
-    printed = Path("sheet2.log").read_text()
-    assert printed.count("sheet2: about ") >= 3  # jobs
-    assert printed.count("nothing is left to train") >= 1  # the last job
-    assert {path.name for path in Path("ex2").iterdir()} == {"handin.toml", "ex2.pdf", "ex2.zip"}

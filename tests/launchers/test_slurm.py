@@ -400,30 +400,50 @@ def test_a_time_as_slurm_takes_it(time, minutes):
     [
         ("reservation=eml", "reservation=eml is no flag"),
         ("--mail-type END", "END is no flag"),
+        ("--mail-type=", "--mail-type= is no flag"),
+        ("-A eml", "-A is no flag"),
         ("--mail-type=END --array=3", "eml sets --array itself"),
+        ("--arr=3", "eml sets --arr itself"),  # sbatch takes it for --array
         ("--time=5", "eml sets --time itself"),
-        ("--requeue", "eml sets --requeue itself"),
+        ("--ntasks=2", "eml sets --ntasks itself"),
+        ("--gpus=1", "eml sets --gpus itself"),  # device=auto goes by slurm_gres
     ],
 )
-def test_flags_that_sbatch_does_not_get(text, message):
-    with pytest.raises(ConfigError, match=message):
-        LaunchOptions(launcher="slurm", slurm_flags=text)
+def test_flags_that_are_not_passed_on(text, message, store, eml):
+    result = eml("lr_sweep", "--launcher", "slurm", "--slurm_flags", text)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert result.stderr.startswith(f"eml: slurm_flags: {message}")
+    assert stored_runs(store) == []
 
 
-def test_other_flags_are_passed_on(slurm):
-    settings = LaunchOptions(launcher="slurm", slurm_flags="--comment=a=b --exclusive").resolved()
-    assert settings.flags["comment"] == "a=b"
-    assert settings.flags["exclusive"] is True
-    cluster.check(settings.flags)
-    unknown = LaunchOptions(launcher="slurm", slurm_flags="--no-such-flag=1").resolved()
-    with pytest.raises(cluster.ClusterError, match="no-such-flag"):
-        cluster.check(unknown.flags)
+def test_other_flags_are_those_of_the_jobs(shared_store, launched, small_data):
+    flags = ["--slurm_flags", "--comment=a=b --exclude=n2 --mail-type=END --hold"]
+    launched("mlp_numpy", "--epochs", "1", *IN_JOBS, *flags)
+    (run,) = until(
+        lambda: [r for r in trained(shared_store).values() if "slurm_job" in r.data.tags]
+    )
+    answer = cluster.call("scontrol", "-o", "show", "job", run.data.tags["slurm_job"])
+    assert {"Comment=a=b", "ExcNodeList=n2", "MailType=END", "Reason=JobHeldUser"} <= {
+        *answer.split()
+    }
 
 
-def test_the_settings_of_the_course_are_settings():
-    settings = LaunchOptions(launcher="slurm", slurm_file=str(ROOT / "docs/course-cluster.toml"))
-    flags = settings.resolved().flags
-    assert (flags["partition"], flags["gres"], flags["time"]) == ("exercise-eml", "gpu:1", 30)
+def test_flags_that_this_sbatch_does_not_know_are_refused_at_once(shared_store, slurm, environment):
+    result = call(eml_command(*sweep(), *IN_JOBS, "--slurm_flags", "--no-such-flag=1"))
+    assert result.returncode == 2
+    assert "no-such-flag" in result.stderr
+    assert stored_runs(shared_store) == []
+
+
+def test_the_file_of_the_course_has_what_its_job_script_asks_for():
+    file = str(ROOT / "docs/course-cluster.toml")
+    flags = LaunchOptions(launcher="slurm", slurm_file=file).resolved().flags
+    asked = re.search(r"^#SBATCH -p (\S+) (.+)$", (ROOT / "docs/cluster.md").read_text(), re.M)
+    words = asked[2].replace("30:00", "30").split()
+    expected = {"--partition": asked[1]} | dict(zip(words[::2], words[1::2], strict=True))
+    assert expected == {
+        f"--{name}": str(v) for name, v in flags.items() if name not in ("requeue", "open-mode")
+    }
 
 
 def test_a_cluster_that_requeues_no_job(shared_store, launched, small_data, tmp_path):

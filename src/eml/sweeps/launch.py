@@ -65,10 +65,7 @@ def plan(
     options: RecipeOptions,
     launching: LaunchOptions,
 ) -> float:
-    """Print the status of a recipe's trainings; return the seconds still needed, by probes.
-
-    Arguments as for launch(). 0 where it cannot be measured. Finishes no training, logs nothing.
-    """
+    """Print the status of launch()'s trainings; return the seconds left, by probes, or 0."""
     request = Request.of(recipe, configs, options, launching)
     if store.is_there():
         begin(makes_run=False)

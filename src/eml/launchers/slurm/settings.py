@@ -9,8 +9,9 @@ from typing import Annotated, Any, get_args
 from eml.config import ConfigError
 
 DEFAULTS: dict[str, Any] = {"slurm_time": "30", "slurm_cpus": 1, "slurm_array_parallelism": 100}
-FLAGS = ("partition", "time", "cpus", "mem", "gres")
-OWN = {"array", "error", "export", "job-name", "no-requeue", "output", "parsable", "signal", "wrap"}
+# What eml sets, and what hides the number of a job or begins its training twice.
+NOT_IN_FLAGS = """array cpus-per-task error export gpus-per-task gres job-name mem no-requeue nodes
+ntasks-per-node open-mode output parsable partition quiet requeue signal test-only time wait wrap"""
 REQUEUES = 1_000_000  # no limit on the requeues of a job: Job gives up what makes no progress
 WARNING_SECONDS = 90  # from the signal to stop to the end of a job; Slurm may be a minute early
 SECONDS_TO_ANSWER = 60  # time limit of a command of Slurm
@@ -57,9 +58,8 @@ class JobOptions:
                 f"slurm_time={values['slurm_time']}: give minutes, 1 or more, or a time as Slurm "
                 "takes it: 30:00, 2:30:00, 1-12:00:00"
             )
-        settings = JobOptions(**values)
-        _ = settings.flags  # refuses what sbatch does not take
-        return settings
+        _flags(values.get("slurm_flags", ""))
+        return JobOptions(**values)
 
     @property
     def seconds(self) -> int:
@@ -68,21 +68,24 @@ class JobOptions:
 
     @property
     def flags(self) -> dict[str, str | int | bool]:
-        """The flags of sbatch for these settings, without those of the array.
+        """The flags of sbatch for these settings, without those of the array."""
+        named = {"partition": self.slurm_partition, "mem": self.slurm_mem, "gres": self.slurm_gres}
+        own = {"cpus-per-task": self.slurm_cpus, "time": self.seconds // 60, "requeue": True}
+        flags = {name: value for name, value in named.items() if value} | own
+        return flags | {"open-mode": "append"} | _flags(self.slurm_flags)
 
-        Raises ConfigError for a text in slurm_flags that is no flag, or a flag that eml sets.
-        """
-        named = {name: getattr(self, f"slurm_{name}") for name in FLAGS}
-        named |= {"cpus-per-task": named.pop("cpus"), "time": self.seconds // 60}
-        named |= {"requeue": True, "open-mode": "append"}
-        others: dict[str, str | int | bool] = {}
-        for word in self.slurm_flags.split():
-            flag = re.fullmatch(r"--([a-z][a-z-]+)(?:=(.+))?", word)
-            if not flag or flag[1] in {*named, *OWN}:
-                why = f"eml sets --{flag[1]} itself" if flag else f"{word} is no flag"
-                raise ConfigError(f"slurm_flags: {why}: give flags as --NAME=VALUE or --NAME")
-            others[flag[1]] = flag[2] or True
-        return {k: v for k, v in named.items() if v} | others
+
+def _flags(text: str) -> dict[str, str | bool]:
+    """The flags of sbatch in a text, by name; True for a flag without a value."""
+    flags: dict[str, str | bool] = {}
+    for word in text.split():
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not re.fullmatch(r"--[a-z][a-z-]+(=.+)?", word):
+            raise ConfigError(f"slurm_flags: {word} is no flag: give --name=value, or --name")
+        if any(own.startswith(name) for own in NOT_IN_FLAGS.split()):  # sbatch abbreviates
+            raise ConfigError(f"slurm_flags: eml sets --{name} itself, or by an option slurm_...")
+        flags[name] = value if equals else True
+    return flags
 
 
 def _seconds(time: str) -> int:
