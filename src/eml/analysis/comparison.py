@@ -76,15 +76,17 @@ class Comparison:
     @property
     def alone(self) -> str:
         """A sentence if all trainings have one value of the field that is to vary; else ""."""
-        value = self.in_common([self.varies] if self.varies else [])
-        return f"{value[0]} alone: nothing to compare it with" if value else ""
+        return f"{self._only} alone: nothing to compare it with" if self._only else ""
 
     @property
     def subject(self) -> str:
         """The exercise: "3.2 CPU and GPU"; "3.2 CPU" where the trainings are on the CPU alone."""
-        alone = self.in_common([self.varies] if self.varies else [])
         number, _, _ = self.exercise.partition(" ")
-        return f"{number} {alone[0]}" if self.exercise and alone else self.exercise
+        return f"{number} {self._only}" if self.exercise and self._only else self.exercise
+
+    @property
+    def _only(self) -> str:
+        return "".join(self.in_common([self.varies] if self.varies else []))
 
     @cached_property
     def differing(self) -> list[str]:

@@ -3,7 +3,7 @@
 import json
 import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, time
 from importlib.resources import files
@@ -15,6 +15,7 @@ import matplotlib as mpl
 import numpy as np
 import typst
 
+from eml.analysis.curves import Training
 from eml.analysis.fairness import SEEDS, warnings
 from eml.analysis.figures import FIGURES, sensitivity
 from eml.analysis.labels import words
@@ -90,10 +91,7 @@ def broken(command: str) -> str:
 def _code(handin: Handin) -> dict[str, Any]:
     """Return which files implement each exercise, and what the group changed in them."""
     code = handin.code
-    rows = []
-    for exercise in handin.exercises:
-        if files := files_of(exercise):
-            rows.append((exercise.number, ", ".join(files)))
+    rows = [(e.number, ", ".join(names)) for e in handin.exercises if (names := files_of(e))]
     return {
         "written": f"eml {code.get('version', '')}, commit {code.get('commit', 'unknown')[:9]}",
         "base": str(code.get("base") or "")[:9],
@@ -187,12 +185,12 @@ def _tried(handin: Handin, recipe: str) -> dict[str, Any]:
     """List the learning rates that a search has tried."""
     evidence = handin.evidence[recipe]
     tried = [t.values for t in evidence.tried.trainings]
-    diverged = {
-        (t.values["optimizer"], t.values["learning_rate"])
-        for t in evidence.tried.trainings
-        if t.diverged is not None
-    }
-    chosen = {(t.values["optimizer"], t.values["learning_rate"]) for t in evidence.final.trainings}
+
+    def keys(trainings: Iterable[Training]) -> set[tuple[str, float]]:
+        return {(t.values["optimizer"], t.values["learning_rate"]) for t in trainings}
+
+    diverged = keys(t for t in evidence.tried.trainings if t.diverged is not None)
+    chosen = keys(evidence.final.trainings)
 
     def cell(optimizer: str, rate: float) -> str:
         number = handin.numbers.get(f"{recipe}.searched.{optimizer}.{rate:g}")
@@ -211,8 +209,7 @@ def _tried(handin: Handin, recipe: str) -> dict[str, Any]:
     note = TRIED + (DIVERGED if diverged else "")
     note += "".join(f" {line[:1].upper()}{line[1:]}." for line in remarks)
     image = image_name(FIGURE.format(recipe, SEARCH)) if by_rate(evidence.tried) else ""
-    table = {"caption": caption, "header": header, "rows": rows, "note": note}
-    return table | {"searched": image}
+    return {"caption": caption, "header": header, "rows": rows, "note": note, "searched": image}
 
 
 def _pairs(handin: Handin, recipe: str) -> list[dict[str, Any]]:
