@@ -13,7 +13,7 @@ from eml.errors import UserError, printable, redacted
 from eml.machine import Stopped, given_run_id, raise_on_signals, stop_with_parent
 
 # Beside the commands of the recipes; each in the module of its name in eml.commands.
-COMMANDS = ["plan", "gradients", "compare", "sheet2", "sheet3", "handin", "cancel", "data"]
+COMMANDS = ["plan", "gradients", "compare", "sheet2", "sheet3", "handin", "cancel", "data", "new"]
 
 
 class Commands(click.Group):
