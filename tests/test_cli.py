@@ -39,7 +39,6 @@ from support.commands import add_training, call, eml_command, mlflow_command, st
         (["cancel", "--all"], "no option --all for cancel: give --help"),
         # An option that has no effect is refused, whatever its value is.
         (["mlp_torch", "--momentum", "0.9"], "momentum=0.9 has no effect with optimizer=sgd: give"),
-        (["compare", "--plot", "lr_sweep", "--x", "epoch"], "x=epoch has no effect with plot=lr_"),
         (["mlp_numpy", "--stores", "a"], "stores=a has no effect with mlp_numpy"),
         (
             ["lr_sweep", "--stores", "a", "--resume", "false"],

@@ -69,8 +69,7 @@ def test_a_difference_within_every_curve_is_listed_too():
     assert differences(together(*runs)) == ["hardware: CPU 1, CPU 2"]
 
 
-def test_strict_is_strict():
-    """Nothing but the first of what differs is compared."""
+def test_nothing_but_the_first_of_what_differs_is_compared():
     adam = run("a", [0.1, 0.5], optimizer="adam")
     sgd = run("b", [0.1, 0.5], optimizer="sgd")
     assert differences(together(adam, sgd)) == []  # each at its own learning rate

@@ -225,8 +225,8 @@ def test_report_writes_the_recipes_figures_and_the_summary(tmp_path):
 def test_files_are_the_same_bytes_for_the_same_history(tmp_path):
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
-        write_report(figures_of("lr_sweep"), Comparison(SWEEP), tmp_path / folder, pdf=True)
+        write_report(figures_of("lr_sweep"), Comparison(SWEEP), tmp_path / folder)
     files = sorted((tmp_path / "one").iterdir())
-    assert len(files) == 9
+    assert len(files) == 7
     for file in files:
         assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()

@@ -32,7 +32,7 @@ def test_the_summary_is_what_the_tables_give(seed, store, png_only, tmp_path):
     for recipe, of in runs.items():
         names = differing(of)
         done = run_here(
-            *("compare", "--json", "true", "--output", str(tmp_path / recipe), "--x", "epoch"),
+            *("compare", "--json", "true", "--output", str(tmp_path / recipe)),
             *("--target", ",".join(map(str, TARGETS))),
             *("--runs", ",".join(run.run_id for run in of)),
         )

@@ -226,7 +226,7 @@ def test_no_output_holds_the_password(small_data, server, proxy, client, monkeyp
         outputs.append(result.stdout + result.stderr)
 
     output(0, *train_it)
-    output(0, "compare", "--x", "epoch")
+    output(0, "compare")
     output(0, "plan", "lr_sweep", "--epochs", "1", "--subset", "100")
     output(2, "cancel", "abc")
     output(2, "compare", "--recipe", "lr_sweep")

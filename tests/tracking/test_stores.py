@@ -228,7 +228,7 @@ def test_a_server_is_read_with_a_password_or_refuses_in_a_line(store, server, em
         assert line.startswith(f"eml: the tracking server {proxy.address}: ")
         assert "error code 401" in line
         named = proxy.address.replace("://", "://ada:se%2Fcret@")
-        result = eml("compare", "--stores", named, "--output", "out", "--x", "epoch")
+        result = eml("compare", "--stores", named, "--output", "out")
         assert result.returncode == 0, result.stderr
         assert f"runs of {proxy.address}: 1\n" in result.stdout
         history = Path("out/history.csv").read_text()

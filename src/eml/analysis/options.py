@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from eml.analysis.labels import LAST, X_LABELS, Criterion
-from eml.config import AUTO, STORES, Effects, Options
+from eml.analysis.labels import LAST, Criterion
+from eml.config import STORES, Effects, Options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +25,9 @@ class Selection(Options):
 class CompareOptions(Selection):
     """Options of `compare`."""
 
-    effects = (*Selection.effects, (("x",), "plot", ("",)))
     stores: Annotated[str, STORES] = ""
     plot: Annotated[str, "the figures of this recipe, of its newest finished runs"] = ""
-    x: Annotated[str, f"{', '.join(X_LABELS)}; auto: all of them"] = AUTO
     target: Annotated[str, "test accuracies to reach, 0 to 1, separated by commas"] = ""
     criterion: Criterion = LAST
-    output: Annotated[str, "new folder for a copy, with PDFs; absolute for `mlflow run`"] = ""
-    strict: Annotated[bool, "refuse runs in which anything else differs"] = False
+    output: Annotated[str, "new folder for a copy; absolute for `mlflow run`"] = ""
     json: Annotated[bool, "print the result as JSON, and the text to stderr"] = False

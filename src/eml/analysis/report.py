@@ -44,8 +44,7 @@ MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 @contextmanager
 def _settled(figure: Figure) -> Iterator[None]:
     """A context in which equal figures give equal files: one layout, text as text, constant ids."""
-    settings: dict[Any, Any] = {"pdf.fonttype": 42, "svg.hashsalt": "eml"}
-    with mpl.rc_context(settings):
+    with mpl.rc_context({"svg.hashsalt": "eml"}):
         # A layout engine would make each file draw the figure twice.
         if engine := figure.get_layout_engine():
             engine.execute(figure)
@@ -61,14 +60,12 @@ def svg(figure: Figure) -> bytes:
         return file.getvalue()
 
 
-def _write_figure(name: str, figure: Figure, folder: Path, pdf: bool = False) -> None:
-    """Write a figure as PNG and as SVG with its points (mark); with `pdf` as PDF, too."""
+def _write_figure(name: str, figure: Figure, folder: Path) -> None:
+    """Write a figure as PNG, and as SVG with its points (mark)."""
     with _settled(figure):
         figure.savefig(folder / f"{name}.png", dpi=150)
         about = {"Date": None, "Description": mark(figure)}
         figure.savefig(folder / f"{name}.svg", metadata=about)
-        if pdf:
-            figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
 
 
 def write_report(
@@ -76,11 +73,10 @@ def write_report(
     comparison: Comparison,
     folder: Path,
     targets: Sequence[float] = (),
-    pdf: bool = False,
 ) -> "Report":
     """Write figures, and tables as CSV and Markdown, into `folder`; return what they say.
 
-    targets: accuracies, 0 to 1; the summary tells when they were reached. pdf: write PDFs too.
+    targets: accuracies, 0 to 1; the summary tells when they were reached.
     """
     split, rows = comparison.split, summary(comparison, targets)
     pairs, on_seconds = comparison.verdicts, comparison.verdicts_on_seconds
@@ -91,7 +87,7 @@ def write_report(
     }
     by_name = dict(figures) | ({"sensitivity": sensitivity} if by_rate(comparison) else {})
     for name, draw in by_name.items():
-        _write_figure(name, draw(comparison), folder, pdf)
+        _write_figure(name, draw(comparison), folder)
     pd.DataFrame([row.row() for row in rows]).to_csv(folder / "summary.csv", index=False)
     # Of dictionaries, because pandas copies dataclasses one by one, which takes longer.
     told = [

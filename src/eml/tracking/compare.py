@@ -15,7 +15,7 @@ from eml.analysis.fairness import differences
 from eml.analysis.figures import FIGURES, Draw, over
 from eml.analysis.labels import BEST, LAST, X_LABELS, counted
 from eml.analysis.options import CompareOptions
-from eml.config import AUTO, one_of
+from eml.config import one_of
 from eml.errors import UserError
 from eml.machine import given_run_id
 from eml.recipes import RECIPES
@@ -33,7 +33,6 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     Raises UserError, before a new run begins, if there is nothing to compare or an option is wrong.
     """
     targets = _targets(options.target)
-    one_of("x", options.x, [*X_LABELS, AUTO])
     one_of("criterion", options.criterion, (LAST, BEST))
     if options.plot:
         one_of("plot", options.plot, PLOTS)
@@ -48,7 +47,7 @@ def compare(options: CompareOptions) -> dict[str, Any]:
     title = f"Comparison of {compared}"
     with tempfile.TemporaryDirectory() as work:
         shown = comparison.subject or title
-        publish.write(comparison, figures, shown, Path(work), targets, pdf=bool(options.output))
+        publish.write(comparison, figures, shown, Path(work), targets)
         Path(work, "runs.txt").write_text("".join(f"{t.run_id}\n" for t in trainings))
         with runs.run(title, "", {"recipe": "compare"}):
             publish.publish(comparison, Path(work))
@@ -67,7 +66,7 @@ def compare(options: CompareOptions) -> dict[str, Any]:
 
 
 def _selected(options: CompareOptions, others: Others) -> tuple[Comparison, dict[str, Draw]]:
-    """Select and read the runs; what to draw of them. Raises UserError as `strict` asks."""
+    """Select and read the runs; what to draw of them."""
     name = options.plot
     named = options.recipe or options.runs or options.filter
     selection = options if named else replace(options, recipe=name)
@@ -88,13 +87,9 @@ def _selected(options: CompareOptions, others: Others) -> tuple[Comparison, dict
         figures = {
             f"{metric}_over_{'epochs' if x == 'epoch' else x}": partial(over, x=x, metric=metric)
             for metric in filter(comparison.has, metrics)
-            for x in (X_LABELS if options.x == AUTO else [options.x])
-            if x == "epoch" or options.x == x or comparison.has(x)
+            for x in X_LABELS
+            if x == "epoch" or comparison.has(x)
         }
-    if options.strict and (other := differences(comparison, any("seconds" in f for f in figures))):
-        raise UserError(
-            f"strict: these runs differ in more than what is compared: {'; '.join(other)}"
-        )
     return comparison, figures
 
 

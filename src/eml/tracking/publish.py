@@ -85,18 +85,17 @@ def write(
     title: str,
     folder: Path,
     targets: Sequence[float] = (),
-    pdf: bool = False,
     searched: str = "",
 ) -> None:
     """Print the summary, and write it with the figures into a folder, with a page of all.
 
-    targets, pdf: see write_report. searched: see write_page.
+    targets: see write_report. searched: see write_page.
     """
     # Importing matplotlib takes half a second, which must not delay the first batch.
     from eml.analysis.report import write_page, write_report
     from eml.analysis.tables import markdown
 
-    made = write_report(figures, comparison, folder, targets, pdf)
+    made = write_report(figures, comparison, folder, targets)
     write_page(folder / PAGE, title, made, searched)
     print("".join(f"warning: {line}\n" for line in made.warnings), end="")
     print(f"\n{markdown(made.brief[:MOST_ROWS])}", end="")
