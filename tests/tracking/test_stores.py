@@ -149,7 +149,7 @@ def test_what_cannot_be_written_is_read(mode, ada, store, environment, tmp_path)
     (tmp_path / "ada/mlflow.db").chmod(0o444)
     (tmp_path / "ada").chmod(0o555)
     try:
-        command = commands.eml_command("compare", "--stores", "ada", "--x", "epoch")
+        command = commands.eml_command("compare", "--stores", "ada")
         command = commands.without_the_powers_of_root(command)
         result = call(command)
         (tmp_path / "ada/mlflow.db").chmod(0)
