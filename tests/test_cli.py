@@ -1,6 +1,5 @@
 """The command line as its users meet it: messages, exit codes, signals. Real processes."""
 
-import json
 import os
 import re
 import signal
@@ -105,20 +104,6 @@ def test_eml_trains_and_the_weights_reproduce_the_accuracy(store, eml):
     learner = make_learner(stored.config, load_for(stored.config))
     learner.load_state(stored.weights)
     assert learner.evaluate("test").accuracy == pytest.approx(accuracy, abs=1e-3)
-
-
-def test_a_program_reads_a_comparison_as_json(store, eml):
-    assert eml("mlp_numpy", "--epochs", "1").returncode == 0
-    (run,) = stored_runs(store)
-    result = eml("compare", "--json", "true")
-    assert result.returncode == 0
-    assert "final test accuracy" in result.stderr  # the text
-    comparison = json.loads(result.stdout)
-    (curve,) = comparison["summary"]
-    assert curve["final_test_accuracy"] == run.data.metrics["final_test_accuracy"]
-    assert curve["run_ids"] == run.info.run_id
-    assert curve["final_low"] <= curve["final_high"]
-    assert comparison["verdicts"] == comparison["also_different"] == []
 
 
 def test_one_is_no_plural(store, eml, png_only):

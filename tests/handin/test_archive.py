@@ -142,12 +142,12 @@ def test_several_archives_are_sorted_as_a_person_would_and_their_common_runs_are
         (tmp_path / f"group{group}").mkdir()
         files.append(tmp_path / f"group{group}" / "ex2.zip")
         files[-1].write_bytes(zipped(whole))
-    done = run_here("handin", "check", *map(str, files), "--csv", str(tmp_path / "marks.csv"))
+    done = run_here("handin", "check", *map(str, files))
     assert done.returncode == 1
     assert "group2/ex2.zip and group10/ex2.zip share 6 runs: 00000000, " in done.stdout
-    marks = pd.read_csv(tmp_path / "marks.csv")
-    assert marks["archive"].tolist() == ["group2/ex2.zip", "group10/ex2.zip"]
-    assert set(marks["numbers"]) == {"verified"}
+    rows = [line.split("|") for line in done.stdout.splitlines() if line.startswith("| group")]
+    assert [row[1].strip() for row in rows] == ["group2/ex2.zip", "group10/ex2.zip"]
+    assert {row[-2].strip() for row in rows} == {"verified"}
 
 
 def test_an_archive_from_before_a_column_is_read(whole):

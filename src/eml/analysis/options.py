@@ -30,4 +30,3 @@ class CompareOptions(Selection):
     target: Annotated[str, "test accuracies to reach, 0 to 1, separated by commas"] = ""
     criterion: Criterion = LAST
     output: Annotated[str, "new folder for a copy; absolute for `mlflow run`"] = ""
-    json: Annotated[bool, "print the result as JSON, and the text to stderr"] = False

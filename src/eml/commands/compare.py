@@ -1,9 +1,5 @@
 """The `compare` command: compares runs of the store."""
 
-import json
-import sys
-from contextlib import nullcontext, redirect_stdout
-
 from eml.analysis.options import CompareOptions
 from eml.commands.options import command
 
@@ -18,7 +14,4 @@ def compare(options: CompareOptions) -> None:
     """
     from eml.tracking.compare import compare
 
-    with redirect_stdout(sys.stderr) if options.json else nullcontext():
-        result = compare(options)
-    if options.json:
-        print(json.dumps(result, indent=2, allow_nan=False))
+    compare(options)

@@ -49,9 +49,8 @@ def build(file: Path, stores: str) -> None:
 @handin.command()
 @in_file
 @with_stores
-@click.option("--csv", type=Path, help="file for the table of ZIPs")
 @click.argument("archives", type=Path, nargs=-1, metavar="[ZIP]...")
-def check(archives: tuple[Path, ...], file: Path, stores: str, csv: Path | None) -> None:
+def check(archives: tuple[Path, ...], file: Path, stores: str) -> None:
     """Say of each rule of the sheet whether it is met. Exit code 1 if one is not.
 
     ZIP: check this archive in place of the form, and work out its numbers, figures and PDF again:
@@ -65,7 +64,7 @@ def check(archives: tuple[Path, ...], file: Path, stores: str, csv: Path | None)
             raise UserError("file has no effect with a ZIP: leave it out")
         from eml.handin.marking import check_archives
 
-        sys.exit(1 if check_archives(archives, stores, csv) else 0)
+        sys.exit(1 if check_archives(archives, stores) else 0)
     handin = load(file, stores)
     rules = checks(handin)
     print("\n".join(map(str, rules)))

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
-import pandas as pd
-
 from eml.analysis.tables import markdown
 from eml.errors import UserError, printable
 from eml.handin import archive
@@ -18,11 +16,11 @@ from eml.tracking.find import Others, names_in, open_others
 SHOWN = 100  # characters of names
 
 
-def check_archives(paths: Sequence[Path], stores: str, csv: Path | None) -> bool:
+def check_archives(paths: Sequence[Path], stores: str) -> bool:
     """Print a row for each archive, then all that is wrong in them; return whether anything is.
 
     Rows are named by the part of the path that tells them apart. stores: of others, whose runs are
-    compared, too, with those of the store here. csv: a file for the table.
+    compared, too, with those of the store here.
     """
     top = os.path.commonpath([path.absolute().parent for path in paths])
     names = {os.path.relpath(path.absolute(), top): path for path in paths}
@@ -37,8 +35,6 @@ def check_archives(paths: Sequence[Path], stores: str, csv: Path | None) -> bool
             ids = ", ".join(run_id[:8] for run_id in common[:3])
             lines.append(printable(f"{one} and {other} share {len(common)} runs: {ids}"))
     print(markdown(rows) + "".join(f"{line}\n" for line in lines), end="")
-    if csv:
-        pd.DataFrame(rows).to_csv(csv, index=False)
     return bool(lines)
 
 

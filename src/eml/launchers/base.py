@@ -40,7 +40,6 @@ class Result:
 class JobStatus(NamedTuple):
     """The status of the job that has a run."""
 
-    launcher: str  # its name in LAUNCHERS
     lives: bool | None  # whether the job waits or runs; None if the cluster does not answer
     words: str  # such as "in job 7 (running on n1)", or how the job ended
     log: str  # the job's log file

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from eml.analysis.labels import counted
 from eml.config import AUTO, Config
 from eml.errors import UserError
-from eml.launchers.base import Task, job_status, launcher_class
+from eml.launchers.base import Task
 from eml.launchers.options import LaunchOptions
 from eml.launchers.worker import train
 from eml.models.optimizers import OPTIMIZERS
@@ -17,7 +17,7 @@ from eml.sweeps.plan import Plan
 from eml.sweeps.request import Request
 from eml.sweeps.search_plan import search_plan
 from eml.sweeps.status import status_of
-from eml.tracking import find, resume, runs, store, tags
+from eml.tracking import resume, runs, store, tags
 from eml.tracking.calls import uri
 from eml.tracking.publish import report
 from eml.tracking.reap import begin
@@ -104,8 +104,6 @@ def _say_defaults(request: Request) -> None:
 
 def _sweep(request: Request) -> None:
     recipe, launching = request.recipe, request.launching
-    if launching.resume:
-        _refuse_if_in_other_jobs(request)
     with request.launcher:
         request.fetch_data()
         with resume.continued_run(
@@ -136,18 +134,3 @@ def _sweep_name(request: Request) -> str:
     if subset := options["subset"]:
         name += f" subset={subset}"
     return f"{name} seeds={len(seeds)}" if len(seeds) > 1 else name
-
-
-def _refuse_if_in_other_jobs(request: Request) -> None:
-    """Raise UserError if jobs of another launcher already have these trainings."""
-    begun = resume.to_continue(request.digest, "", copy_from_others=False)
-    if not begun:
-        return
-    parent = begun.run.run_id
-    for job in job_status(find.children(parent).values()).values():
-        name = job.launcher
-        if job.lives and not isinstance(request.launcher, launcher_class(name)):
-            raise UserError(
-                f"these trainings are in {name} jobs: continue them with launcher={name}, or end "
-                f"them with `eml cancel {parent}`"
-            )

@@ -1,17 +1,12 @@
 """Selects runs, compares them, and logs the result in a new run."""
 
-import json
 import shutil
 import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
 
 from eml.analysis.comparison import Comparison
-from eml.analysis.fairness import differences
 from eml.analysis.figures import FIGURES, Draw, over
 from eml.analysis.labels import BEST, LAST, X_LABELS, counted
 from eml.analysis.options import CompareOptions
@@ -27,8 +22,8 @@ from eml.tracking.reap import begin
 PLOTS = [recipe.name for recipe in RECIPES.values() if recipe.exercise]
 
 
-def compare(options: CompareOptions) -> dict[str, Any]:
-    """Select runs, print their summary, and log it with the figures. Returns the same for JSON.
+def compare(options: CompareOptions) -> None:
+    """Select runs, print their summary, and log it with the figures.
 
     Raises UserError, before a new run begins, if there is nothing to compare or an option is wrong.
     """
@@ -51,18 +46,10 @@ def compare(options: CompareOptions) -> dict[str, Any]:
         Path(work, "runs.txt").write_text("".join(f"{t.run_id}\n" for t in trainings))
         with runs.run(title, "", {"recipe": "compare"}):
             publish.publish(comparison, Path(work))
-            info = runs.active_run().info
         if options.output:
             shutil.copytree(work, options.output, dirs_exist_ok=True)
             comparison.history.to_csv(Path(options.output, "history.csv"), index=False)
             print(f"copied to {Path(options.output).resolve()}")
-        tables = {file.stem: pd.read_csv(file) for file in sorted(Path(work).glob("*.csv"))}
-        return {
-            "run_id": info.run_id,
-            "artifacts": info.artifact_uri,
-            "also_different": differences(comparison),
-            **{name: json.loads(table.to_json(orient="records")) for name, table in tables.items()},
-        }
 
 
 def _selected(options: CompareOptions, others: Others) -> tuple[Comparison, dict[str, Draw]]:

@@ -42,7 +42,7 @@ class Slurm(Launcher):
                 lives, words = False, f"job {job} has ended"
                 if run.status not in ("FAILED", "KILLED"):  # else the run itself has the reason
                     words += f": {cluster.outcome(job)}"
-            states[run.run_id] = JobStatus("slurm", lives, words, log)
+            states[run.run_id] = JobStatus(lives, words, log)
         return states
 
     @classmethod
