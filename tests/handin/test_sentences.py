@@ -91,12 +91,10 @@ def test_equal_curves_have_no_order_and_no_leader(text_of):
     assert "in descending order" not in text
 
 
-def test_curves_of_other_lengths_are_compared_over_the_epochs_that_all_have(text_of):
+def test_the_ends_of_curves_of_other_lengths_are_not_compared(text_of):
     long = run("a", [0.1, 0.2, 0.3, 0.9], lr=1.0, epochs=3)
     short = run("b", [0.1, 0.5], lr=0.1, epochs=1)
     assert text_of("lr_sweep", ACCURACY, long, short) == (
-        "Test accuracy after epoch 1, the last that all have, in descending order: "
-        "learning rate 0.1 with 50.00 %, learning rate 1 with 20.00 %.\n"
         "These differences are not judged (too few seeds): other seeds could change the order."
     )
 

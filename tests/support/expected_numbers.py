@@ -3,7 +3,6 @@
 import itertools
 import math
 import re
-from collections.abc import Mapping
 
 from support.tables import (
     CHANCE,
@@ -58,23 +57,6 @@ def of_seeds(epochs: list[int]) -> tuple[str, float]:
     return text, epochs[0] if epochs else math.nan
 
 
-def in_common(of: Mapping[str, list[Stored]]) -> Printed:
-    """The accuracies after the last epoch that all curves with a model have, if lengths differ."""
-    models = {start: curve for start, curve in of.items() if any(run.complete for run in curve)}
-    means = {start: mean_curve(curve, "test_accuracy") for start, curve in models.items()}
-    if len({curve[0].planned for curve in models.values()}) < 2:
-        return {}
-    epoch = max(set.intersection(*map(set, means.values())))
-    return {
-        f"{start}.common_{name}": number
-        for start, by_epoch in means.items()
-        for name, number in {
-            "epoch": ("whole", epoch),
-            "test_accuracy": ("per cent", by_epoch[epoch]),
-        }.items()
-    }
-
-
 def numbers_of_pair(one: list[Stored], other: list[Stored]) -> Printed:
     score_of = {run.seed: run.score() for run in other}
     differences = [
@@ -111,9 +93,6 @@ def expected_numbers(recipe: str, runs: list[Stored]) -> OfRuns:
         for start, curve in by_start.items()
         for name, number in numbers_of(curve).items()
     }
-    for name, number in in_common(by_start).items():
-        start = name.rpartition(".")[0]
-        numbers[name] = (*number, tuple(run.run_id for run in by_start[start]))
     for (one, curve), (other, second) in itertools.permutations(by_start.items(), 2):
         ids = tuple(run.run_id for run in curve + second)
         for name, number in numbers_of_pair(curve, second).items():

@@ -103,7 +103,6 @@ def test_the_protocol(small_data, store, quick_probes, capsys):
         assert row["validation_accuracy"].item() == max(points, key=lambda p: p.step).value
     printed = capsys.readouterr().out
     assert "chosen" in printed
-    assert re.search(r"took \d+ (s|min); the plan expected \d+ (s|min)", printed)
     # A second time nothing is trained.
     before = {run.info.run_id for run in stored_runs(store)}
     train("optimizers", **options())

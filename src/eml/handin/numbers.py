@@ -73,15 +73,6 @@ def complete(named: Sequence[NamedCurve]) -> list[NamedCurve]:
     return [one for one in named if any(training.complete for training in one.curve.trainings)]
 
 
-def common_accuracies(named: Sequence[NamedCurve]) -> list[tuple[int, float]]:
-    """The last epoch that all curves have, and the accuracy of each there; [] if there is none."""
-    bands = [one.curve.band("epoch", f"{one.curve.split}_accuracy") for one in named]
-    epoch = max(set.intersection(*(set(band.epochs.tolist()) for band in bands)), default=None)
-    return [
-        (epoch, float(band.mean[band.epochs == epoch][0])) for band in bands if epoch is not None
-    ]
-
-
 def of_trainings(
     recipe: str, named: Sequence[NamedCurve], evidence: Evidence
 ) -> Iterator[tuple[str, Number]]:
@@ -89,12 +80,6 @@ def of_trainings(
     for one, row in zip(named, summary(evidence.final), strict=True):
         for key, text, value in _of_curve(one.curve, row):
             yield f"{one.start}.{key}", Number(text, float(value), one.ids)
-    whole = complete(named)
-    if len({one.curve.values["epochs"] for one in whole}) > 1:
-        for one, (epoch, accuracy) in zip(whole, common_accuracies(whole), strict=False):
-            yield f"{one.start}.common_epoch", Number(str(epoch), epoch, one.ids)
-            name = f"{one.start}.common_{one.curve.split}_accuracy"
-            yield name, Number(per_cent(accuracy), accuracy, one.ids)
     both = (one for pair in evidence.final.verdicts for one in (pair, pair.swapped()))
     pairs = {(pair.curve, pair.other): pair for pair in both}
     for one, other in permutations(named, 2):

@@ -11,7 +11,7 @@ from itertools import pairwise
 from eml.analysis.comparison import Comparison
 from eml.analysis.figures import FIGURES
 from eml.analysis.verdicts import NOT_JUDGED, SEPARABLE, against
-from eml.handin.numbers import NamedCurve, common_accuracies, complete
+from eml.handin.numbers import NamedCurve, complete
 from eml.handin.sheet import Assignment
 
 
@@ -43,30 +43,27 @@ def sentences(
 
 
 def _accuracies(named: Sequence[NamedCurve]) -> Iterator[str]:
-    """Yield the final accuracies, and the best, without the curves that have no complete run."""
+    """Yield the final accuracies, and the best, without the curves that have no complete run.
+
+    Nothing if the curves have different numbers of epochs: their ends cannot be compared.
+    """
     whole = complete(named)
-    if not whole:
+    if len({one.curve.values["epochs"] for one in whole}) != 1:
         return
     split, several = whole[0].curve.split, len(named) > 1
-    if alike := len({one.curve.values["epochs"] for one in whole}) == 1:
-        key, epoch, which = f"final_{split}_accuracy", whole[0].number("epochs"), ""
-        means = [one.curve.scores("last").mean() for one in whole]
-    else:
-        key, epoch = f"common_{split}_accuracy", whole[0].number("common_epoch")
-        which = ", the last that all have"
-        means = [accuracy for _, accuracy in common_accuracies(whole)]
-    means = [round(mean, 4) for mean in means]  # as printed
+    means = [round(one.curve.scores("last").mean(), 4) for one in whole]  # as printed
     parts = []
     for _, one in sorted(zip(means, whole, strict=True), key=lambda pair: -pair[0]):
-        part = f"{one.title} with {one.number(key)}" if several else one.number(key)
-        if len(one.ids) > 1 and alike:
+        accuracy = one.number(f"final_{split}_accuracy")
+        part = f"{one.title} with {accuracy}" if several else accuracy
+        if len(one.ids) > 1:
             spread = f"{one.number('final_lowest')} to {one.number('final_highest')}"
             part += f" (mean of {one.number('n')} runs, {spread})"
         parts.append(part)
     order = ", in descending order" if len(set(means)) > 1 else ""
-    yield f"{split.capitalize()} accuracy after epoch {epoch}{which}{order}: {', '.join(parts)}."
-    if alike:
-        yield _best(whole, several)
+    epoch = whole[0].number("epochs")
+    yield f"{split.capitalize()} accuracy after epoch {epoch}{order}: {', '.join(parts)}."
+    yield _best(whole, several)
 
 
 def _best(whole: Sequence[NamedCurve], several: bool) -> str:

@@ -1,7 +1,6 @@
 """Carries out a search for learning rates, and compares the optimizers at the chosen ones."""
 
 from collections.abc import Sequence
-from time import perf_counter
 
 from eml.analysis.summary import Outcomes
 from eml.config import Config
@@ -11,15 +10,14 @@ from eml.sweeps.request import Request
 from eml.sweeps.search import choose, lower_rate
 from eml.sweeps.search_plan import SearchPlan, search_plan
 from eml.sweeps.status import status_of
-from eml.tracking import log, runs
+from eml.tracking import runs
 from eml.tracking.publish import report, report_grid
 from eml.tracking.tags import BUDGET
-from eml.training.cost import duration
 
 
 def compare_optimizers(request: Request, trainings: Trainings) -> None:
     """Search for each optimizer's learning rate, train at the chosen ones, and report both."""
-    started, grid = perf_counter(), request.configs
+    grid = request.configs
     status = status_of(request)
     print(status, flush=True)
     plan, left_out = search_plan(request, status.states)
@@ -44,10 +42,6 @@ def compare_optimizers(request: Request, trainings: Trainings) -> None:
         )
     if compared := trainings.made_of(finals):
         report(request.recipe, compared, request.others, plan.options.criterion, figure)
-    if plan.launcher.trains_here:
-        seconds = perf_counter() - started
-        print(f"took {duration(seconds)}; the plan expected {duration(plan.left)}")
-        log.log_metrics({"expected_seconds": plan.left, "taken_seconds": seconds})
 
 
 def _train_finals(
