@@ -73,7 +73,6 @@ def mirror(tmp_path):
 def empty_cache(small_data, tmp_path, monkeypatch) -> Path:
     """An empty cache; torchvision takes the synthetic files, and no source has them."""
     monkeypatch.setenv("EML_DATA_DIR", str(tmp_path / "cache"))
-    monkeypatch.delenv("EML_TORCHVISION_DIR", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))  # no npm
     monkeypatch.setattr(MNIST, "resources", listed(mnist_files()))
     *batches, test_batch, meta = listed(cifar10_batches())
@@ -244,13 +243,9 @@ def test_a_disk_is_full_for_the_cache(empty_cache, mirror, monkeypatch, tmp_path
 # Sources
 
 
-@pytest.mark.parametrize("is_set", [True, False])
-def test_a_mirror_that_is_set_comes_before_the_others(is_set, empty_cache, mirror, monkeypatch):
-    if is_set:
-        monkeypatch.setenv("EML_DATA_MIRROR", mirror.url.rstrip("/"))
-    first = GONE if is_set else mirror.url
+def test_a_mirror_comes_before_the_official_host(empty_cache, mirror, monkeypatch):
     for name, file in (("mnist", ""), ("cifar10", "cifar-10-python.tar.gz")):
-        take_from(monkeypatch, name, first + file, GONE + file)
+        take_from(monkeypatch, name, mirror.url + file, GONE + file)
         assert_synthetic(name, fetch(name))
     files = sorted(path.name for path in empty_cache.iterdir() if path.suffix != ".lock")
     assert files == ["cifar10.npz", "mnist.npz"]
@@ -261,8 +256,7 @@ def test_a_torchvision_folder_is_taken_first(empty_cache, mirror, tmp_path, monk
         take_from(monkeypatch, name, mirror.url, GONE)
     fill(tmp_path / "MNIST/raw", raw_files())
     fill(tmp_path / "other/cifar-10-batches-py", cifar10_batches())
-    monkeypatch.setenv("EML_TORCHVISION_DIR", str(tmp_path))
-    assert_synthetic("mnist", fetch("mnist"))
+    assert_synthetic("mnist", fetch("mnist", tmp_path))
     assert_synthetic("cifar10", fetch("cifar10", tmp_path / "other"))
     cifar = "other/cifar-10-batches-py"
     for name, itself in (("mnist", "MNIST"), ("mnist", "MNIST/raw"), ("cifar10", cifar)):

