@@ -52,8 +52,7 @@ class SameMLP:
         self.model = MLP(initial_weights(SIZES, seed=1), rows=64)
 
     def train(self, images: np.ndarray, labels: np.ndarray, learning_rate: float) -> None:
-        self.model.forward(images, labels)
-        self.model.step(learning_rate)
+        self.model.train(images, labels, learning_rate)
 
 
 def courses_loader(config: Config, made_up: bool, **options: Any) -> DataLoader[Any]:

@@ -133,8 +133,7 @@ def bare(config: Config, made_up: bool, turns: Turns) -> None:
                 learner.optimizer.step()
         elif isinstance(learner, NumpyLearner):
             for images, labels in numpy_batches:
-                learner.model.forward(images, labels)
-                learner.model.step(config.learning_rate)
+                learner.model.train(images, labels, config.learning_rate)
 
     turns.each(timed(config, epoch))
 

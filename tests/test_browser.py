@@ -21,7 +21,7 @@ def look(browser, small_data, store, tmp_path):
     for arguments in (
         ("lr_sweep", "--epochs", "2", "--lrs", "0.1,0.5,1,0.01,0.001", "--seeds", "1,2"),
         ("mlp_numpy", "--epochs", "2"),
-        ("compare", "--plot", "lr_sweep"),
+        ("compare", "--recipe", "lr_sweep"),
     ):
         result = run_here(*arguments)
         assert result.returncode == 0, result.stderr

@@ -1,6 +1,7 @@
 """Config: everything that decides the result of one training, and its valid values."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, get_type_hints
@@ -79,6 +80,7 @@ class Config:
     validation: int = 0  # training images held out and evaluated on in place of the test images
     dtype: str = "float32"
     precision: str = "fp32"  # of products and convolutions: "fp32" (all of dtype), "tf32" or "bf16"
+    code_sha256: str = ""  # of the user's own code (own_code.py); "" with eml's
 
     @classmethod
     def from_stored(cls, values: Mapping[str, Any]) -> "Config":
@@ -116,6 +118,8 @@ class Config:
         _require(self.precision != "tf32" or on_gpu, "precision=tf32 needs a GPU: give fp32")
         _require(self.epochs >= 1, f"epochs={self.epochs}: give 1 or more")
         _require(0 <= self.seed < 2**32, f"seed={self.seed}: give 0 to {2**32 - 1}")
+        is_sha256 = re.fullmatch("|[0-9a-f]{64}", self.code_sha256)
+        _require(bool(is_sha256), f"code_sha256={self.code_sha256}: give 64 digits")
         self._require_enough_images()
 
     def _require_enough_images(self) -> None:
@@ -150,6 +154,7 @@ class Config:
         name += f" {self.recipe}{' GPU' if self.device_type == 'cuda' else ''} epochs={self.epochs}"
         name += f" subset={self.subset}" if self.subset else ""
         name += f" validation={self.validation}" if self.validation else ""
+        name += f" code={self.code_sha256[:6]}" if self.code_sha256 else ""
         return name + (f" momentum={self.momentum:g}" if self.momentum != Config.momentum else "")
 
 

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import random
 
 import pytest
 
@@ -14,10 +13,8 @@ from eml.analysis.figures import SETTINGS
 from eml.analysis.summary import (
     CurveSummary,
     Outcomes,
-    Reached,
     by_outcome,
     by_rate,
-    other_ranks,
     tried,
 )
 from eml.analysis.tables import readable
@@ -34,12 +31,12 @@ OPTIMIZERS = together(
 )
 
 
-def summary(history, *targets: float) -> list[CurveSummary]:
-    return summaries.summary(Comparison(history), targets)
+def summary(history) -> list[CurveSummary]:
+    return summaries.summary(Comparison(history))
 
 
-def by_label(history, *targets: float) -> dict[str, CurveSummary]:
-    return {row.curve: row for row in summary(history, *targets)}
+def by_label(history) -> dict[str, CurveSummary]:
+    return {row.curve: row for row in summary(history)}
 
 
 def named(*runs) -> list[str]:
@@ -81,8 +78,8 @@ def test_a_momentum_is_named_where_it_acts():
 
 def test_seconds_read_as_people_write_them():
     slow = run("a", [0.1, *[0.7] * 4], seconds=1170.4)
-    (row,) = readable(summary(slow, 0.6))
-    assert (row["train s/epoch"], row["to 0.6"]) == ("1,170", "epoch 1, 1,170 s")
+    (row,) = readable(summary(slow))
+    assert row["train s/epoch"] == "1,170"
 
 
 def test_curves_are_in_the_order_of_what_varies():
@@ -115,7 +112,7 @@ def test_diverged_and_unfinished(history, diverged, unfinished):
 
 
 def test_summary_of_seeds():
-    rows = by_label(OPTIMIZERS, 0.5, 0.65, 0.9)
+    rows = by_label(OPTIMIZERS)
     assert [row.n for row in rows.values()] == [2, 2, 2]
     sgd, adam = rows["SGD, learning rate 0.1"], rows["Adam, learning rate 0.001"]
     assert (sgd.final_lowest, sgd.final_highest) == (0.6, 0.7)
@@ -124,27 +121,21 @@ def test_summary_of_seeds():
     assert adam.best_accuracy == pytest.approx((0.7 + 0.75) / 2)
     assert adam.best_epoch == "1, 2"
     assert (sgd.seconds.mean, sgd.parameters) == (3, 1000)
-    # Seed 1 reached 0.5 in epoch 2 after 4 s, seed 2 in epoch 1 after 4 s. Half have missed 0.65.
-    assert sgd.targets[0.5] == Reached(1.5, 4, reached=2)
-    assert sgd.targets[0.65] == Reached(math.inf, math.inf, reached=1)
-    assert sgd.targets[0.9].reached == 0
     others = "Adam, learning rate 0.001; RMSprop, learning rate 0.0003 (too few seeds)"
     assert sgd.row()["not_judged_against"] == others
 
 
 def test_the_columns_of_the_summary():
-    (row,) = summary(run("a", [0.1, 0.5, 0.5, 0.5], seed=3), 0.5)
+    (row,) = summary(run("a", [0.1, 0.5, 0.5, 0.5], seed=3))
     columns = row.row()
     assert columns["final_test_accuracy"] == columns["best_test_accuracy"] == 0.5
     assert (columns["train_seconds_per_epoch"], columns["seconds_highest"]) == (2, 2)
-    names = ("epochs_to_0.5", "seconds_to_0.5", "reached_0.5")
-    assert [columns[name] for name in names] == [1, 2, 1]
     columns = by_label(OPTIMIZERS)["SGD, learning rate 0.1"].row()
     assert (columns["optimizer"], columns["learning_rate"]) == ("sgd", 0.1)
 
 
 def test_a_diverged_run_is_counted_as_chance_and_named():
-    rows = by_label(SWEEP, 0.5)
+    rows = by_label(SWEEP)
     assert [row.complete for row in rows.values()] == [1, 0, 1]
     assert rows["learning rate 0.5"].diverged == "seed 1 in epoch 2"
     assert math.isnan(rows["learning rate 0.5"].final_accuracy)  # there is no model
@@ -153,13 +144,12 @@ def test_a_diverged_run_is_counted_as_chance_and_named():
     # Three of five seeds diverge: they do not leave a mean of the two that are left.
     five = [run(f"{s}", [0.1, 0.62, 0.62, 0.62], seed=s) for s in (1, 2)]
     five += [run(f"{s}", [0.1, 0.62, NAN], seed=s, epochs=3) for s in (3, 4, 5)]
-    (row,) = summary(together(*five), 0.6)
+    (row,) = summary(together(*five))
     assert (row.n, row.complete) == (5, 2)
     assert row.final_accuracy == pytest.approx((2 * 0.62 + 3 * 0.1) / 5)
     assert row.final_lowest == 0.1
-    assert (row.targets[0.6].reached, row.targets[0.6].epochs_to) == (2, math.inf)
     (text,) = readable([row])
-    assert (text["n"], text["to 0.6"]) == ("2 of 5 (3 diverged)", "2 of 5 seeds")
+    assert text["n"] == "2 of 5 (3 diverged)"
 
 
 def test_a_rate_at_which_a_seed_diverged_is_not_the_best():
@@ -169,36 +159,6 @@ def test_a_rate_at_which_a_seed_diverged_is_not_the_best():
         *(run(f"c{s}", [0.1, 0.55], lr=0.1, seed=s) for s in (1, 2)),
     )
     assert by_rate(Comparison(rates)) == {"SGD": {0.1: 0.55, 0.5: pytest.approx(0.36)}}
-
-
-def test_the_median_counts_a_miss_as_infinite():
-    three = [run(f"{s}", [0.1, 0.5, 0.5, 0.5], seed=s, seconds=s) for s in (1, 2)]
-    three.append(run("3", [0.1, 0.2, 0.2, 0.2], seed=3))
-    (row,) = summary(together(*three), 0.5)
-    assert row.targets == {0.5: Reached(1, 2, reached=2)}
-    assert readable([row])[0]["to 0.5"] == "2 of 3 seeds, median: epoch 1, 2 s"
-
-
-def test_a_target_must_be_held():
-    (row,) = summary(run("a", [0.1, 0.7, 0.4, 0.5, 0.7, 0.7, 0.8]), 0.7, 0.75)
-    assert row.targets[0.7] == Reached(4, 8, reached=1)
-    (text,) = readable([row])
-    assert text["to 0.7"] == "epoch 4, 8 s"
-    assert text["to 0.75"] == "not held for 3 epochs in 6"
-
-
-def test_a_target_that_ranks_otherwise_is_said():
-    """adam is the first at 0.6, sgd at 0.63 and at 0.57: a target is a choice."""
-    adam = run("a", [0.1, 0.56, 0.61, 0.61, 0.61, 0.7, 0.7, 0.7], optimizer="adam")
-    sgd = run("b", [0.1, 0.58, 0.58, 0.59, 0.64, 0.64, 0.64, 0.64], optimizer="sgd", seconds=0.1)
-    curves = Comparison(together(adam, sgd)).curves
-    names = [curve.label for curve in curves]
-    assert other_ranks(curves, 0.6, "epochs") == [
-        f"{names[1]} reaches 0.57 in fewer epochs than {names[0]}",
-        f"{names[1]} reaches 0.63 in fewer epochs than {names[0]}",
-    ]
-    assert other_ranks(curves, 0.6, "seconds") == []  # sgd is ahead everywhere
-    assert other_ranks(curves, 0.3, "epochs") == []
 
 
 def test_the_seconds_of_an_epoch():
@@ -248,7 +208,7 @@ def test_what_a_search_tried():
 
 
 def test_readable_summary():
-    *_, sgd = readable(summary(OPTIMIZERS, 0.5, 0.65, 0.9))
+    *_, sgd = readable(summary(OPTIMIZERS))
     assert sgd == {
         "curve": "SGD, learning rate 0.1",
         "n": "2",
@@ -258,9 +218,6 @@ def test_readable_summary():
         "in epoch": "2, 4",
         "train s/epoch": "3 (2 to 4)",
         "parameters": "1,000",
-        "to 0.5": "median: epoch 1.5, 4 s",
-        "to 0.65": "1 of 2 seeds",
-        "to 0.9": "not held for 3 epochs in 4",
     }
 
 
@@ -271,26 +228,6 @@ def test_other_curves_are_named_where_there_are_at_most_two(others):
     text = "all others" if others > 2 else "; ".join(row.curve for row in rest)
     columns = by_outcome(first.verdicts, shortened=True)
     assert columns["not_judged_against"] == f"{text} (too few seeds)"
-
-
-def test_a_target_is_reached_between_the_last_epoch_below_it_and_the_first_that_holds_it():
-    chance, rises = random.Random(3), []
-    for _ in range(200):
-        accuracies = [chance.choice([0.1, 0.2, 0.4, 0.5, 0.6, 0.7]) for _ in range(12)]
-        for epoch in chance.sample(range(11), chance.randrange(4)):
-            accuracies[epoch] = NAN  # not evaluated
-        points = [(epoch, of) for epoch, of in enumerate(accuracies) if not math.isnan(of)]
-        held = (at for at in range(len(points) - 2) if min(of for _, of in points[at:][:3]) >= 0.45)
-        if (at := next(held, None)) is None:
-            expected = math.inf
-        else:
-            (before, low), (epoch, of) = points[max(at - 1, 0)], points[at]
-            expected = epoch - ((of - 0.45) / (of - low) * (epoch - before) if at else 0)
-        (training,) = Comparison(run("a", accuracies, seconds=5)).trainings
-        assert training.rise(0.45, "epoch") == pytest.approx(expected)
-        assert training.rise(0.45, "train_seconds") == pytest.approx(5 * expected)
-        rises.append(expected)
-    assert 50 < sum(map(math.isfinite, rises)) < 150
 
 
 def test_seconds_overlap_where_their_ranges_have_a_value_in_common():

@@ -9,7 +9,6 @@ import pytest
 from scipy import stats
 
 from eml.analysis.comparison import Comparison
-from eml.analysis.curves import Curve, Training
 from eml.analysis.summary import summary
 from eml.analysis.verdicts import (
     NOT_JUDGED,
@@ -18,7 +17,6 @@ from eml.analysis.verdicts import (
     evaluated_images,
     interval,
     pair_tests,
-    verdicts_on_target,
     wilson,
 )
 from support.histories import NAN, run, together
@@ -262,47 +260,3 @@ def test_the_interval_of_a_mean():
     assert interval(np.array([1.0, 0.99, 0.97]), IMAGES)[1] == 1
     assert all(map(math.isnan, interval(scores[:2], IMAGES)))
     assert interval(np.full(3, 0.6), 999) == pytest.approx(binomial(0.6, 999, 0.05))
-
-
-def test_the_way_to_a_target_is_judged_between_epochs():
-    """Whole epochs would tie: all seeds hold 0.6 from epoch 2 on, each of 4 s."""
-
-    def of(adam, sgd, unit="epochs"):
-        runs = (
-            run(f"{name}{s}", [0.1, one, *[top] * 3], optimizer=name, seed=s, seconds=4)
-            for name, values in {"adam": adam, "sgd": sgd}.items()
-            for s, one in enumerate(values)
-            for top in [0.8 if one else 0.1]
-        )
-        (verdict,) = verdicts_on_target(Comparison(together(*runs)).curves, 0.6, unit)
-        return verdict
-
-    adam, sgd = [0.50, 0.52, 0.55], [0.30, 0.28, 0.33]
-    ways = [[np.interp(0.6, [one, 0.8], [1, 2]) for one in values] for values in (adam, sgd)]
-    ratios = np.log(ways[0]) - np.log(ways[1])
-    for unit in ("epochs", "seconds"):
-        verdict = of(adam, sgd, unit)
-        wanted = stats.t.interval(0.95, 2, ratios.mean(), stats.sem(ratios))
-        assert (verdict.low, verdict.high) == pytest.approx(wanted)
-        assert (verdict.quantity, verdict.outcome) == (f"{unit} to 0.6", "separable")
-    missed = of(adam, [0, 0.28, 0.33])
-    assert str(missed).endswith(", learning rate 0.1: not judged (a seed missed the target)")
-    assert of([0] * 5, [0.3] * 5).outcome == "not judged"  # not by counts
-
-
-def test_equal_ways_to_a_target_are_rarely_told_apart():
-    """Of 1,000 comparisons of four equal curves at most 6.5 % have any false verdict."""
-    rng, epochs, false = np.random.default_rng(6), np.arange(9), 0
-    for _ in range(1000):
-        curves = [
-            Curve(name, [Training(about | {"seed": s}, points(rng, epochs)) for s in range(3)])
-            for name in "abcd"
-            for about in [{"validation": 0, "epochs": 8, "diverged": -1}]
-        ]
-        false += any(v.outcome == SEPARABLE for v in verdicts_on_target(curves, 0.6, "epochs"))
-    assert false <= 65
-
-
-def points(rng, epochs):
-    accuracies = 0.8 - 0.7 * np.exp(-rng.normal(0.4, 0.06) * epochs)
-    return {"epoch": epochs, "test_accuracy": accuracies}

@@ -124,7 +124,7 @@ def test_where_seconds_are_compared_all_have_the_threads_of_the_first(
 
 @pytest.mark.parametrize("factor", [1 + 1e-5, math.nan])
 def test_a_failed_check_ends_the_run_before_training(factor, small_data, store, monkeypatch):
-    train("mlp_numpy", epochs=1, check=True)
+    train("mlp_numpy", epochs=1, check="true")
     backward = MLP.backward
 
     def off(model, scale=1.0):
@@ -133,7 +133,7 @@ def test_a_failed_check_ends_the_run_before_training(factor, small_data, store, 
 
     monkeypatch.setattr(MLP, "backward", off)
     with pytest.raises(CheckError):
-        train("mlp_numpy", epochs=1, check=True, resume=False)
+        train("mlp_numpy", epochs=1, check="true", resume=False)
     right, wrong = stored_runs(store)
     assert (right.info.status, wrong.info.status) == ("FINISHED", "FAILED")
     assert 0 < right.data.metrics["gradient_check_error"] < 1e-6

@@ -122,14 +122,6 @@ def read(file: Path) -> dict[str, Stored]:
                 value = math.nan if nan or abs(value) >= sys.float_info.max else value
                 runs[run_id].points.setdefault(key, {})[step] = value
     db.close()
-    for run in runs.values():
-        steps = {step for by_step in run.points.values() for step in by_step}
-        others = run.status == "FINISHED" and "training_digest" not in run.tags and steps
-        if others and (min(steps), max(steps)) == (0, run.planned - 1):  # which count from 0
-            run.points = {
-                key: {step + 1: value for step, value in by_step.items()}
-                for key, by_step in run.points.items()
-            }
     return runs
 
 
@@ -215,7 +207,7 @@ def mean_curve(curve: Sequence[Stored], metric: str) -> dict[int, float]:
     return {epoch: mean(by_epoch[epoch]) for epoch in sorted(by_epoch)}
 
 
-def summary_row(curve: Sequence[Stored], targets: Sequence[float] = ()) -> dict[str, Any]:
+def summary_row(curve: Sequence[Stored]) -> dict[str, Any]:
     """The columns of summary.csv; without verdicts, intervals and what is named."""
     complete, split = [run for run in curve if run.complete], curve[0].split
     finals, bests = scores(curve), scores(curve, "best")
@@ -241,28 +233,9 @@ def summary_row(curve: Sequence[Stored], targets: Sequence[float] = ()) -> dict[
         "unfinished": _named([run for run in curve if run.unfinished], "last", "after epoch"),
         "run_ids": " ".join(run.run_id for run in curve),
     }
-    for target in targets:
-        row |= {f"{name}_{target}": value for name, value in _reached(curve, target).items()}
     return row
 
 
 def _named(curve: Sequence[Stored], name: str, at: str) -> str:
     epochs = [(run.seed, getattr(run, name)) for run in curve]
     return ", ".join(f"seed {seed} {at} {epoch}" for seed, epoch in epochs if epoch is not None)
-
-
-def _reached(curve: Sequence[Stored], target: float) -> dict[str, float]:
-    """A seed reaches a target in the first of three epochs in a row; a diverged one never."""
-    epochs, seconds = [], []
-    for run in curve:
-        threes = zip(run.scored, run.scored[1:], run.scored[2:], strict=False)
-        held = [three[0][0] for three in threes if min(value for _, value in three) >= target]
-        if held and run.diverged is None:
-            epochs.append(held[0])
-            seconds.append(run.points.get("train_seconds", {}).get(held[0], math.nan))
-    misses = [math.inf] * (len(curve) - len(epochs))
-    return {
-        "epochs_to": median(epochs + misses),
-        "seconds_to": median(seconds + misses),
-        "reached": len(epochs),
-    }

@@ -1,4 +1,4 @@
-"""The comparison of optimizers as a whole, on small data: protocol, plan, budget, resuming."""
+"""The comparison of optimizers as a whole, on small data: protocol, plan, resuming."""
 
 import math
 import os
@@ -8,7 +8,6 @@ import signal
 import subprocess
 from dataclasses import replace
 
-import mlflow
 import pandas as pd
 import pytest
 
@@ -26,7 +25,6 @@ from eml.sweeps.search_plan import SearchPlan, search_plan
 from eml.sweeps.status import TrainingStatus
 from eml.tracking import find
 from eml.tracking.compare import compare
-from eml.tracking.digests import plan_digest
 from eml.tracking.history import load_history
 from eml.training import cost
 from eml.training.cost import Cost, kind_of, makespan
@@ -68,9 +66,8 @@ def results(store) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def test_the_protocol(small_data, store, quick_probes, capsys):
-    train("optimizers", **options(budget_minutes=600.0))
+    train("optimizers", **options())
     parent, *children = stored_runs(store)
-    assert parent.data.tags["budget"] == "600 minutes: seeds 1,2"
     assert (parent.info.status, parent.info.run_name) == (
         "FINISHED",
         "optimizers epochs=4 subset=100",
@@ -144,8 +141,8 @@ def test_compare_draws_the_finals_only(small_data, store, quick_probes):
     assert {"validation_accuracy_over_epochs.png", "validation_loss_over_epochs.png"} <= names
 
 
-def test_what_is_done_counts_for_the_budget(small_data, store):
-    whole, _ = planned()
+def test_what_is_done_is_not_planned_again(small_data, store):
+    whole = planned()
     first = whole.configs[:3]
     part = replace(whole, done={config: TrainingStatus("done", 2) for config in first})
     assert whole.left - part.left == pytest.approx(whole.launcher.seconds(first))
@@ -193,7 +190,7 @@ def test_plan_shows_what_is_done_and_trains_nothing(store, eml, quick_probes):
 
 
 def test_a_plan_finds_a_mistake_before_any_training(small_data, store, monkeypatch):
-    def broken(config, asked):
+    def broken(config, asked, code):
         raise ValueError("no such kernel")
 
     monkeypatch.setattr("eml.launchers.worker.probe", broken)
@@ -203,52 +200,17 @@ def test_a_plan_finds_a_mistake_before_any_training(small_data, store, monkeypat
 
 
 class Measured(Inline):
-    def measure(self, configs, threads):
+    def measure(self, configs, threads, code):
         self.costs = {kind_of(config): Cost(0, 0.1, 0) for config in configs}
 
 
-def planned(done=None, **changes) -> tuple[SearchPlan, list[str]]:
+def planned(done=None, **changes) -> SearchPlan:
     """The plan of a search in which each image takes a tenth of a second."""
     chosen = RECIPES["optimizers"].options(**options(**changes))
     grid = RECIPES["optimizers"].configs(chosen)
     launching = LaunchOptions(launcher="inline")
     request = Request(RECIPES["optimizers"], grid, chosen, launching, Measured(launching), ())
     return search_plan(request, done or {})
-
-
-def test_the_budget_leaves_out_seeds(small_data, store):
-    whole, left_out = planned(seeds="1,2,3")
-    assert (whole.seeds, left_out) == ([1, 2, 3], [])
-    minutes = whole.expected / 60
-    fits = {}
-    for share in (1.01, 0.95, 0.65):
-        plan, left_out = planned(seeds="1,2,3", budget_minutes=share * minutes)
-        assert plan.expected <= share * minutes * 60
-        fits[share] = (plan.seeds, len(left_out))
-    assert fits == {1.01: ([1, 2, 3], 0), 0.95: ([1, 2], 1), 0.65: ([1], 2)}
-    with pytest.raises(UserError, match=r"budget_minutes=0.1: the search and one seed take about"):
-        planned(budget_minutes=0.1)
-
-
-def test_the_budget_chooses_the_seeds_and_is_kept_when_the_command_goes_on(small_data, store):
-    one, three = (planned(seeds=seeds)[0].expected / 60 for seeds in ("1", "1,2,3"))
-    assert planned(seeds="auto")[0].seeds == [1]  # without a budget
-    two = 1.01 * planned(seeds="1,2")[0].expected / 60
-    for minutes, seeds in {1.01 * one: [1], two: [1, 2], 9 * three: [1, 2, 3]}.items():
-        plan, left_out = planned(seeds="auto", budget_minutes=minutes)
-        assert (plan.seeds, len(left_out)) == (seeds, 3 - len(seeds))
-    # What was interrupted goes on with its seeds, although by now more would fit.
-    mlflow.start_run(tags={"plan_digest": digest(), "budget": f"{two:g} minutes: seeds 1,2"})
-    mlflow.end_run("KILLED")
-    most = {config: TrainingStatus("done", 2) for config in plan.configs}
-    for minutes, seeds in {two: [1, 2], 0.0: [1, 2], 9 * three: [1, 2, 3]}.items():
-        kept, _ = planned(most, seeds="auto", budget_minutes=float(f"{minutes:g}"))
-        assert kept.seeds == seeds
-
-
-def digest() -> str:
-    chosen = RECIPES["optimizers"].options(**options(seeds="auto"))
-    return plan_digest("optimizers", RECIPES["optimizers"].configs(chosen), chosen)
 
 
 def test_a_final_is_used_again_only_if_its_seconds_can_stand_beside_the_others(
@@ -264,19 +226,19 @@ def test_a_final_is_used_again_only_if_its_seconds_can_stand_beside_the_others(
     assert f"already done: {cnn.info.run_name}, run {cnn.info.run_id}" in capsys.readouterr().out
     for tag in ("hardware", "trainings_at_once"):
         store.set_tag(cnn.info.run_id, tag, "7")
-        assert planned(**chosen)[0].finals_done == 0
+        assert planned(**chosen).finals_done == 0
         store.set_tag(cnn.info.run_id, tag, cnn.data.tags[tag])
-        assert planned(**chosen)[0].finals_done == 1
+        assert planned(**chosen).finals_done == 1
 
 
 def test_expected_seconds_of_a_plan(small_data, store):
-    whole, _ = planned()
+    whole = planned()
     images = 6 * 90 * 2 + 4 * 100 * 4
     trainings, epochs = 10, 6 * 2 + 4 * 4
     expected = 0.1 * images
     expected += trainings * cost.SECONDS_A_TRAINING + epochs * cost.SECONDS_AN_EPOCH
     assert whole.expected == pytest.approx(expected)
-    assert "with 3 seeds, for verdicts: " in str(planned(seeds="1")[0])
+    assert "with 3 seeds, for verdicts: " in str(planned(seeds="1"))
 
 
 def test_makespan():

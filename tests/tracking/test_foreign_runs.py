@@ -73,18 +73,9 @@ def test_an_epoch_without_an_accuracy_is_a_gap(store, eml):
     run_id = add(store, test_accuracy=[0.1, None, 0.7], train_loss=RISING, train_seconds=seconds)
     (gap,) = [training(run_id)]
     assert (gap.complete, gap.score("last"), gap.score("best")) == (True, 0.7, 0.7)
-    result = eml("compare", "--runs", run_id, "--target", "0.1,0.6")
+    result = eml("compare", "--runs", run_id)
     assert result.returncode == 0, result.stderr
     assert "the last accuracy, of epoch 2, counts: " in result.stdout
-
-
-def test_steps_from_0_are_the_epochs_of_a_finished_run_of_others(store):
-    theirs = add(store, test_accuracy=RISING[1:])
-    one = training(theirs)
-    assert (one.complete, one.last_epoch, one.score("last")) == (True, 3, 0.9)
-    assert one.points["epoch"].tolist() == [1, 2, 3]
-    store.set_tag(theirs, "training_digest", "a")  # eml counts from 0, before the training
-    assert training(theirs).unfinished
 
 
 def test_missing_parameters_are_named_at_once(store):

@@ -13,7 +13,7 @@ from eml.analysis.options import CompareOptions, Selection
 from eml.analysis.summary import summary
 from eml.errors import UserError
 from eml.tracking import readers
-from eml.tracking.compare import compare, make_output
+from eml.tracking.compare import compare
 from eml.tracking.history import METRICS, load_history
 from support.commands import add_training, call, stored_runs, train
 
@@ -154,7 +154,7 @@ def test_compare_keeps_its_result_as_a_run_of_its_own(small_data, store, eml, tm
     train("lr_sweep", epochs=1)
     sources = [run.info.run_id for run in stored_runs(store)[1:]]
     program = "import sys; from eml.cli import main; main(); print('torch' in sys.modules)"
-    arguments = ["compare", "--output", str(tmp_path / "out"), "--target", "0.2,0.99"]
+    arguments = ["compare", "--output", str(tmp_path / "out")]
     result = call([sys.executable, "-c", program, *arguments])
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "False"
@@ -182,43 +182,22 @@ def test_compare_keeps_its_result_as_a_run_of_its_own(small_data, store, eml, tm
         assert copied[name].tolist() == values.tolist()
     table = pd.read_csv(tmp_path / "out" / "summary.csv")
     assert table["learning_rate"].tolist() == [0.001, 0.01, 0.05, 0.1, 0.5, 1]
-    assert "not held for 3 epochs in 1" in result.stdout
     # A comparison is not what the next one compares.
     assert set(selected()) == set(sources)
 
 
-def test_an_output_folder_is_made_at_once_or_refused(store, tmp_path, monkeypatch):
+def test_an_output_folder_is_made_at_once_or_refused(store, tmp_path):
     add_training(store)
     before = len(stored_runs(store))
     (tmp_path / "file").write_text("")
     for output, reason in (
-        (tmp_path / "file", "File exists, give a folder"),
-        (tmp_path / "file" / "below", "Not a directory, give a folder"),
-        (tmp_path, "the folder holds other files, give a new folder"),
+        (tmp_path / "file", "File exists, give a new folder"),
+        (tmp_path / "file" / "below", "Not a directory, give a new folder"),
+        (tmp_path, "File exists, give a new folder"),
     ):
         with pytest.raises(UserError, match=f"output={output}: {reason}"):
             compare(CompareOptions(output=str(output)))
-    monkeypatch.setenv("MLFLOW_RUN_ID", "a")  # as `mlflow run` does, which changes the directory
-    with pytest.raises(UserError, match="output=relative: give an absolute path"):
-        make_output("relative")
     assert len(stored_runs(store)) == before
-
-
-def test_what_meets_the_sheet_is_preferred_and_the_rest_is_named(store):
-    """A plot of an exercise is of 30 epochs and all images, although a small try came later."""
-    (whole, _), (small, _) = add_sweep(store, 30), add_sweep(store, 2, 100)
-    of_whole = {"mlflow.parentRunId": whole}  # with a short training on held-out images
-    add_training(store, tags=of_whole, epochs=6, params={"validation": 6000})
-    frame, lines = load_history(Selection(recipe="lr_sweep"), of_the_sheet=True)
-    assert set(frame["epochs"]) == {30}
-    assert lines == [
-        f"passed over, a later try with other than 30 epochs or all images: lr_sweep, run {small}",
-        "left out, evaluated on validation images: 1 run",
-    ]
-    assert set(load_history(Selection(recipe="lr_sweep"))[0]["epochs"]) == {2}  # the newest
-    store.delete_run(whole)
-    frame, lines = load_history(Selection(recipe="lr_sweep"), of_the_sheet=True)
-    assert (set(frame["epochs"]), lines) == ({2}, [])
 
 
 def test_trainings_of_one_recipe_are_not_mixed(store):
@@ -226,9 +205,6 @@ def test_trainings_of_one_recipe_are_not_mixed(store):
         (epochs, subset): add_training(store, epochs=epochs, subset=subset)
         for epochs, subset in ((30, 0), (30, 100), (2, 0))
     }
-    frame, lines = load_history(Selection(recipe="mlp_torch"), of_the_sheet=True)
-    assert set(frame["run_id"]) == {made[30, 0]}
-    assert len(lines) == 2  # both later tries
     frame, lines = load_history(Selection(recipe="mlp_torch"))
     assert set(frame["run_id"]) == {made[2, 0]}
     assert lines == [f"passed over, of other epochs or images: {made[30, 0]}, {made[30, 100]}"]

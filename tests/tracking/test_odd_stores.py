@@ -48,7 +48,7 @@ def compared(folder: Path, *run_ids: str) -> tuple[str, dict]:
     """The Markdown that `compare` prints of these runs, and its summary by run."""
     history, _ = load(*run_ids)
     comparison = Comparison(history)
-    text = write_report(DRAWN, comparison, folder, [0.6]).rest
+    text = write_report(DRAWN, comparison, folder).rest
     return text, {row.run_ids: row for row in summary(comparison)}
 
 

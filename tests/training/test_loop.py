@@ -42,8 +42,8 @@ def test_each_clock_holds_its_own_part_also_of_a_training_that_goes_on(small_dat
 
         return slow
 
-    def slow_learner(config, dataset):
-        learner = takes(7, 11, make_learner)(config, dataset)
+    def slow_learner(*arguments):
+        learner = takes(7, 11, make_learner)(*arguments)
         learner.train_epoch = takes(10, 19, learner.train_epoch)
         learner.evaluate = takes(3, 5, learner.evaluate)
         return learner

@@ -15,7 +15,7 @@ from eml.config import Config
 # In the order of a label. OF_THE_MODEL depend on the model.
 SUBJECTS = ["model", "framework", "dataset", "device_type", "optimizer", "learning_rate"]
 OF_THE_MODEL = ["activation", "init"]
-UNSAID = ("precision", "momentum", "validation")  # where they have their defaults
+UNSAID = ("precision", "momentum", "validation", "code_sha256")  # where they have their defaults
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 CHANCE = 0.1  # accuracy of guessing one of ten classes
-HELD = 3  # epochs in a row that must have a target accuracy
 
 
 @dataclass(frozen=True)
@@ -47,26 +46,6 @@ class Training:
         """The last epoch that has an accuracy, and the accuracy; (-1, NaN) if there is none."""
         at = self.scored[-1:]
         return max(self.points["epoch"][at], default=-1), max(self.accuracies[at], default=math.nan)
-
-    def reached(self, target: float) -> int | None:
-        """The index of the first of HELD epochs in a row that have an accuracy; None if missed.
-
-        Epochs without an accuracy are passed over. A diverged training misses every target.
-        """
-        enough = [*(self.accuracies[self.scored] >= target), False]
-        held = np.convolve(enough, np.ones(HELD), "valid") == HELD
-        return int(self.scored[held.argmax()]) if held.any() and self.diverged is None else None
-
-    def rise(self, target: float, x: str) -> float:
-        """Where the accuracy rises to a target that it holds (reached); infinite if missed.
-
-        x: "epoch" or a clock; between two epochs by linear interpolation.
-        """
-        if (end := self.reached(target)) is None:
-            return math.inf
-        before = self.scored[self.scored < end][-1:]
-        at = [*before, end]
-        return float(np.interp(target, self.accuracies[at], self.points[x][at]))
 
     @property
     def best_epoch(self) -> int:

@@ -29,7 +29,7 @@ STYLES = ("-", "--", "-.", ":")
 ORDERED = "viridis_r"  # from light to dark, also in grey
 NUMERIC = {field.name for field in fields(Config) if field.type is not str}
 SETTINGS = ["device_type", "optimizer", "learning_rate", "batch_size", "seed", "subset"]
-SETTINGS += ["validation", "dtype", "precision", "momentum"]
+SETTINGS += ["validation", "dtype", "precision", "momentum", "code_sha256"]
 # Characters that fit in a line.
 LINE = 100
 TITLE_LINE = 75
@@ -117,8 +117,6 @@ FIGURES = {  # by the name of their files, without ending
 def sensitivity(comparison: Comparison) -> Figure:
     """Accuracy over the learning rate, a line for each optimizer. Needs by_rate(comparison)."""
     lines, label = by_rate(comparison), comparison.score_name
-    if comparison.split == "test" and comparison.criterion == "best":
-        label += "\n(chosen on the test set)"
     figure, (axes,) = _canvas(comparison, comparison.score_name, "learning rate", label)
     varying = [name for name in comparison.differing if name != "learning_rate"]
     by_line = _looks(varying, len(lines))

@@ -1,7 +1,7 @@
 """The words of labels. Imports nothing that takes time."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 from eml.data.specs import SPECS
 from eml.models.optimizers import OPTIMIZERS
@@ -20,10 +20,9 @@ X_LABELS = {
     "wall_seconds": "time since the data were loaded (s)",
 }
 # The accuracy by which trainings are judged: after the last epoch, or the best of any epoch.
-LAST, BEST = "last", "best"
+LAST = "last"
 MEDIAN = "median"  # of the last half of the epochs: of a search alone
-CRITERIA = {LAST: "final", BEST: "best", MEDIAN: "median"}
-Criterion = Annotated[str, "accuracy that decides: of the last epoch, or the best of any"]
+CRITERIA = {LAST: "final", "best": "best", MEDIAN: "median"}
 
 
 def acts(name: str, values: Mapping[str, Any]) -> bool:
@@ -47,6 +46,8 @@ def words(name: str, value: Any) -> str:
         return f"subset of {value} images" if value else "all images"
     if name == "validation":
         return f"{value} of them held out"
+    if name == "code_sha256":
+        return f"own code {value[:6]}" if value else "eml's code"
     if name in WORDS:
         return str(WORDS[name].get(value, value))
     text = f"{value:g}" if isinstance(value, float) else value

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from eml.analysis.labels import LAST, Criterion
 from eml.config import STORES, Effects, Options
 
 
@@ -26,7 +25,4 @@ class CompareOptions(Selection):
     """Options of `compare`."""
 
     stores: Annotated[str, STORES] = ""
-    plot: Annotated[str, "the figures of this recipe, of its newest finished runs"] = ""
-    target: Annotated[str, "test accuracies to reach, 0 to 1, separated by commas"] = ""
-    criterion: Criterion = LAST
-    output: Annotated[str, "new folder for a copy; absolute for `mlflow run`"] = ""
+    output: Annotated[str, "new folder for a copy; for `mlflow run` an absolute path"] = ""

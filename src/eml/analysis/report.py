@@ -10,7 +10,6 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
@@ -27,14 +26,12 @@ from eml.analysis.comparison import Comparison
 from eml.analysis.fairness import differences, warnings
 from eml.analysis.figures import Draw, sensitivity
 from eml.analysis.labels import counted, in_digits, words
-from eml.analysis.summary import Outcomes, by_rate, other_ranks, summary, tried
+from eml.analysis.summary import Outcomes, by_rate, summary, tried
 from eml.analysis.tables import brief, markdown, readable
 from eml.analysis.verdicts import (
-    CLOCKS,
     FEW_IMAGES,
     FEWEST_SEEDS,
     Verdict,
-    verdicts_on_target,
 )
 
 PAGE = Path(__file__).with_name("page.html")
@@ -72,28 +69,16 @@ def write_report(
     figures: Mapping[str, Draw],
     comparison: Comparison,
     folder: Path,
-    targets: Sequence[float] = (),
 ) -> "Report":
-    """Write figures, and tables as CSV and Markdown, into `folder`; return what they say.
-
-    targets: accuracies, 0 to 1; the summary tells when they were reached.
-    """
-    split, rows = comparison.split, summary(comparison, targets)
+    """Write figures, and tables as CSV and Markdown, into `folder`; return what they say."""
+    split, rows = comparison.split, summary(comparison)
     pairs, on_seconds = comparison.verdicts, comparison.verdicts_on_seconds
-    to_targets = {
-        (target, unit): verdicts_on_target(comparison.curves, target, unit)
-        for target in targets
-        for unit in CLOCKS
-    }
     by_name = dict(figures) | ({"sensitivity": sensitivity} if by_rate(comparison) else {})
     for name, draw in by_name.items():
         _write_figure(name, draw(comparison), folder)
     pd.DataFrame([row.row() for row in rows]).to_csv(folder / "summary.csv", index=False)
     # Of dictionaries, because pandas copies dataclasses one by one, which takes longer.
-    told = [
-        vars(pair) | {"reason": pair.reason}
-        for pair in chain(pairs, on_seconds, *to_targets.values())
-    ]
+    told = [vars(pair) | {"reason": pair.reason} for pair in (*pairs, *on_seconds)]
     table = pd.DataFrame(told, columns=[*Verdict.__annotations__, "reason"])
     table.to_csv(folder / "verdicts.csv", index=False)
     chosen = ", so chosen on the test set" if split == "test" else ""
@@ -104,13 +89,6 @@ def write_report(
         f"Differences in {comparison.score_name}, with 95 % intervals over {seeds}{images}, "
         "corrected for the number of pairs": _verdicts(pairs),
         f"Ratios of the seconds per epoch, over {seeds}": _verdicts(on_seconds),
-        **{
-            f"Ratios of the {unit} to {target:.4g}, over {seeds}": [
-                *_verdicts(on_target),
-                *other_ranks(comparison.curves, target, unit),
-            ]
-            for (target, unit), on_target in to_targets.items()
-        },
         "Also different between these runs": differences(comparison),
         "Warnings": list(
             filter(None, [comparison.alone, *warnings(comparison), *on_rates(comparison)])

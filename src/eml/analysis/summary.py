@@ -3,8 +3,7 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,6 @@ from eml.analysis.comparison import Comparison
 from eml.analysis.curves import Curve, Seconds, Training
 from eml.analysis.labels import acts, words
 from eml.analysis.verdicts import (
-    CLOCKS,
     NOT_JUDGED,
     NOT_SEPARABLE,
     SEPARABLE,
@@ -30,19 +28,11 @@ COLUMNS = {
 }
 
 
-class Reached(NamedTuple):
-    """When the seeds of a curve reached and held (HELD) a target; its columns of summary.csv."""
-
-    epochs_to: float  # median over the seeds; a miss is infinite
-    seconds_to: float  # of training: the same
-    reached: int  # seeds
-
-
 @dataclass(frozen=True, kw_only=True)
 class CurveSummary:
     """A curve in numbers: means and ranges over its seeds. Accuracies are fractions.
 
-    A diverged seed counts as chance in the accuracies and as a miss of each target. The accuracies
+    A diverged seed counts as chance in the accuracies. The accuracies
     are NaN where no seed is complete, so that no model is left.
     """
 
@@ -65,7 +55,6 @@ class CurveSummary:
     seconds: Seconds
     seconds_verdicts: Sequence[Verdict]
     parameters: int | None
-    targets: Mapping[float, Reached]  # by accuracy
     diverged: str
     unfinished: str
     run_ids: str
@@ -81,20 +70,16 @@ class CurveSummary:
         row |= dict(zip(names, row.pop("seconds"), strict=True))
         for prefix, pairs in {"": "verdicts", "seconds_": "seconds_verdicts"}.items():
             row |= {prefix + name: text for name, text in by_outcome(row.pop(pairs)).items()}
-        for target, reached in row.pop("targets").items():
-            row |= {f"{name}_{target:g}": number for name, number in reached._asdict().items()}
         return row
 
 
-def summary(comparison: Comparison, targets: Sequence[float] = ()) -> list[CurveSummary]:
-    """A row for each curve. targets: accuracies, 0 to 1."""
+def summary(comparison: Comparison) -> list[CurveSummary]:
+    """A row for each curve."""
     images = evaluated_images(comparison.trainings)
-    return [_summary(curve, comparison, images, targets) for curve in comparison.curves]
+    return [_summary(curve, comparison, images) for curve in comparison.curves]
 
 
-def _summary(
-    curve: Curve, comparison: Comparison, images: int, targets: Sequence[float]
-) -> CurveSummary:
+def _summary(curve: Curve, comparison: Comparison, images: int) -> CurveSummary:
     finals, bests = curve.scores("last"), curve.scores("best")
     low, high = interval(finals, images)
     complete = [training for training in curve.trainings if training.complete]
@@ -121,7 +106,6 @@ def _summary(
         seconds=curve.seconds,
         seconds_verdicts=against(curve.label, comparison.verdicts_on_seconds),
         parameters=None if math.isnan(parameters) else int(parameters),
-        targets={target: _reached(curve, target) for target in targets},
         diverged=_named(diverged, "in epoch"),
         unfinished=_named(unfinished, "after epoch"),
         run_ids=" ".join(training.run_id for training in curve.trainings),
@@ -131,19 +115,6 @@ def _summary(
 def _named(trainings: Sequence[tuple[Training, int]], at: str) -> str:
     """ "seed 1 in epoch 3, seed 2 in epoch 7"."""
     return ", ".join(f"seed {t.values['seed']} {at} {epoch}" for t, epoch in trainings)
-
-
-def _reached(curve: Curve, target: float) -> Reached:
-    epochs, seconds = [], []
-    for training in curve.trainings:
-        at = training.reached(target)
-        epochs.append(math.inf if at is None else training.points["epoch"][at])
-        seconds.append(math.inf if at is None else training.points["train_seconds"][at])
-    return Reached(
-        float(np.median(epochs)),
-        float(np.median(seconds)),
-        int(np.isfinite(epochs).sum()),
-    )
 
 
 def by_outcome(verdicts: Sequence[Verdict], shortened: bool = False) -> dict[str, str]:
@@ -164,27 +135,6 @@ def by_outcome(verdicts: Sequence[Verdict], shortened: bool = False) -> dict[str
         reasons = (f" ({reason})" if reason else "" for reason in by_reason)
         columns[column] = "; ".join(map(str.__add__, texts, reasons))
     return columns
-
-
-def other_ranks(curves: Sequence[Curve], target: float, unit: str) -> list[str]:
-    """A line for each pair that a target 5 % lower or higher ranks the other way round.
-
-    unit: a key of CLOCKS.
-    """
-
-    def medians(target: float) -> list[float]:
-        rises = ([t.rise(target, CLOCKS[unit]) for t in curve.trainings] for curve in curves)
-        return [float(np.median(seeds)) for seeds in rises]
-
-    order, lines = medians(target), []
-    for near in (0.95 * target, 1.05 * target):
-        other = medians(near)
-        lines += [
-            f"{second.label} reaches {near:.4g} in fewer {unit} than {first.label}"
-            for (i, first), (j, second) in permutations(enumerate(curves), 2)
-            if order[i] < order[j] and other[i] > other[j]
-        ]
-    return lines
 
 
 def by_rate(comparison: Comparison) -> dict[str, dict[float, float]]:

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from eml.analysis.curves import HELD, Seconds
+from eml.analysis.curves import Seconds
 from eml.analysis.labels import in_digits
-from eml.analysis.summary import CurveSummary, Reached, by_outcome
+from eml.analysis.summary import CurveSummary, by_outcome
 from eml.analysis.verdicts import FEW_IMAGES, Verdict
 
 
@@ -25,7 +25,6 @@ def _in_brief(row: CurveSummary) -> dict[str, str]:
         "best in epoch": row.best_epoch,
         "s/epoch": "" if math.isnan(row.seconds.mean) else in_digits(row.seconds.mean),
         "not separable from": by_outcome(row.verdicts, shortened=True)["not_separable_from"],
-        **{f"to {target:.4g}": _to_target(row, reached) for target, reached in row.targets.items()},
     }
 
 
@@ -37,7 +36,7 @@ def _filled(texts: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
 
 
 def readable(rows: Sequence[CurveSummary]) -> list[dict[str, str]]:
-    """The summary for people: per cent, a range in one column, missed targets in words.
+    """The summary for people: per cent, a range in one column.
 
     A column that is empty in all rows is left out, and the verdicts where no pair is judged.
     """
@@ -64,7 +63,6 @@ def _in_words(row: CurveSummary, judged: Sequence[str]) -> dict[str, str]:
         "train s/epoch": _seconds(row.seconds),
         **(_against(row.seconds_verdicts, "seconds ") if "seconds_verdicts" in judged else {}),
         "parameters": "" if row.parameters is None else f"{row.parameters:,}",
-        **{f"to {target:.4g}": _to_target(row, reached) for target, reached in row.targets.items()},
         "diverged": row.diverged,
         "unfinished": row.unfinished,
     }
@@ -96,18 +94,6 @@ def _interval(row: CurveSummary) -> str:
 def _seconds(seconds: Seconds) -> str:
     mean, low, high = ("" if math.isnan(value) else in_digits(value) for value in seconds)
     return mean if low == high else f"{mean} ({low} to {high})"
-
-
-def _to_target(row: CurveSummary, reached: Reached) -> str:
-    seconds = reached.seconds_to
-    clock = "" if math.isnan(seconds) else f", {in_digits(seconds)} s"
-    when = f"epoch {in_digits(reached.epochs_to)}{clock}"
-    if not reached.reached:
-        return f"not held for {HELD} epochs in {row.last_epoch}"
-    if reached.reached == row.n:
-        return when if row.n == 1 else f"median: {when}"
-    seeds = f"{reached.reached} of {row.n} seeds"
-    return f"{seeds}, median: {when}" if math.isfinite(reached.epochs_to) else seeds
 
 
 def _per_cent(fraction: float) -> str:

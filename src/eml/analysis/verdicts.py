@@ -21,7 +21,6 @@ FEW_IMAGES = 1000  # with fewer, an interval is never narrower than the images a
 SAME_SECONDS = 0.01  # a machine repeats the seconds of a training to this share, not closer
 ACCURACY, SECONDS = "accuracy", "seconds per epoch"  # what is compared
 SEPARABLE, NOT_SEPARABLE, NOT_JUDGED = "separable", "not separable", "not judged"
-CLOCKS = {"epochs": "epoch", "seconds": "train_seconds"}  # of the way to a target
 PAIRED, FISHER = "paired t", "Fisher"  # tests
 
 
@@ -31,14 +30,14 @@ class Verdict:
 
     curve: str
     other: str
-    quantity: str  # ACCURACY; or SECONDS or "epochs to 0.6", of which exp(difference) is the ratio
+    quantity: str  # ACCURACY, or SECONDS, of which exp(difference) is the ratio
     n: int  # common seeds
-    difference: float  # mean of `curve` minus `other` over the common seeds; NaN with a miss
+    difference: float  # mean of `curve` minus `other` over the common seeds
     low: float  # of the interval, corrected for the number of pairs; NaN without one
     high: float
     outcome: str  # SEPARABLE, NOT_SEPARABLE or NOT_JUDGED
     test: str  # that decided: PAIRED or FISHER; "" if not judged
-    failures: int  # common seeds in which `curve` diverged, or missed the target
+    failures: int  # common seeds in which `curve` diverged
     other_failures: int
 
     @property
@@ -51,8 +50,6 @@ class Verdict:
         if self.n < FEWEST_SEEDS:
             return "too few seeds"
         if self.failures or self.other_failures:
-            if self.quantity != ACCURACY:
-                return "a seed missed the target"
             first, second = (count or "none" for count in (self.failures, self.other_failures))
             return f"diverged in {first} of {self.n} seeds, the other in {second}"
         return ""
@@ -113,19 +110,6 @@ def verdicts_on_seconds(curves: Sequence[Curve]) -> list[Verdict]:
     return _verdicts(curves, SECONDS, values, np.zeros(values.shape, bool))
 
 
-def verdicts_on_target(curves: Sequence[Curve], target: float, unit: str) -> list[Verdict]:
-    """A verdict for each pair of curves on the epochs or seconds to an accuracy.
-
-    They are interpolated between epochs, because whole epochs tie. A pair with a miss is not
-    judged. target: 0 to 1. unit: a key of CLOCKS.
-    """
-    rises = _table(curves, lambda training: training.rise(target, CLOCKS[unit]))
-    missed = np.isinf(rises)
-    rises[missed] = 1
-    rises[rises <= 0] = np.nan  # an untrained network has the accuracy
-    return _verdicts(curves, f"{unit} to {target:.4g}", np.log(rises), missed)
-
-
 def _table(curves: Sequence[Curve], value: Callable[[Training], float]) -> np.ndarray:
     """The value of each training, (seeds, curves); NaN where a curve lacks a seed."""
     columns = [pd.Series({t.values["seed"]: value(t) for t in c.trainings}) for c in curves]
@@ -144,7 +128,7 @@ def _verdicts(
     # Standard deviation that rounding to whole images alone gives a difference of two scores.
     # Without this least value, seeds that agree by chance on a few images would decide.
     floor = 1 / (math.sqrt(6) * images) if quantity == ACCURACY else SAME_SECONDS
-    tests = pair_tests(values, failed, floor, images, by_counts=quantity == ACCURACY)
+    tests = pair_tests(values, failed, floor, images)
     rows = zip(*(column.tolist() for column in tests), strict=True)
     pairs = combinations([curve.label for curve in curves], 2)
     return [Verdict(*pair, quantity, *row) for pair, row in zip(pairs, rows, strict=True)]
@@ -168,7 +152,6 @@ def pair_tests(
     failed: np.ndarray,
     floor: float,
     images: int = MOST_IMAGES,
-    by_counts: bool = True,
 ) -> PairTests:
     """Test whether curves differ, so that the probability of any false verdict is at most ERROR.
 
@@ -179,7 +162,6 @@ def pair_tests(
 
     scores: (seeds, ..., curves), NaN where a curve lacks a seed. failed: bool, the same shape.
     floor: the least standard deviation of a difference. images: that an accuracy comes from.
-    by_counts: False leaves a pair with a failure unjudged.
     """
     first, second = np.triu_indices(scores.shape[-1], 1)
     differences = scores[..., first] - scores[..., second]
@@ -194,7 +176,7 @@ def pair_tests(
     judged = enough.copy()
     at = enough & has_failures
     p[at], least = np.vectorize(_fisher, otypes=[float, float])(*(c[at] for c in counts), n[at])
-    judged[at] = (least <= ERROR) & by_counts
+    judged[at] = least <= ERROR
     p[~judged] = np.inf
     rejected, levels = _holm(p, enough.sum(axis=-1, keepdims=True))
     half = stdtrit(free, 1 - levels / 2) * errors
@@ -208,7 +190,6 @@ def pair_tests(
         lows, highs = np.minimum(lows, low), np.maximum(highs, high)
     without = ~judged | has_failures
     lows[without] = highs[without] = np.nan
-    means[has_failures & (not by_counts)] = np.nan
     separable = np.where(has_failures, rejected, (lows > 0) | (highs < 0))
     outcomes = np.select([~judged, separable], [NOT_JUDGED, SEPARABLE], NOT_SEPARABLE)
     tests = np.select([~judged, has_failures], ["", FISHER], PAIRED)

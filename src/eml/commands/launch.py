@@ -1,4 +1,4 @@
-"""The command of a recipe: its trainings, launched."""
+"""The commands of a recipe: its trainings launched, or planned."""
 
 import click
 
@@ -7,14 +7,14 @@ from eml.launchers.options import LaunchOptions
 from eml.recipes.recipe import Recipe, RecipeOptions
 
 
-def recipe_command(recipe: Recipe) -> click.Command:
-    """The command that trains what a recipe asks for."""
+def recipe_command(recipe: Recipe, action: str = "launch") -> click.Command:
+    """The command that does this with what a recipe trains; action: "launch" or "plan"."""
 
     @command(recipe.options, LaunchOptions, name=recipe.name, about=recipe.about)
-    def launch(options: RecipeOptions, launching: LaunchOptions) -> None:
+    def act(options: RecipeOptions, launching: LaunchOptions) -> None:
         configs = recipe.configs(options)  # refuses bad options before the imports, which take time
-        from eml.sweeps.launch import launch
+        from eml.sweeps import launch
 
-        launch(recipe, configs, options, launching)
+        getattr(launch, action)(recipe, configs, options, launching)
 
-    return launch
+    return act

@@ -2,10 +2,8 @@
 
 import click
 
-from eml.commands.options import command
-from eml.launchers.options import LaunchOptions
+from eml.commands.launch import recipe_command
 from eml.recipes import RECIPES
-from eml.recipes.recipe import Recipe, RecipeOptions
 
 
 @click.group()
@@ -16,16 +14,5 @@ def plan() -> None:
     """
 
 
-def _plan_command(recipe: Recipe) -> click.Command:
-    @command(recipe.options, LaunchOptions, name=recipe.name, about=recipe.about)
-    def plan(options: RecipeOptions, launching: LaunchOptions) -> None:
-        configs = recipe.configs(options)
-        from eml.sweeps.launch import plan
-
-        plan(recipe, configs, options, launching)
-
-    return plan
-
-
-for _recipe in RECIPES.values():
-    plan.add_command(_plan_command(_recipe))
+for recipe in RECIPES.values():
+    plan.add_command(recipe_command(recipe, "plan"))

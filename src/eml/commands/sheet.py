@@ -8,7 +8,7 @@ import click
 
 from eml.commands.options import command
 from eml.launchers.options import LaunchOptions
-from eml.recipes.recipe import DeviceOptions, SharedOptions
+from eml.recipes.recipe import Check, Code, DeviceOptions, SharedOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,13 +18,13 @@ class SheetOptions:
     folder: Annotated[Path, "folder in which the hand-in gets a folder of its own"] = Path()
     epochs: Annotated[int, "passes over the training images"] = SharedOptions.epochs
     subset: Annotated[int, "training images, class-balanced; 0: all"] = SharedOptions.subset
+    code: Code = SharedOptions.code
+    check: Check = SharedOptions.check
 
 
 @dataclass(frozen=True, kw_only=True)
 class TorchSheetOptions(DeviceOptions, SheetOptions):
     """Options of a sheet whose networks are in PyTorch."""
-
-    budget_minutes: Annotated[float, "of 3.4: for as many seeds as fit in; 0: no limit"] = 0.0
 
 
 def _sheet_command(number: int, kind: type[SheetOptions]) -> click.Command:

@@ -15,12 +15,13 @@ import numpy as np
 
 from eml.errors import UserError, printable
 from eml.handin.content import typeset
-from eml.handin.evidence import of_csv
+from eml.handin.evidence import OWN_CODE, of_csv, own_path
 from eml.handin.form import FORM, handin_command, parse_form, write_files
 from eml.handin.handin import Handin, checks, load
 from eml.handin.numbers import Number
 from eml.handin.source import source, versions
 from eml.machine import given_run_id
+from eml.models.own_code import sha256_of
 from eml.tracking import log, reap, runs
 from eml.tracking.find import Others
 from eml.tracking.history import METRICS
@@ -77,7 +78,7 @@ def make(form: Path, stores: str = "") -> None:
 def build(handin: Handin) -> dict[str, bytes]:
     """Make the files that follow from the hand-in: PDF, form, figures and histories, by path."""
     files = typeset(handin) | {f"form/{FORM}": handin.form.content}
-    files |= {f"form/{path}": data for path, data in handin.files.items()}
+    files |= {f"form/{path}": data for path, data in handin.files.items()} | handin.own_code
     return files | {f"histories/{name}.csv": one.csv for name, one in handin.evidence.items()}
 
 
@@ -125,6 +126,7 @@ def read(data: bytes) -> Archive:
     for assignment in handin.assignments:
         path = f"histories/{assignment.recipe}.csv"
         handin.evidence[assignment.recipe] = of_csv(member(path), assignment.recipe, path)
+    handin.own_code = {k: data for k, data in files.items() if k.startswith(OWN_CODE)}
     kept = {path: data for path, data in files.items() if path in digests or not JUNK.search(path)}
     return Archive(handin, kept, numbers, digests, manifest.get("versions") == versions())
 
@@ -158,6 +160,9 @@ def differences(archive: Archive, others: Others = ()) -> Iterator[str]:
     for path in sorted(files.keys() - {MANIFEST}):
         if hashlib.sha256(files[path]).hexdigest() != archive.sha256.get(path):
             yield f"{printable(path, 200)} is changed or new: {MANIFEST} has another SHA-256"
+    for path in {own_path(values) for _, values in archive.handin.runs} - {""}:
+        if not sha256_of(files.get(path, b"")).startswith(path.split("/")[1]):
+            yield f"{printable(path, 200)} is not the code that was trained"
     yield from other_numbers(archive, archive.handin, "the histories give")
     for path, data in made.items():
         if files.get(path, data) != data:

@@ -1,6 +1,7 @@
 """Makes the PDF: composes its values from a hand-in, and typesets them with report.typ."""
 
 import json
+import math
 import shlex
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -18,16 +19,18 @@ import typst
 from eml.analysis.curves import Training
 from eml.analysis.fairness import SEEDS, warnings
 from eml.analysis.figures import FIGURES, sensitivity
-from eml.analysis.labels import words
+from eml.analysis.labels import LAST, words
 from eml.analysis.report import on_rates, svg
 from eml.analysis.summary import by_rate
 from eml.analysis.verdicts import NOT_JUDGED
 from eml.errors import UserError, printable
 from eml.exact.step import PARAMETERS, SHEET, Value, solve, with_decimal
+from eml.handin.evidence import REFERENCE, own_path
 from eml.handin.handin import Handin, image_name
 from eml.handin.sentences import sentences
 from eml.handin.sheet import Assignment, Exercise
 from eml.handin.source import files_of
+from eml.tracking.tags import CODE_CHECK
 
 VERSIONS = {"python": "Python", "torch": "PyTorch", "numpy": "NumPy", "mlflow": "MLflow"}
 RUN = {"run_id": 8, "run_name": None, "status": None, "git_commit": 9}  # characters printed
@@ -97,7 +100,26 @@ def _code(handin: Handin) -> dict[str, Any]:
         "base": str(code.get("base") or "")[:9],
         "changes": list(map(str, code.get("changes", ()))),
         "rows": rows,
+        "own": [_own(handin, path, source) for path, source in handin.own_code.items()],
     }
+
+
+def _own(handin: Handin, path: str, source: bytes) -> dict[str, Any]:
+    """Return the group's own file, what its check has found, and how it compares with eml's."""
+    runs = [(recipe, run) for recipe, run in handin.runs if own_path(run) == path]
+    found = dict.fromkeys(str(run.get(CODE_CHECK)) for _, run in runs)
+    lines = [f"Checked before the training: {text}." for text in found]
+    for recipe, evidence in handin.evidence.items():
+        own = [t for t in evidence.final.trainings if own_path(t.values) == path]
+        apart = [100 * (t.score(LAST) - t.number(REFERENCE)) for t in own]
+        if known := [points for points in apart if not math.isnan(points)]:
+            ends = " to ".join(dict.fromkeys(f"{end:+.2f}" for end in (min(known), max(known))))
+            of = f"{len(known)} of {len(own)} trainings"
+            lines.append(f"{recipe}: final accuracy minus that of eml's network: {ends} ({of}).")
+    text = source.decode(errors="replace")
+    _, sha256, name = path.split("/")
+    recipes = list(dict.fromkeys(recipe for recipe, _ in runs))
+    return {"name": name, "sha256": sha256, "recipes": recipes, "lines": lines, "text": text}
 
 
 def _answer(handin: Handin, exercise: Exercise) -> dict[str, Any]:

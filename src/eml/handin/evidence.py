@@ -1,9 +1,11 @@
 """The runs behind a hand-in: chosen in the store, kept as CSV, and read back from it."""
 
 import io
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields, replace
+from pathlib import Path
 
 import pandas as pd
 
@@ -14,14 +16,18 @@ from eml.analysis.labels import LAST, MEDIAN
 from eml.config import Config, ConfigError
 from eml.errors import UserError, printable
 from eml.handin.sheet import Assignment, Rule, Values, judged
+from eml.models.own_code import read, sha256_of
 from eml.recipes import RECIPES
+from eml.tracking import find
 from eml.tracking.find import Others, Stores
 from eml.tracking.history import METRICS, Group, described, finished_groups, history_of, members
 from eml.tracking.readers import StoredRun
-from eml.tracking.tags import COMMAND, JOB
+from eml.tracking.tags import CODE, CODE_CHECK, COMMAND, JOB
 
 CONFIG = {field.name: field.type for field in fields(Config) if field.name != "recipe"}
 DEFAULTS = {f.name: str(f.default) for f in fields(Config) if f.default is not MISSING}
+REFERENCE = "reference_accuracy"  # the final one of eml's network in the place of the user's
+OWN_CODE = "own_code/"  # folder in the zip
 # The columns of a CSV.
 ABOUT = (
     "run_id",
@@ -33,8 +39,10 @@ ABOUT = (
     "dataset_digest",
     JOB,
     COMMAND,
+    CODE,
+    CODE_CHECK,
 )
-REST = ("test_images", "validation_images", "parameters", "start_time", "epoch")
+REST = ("test_images", "validation_images", "parameters", REFERENCE, "start_time", "epoch")
 COLUMNS = list(dict.fromkeys((*ABOUT, "diverged", *CONFIG, *LOGGED, *REST, *METRICS)))
 NUMBERS = [name for name, kind in CONFIG.items() if kind is not str]
 NUMBERS += ["scaling_mean", "scaling_std", *REST, *METRICS]
@@ -105,22 +113,48 @@ def from_store(assignment: Assignment, run_ids: Sequence[str], others: Others) -
     UserError if the stores lack a run, or if no group can be taken, or several.
     """
     ids: dict[bool, list[str]] = {False: [], True: []}  # those of a search apart
-    for run in members(run_ids, Stores(others)) if run_ids else choose(assignment, others):
+    runs = members(run_ids, Stores(others)) if run_ids else choose(assignment, others)
+    for run in runs:
         ids[run.config.validation > 0].append(run.run_id)
     frames = [history_of(of_split, others) for of_split in ids.values() if of_split]
-    recipe = assignment.recipe
-    return of_csv(csv_of(pd.concat(frames, ignore_index=True)), recipe, recipe)
+    history = pd.concat(frames, ignore_index=True)
+    own = {run.run_id: _reference(run.config, others) for run in runs if run.config.code_sha256}
+    history[REFERENCE] = history["run_id"].map(own).astype(float)
+    return of_csv(csv_of(history), assignment.recipe, assignment.recipe)
+
+
+def _reference(config: Config, others: Others) -> float:
+    """The final accuracy of eml's network in the place of the user's; NaN if it was not trained."""
+    name, eml = f"final_{config.evaluated}_accuracy", replace(config, code_sha256="")
+    run = find.finished_training(eml, others=others)
+    points = Stores(others).points([run] if run else [], [name])
+    return float(points["value"].iloc[-1]) if len(points) else math.nan
+
+
+def own_path(values: Values) -> str:
+    """Return the path in the zip of the user's own code that a run trained; "" for eml's."""
+    sha256, name = values["code_sha256"], Path(str(values.get(CODE))).name
+    return f"{OWN_CODE}{sha256[:8]}/{name}" if sha256 else ""
+
+
+def own_code(values: Values, others: Others) -> bytes:
+    """Read the code that a run trained, from its store or its path. Raises UserError."""
+    sha256, path = values["code_sha256"], str(values.get(CODE))
+    source = Stores(others).code(values["run_id"])
+    return source if source and sha256 == sha256_of(source) else read(path, sha256)
 
 
 def choose(assignment: Assignment, others: Others = ()) -> list[StoredRun]:
     """Choose the trainings of the newest group that meets all of the sheet's rules.
 
     Else of the newest that meets those without which the hand-in is a draft, else of the newest.
+    Groups of the user's own code come before those of eml's.
     """
     recipe, stores = assignment.recipe, Stores(others)
     groups = _merged(finished_groups(recipe, stores))
     if not groups:
         raise UserError(f"no finished run of {recipe} in {stores}: `eml {recipe}` trains it")
+    groups = [group for group in groups if group.members[0].config.code_sha256] or groups
     needed = [rule for rule in assignment.rules if rule.draft]
     taken = meeting_groups(groups, assignment.rules) or meeting_groups(groups, needed) or groups
     return taken[0].members

@@ -15,7 +15,7 @@ from eml.analysis.figures import FIGURES
 from eml.analysis.report import MARKDOWN
 from eml.errors import UserError, printable
 from eml.exact.step import SHEET, solve
-from eml.handin.evidence import Evidence, from_store
+from eml.handin.evidence import Evidence, from_store, own_code, own_path
 from eml.handin.form import Form, expected, read_file, read_form
 from eml.handin.numbers import NamedCurve, Number, named_curves, of_trainings
 from eml.handin.sheet import Assignment, Exercise, Values, judged
@@ -53,6 +53,7 @@ class Handin:
     read: Read
     code: Mapping[str, Any] = field(default_factory=dict)  # the state of eml's source (source.py)
     files: dict[str, bytes] = field(default_factory=dict)  # those that were read
+    own_code: dict[str, bytes] = field(default_factory=dict)  # the group's, by path in the zip
     problems: dict[str, UserError] = field(default_factory=dict)  # by recipe: why it lacks evidence
 
     @property
@@ -172,6 +173,8 @@ def load(file: Path, stores: str = "") -> Handin:
     if handin.assignments:
         others = [*open_others(form.stores, folder), *open_others(names_in(stores))]
         handin.gather({a.recipe: form.table(a.recipe)["runs"] for a in handin.assignments}, others)
+        of_path = {own_path(values): values for _, values in handin.runs}
+        handin.own_code = {k: own_code(values, others) for k, values in of_path.items() if k}
     return handin
 
 

@@ -62,7 +62,7 @@ def _checked(path: Path, others: Others) -> tuple[dict[str, str], list[str], set
         "names": printable(", ".join(form.names), SHOWN),
         "rules": f"{len(broken)} broken" if broken else "met",
         "draft": "draft" if draft else "",
-        "code": changed,
+        "code": f"own, eml {changed}" if opened.handin.own_code else changed,
         "PDF": "" if f"{form.sheet.file}.pdf" in opened.files else "missing",
         "numbers": f"{len(differences)} differ" if differences else f"verified{version}",
     }

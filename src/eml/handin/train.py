@@ -10,7 +10,7 @@ from eml.exact.command import gradients
 from eml.handin.archive import make
 from eml.handin.evidence import meeting_groups
 from eml.handin.form import FORM, read_form, write_form
-from eml.handin.sheet import Sheet, load_sheet, sheet_names
+from eml.handin.sheet import Rule, Sheet, load_sheet, sheet_names
 from eml.launchers.options import LaunchOptions
 from eml.machine import GIVEN_RUN, environment
 from eml.recipes.recipe import Recipe, RecipeOptions
@@ -49,6 +49,8 @@ def train_sheet(
         for arguments in lacking:
             print(f"\n{arguments[0].name}", flush=True)
             seconds += plan(*arguments)
+        if shared["check"] == "only":
+            return
         if lacking and seconds:
             print(f"\n{name}: about {duration(seconds)} in all", flush=True)
         elif not lacking:
@@ -73,12 +75,16 @@ def _lacking(
     has_gpu = launcher_of(launching).device(AUTO) == "cuda"
     for assignment in asked.trainings:
         recipe, instead = assignment.of, {} if has_gpu else assignment.without_gpu
-        known = {field.name for field in fields(recipe.options)}
         # The epochs and the images of the options are asked for in place of the sheet's.
         rules = [
             replace(rule, only=(shared[rule.field],)) if rule.field in shared else rule
             for rule in assignment.rules
         ]
+        values = {f.name: shared[f.name] for f in fields(recipe.options) if f.name in shared}
+        options = recipe.options(**instead, **values)
+        configs = recipe.configs(options)
+        code = [configs[0].code_sha256]
+        rules.append(Rule(says="the code", field="code_sha256", only=code, draft=True))
         if instead:  # what needs a GPU cannot be met here
             text = ", ".join(f"{name}={value}" for name, value in instead.items())
             print(f"{recipe.name}: no GPU can be used here, so {text}")
@@ -86,7 +92,5 @@ def _lacking(
         if meeting := meeting_groups(finished_groups(recipe.name, find.Stores(others)), rules):
             print(f"{recipe.name}: already done, run {meeting[0].top.where}")
         else:
-            values = {name: value for name, value in shared.items() if name in known}
-            options = recipe.options(**instead, **values)
             stores = launching.stores if recipe.reuses else ""
-            yield recipe, recipe.configs(options), options, replace(launching, stores=stores)
+            yield recipe, configs, options, replace(launching, stores=stores)

@@ -26,6 +26,8 @@ class Task:
     resume: bool = True  # continue an interrupted training with the same digest
     copy_from_others: bool = True  # also copy checkpoints from runs of other commands
     check: bool = False  # compare the hand-written gradients with numerical ones first
+    code: str = ""  # path of the user's own code
+    code_check: str = ""  # what its check has found
     threads: Asked = CHOOSE
 
 
@@ -79,15 +81,17 @@ class Launcher:
         """Carry out all tasks and return their results. A failed one does not stop the others."""
         raise NotImplementedError
 
-    def measure(self, configs: Iterable[Config], threads: int) -> None:
+    def measure(self, configs: Iterable[Config], threads: int, code: str) -> None:
         """Measure the costs of each kind of training, with as many probes at once as trainings.
 
-        threads: of each, as the user asks; 0 if not. Raises UserError if a probe fails.
+        threads: of each, if the user asks, else 0. code: see Task. Raises UserError if one fails.
         """
         print("timing a few batches of each kind of training, without logging them", flush=True)
         kinds = {kind_of(config): config for config in configs}
         asked = Asked(threads, self.at_once)
-        probes = [Task(config=config, threads=asked, probe=True) for config in kinds.values()]
+        probes = [
+            Task(config=config, threads=asked, probe=True, code=code) for config in kinds.values()
+        ]
         # Add probes to keep all workers busy: a probe alone on the machine would be too fast.
         probes += islice(cycle(tuple(probes)), -len(probes) % self.at_once)
         for probe, result in zip(probes, self.run(probes), strict=True):

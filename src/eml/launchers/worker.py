@@ -10,6 +10,7 @@ from eml.data.datasets import Dataset
 from eml.errors import CheckError, UserError, printable, redacted
 from eml.launchers.base import Launcher, Result, Task
 from eml.machine import threads_in_environment
+from eml.models import own_code
 from eml.models.gradient_check import TOLERANCE, check_gradients
 from eml.recipes import RECIPES
 from eml.tracking import find, log, models, resume, runs, tags
@@ -45,7 +46,7 @@ def perform(task: Task, make_display: MakeDisplay = display) -> Result:
     """
     try:
         if task.probe:
-            return Result(cost=probe(task.config, task.threads))
+            return Result(cost=probe(task.config, task.threads, task.code))
         train(task, make_display)
         return Result()
     except StoreAwayError:
@@ -88,6 +89,8 @@ def _run_of(task: Task) -> AbstractContextManager[resume.Resumed | None]:
         tags.TRAINING_DIGEST: digest,
         "trainings_at_once": str(task.threads.at_once),
     }
+    if task.code:
+        run_tags |= {tags.CODE: task.code, tags.CODE_CHECK: task.code_check}
     if task.run_id:
         return resume.prepared_run(task.run_id, digest, *described, run_tags)
     return resume.continued_run(
@@ -100,6 +103,7 @@ def _run_of(task: Task) -> AbstractContextManager[resume.Resumed | None]:
     )
 
 
+@own_code.errors_shown()
 def _train(task: Task, run: resume.Resumed, make_display: MakeDisplay) -> None:
     records = list(run.checkpoint.records)
     delivery = log.Delivery(run.run_id, records)
@@ -139,11 +143,11 @@ def _begin(task: Task, checkpoint: Checkpoint, dataset: Dataset) -> TrainingLoop
     if task.check and not records:
         _check(config, dataset)
     last, state = (records[-1], checkpoint.state) if records else (None, None)
-    training = TrainingLoop(config, dataset, last, state, _threads_of(task))
+    training = TrainingLoop(config, dataset, last, state, _threads_of(task), task.code)
     threads = training.threads.number
     if last and threads == last.next_threads:
         threads = records[0].next_threads or threads  # the tag has the number it began with
-    log.log_setup(config, dataset, training.learner, threads)
+    log.log_setup(config, dataset, training.learner, threads, task.code)
     return training
 
 

@@ -26,6 +26,7 @@ class Learner(Protocol):
     """Trains a model: holds the model, its optimizer and its data on one device."""
 
     hardware: str  # the name of the processor or GPU
+    parameters: int  # numbers that are trained
 
     def use_threads(self, number: int) -> None:
         """Compute with this number of threads on the CPU from now on."""

@@ -8,6 +8,7 @@ rows. A layer returns such a buffer: the next call of the layer overwrites it.
 import math
 from collections.abc import Mapping
 from itertools import pairwise
+from types import ModuleType
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -16,6 +17,7 @@ from eml.config import Config
 from eml.data.datasets import Dataset
 from eml.machine import cpu_name
 from eml.models.learner import Score
+from eml.models.own_mlp import OwnMLP, Scored
 from eml.seeds import weights_generator
 
 EVALUATION_BATCH = 500  # images; the outputs of their layers fit in the processor's caches
@@ -144,7 +146,7 @@ class MLP:
             self.gradients[f"bias_{number}"] = layer.bias_gradient
         self.softmax = Softmax()
 
-    def forward(self, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def forward(self, images: np.ndarray, labels: np.ndarray) -> Scored:
         """Return losses (batch,), logits (batch, 10). images: (batch, inputs), labels: (batch,)."""
         outputs = images  # (batch, inputs)
         for layer in self.layers:
@@ -158,12 +160,19 @@ class MLP:
             assert gradient is not None  # only the first layer returns None
             gradient = layer.backward(gradient)  # (batch, inputs of the layer)
 
-    def step(self, learning_rate: float) -> None:
-        """Make the backward pass and a step of gradient descent."""
+    def train(self, images: np.ndarray, labels: np.ndarray, learning_rate: float) -> Scored:
+        """Make a step of gradient descent; return the result of its forward pass."""
+        scored = self.forward(images, labels)
         # All gradients are linear in the first one: scale its 640 numbers, not 468,874.
         self.backward(scale=learning_rate)
         for name, weight in self.weights.items():
             weight -= self.gradients[name]
+        return scored
+
+    def load(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Go on with these weights, of the same shapes."""
+        for name, weight in self.weights.items():
+            weight[...] = weights[name]
 
 
 class NumpyLearner:
@@ -172,7 +181,8 @@ class NumpyLearner:
     Images stay in memory as bytes and are scaled batch by batch.
     """
 
-    def __init__(self, config: Config, dataset: Dataset):
+    def __init__(self, config: Config, dataset: Dataset, code: ModuleType | None = None):
+        """code: the user's own (own_code.py), with another MLP."""
         dtype = np.dtype(config.dtype)
         self.batch_size = config.batch_size
         self.learning_rate = config.learning_rate
@@ -181,13 +191,17 @@ class NumpyLearner:
         self.scaling = dataset.scaling
         rows = max(self.batch_size, EVALUATION_BATCH)
         inputs = self.images["train"].shape[1]
-        weights = initial_weights(mlp_sizes(inputs), config.seed)
-        self.model = MLP({name: w.astype(dtype) for name, w in weights.items()}, rows)
+        initial = initial_weights(mlp_sizes(inputs), config.seed)
+        weights = {name: w.astype(dtype) for name, w in initial.items()}
+        self.model = OwnMLP(code, weights) if code else MLP(weights, rows)
         self._bytes = np.empty((rows, inputs), np.uint8)  # (rows, 784)
         self._inputs = np.empty((rows, inputs), dtype)  # (rows, 784)
         self.hardware = cpu_name()
+        self.parameters = sum(weight.size for weight in weights.values())
         self._libraries = ThreadpoolController()
+        initial = self.state()
         self.practise()  # starts the BLAS threads
+        self.load_state(initial)
 
     def use_threads(self, number: int) -> None:
         self._libraries.limit(limits=number, user_api="blas")
@@ -210,8 +224,7 @@ class NumpyLearner:
         return {name: weight.copy() for name, weight in self.model.weights.items()}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        for name, weight in self.model.weights.items():
-            weight[...] = state[name]
+        self.model.load(state)
 
     # Plain gradient descent has no state besides the weights.
     training_state = state
@@ -228,13 +241,11 @@ class NumpyLearner:
         """Score the images in batches; with a learning rate make a step after each."""
         self._reset_sums()
         for start in range(0, len(order), batch):
-            self._forward(split, order[start : start + batch])
-            if learning_rate is not None:
-                self.model.step(learning_rate)
+            self._score(split, order[start : start + batch], learning_rate)
         return self.running_score()
 
-    def _forward(self, split: str, index: np.ndarray) -> None:
-        """Make the forward pass of the images at `index` (batch,); add losses and hits."""
+    def _score(self, split: str, index: np.ndarray, learning_rate: float | None) -> None:
+        """Add losses and hits of the images at `index` (batch,); then make a step, if any."""
         batch = len(index)
         # mode="clip" lets NumPy write to `out` directly; no index is out of range.
         pixels = self._bytes[:batch]  # (batch, 784)
@@ -244,7 +255,10 @@ class NumpyLearner:
         inputs *= self.scaling.factor  # (batch, 784)
         inputs += self.scaling.offset  # (batch, 784)
         labels = self.labels[split][index]  # (batch,)
-        losses, logits = self.model.forward(inputs, labels)  # (batch,), (batch, 10)
+        if learning_rate is None:
+            losses, logits = self.model.forward(inputs, labels)  # (batch,), (batch, 10)
+        else:
+            losses, logits = self.model.train(inputs, labels, learning_rate)
         self._loss_sum += float(losses.sum(dtype=np.float64))
         self._hits += int(np.count_nonzero(logits.argmax(axis=1) == labels))
         self._examples += batch

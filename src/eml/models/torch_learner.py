@@ -3,6 +3,7 @@
 import ctypes
 import platform
 from collections.abc import Callable, Mapping
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from eml.machine import cpu_instructions, hardware
 from eml.models.learner import Score
 from eml.models.torch_networks import make_model, make_optimizer
 
-OPTIMIZER = "optimizer."  # prefix of the optimizer's tensors in a training state
+# Prefixes in a training state, of the optimizer's tensors and of random states; no weight has one.
+OPTIMIZER, RANDOM = "optimizer:", "random:"
 # Images. On a CPU the output of a layer should stay in the caches: the CNN evaluates three times as
 # many images a second in batches of 125 as in batches of 1000. On a GPU 2000 images keep all cores
 # busy and take half a GB.
@@ -29,7 +31,8 @@ class TorchLearner:
     image stay there too, so that the loop over batches never waits for the device.
     """
 
-    def __init__(self, config: Config, dataset: Dataset):
+    def __init__(self, config: Config, dataset: Dataset, code: ModuleType | None = None):
+        """code: the user's own (own_code.py), with another network."""
         self.device = torch.device(config.device_type)
         on_gpu = self.device.type == "cuda"
         self.hardware = hardware(self.device.type)
@@ -42,14 +45,18 @@ class TorchLearner:
         self.factor = dataset.scaling.factor
         # One-dimensional, because a scalar would not decide the dtype of a sum with bytes.
         self.offset = torch.full((1,), dataset.scaling.offset, dtype=self.dtype, device=self.device)
-        self.images = {k: torch.from_numpy(v).to(self.device) for k, v in dataset.images.items()}
+        # With one channel, those of MNIST too: (images, channels, height, width).
+        arrays = {k: v.reshape(len(v), -1, *v.shape[-2:]) for k, v in dataset.images.items()}
+        self.images = {k: torch.from_numpy(v).to(self.device) for k, v in arrays.items()}
         self.labels = {k: torch.from_numpy(v).to(self.device) for k, v in dataset.labels.items()}
         # Convolutions are faster with the channels last on a CPU (measured) and with a GPU's tensor
-        # cores (NVIDIA's advice).
+        # cores (NVIDIA's advice). In own code a view() of such a tensor fails.
         channels_last = config.model == "cnn" and (not on_gpu or config.precision != "fp32")
+        channels_last = channels_last and code is None
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        model = make_model(config).to(self.device)
+        model = make_model(config, code).to(self.device)
         self.model = model.to(memory_format=self.memory_format)
+        self.parameters = sum(parameter.numel() for parameter in model.parameters())
         self.optimizer = make_optimizer(config, self.model)
         self._log_probabilities = {  # (images, 10), from the last time each image was seen
             split: torch.zeros(len(labels), 10, dtype=self.dtype, device=self.device)
@@ -59,7 +66,7 @@ class TorchLearner:
         if not on_gpu:
             keep_freed_memory()
         allow_tf32(config.precision == "tf32")
-        initial = {name: weights.copy() for name, weights in self.state().items()}
+        initial = {name: values.copy() for name, values in self.training_state().items()}
         self.practise()  # loads kernels
         self.load_training_state(initial)
 
@@ -97,11 +104,12 @@ class TorchLearner:
 
     def training_state(self) -> dict[str, np.ndarray]:
         remembered = self.optimizer.state_dict()["state"]
-        return self.state() | {
-            f"{OPTIMIZER}{number}.{name}": value.cpu().contiguous().numpy()
-            for number, values in remembered.items()
-            for name, value in values.items()
-        }
+        tensors = {RANDOM + "cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            tensors[RANDOM + "cuda"] = torch.cuda.get_rng_state(self.device)
+        for number, values in remembered.items():
+            tensors |= {f"{OPTIMIZER}{number}.{name}": value for name, value in values.items()}
+        return self.state() | {k: v.cpu().contiguous().numpy() for k, v in tensors.items()}
 
     def load_training_state(self, state: dict[str, np.ndarray]) -> None:
         self.optimizer = make_optimizer(self.config, self.model)
@@ -113,7 +121,10 @@ class TorchLearner:
             number, name = key.removeprefix(OPTIMIZER).split(".")
             tensor = self.optimizer.state[parameters[int(number)]][name]
             tensor.copy_(torch.from_numpy(state[key]))
-        self.load_state({key: state[key] for key in state.keys() - remembered})
+        self.load_state({k: v for k, v in state.items() if not k.startswith((OPTIMIZER, RANDOM))})
+        for name, load in {"cpu": torch.set_rng_state, "cuda": torch.cuda.set_rng_state}.items():
+            if RANDOM + name in state:
+                load(torch.from_numpy(state[RANDOM + name]))
 
     def running_score(self) -> Score:
         split, index = self._seen  # read once: another thread may ask
@@ -151,7 +162,7 @@ class TorchLearner:
         images = torch.add(self.offset, images, alpha=self.factor)
         is_bf16 = self.config.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=is_bf16):
-            log_probabilities = self.model(images)  # (batch, 10)
+            log_probabilities = self.model(images).to(self.dtype)  # (batch, 10)
             loss = functional.nll_loss(log_probabilities, self.labels[split].index_select(0, index))
         self._log_probabilities[split].index_copy_(0, index, log_probabilities.detach())
         return loss

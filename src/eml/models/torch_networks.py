@@ -4,12 +4,15 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 from importlib import import_module
+from inspect import signature
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
 from eml.config import Config
 from eml.data.specs import SPECS
+from eml.errors import UserError
 from eml.models.numpy_mlp import initial_weights, mlp_sizes
 from eml.models.optimizers import OPTIMIZERS
 
@@ -59,21 +62,30 @@ def cnn() -> nn.Module:
     )
 
 
-def make_model(config: Config) -> nn.Module:
-    """Make the network of a Config on the CPU, with the initial weights of its seed."""
+def make_model(config: Config, code: ModuleType | None = None) -> nn.Module:
+    """Make the network of a Config on the CPU, with the initial weights of its seed.
+
+    code: the user's own (own_code.py), with functions mlp() or mlp(inputs), and cnn(). The weights
+    of the template are copied into its MLP, too, if they have the same shapes.
+    """
     torch.manual_seed(config.seed)
-    dtype = getattr(torch, config.dtype)
-    if config.model == "cnn":
-        return cnn().to(dtype)
     inputs = math.prod(SPECS[config.dataset].image_shape)
-    model = mlp(inputs, config.activation).to(dtype)
+    if code:
+        make = getattr(code, config.model)
+        model = make(**{"inputs": inputs} if "inputs" in signature(make).parameters else {})
+        if not isinstance(model, nn.Module):
+            raise UserError(f"{config.model}() gives a {type(model).__name__}, not an nn.Module")
+    else:
+        model = cnn() if config.model == "cnn" else mlp(inputs, config.activation)
+    model = model.to(getattr(torch, config.dtype))
     if config.init == "template":
-        weights = initial_weights(mlp_sizes(inputs), config.seed)
-        for number in (1, 2, 3):
-            layer = model.get_submodule(f"linear{number}")
-            assert isinstance(layer, nn.Linear)
-            layer.weight.data.copy_(torch.from_numpy(weights[f"weights_{number}"].T))
-            layer.bias.data.copy_(torch.from_numpy(weights[f"bias_{number}"]))
+        # The weights of layer 1, its bias, those of layer 2 ...; PyTorch has (outputs, inputs).
+        arrays = initial_weights(mlp_sizes(inputs), config.seed).values()
+        initial = [torch.from_numpy(array.T) for array in arrays]
+        parameters = list(model.parameters())
+        if [p.shape for p in parameters] == [weights.shape for weights in initial]:
+            for parameter, weights in zip(parameters, initial, strict=True):
+                parameter.data.copy_(weights)
     return model
 
 

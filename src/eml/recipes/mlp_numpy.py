@@ -26,7 +26,6 @@ class Options(TrainingOptions):
     """Options of the NumPy MLP."""
 
     lr: Annotated[float, "learning rate"] = OPTIMIZERS["sgd"].learning_rate["mlp"]
-    check: Annotated[bool, "compare the gradients with central differences first"] = False
 
 
 def configs(options: Options) -> list[Config]:
@@ -43,7 +42,7 @@ def configs(options: Options) -> list[Config]:
             learning_rate=options.lr,
             seed=options.seed,
             device_type="cpu",
-            **options.shared,
+            **options.of_config,
         )
     ]
 

@@ -21,7 +21,6 @@ Source: sheet 3, task 3.4.
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from eml.analysis.labels import BEST, LAST, Criterion
 from eml.config import AUTO, Config, ConfigError, one_of
 from eml.data.specs import SPECS
 from eml.models.optimizers import OPTIMIZERS
@@ -35,34 +34,25 @@ SEEDS_OF_A_VERDICT = 3
 class Options(DeviceOptions, SharedOptions):
     """Options of the comparison of optimizers."""
 
-    how = (*DeviceOptions.how, "budget_minutes")
-
     optimizers: Annotated[str, f"some of {', '.join(OPTIMIZERS)}, in any case"] = "SGD,Adam,RMSprop"
     lrs: Annotated[
         str, f"learning rates to try with each, two or more; {AUTO}: around its default"
     ] = AUTO
     search_epochs: Annotated[int, "of each training of the search, at most epochs"] = 6
-    seeds: Annotated[
-        str, f"of the final trainings; {AUTO}: 1, with a budget up to {SEEDS_OF_A_VERDICT} seeds"
-    ] = AUTO
-    criterion: Criterion = LAST
-    budget_minutes: Annotated[float, "for as many seeds as fit in; 0: no limit"] = 0.0
+    seeds: Annotated[str, "of the final trainings; three for verdicts"] = str(
+        cifar_cnn.Options.seed
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of("criterion", self.criterion, (LAST, BEST))
         if self.search_epochs < 1:
             raise ConfigError(f"search_epochs={self.search_epochs}: give 1 or more")
-        if not self.budget_minutes >= 0:
-            raise ConfigError(f"budget_minutes={self.budget_minutes}: give 0 or more")
         if self.subset and self.subset < 100:  # of a tenth of them, one of each class
             raise ConfigError(f"subset={self.subset}: give 100 or more, or 0 for all")
 
     @property
     def finals_seeds(self) -> list[int]:
         """The seeds of the final trainings; the search is with the first."""
-        if self.seeds == AUTO:
-            return list(range(1, 1 + (SEEDS_OF_A_VERDICT if self.budget_minutes else 1)))
         return listed("seeds", self.seeds, int)
 
 

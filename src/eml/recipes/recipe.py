@@ -2,13 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from eml.config import AUTO, DEVICES, VALUES, Config, ConfigError, Options, one_of, resolve_number
+from eml.models.own_code import read, sha256_of
 
 Seed = Annotated[int, "decides initial weights, order of the data, and the subset"]
 OptimizerName = Annotated[str, f"one of {', '.join(VALUES['optimizer'])}, in any case"]
 Activation = Annotated[str, f"of the hidden layers, {' or '.join(VALUES['activation'])}"]
+Code = Annotated[str, "your own network: a Python file, checked before it trains (`eml new`)"]
+CHECKS = ("false", "true", "only")
+Check = Annotated[str, "true: compare NumPy's gradients with central differences; only: check code"]
 Value = TypeVar("Value", str, int, float)
 FindDevice = Callable[[str], str]  # "auto", "cpu" or "cuda" -> "cpu" or "cuda"
 # Names of figures (analysis/figures.py).
@@ -22,7 +27,7 @@ class RecipeOptions(Options):
     """Base class of the options of all recipes."""
 
     # Options that do not count for the plan digest: they change no result, or Configs hold them.
-    how: ClassVar[tuple[str, ...]] = ("device", "precision", "check")
+    how: ClassVar[tuple[str, ...]] = ("device", "precision", "check", "code")
 
     def __post_init__(self) -> None:
         for name in ("optimizer", "optimizers"):  # PyTorch writes Adam, a Config has adam
@@ -46,11 +51,25 @@ class SharedOptions(RecipeOptions):
     batch_size: Annotated[int, "images in a step"] = 64
     subset: Annotated[int, "training images, class-balanced; a fifth as many to test; 0: all"] = 0
     dtype: Annotated[str, f"to compute in, {' or '.join(VALUES['dtype'])}"] = Config.dtype
+    code: Code = ""
+    check: Check = CHECKS[0]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("check", self.check, CHECKS)
+        if self.code:
+            object.__setattr__(self, "code", str(Path(self.code).expanduser().absolute()))
 
     @property
     def shared(self) -> dict[str, Any]:
         """The values of these options by name."""
         return {field.name: getattr(self, field.name) for field in fields(SharedOptions)}
+
+    @property
+    def of_config(self) -> dict[str, Any]:
+        """The fields of Config that follow from these options. Reads the file of `code`."""
+        values = {k: value for k, value in self.shared.items() if k not in ("code", "check")}
+        return values | {"code_sha256": sha256_of(read(self.code)) if self.code else ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +161,7 @@ def torch_config(
         momentum=resolve_number("momentum", options.momentum, options.optimizer, model),
         seed=options.seed,
         device_type="cpu",
-        **options.shared,
+        **options.of_config,
     )
 
 

@@ -10,9 +10,7 @@ from eml.sweeps.request import Request
 from eml.sweeps.search import choose, lower_rate
 from eml.sweeps.search_plan import SearchPlan, search_plan
 from eml.sweeps.status import status_of
-from eml.tracking import runs
 from eml.tracking.publish import report, report_grid
-from eml.tracking.tags import BUDGET
 
 
 def compare_optimizers(request: Request, trainings: Trainings) -> None:
@@ -20,16 +18,13 @@ def compare_optimizers(request: Request, trainings: Trainings) -> None:
     grid = request.configs
     status = status_of(request)
     print(status, flush=True)
-    plan, left_out = search_plan(request, status.states)
-    print("\n".join([str(plan), *left_out, "\nsearch"]), flush=True)
-    if budget := plan.options.budget_minutes:
-        seeds = ",".join(map(str, plan.seeds))
-        runs.tag_run(trainings.parent, {BUDGET: f"{budget:g} minutes: seeds {seeds}"})
+    plan = search_plan(request, status.states)
+    print(f"{plan}\n\nsearch", flush=True)
     trainings.train(grid)
     trained = trainings.trained(grid)
     names = dict.fromkeys(config.optimizer for config in grid)
     choices = [choose([c for c in grid if c.optimizer == name], trained) for name in names]
-    remarks = [*left_out, *(remark for choice in choices for remark in choice.remarks)]
+    remarks = [remark for choice in choices for remark in choice.remarks]
     chosen = [choice.chosen for choice in choices if choice.chosen]
     finals, diverged = _train_finals(request, trainings, chosen, plan)
 
@@ -41,7 +36,7 @@ def compare_optimizers(request: Request, trainings: Trainings) -> None:
             request.recipe, searched, outcomes, [*remarks, *diverged], request.others
         )
     if compared := trainings.made_of(finals):
-        report(request.recipe, compared, request.others, plan.options.criterion, figure)
+        report(request.recipe, compared, request.others, figure)
 
 
 def _train_finals(
@@ -57,7 +52,11 @@ def _train_finals(
     finals: list[Config] = []
     remarks: list[str] = []
     while chosen:
-        new = [final(config, plan.options, seed) for config in chosen for seed in plan.seeds]
+        new = [
+            final(config, plan.options, seed)
+            for config in chosen
+            for seed in plan.options.finals_seeds
+        ]
         trainings.train(new)
         finals += new
         ended = trainings.trained(new)

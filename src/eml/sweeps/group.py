@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from eml.analysis.comparison import Comparison
 from eml.analysis.curves import Training
 from eml.config import Config
-from eml.launchers.base import Task
 from eml.sweeps.request import Request
 from eml.tracking import find, runs
 from eml.tracking.digests import training_digest
@@ -48,17 +47,8 @@ class Trainings:
         launching = self.request.launching
         number = launching.number("threads") or number_in(self.like, "threads")
         asked = Asked(max(number, 0), self.launcher.at_once, self.same_threads)
-        tasks = [
-            Task(
-                config=config,
-                parent=self.parent,
-                resume=launching.resume,
-                copy_from_others=self.reusing,
-                check=getattr(self.request.options, "check", False),
-                threads=asked,
-            )
-            for config in missing
-        ]
+        of_parent = {"parent": self.parent, "copy_from_others": self.reusing}
+        tasks = [self.request.task(config, asked, **of_parent) for config in missing]
         results = self.launcher.run(tasks)
         made = find.children(self.parent)
         for task, result in zip(tasks, results, strict=True):

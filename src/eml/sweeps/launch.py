@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from eml.analysis.labels import counted
 from eml.config import AUTO, Config
 from eml.errors import UserError
-from eml.launchers.base import Task
 from eml.launchers.options import LaunchOptions
 from eml.launchers.worker import train
 from eml.models.optimizers import OPTIMIZERS
@@ -45,16 +44,12 @@ def launch(
     """
     request = Request.of(recipe, configs, options, launching)
     request.launcher.check(request.configs)
+    if request.code_checks and request.check == "only":
+        return
     begin(create=True)
     _say_defaults(request)
     if request.is_alone:
-        task = Task(
-            config=request.configs[0],
-            threads=Asked(launching.number("threads")),
-            resume=launching.resume,
-            check=getattr(options, "check", False),
-        )
-        train(task)
+        train(request.task(request.configs[0], Asked(launching.number("threads"))))
     else:
         _sweep(request)
 
@@ -67,6 +62,8 @@ def plan(
 ) -> float:
     """Print the status of launch()'s trainings; return the seconds left, by probes, or 0."""
     request = Request.of(recipe, configs, options, launching)
+    if request.code_checks and request.check == "only":
+        return 0.0
     if store.is_there():
         begin(makes_run=False)
     else:  # a plan must not create one
@@ -82,14 +79,14 @@ def plan(
         print(f"{status.done} of {counted(len(configs), 'training')} with all epochs")
         return 0.0
     request.launcher.check(request.configs)
-    rest, left_out = Plan(request.configs, request.launcher, status.states), list[str]()
+    rest = Plan(request.configs, request.launcher, status.states)
     with request.launcher:
         request.fetch_data()
         if is_search:
-            rest, left_out = search_plan(request, status.states)
+            rest = search_plan(request, status.states)
         else:
-            request.launcher.measure(request.configs, launching.number("threads"))
-    print("\n".join([str(rest), *left_out]))
+            request.launcher.measure(request.configs, launching.number("threads"), request.code)
+    print(rest)
     return rest.left
 
 

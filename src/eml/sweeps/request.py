@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from eml.config import AUTO, Config, no_effect, resolve_device
 from eml.data.cache import fetch
-from eml.launchers.base import Launcher, launcher_class
+from eml.launchers.base import Launcher, Task, launcher_class
 from eml.launchers.options import LaunchOptions
 from eml.launchers.worker import Inline
 from eml.machine import hardware, worker_count
+from eml.models import own_check
 from eml.recipes.recipe import Recipe, RecipeOptions
 from eml.tracking.digests import plan_digest
 from eml.tracking.find import Others, names_in, open_others
+from eml.training.threads import Asked
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Request:
     launching: LaunchOptions
     launcher: Launcher
     others: Others  # the stores of others
+    code: str = ""  # path of the user's own code
+    check: str = ""  # the option
 
     @classmethod
     def of(
@@ -50,10 +55,29 @@ class Request:
             if not acts and (value := getattr(launching, name)) != getattr(LaunchOptions, name):
                 resume = f"resume={str(launching.resume).lower()}"
                 raise no_effect(name, value, f"{recipe.name} on {devices}, {resume}")
-        if not launcher.trains_here and (budget := getattr(options, "budget_minutes", 0)):
-            raise no_effect("budget_minutes", f"{budget:g}", f"launcher={launching.launcher}")
         others = open_others(names_in(launching.stores))
-        return cls(recipe, configs, options, launching, launcher, others)
+        code, check = (getattr(options, name, "") for name in ("code", "check"))
+        if not code and (check == "only" or (check == "true" and configs[0].framework == "torch")):
+            raise no_effect("check", check, f"{recipe.name} without code")
+        return cls(recipe, configs, options, launching, launcher, others, code, check)
+
+    @cached_property
+    def code_checks(self) -> dict[str, str]:
+        """What the check of the user's own code finds, by network. Raises UserError if it fails."""
+        networks = {config.model: config for config in self.configs} if self.code else {}
+        return {name: own_check.check(self.code, config) for name, config in networks.items()}
+
+    def task(self, config: Config, threads: Asked, **of_parent: Any) -> Task:
+        """The task of a training. of_parent: fields of a training in a sweep."""
+        return Task(
+            config=config,
+            threads=threads,
+            resume=self.launching.resume,
+            check=self.check == "true" and not self.code,
+            code=self.code,
+            code_check=self.code_checks.get(config.model, ""),
+            **of_parent,
+        )
 
     @cached_property
     def digest(self) -> str:

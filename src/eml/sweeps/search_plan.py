@@ -1,19 +1,15 @@
-"""The plan of a search for learning rates and its final trainings, within a budget."""
+"""The plan of a search for learning rates and its final trainings."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from eml.config import Config
-from eml.errors import UserError
 from eml.launchers.base import Launcher
 from eml.recipes.optimizers import SEEDS_OF_A_VERDICT, Options, final
-from eml.recipes.recipe import listed
 from eml.sweeps.plan import Plan
 from eml.sweeps.request import Request
 from eml.sweeps.status import TrainingStatus
 from eml.tracking import find
-from eml.tracking.readers import FINISHED
-from eml.tracking.tags import BUDGET, PLAN_DIGEST
 from eml.training.cost import duration
 
 
@@ -22,25 +18,26 @@ class SearchPlan(Plan):
     """Estimates the time of a search, and of the final trainings of each optimizer."""
 
     options: Options
-    seeds: Sequence[int]  # of the final trainings
     finals_done: int  # final trainings that the store has
     finals_launcher: Launcher
 
     @property
     def expected(self) -> float:
-        return super().expected + self.finals(self.seeds)
+        return super().expected + self.finals(self.options.finals_seeds)
 
     @property
     def left(self) -> float:
-        count = len(self._each()) * len(self.seeds)
+        count = len(self._each()) * len(self.options.finals_seeds)
         missing = max(count - self.finals_done, 0) / count
         if not missing:  # all finals are done, so the search is done too
             return 0.0
-        return max(super().expected - self.spent, 0.0) + missing * self.finals(self.seeds)
+        return max(super().expected - self.spent, 0.0) + missing * self.finals(
+            self.options.finals_seeds
+        )
 
     @property
     def counted(self) -> str:
-        finals = len(self._each()) * len(self.seeds)
+        finals = len(self._each()) * len(self.options.finals_seeds)
         return f"{len(self.configs)} trainings of the search and {finals} final ones"
 
     def finals(self, seeds: Sequence[int]) -> float:
@@ -56,60 +53,30 @@ class SearchPlan(Plan):
     def __str__(self) -> str:
         lines = [
             f"  then the best rate of each optimizer ({', '.join(self._each())}) on all training "
-            f"images, with the seeds {', '.join(map(str, self.seeds))}",
+            f"images, with the seeds {', '.join(map(str, self.options.finals_seeds))}",
             super().__str__(),
         ]
-        if len(self.seeds) < SEEDS_OF_A_VERDICT and self.launcher.trains_here:
+        if len(self.options.finals_seeds) < SEEDS_OF_A_VERDICT and self.launcher.trains_here:
             seconds = super().expected + self.finals(range(SEEDS_OF_A_VERDICT))
             lines.append(f"with {SEEDS_OF_A_VERDICT} seeds, for verdicts: {duration(seconds)}")
         return "\n".join(lines)
 
 
-def search_plan(
-    request: Request, done: Mapping[Config, TrainingStatus]
-) -> tuple[SearchPlan, list[str]]:
-    """Time the trainings; the plan that fits the budget, and a line for each seed left out.
-
-    Raises UserError if even one seed does not fit.
-    """
+def search_plan(request: Request, done: Mapping[Config, TrainingStatus]) -> SearchPlan:
+    """Time the trainings of a search and of its end."""
     grid, options = request.configs, request.options
     assert isinstance(options, Options)
     for launcher in dict.fromkeys([request.launcher, request.finals_launcher]):
         if launcher.trains_here:
-            launcher.measure(grid, request.launching.number("threads"))
-    plan = SearchPlan(
+            launcher.measure(grid, request.launching.number("threads"), request.code)
+    return SearchPlan(
         grid,
         request.launcher,
         done,
         options=options,
-        seeds=options.finals_seeds,
         finals_done=_finals_done(request, options) if request.launching.resume else 0,
         finals_launcher=request.finals_launcher,
     )
-    if seeds := _seeds_kept(request, options):
-        return replace(plan, seeds=seeds), []
-    budget, left_out = 60 * options.budget_minutes, []
-    while budget and plan.left > budget:
-        if len(plan.seeds) == 1:
-            raise UserError(
-                f"budget_minutes={options.budget_minutes:g}: the search and one seed take about "
-                f"{duration(plan.left)}; give more minutes, fewer epochs, rates or optimizers, or "
-                "a subset"
-            )
-        seed = plan.seeds[-1]
-        left_out.append(f"budget_minutes={options.budget_minutes:g}: seed {seed} is left out")
-        plan = replace(plan, seeds=plan.seeds[:-1])
-    return plan, left_out
-
-
-def _seeds_kept(request: Request, options: Options) -> list[int]:
-    """The seeds that the budget left to the interrupted run of this plan; [] if it chooses anew."""
-    begun = find.search({PLAN_DIGEST: request.digest}) if request.launching.resume else []
-    for tags in (run.tags for run in begun if run.status != FINISHED and BUDGET in run.tags):
-        budget, _, seeds = tags[BUDGET].partition(" minutes: seeds ")
-        if options.budget_minutes in (0, float(budget)):
-            return listed("seeds", seeds, int)
-    return []
 
 
 def _finals_done(request: Request, options: Options) -> int:

@@ -20,6 +20,7 @@ MODULES = (
     "data/datasets.py",
     "models/learner.py",
     "models/numpy_mlp.py",
+    "models/own_mlp.py",
     "models/torch_learner.py",
     "models/torch_networks.py",
     "seeds.py",

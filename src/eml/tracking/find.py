@@ -5,7 +5,7 @@ import re
 import tempfile
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -105,6 +105,14 @@ class Stores:
         runs = {run.run_id: run for run in self._runs(lambda read: read.get(ids))}
         missing = ", ".join(sorted(set(ids) - runs.keys()))
         return [runs[run_id] for run_id in ids if run_id in runs], printable(missing, 200)
+
+    def code(self, run_id: str) -> bytes | None:
+        """The user's own code that a run has trained; None if no store holds it."""
+        for read in self.readers:
+            with suppress(MlflowException, OSError), tempfile.TemporaryDirectory() as folder:
+                logged = Path(read.client.download_artifacts(run_id, tags.CODE, folder))
+                return next(logged.iterdir()).read_bytes()
+        return None
 
     def points(self, runs: Sequence[StoredRun], metrics: Sequence[str]) -> pd.DataFrame:
         """All points of these metrics, a row for each, with the columns COLUMNS."""

@@ -12,7 +12,6 @@ from eml.analysis.options import Selection
 from eml.config import Config, one_of
 from eml.errors import UserError, printable
 from eml.recipes import RECIPES
-from eml.recipes.recipe import SharedOptions
 from eml.tracking import tags
 from eml.tracking.calls import store_call
 from eml.tracking.find import Others, Stores, names_in
@@ -22,7 +21,6 @@ from eml.training.loop import EpochRecord
 
 METRICS = [f.name for f in fields(EpochRecord) if f.name not in ("epoch", "timestamp")]
 LONGEST_TAG = 200  # characters of a tag in a frame
-SHEET_EPOCHS = SharedOptions.epochs
 
 
 class Group(NamedTuple):
@@ -33,12 +31,8 @@ class Group(NamedTuple):
 
 
 @store_call
-def load_history(
-    selection: Selection, others: Others = (), of_the_sheet: bool = False
-) -> tuple[pd.DataFrame, list[str]]:
+def load_history(selection: Selection, others: Others = ()) -> tuple[pd.DataFrame, list[str]]:
     """The histories of the selected runs, and a line for each run that was left out.
-
-    of_the_sheet: prefer a group with the epochs and images that the sheets ask for.
 
     The frame has the columns of eml.load_history. Of several runs with the same Config (seed
     included) it holds one: the newest finished run, else the newest. Unfinished and diverged runs
@@ -47,7 +41,7 @@ def load_history(
     """
     open_store(create=False, others=others)
     stores = Stores(others)
-    selected, passed_over = _select(selection, stores, of_the_sheet)
+    selected, passed_over = _select(selection, stores)
     runs, left_out = _comparable(selected)
     frame = _frame(runs, stores) if runs else pd.DataFrame()
     with_epochs = set(frame.get("run_id", ()))
@@ -84,9 +78,7 @@ def finished_groups(recipe: str, stores: Stores) -> list[Group]:
     return list(_finished(tops, stores))
 
 
-def _select(
-    selection: Selection, stores: Stores, of_the_sheet: bool
-) -> tuple[list[StoredRun], list[str]]:
+def _select(selection: Selection, stores: Stores) -> tuple[list[StoredRun], list[str]]:
     """The selected runs, oldest first or in the order given, and a line for each passed over."""
     recipe = selection.recipe
     if recipe:
@@ -102,53 +94,34 @@ def _select(
             raise UserError(f"filter={selection.filter}: no such run; parameters are {names}")
         return [run for run in runs if recipe in ("", run.tags.get("recipe"))], []
     runs = stores.search({"recipe": recipe} if recipe else {}, selection.experiment)
-    return _newest_group(runs, selection, stores, of_the_sheet)
+    return _newest_group(runs, selection, stores)
 
 
 def _newest_group(
-    runs: Sequence[StoredRun], selection: Selection, stores: Stores, of_the_sheet: bool
+    runs: Sequence[StoredRun], selection: Selection, stores: Stores
 ) -> tuple[list[StoredRun], list[str]]:
     """The trainings of the newest finished group, and a line for each run passed over."""
     tops = [run for run in runs if not run.parent and run.tags.get("recipe") in RECIPES]
-    later: list[Group] = []
-    for group in _finished(tops, stores):
-        if not of_the_sheet or _meets_the_sheet(group):
-            break
-        later.append(group)
-    else:  # no group, or none that meets the sheets: the newest
-        if not later:
-            inside = f"the experiment {selection.experiment} of " if selection.experiment else ""
-            unfinished = f", {len(tops)} not finished" if tops else ""
-            hint = "give another experiment or recipe, or runs or filter"
-            if not any(r.status == FINISHED and not r.why_no_training for r in stores.search({})):
-                hint = "train first"
-            raise UserError(
-                f"no finished training of a recipe in {inside}{stores}{unfinished}: {hint}"
-            )
-        group, later = later[0], []
-    passed_over = [
-        f"passed over, a later try with other than {SHEET_EPOCHS} epochs or all images: "
-        f"{top.name}, run {top.where}"
-        for top, _ in later
-    ]
+    group = next(_finished(tops, stores), None)
+    if group is None:
+        inside = f"the experiment {selection.experiment} of " if selection.experiment else ""
+        unfinished = f", {len(tops)} not finished" if tops else ""
+        hint = "give another experiment or recipe, or runs or filter"
+        if not any(r.status == FINISHED and not r.why_no_training for r in stores.search({})):
+            hint = "train first"
+        raise UserError(f"no finished training of a recipe in {inside}{stores}{unfinished}: {hint}")
     recipe = group.top.tags["recipe"]
     if any(run.tags.get("recipe") != recipe for run in group.members):
-        return group.members, passed_over
+        return group.members, []
     # A recipe of one training: all its trainings form one group, however launched, unless they
     # differ from the newest in epochs or images.
     alike = [top for top in tops[::-1] if top.tags["recipe"] == recipe]
     same = [run for top in alike for run in _members(top, stores)]
     extent = _extent(group.members[-1])
     other = [run.where for run in same if not run.why_no_training and _extent(run) != extent]
-    if other and not later:
-        passed_over.append(f"passed over, of other epochs or images: {', '.join(other)}")
-    return [run for run in same if run.where not in other], passed_over
-
-
-def _meets_the_sheet(group: Group) -> bool:
-    """Whether all trainings but those of a search have the epochs and images of the sheets."""
-    finals = [run for run in group.members if not run.config.validation]
-    return set(map(_extent, finals)) == {(SHEET_EPOCHS, 0)}
+    passed_over = f"passed over, of other epochs or images: {', '.join(other)}"
+    kept = [run for run in same if run.where not in other]
+    return kept, [passed_over] if other else []
 
 
 def _finished(tops: Sequence[StoredRun], stores: Stores) -> Iterator[Group]:
@@ -211,8 +184,6 @@ def _frame(runs: list[StoredRun], stores: Stores) -> pd.DataFrame:
     points = stores.points(runs, metrics).sort_values("timestamp", kind="stable")
     points = points.drop_duplicates(["run_id", "metric", "epoch"], keep="last")
     spans = points.groupby("run_id")["epoch"].agg(["min", "max"]).T.to_dict("list")
-    late = [r.run_id for r in runs if spans.get(r.run_id) == _steps_of_others(r)]
-    points["epoch"] += points["run_id"].isin(late)
     # Infinity comes back from a database as the largest number.
     finite = points["value"].abs() < sys.float_info.max
     points["value"] = points["value"].where(finite)
@@ -223,12 +194,6 @@ def _frame(runs: list[StoredRun], stores: Stores) -> pd.DataFrame:
     last = {run_id: epochs[-1] for run_id, epochs in spans.items()}
     about["diverged"] = [first.get(r.run_id, _diverged(r, last.get(r.run_id, 0))) for r in runs]
     return about.merge(table.reindex(columns=METRICS).reset_index(), on="run_id")
-
-
-def _steps_of_others(run: StoredRun) -> list[int]:
-    """The first and last step of a finished run that counts its epochs from 0; eml's do not."""
-    others = run.status == FINISHED and tags.TRAINING_DIGEST not in run.tags
-    return [0, run.config.epochs - 1] if others else []
 
 
 def _diverged(run: StoredRun, last: int) -> int:

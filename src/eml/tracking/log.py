@@ -24,7 +24,7 @@ from eml.errors import UserError
 from eml.models.learner import Learner
 from eml.tracking.calls import StoreAwayError, store_call
 from eml.tracking.runs import active_run
-from eml.tracking.tags import SYSTEM_METRICS, of_all_machines
+from eml.tracking.tags import CODE, SYSTEM_METRICS, of_all_machines
 from eml.training.loop import EpochRecord
 
 SECONDS_IN_TRAINING = 1  # time limit of a try to log epochs during a training
@@ -33,14 +33,14 @@ EPOCHS_IN_A_REQUEST = 50  # MLflow takes 1,000 metrics, and an epoch has fewer t
 
 
 @store_call
-def log_setup(config: Config, dataset: Dataset, learner: Learner, threads: int) -> None:
-    """Log the Config, the dataset, the hardware and its threads in the active run."""
+def log_setup(config: Config, dataset: Dataset, learner: Learner, threads: int, code: str) -> None:
+    """Log Config, dataset, hardware, threads, and the user's own code (a path, or "")."""
     values = asdict(config) | {
         "scaling_mean": dataset.scaling.mean,
         "scaling_std": dataset.scaling.std,
         "train_images": len(dataset.labels["train"]),
         f"{config.evaluated}_images": len(dataset.labels[config.evaluated]),
-        "parameters": sum(weights.size for weights in learner.state().values()),
+        "parameters": learner.parameters,
     }
     # `mlflow run` has logged the -P values as they were typed ("1e-3"), and a parameter cannot be
     # changed. The typed values stay; ours must be equal to them, but for the case ("Adam").
@@ -57,6 +57,8 @@ def log_setup(config: Config, dataset: Dataset, learner: Learner, threads: int) 
     mlflow.set_tags(tags | {"dataset_digest": dataset.digest})
     # Before the training, so that an artifact folder that cannot be written is noticed at once.
     mlflow.log_dict(asdict(config), "model/config.json")
+    if code:
+        mlflow.log_artifact(code, CODE)
 
 
 @store_call

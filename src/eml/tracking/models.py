@@ -51,7 +51,7 @@ def log_model(config: Config, epoch: int, weights: Arrays) -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         # safetensors ignores strides, so arrays must be contiguous.
-        arrays = {name: np.ascontiguousarray(array) for name, array in weights.items()}
+        arrays = {name: np.asarray(array, order="C") for name, array in weights.items()}
         save_file(arrays, Path(folder, WEIGHTS))
         client.log_model_artifacts(model.model_id, folder)
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
@@ -76,6 +76,8 @@ def load_model(run_id: str) -> StoredModel:
     model = _model_of(run.experiment_id, run.run_id)
     if model is None:
         raise UserError(f"run {run_id} holds no finished training: give the id of one that is")
+    if run.config.code_sha256:
+        raise UserError(f"run {run_id} trained its user's own code, which eml does not execute")
     where = f"models:/{model.model_id}"
     try:
         weights = load_file(Path(mlflow.artifacts.download_artifacts(where), WEIGHTS))

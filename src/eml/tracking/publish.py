@@ -52,7 +52,6 @@ def report(
     recipe: Recipe,
     ids: Sequence[str],
     others: Others = (),
-    criterion: str = LAST,
     searched: str = "",
 ) -> None:
     """Print the summary of these runs, publish it with the figures, and say where they are.
@@ -62,7 +61,7 @@ def report(
     from eml.analysis.figures import FIGURES
 
     history = history_of(ids, others)
-    comparison = Comparison(history, criterion, recipe.exercise, recipe.varies, recipe.rates)
+    comparison = Comparison(history, LAST, recipe.exercise, recipe.varies, recipe.rates)
     figures = {name: FIGURES[name].draw for name in recipe.figures}
     with tempfile.TemporaryDirectory() as folder:
         title = comparison.subject or recipe.about.partition(":")[0]
@@ -84,18 +83,17 @@ def write(
     figures: Mapping[str, "Draw"],
     title: str,
     folder: Path,
-    targets: Sequence[float] = (),
     searched: str = "",
 ) -> None:
     """Print the summary, and write it with the figures into a folder, with a page of all.
 
-    targets: see write_report. searched: see write_page.
+    searched: see write_page.
     """
     # Importing matplotlib takes half a second, which must not delay the first batch.
     from eml.analysis.report import write_page, write_report
     from eml.analysis.tables import markdown
 
-    made = write_report(figures, comparison, folder, targets)
+    made = write_report(figures, comparison, folder)
     write_page(folder / PAGE, title, made, searched)
     print("".join(f"warning: {line}\n" for line in made.warnings), end="")
     print(f"\n{markdown(made.brief[:MOST_ROWS])}", end="")

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 PARENT = "mlflow.parentRunId"  # MLflow's: the run that this one is nested in
 TRAINING_DIGEST = "training_digest"  # of what is trained (digests.py)
 PLAN_DIGEST = "plan_digest"  # of a parent: of all that is trained (digests.py)
-BUDGET = "budget"  # of a parent: "120 minutes: seeds 1,2", what the budget left
 REUSED = "reused_runs"  # of a parent: the runs that belong to it besides its children
 CHECKPOINT = "checkpoint"  # the name of the run's checkpoint (checkpoints.py)
 CONTINUED_IN = "continued_in"  # of an interrupted run: the run that went on with it
@@ -15,6 +14,8 @@ JOB_LOG = "slurm_log"  # the file that this job writes to
 CANCELLED = "cancelled"  # of a parent: when `eml cancel` was called
 CREATION = "creation"  # a random number that identifies the run if the answer with its id is lost
 COMMAND = "command"  # the command line that made the run
+CODE = "code"  # the path of the user's own code
+CODE_CHECK = "code_check"  # what its check has found
 # Tags that are deleted when a run continues.
 ENDINGS = {"stopped", "error", JOB, JOB_LOG, CANCELLED}
 SYSTEM_METRICS = "system_metrics"  # whether MLflow logged them during the training

@@ -9,6 +9,7 @@ from typing import Any
 from eml.config import Config
 from eml.data.specs import SPECS
 from eml.machine import DISTURBED
+from eml.models.own_code import errors_shown
 from eml.seeds import order_of
 from eml.training.loop import TrainingLoop, load_for, make_learner, timed
 from eml.training.threads import CHOOSE, Asked
@@ -37,11 +38,12 @@ kind_of = attrgetter(
 )
 
 
-def probe(config: Config, asked: Asked = CHOOSE) -> Cost:
-    """Time some training batches and one evaluation of a Config. Logs nothing."""
-    make_learner(config, load_for(config))  # so that imports do not count
+@errors_shown()
+def probe(config: Config, asked: Asked = CHOOSE, code: str = "") -> Cost:
+    """Time some training batches and one evaluation of a Config. Logs nothing. code: as in Task."""
+    make_learner(config, load_for(config), code)  # so that imports do not count
     start = perf_counter()
-    training = TrainingLoop(config, load_for(config), asked=asked)
+    training = TrainingLoop(config, load_for(config), asked=asked, code=code)
     setup = perf_counter() - start
     learner, all_images = training.learner, training.images["train"]
     order = order_of(config.seed, 1, all_images)

@@ -10,6 +10,7 @@ import numpy as np
 
 from eml.config import Config
 from eml.data.datasets import Dataset, load
+from eml.models import own_code
 from eml.models.learner import Learner, Score
 from eml.models.numpy_mlp import NumpyLearner
 from eml.seeds import order_of
@@ -72,13 +73,14 @@ def load_for(config: Config) -> Dataset:
     return load(config.dataset, config.subset, config.seed, config.validation)
 
 
-def make_learner(config: Config, dataset: Dataset) -> Learner:
-    """The learner that a Config describes, warmed up."""
+def make_learner(config: Config, dataset: Dataset, code: str = "") -> Learner:
+    """The learner that a Config describes, warmed up. code: the path of the user's own code."""
+    own = own_code.load(code, config.code_sha256) if config.code_sha256 else None
     if config.framework == "numpy":
-        return NumpyLearner(config, dataset)
+        return NumpyLearner(config, dataset, own)
     from eml.models.torch_learner import TorchLearner  # torch takes seconds to import
 
-    return TorchLearner(config, dataset)
+    return TorchLearner(config, dataset, own)
 
 
 def timed(
@@ -105,8 +107,11 @@ class TrainingLoop:
         last: EpochRecord | None = None,
         state: dict[str, np.ndarray] | None = None,
         asked: Asked = CHOOSE,
+        code: str = "",
     ):
         """last, state: continue after this record, with the result of Learner.training_state.
+
+        code: the path of the user's own code, which is executed.
 
         The clocks continue from the record, so they do not count the pause.
         """
@@ -115,7 +120,7 @@ class TrainingLoop:
         self.evaluating = True
         self._started = perf_counter() - (last.wall_seconds if last else 0.0)
         self._clocks = {name: (last and getattr(last, name)) or 0.0 for name in CLOCKS}
-        self.learner = make_learner(config, dataset)
+        self.learner = make_learner(config, dataset, code)
         if state is not None:
             self.learner.load_training_state(state)
         self.threads = Threads(self.learner, config, asked, last.next_threads if last else None)
