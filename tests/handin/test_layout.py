@@ -27,18 +27,27 @@ def pages(tmp_path_factory):
         for number, rows in enumerate(lr_sweep(seed=seed), start=5 * seed)
     ]
     made = handin("ex2-2025", tmp_path_factory.mktemp("x"), of={"lr_sweep": evidence(*runs)})
-    pdf = pypdfium2.PdfDocument(archive.build(made)["ex2.pdf"])
+    return of_pdf(archive.build(made)["ex2.pdf"])
+
+
+def of_pdf(content):
+    """What `pages` has, of any PDF."""
+    pdf = pypdfium2.PdfDocument(content)
     texts = [page.get_textpage() for page in pdf]
     boxes = [[text.get_rect(i) for i in range(text.count_rects())] for text in texts]
     everything = "".join(text.get_text_bounded() for text in texts)
     return boxes, [page.get_size() for page in pdf], everything
 
 
-def test_no_text_is_outside_of_its_page(pages):
-    for boxes, (width, height) in zip(*pages[:2], strict=True):
+def assert_inside(pages, sizes):
+    for boxes, (width, height) in zip(pages, sizes, strict=True):
         for left, bottom, right, top in boxes:
             assert 0 < left <= right < width
             assert 0 < bottom <= top < height
+
+
+def test_no_text_is_outside_of_its_page(pages):
+    assert_inside(*pages[:2])
 
 
 def test_no_text_lies_on_another(pages):
@@ -50,6 +59,29 @@ def test_no_text_lies_on_another(pages):
             common = max(0, min(r1, r2) - max(l1, l2)) * max(0, min(t1, t2) - max(b1, b2))
             smaller = min((r1 - l1) * (t1 - b1), (r2 - l2) * (t2 - b2))
             assert common <= 0.2 * smaller
+
+
+LETTERS = ["größer", "λ → ∂", "tab\t|", "\x0c", "\u202eleft", "e\u0301"]
+WIDE = ["# " + "a long comment " * 20, "    " * 30 + "return x"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [*LETTERS, *WIDE],
+        ["字", "🙂", "\x1b[2J"],
+        ["x" * 200],
+    ],
+    ids=["letters", "missing letters", "a long word"],
+)
+def test_own_code_of_any_letters_and_lines_is_printed_on_its_pages(lines, tmp_path):
+    made = handin("ex2-2025", tmp_path)
+    text = "\n# ".join(["a = 1", *lines]) + "\nthe_end = 1"
+    made.own_code["own_code/0123abcd/own.py"] = text.encode()
+    boxes, sizes, text = of_pdf(archive.build(made)["ex2.pdf"])
+    assert "own.py" in text
+    assert "the_end = 1" in text
+    assert_inside(boxes, sizes)
 
 
 def test_a_long_command_is_broken_into_lines_that_a_shell_joins():

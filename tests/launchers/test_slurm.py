@@ -1,6 +1,7 @@
 """Trainings in jobs of a real Slurm: whatever becomes of a job, the results are those of inline."""
 
 import getpass
+import hashlib
 import re
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from eml.tracking.runs import run as tracked_run
 from eml.training.loop import TrainingLoop, load_for
 from support.commands import ROOT, call, config_of, eml_command, stored_runs, until
 from support.interrupted import SCORES, assert_whole
+from support.own_code import STUDENTS
 
 RATES = [1.0, 0.5, 0.1, 0.05, 0.01]
 EPOCHS = 200
@@ -430,6 +432,36 @@ def test_flags_that_this_sbatch_does_not_know_are_refused_at_once(shared_store, 
     assert result.returncode == 2
     assert "no-such-flag" in result.stderr
     assert stored_runs(shared_store) == []
+
+
+def test_jobs_train_own_code(shared_store, launched):
+    code = STUDENTS / "plain.py"
+    assert launched(*sweep(2), *IN_JOBS, "--code", str(code)).end() == (0, "")
+    runs = trained(shared_store).values()
+    assert [run.info.status for run in runs] == ["FINISHED"] * 5
+    sha256 = hashlib.sha256(code.read_bytes()).hexdigest()
+    for run in runs:
+        assert "slurm_job" in run.data.tags
+        assert run.data.params["code_sha256"] == sha256
+        logged = shared_store.download_artifacts(run.info.run_id, "code/plain.py")
+        assert Path(logged).read_bytes() == code.read_bytes()
+
+
+def test_a_job_refuses_own_code_that_has_changed_since(
+    shared_store, slurm, environment, small_data, tmp_path
+):
+    own, trace, text = tmp_path / "own.py", tmp_path / "trace", (STUDENTS / "plain.py").read_text()
+    own.write_text(text)
+    config = config_of("mlp_numpy", epochs=1, code=str(own))
+    own.write_text(f"open({str(trace)!r}, 'w')\n{text}")
+    with (
+        tracked_run("parent", "", {}) as parent,
+        Slurm(LaunchOptions(launcher="slurm", slurm_time="10")) as launcher,
+    ):
+        (result,) = launcher.run([Task(config=config, parent=parent, code=str(own))])
+    assert "own.py has changed since it was submitted" in result.reason
+    assert one_status(shared_store) == "FAILED"
+    assert not trace.exists()
 
 
 def test_the_file_of_the_course_has_what_its_job_script_asks_for():

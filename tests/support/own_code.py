@@ -1,6 +1,12 @@
 """Networks as students write them, and the errors that students make in them."""
 
+import re
 from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from support.commands import stored_runs
 
 STUDENTS = Path(__file__).parent / "students"
 
@@ -167,3 +173,39 @@ def planted(name: str) -> str:
     text = (STUDENTS / file).read_text()
     assert text.count(right) == 1, f"{name}: {text.count(right)} times in {file}"
     return text.replace(right, wrong)
+
+
+# At the top of a file: leaves a trace each time that the file is executed.
+TRACE = 'from pathlib import Path\nwith open(Path({!r}), "a") as trace:\n    trace.write("!")\n'
+# In place of plain.py's step, with something that happens in its call number `calls`. An epoch of
+# the synthetic MNIST has 8 steps, and a check some 15.
+STEP = """
+calls = 0
+right_step = MLP.step
+
+
+def step(self, images, one_hot, learning_rate):
+    global calls
+    calls += 1
+    {}
+    return right_step(self, images, one_hot, learning_rate)
+
+
+MLP.step = step
+"""
+
+
+def plain(folder: Path, in_step: str = "", before: str = "", name: str = "own.py") -> str:
+    """The path of a file in a folder: plain.py with some code before it and in its step."""
+    text = before + (STUDENTS / "plain.py").read_text()
+    (folder / name).write_text(text + STEP.format(in_step) if in_step else text)
+    return str(folder / name)
+
+
+def trainings(client: MlflowClient) -> list[Run]:
+    return [run for run in stored_runs(client) if "training_digest" in run.data.tags]
+
+
+def files_of_traceback(complaints: str) -> list[str]:
+    """The files of a traceback."""
+    return re.findall(r'^  File "(.*?)", line', complaints, re.MULTILINE)

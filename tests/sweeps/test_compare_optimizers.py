@@ -11,7 +11,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from eml.analysis.options import CompareOptions, Selection
+from eml.analysis.options import Selection
 from eml.errors import UserError
 from eml.launchers.options import LaunchOptions
 from eml.launchers.worker import Inline
@@ -135,7 +135,7 @@ def test_compare_draws_the_finals_only(small_data, store, quick_probes):
     assert frame["run_id"].nunique() == 2
     assert sum("evaluated on validation images" in line for line in left_out) == 1
     # And of the grid alone the validation accuracies.
-    compare(CompareOptions(filter="params.validation != '0'"))
+    compare(Selection(filter="params.validation != '0'"))
     (run,) = [run for run in stored_runs(store) if run.data.tags["recipe"] == "compare"]
     names = {file.path for file in store.list_artifacts(run.info.run_id)}
     assert {"validation_accuracy_over_epochs.png", "validation_loss_over_epochs.png"} <= names

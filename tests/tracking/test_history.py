@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from eml.analysis.comparison import Comparison
-from eml.analysis.options import CompareOptions, Selection
+from eml.analysis.options import Selection
 from eml.analysis.summary import summary
 from eml.errors import UserError
 from eml.tracking import readers
@@ -196,7 +196,7 @@ def test_an_output_folder_is_made_at_once_or_refused(store, tmp_path):
         (tmp_path, "File exists, give a new folder"),
     ):
         with pytest.raises(UserError, match=f"output={output}: {reason}"):
-            compare(CompareOptions(output=str(output)))
+            compare(Selection(output=str(output)))
     assert len(stored_runs(store)) == before
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from eml.analysis.options import CompareOptions
+from eml.analysis.options import Selection
 from eml.tracking.compare import compare
 
 
@@ -27,7 +27,7 @@ def theirs(old_store, store, monkeypatch):
 @pytest.mark.parametrize("recipe", ["lr_sweep", "cifar_cnn", "optimizers", "mlp_vs_cnn"])
 def test_compare_says_the_same_numbers(theirs, tmp_path, recipe, capsys, png_only):
     output = tmp_path / "output"
-    compare(CompareOptions(recipe=recipe, stores=str(theirs), output=str(output)))
+    compare(Selection(recipe=recipe, stores=str(theirs), output=str(output)))
     expected = pd.read_csv(theirs / f"{recipe}.csv")
     # Pairs are judged otherwise since: a pair may be "not judged".
     expected = expected.loc[:, ~expected.columns.str.endswith("separable_from")]

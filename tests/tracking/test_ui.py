@@ -3,7 +3,7 @@
 tests/test_browser.py looks at the pages themselves.
 """
 
-from eml.analysis.options import CompareOptions
+from eml.analysis.options import Selection
 from eml.tracking import ui
 from eml.tracking.compare import compare
 from support.commands import add_training, run_here, stored_runs
@@ -23,7 +23,7 @@ def test_a_sweep_has_the_best_score_and_says_what_it_is_about(small_data, store)
 def test_a_comparison_is_named_by_what_it_compares(store, png_only):
     for seed in (1, 2):
         add_training(store, "mlp_numpy", seed=seed)
-    compare(CompareOptions(recipe="mlp_numpy"))
+    compare(Selection(recipe="mlp_numpy"))
     assert stored_runs(store)[-1].info.run_name == "Comparison of 2 runs of mlp_numpy"
 
 

@@ -8,7 +8,7 @@ from eml.config import STORES, Effects, Options
 
 @dataclass(frozen=True, kw_only=True)
 class Selection(Options):
-    """Which trainings of the tracking store are taken; by default the newest finished group.
+    """Which trainings are compared, by default the newest finished group, and where to copy it.
 
     A group is the trainings of a sweep, or all trainings of a recipe of one training.
     """
@@ -18,11 +18,5 @@ class Selection(Options):
     recipe: Annotated[str, "runs of this recipe; else of the newest finished one"] = ""
     runs: Annotated[str, "ids separated by commas; a parent run stands for its trainings"] = ""
     filter: Annotated[str, "runs that this MLflow filter selects"] = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompareOptions(Selection):
-    """Options of `compare`."""
-
     stores: Annotated[str, STORES] = ""
     output: Annotated[str, "new folder for a copy; for `mlflow run` an absolute path"] = ""

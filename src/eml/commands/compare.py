@@ -1,11 +1,11 @@
 """The `compare` command: compares runs of the store."""
 
-from eml.analysis.options import CompareOptions
+from eml.analysis.options import Selection
 from eml.commands.options import command
 
 
-@command(CompareOptions)
-def compare(options: CompareOptions) -> None:
+@command(Selection)
+def compare(options: Selection) -> None:
     """Compare runs of the tracking store, over epochs and over seconds. Trains nothing.
 
     By default the newest finished group of trainings is compared. The labels name what varies.

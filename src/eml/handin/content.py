@@ -10,11 +10,13 @@ from datetime import UTC, datetime, time
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import typst
+from matplotlib.ft2font import FT2Font
 
 from eml.analysis.curves import Training
 from eml.analysis.fairness import SEEDS, warnings
@@ -34,7 +36,9 @@ from eml.tracking.tags import CODE_CHECK
 
 VERSIONS = {"python": "Python", "torch": "PyTorch", "numpy": "NumPy", "mlflow": "MLflow"}
 RUN = {"run_id": 8, "run_name": None, "status": None, "git_commit": 9}  # characters printed
+FONTS = Path(mpl.get_data_path(), "fonts", "ttf")
 WIDTH = 88  # characters of a command's line
+WIDEST = 100  # of the group's own code
 LETTERS = {"x": "X", "y": "Y"} | PARAMETERS | {"weights_1": "W1"}
 SHORT = 30  # characters of a calculation that fit in a column
 FIGURE = "figures/{}/{}.svg"  # of a recipe, by name
@@ -116,10 +120,15 @@ def _own(handin: Handin, path: str, source: bytes) -> dict[str, Any]:
             ends = " to ".join(dict.fromkeys(f"{end:+.2f}" for end in (min(known), max(known))))
             of = f"{len(known)} of {len(own)} trainings"
             lines.append(f"{recipe}: final accuracy minus that of eml's network: {ends} ({of}).")
-    text = source.decode(errors="replace")
+    # Lines that fit in, of characters that the PDF's font has.
+    letters = FT2Font(str(FONTS / "DejaVuSansMono.ttf")).get_charmap()
+    text = ""
+    for line in source.decode(errors="replace").expandtabs(4).splitlines():
+        shown = "".join(letter if ord(letter) in letters else "?" for letter in line)
+        text += "\n".join(wrap(shown, WIDEST, drop_whitespace=False)) + "\n"
     _, sha256, name = path.split("/")
-    recipes = list(dict.fromkeys(recipe for recipe, _ in runs))
-    return {"name": name, "sha256": sha256, "recipes": recipes, "lines": lines, "text": text}
+    about = {"name": name, "sha256": sha256, "recipes": list(dict(runs))}
+    return about | {"lines": lines, "text": text}
 
 
 def _answer(handin: Handin, exercise: Exercise) -> dict[str, Any]:
@@ -304,7 +313,7 @@ def typeset(handin: Handin) -> dict[str, bytes]:
             pdf = typst.compile(
                 layout,
                 root=folder,
-                font_paths=[Path(mpl.get_data_path(), "fonts", "ttf")],
+                font_paths=[FONTS],
                 ignore_system_fonts=True,
                 format="pdf",
                 # Archivable; accessible: every figure has an alternative text.

@@ -13,6 +13,7 @@ from eml.handin.form import FORM, read_form, write_form
 from eml.handin.sheet import Rule, Sheet, load_sheet, sheet_names
 from eml.launchers.options import LaunchOptions
 from eml.machine import GIVEN_RUN, environment
+from eml.models.own_check import check_each
 from eml.recipes.recipe import Recipe, RecipeOptions
 from eml.sweeps.launch import launch, plan
 from eml.sweeps.request import launcher_of
@@ -40,6 +41,10 @@ def train_sheet(
             raise ConfigError(f"{file} is the form of {form.sheet.name}: give another folder")
         theirs = [below(file.parent, store) for store in form.stores]
         launching = replace(launching, stores=",".join([stores, *theirs]))
+    for recipe in (assignment.of for assignment in asked.trainings):
+        check_each(str(shared["code"]), recipe.configs(_options(recipe, shared)))
+    if shared["check"] == "only":
+        return
     others = open_others(names_in(launching.stores))
     # Each recipe makes runs of its own; the run of `mlflow run` gets the PDF at the end.
     begin(create=True)
@@ -49,8 +54,6 @@ def train_sheet(
         for arguments in lacking:
             print(f"\n{arguments[0].name}", flush=True)
             seconds += plan(*arguments)
-        if shared["check"] == "only":
-            return
         if lacking and seconds:
             print(f"\n{name}: about {duration(seconds)} in all", flush=True)
         elif not lacking:
@@ -68,6 +71,12 @@ def train_sheet(
     make(file, stores)
 
 
+def _options(recipe: Recipe, values: Mapping[str, Any]) -> RecipeOptions:
+    """The options of a recipe, with those of these values that it has."""
+    known = (field.name for field in fields(recipe.options))
+    return recipe.options(**{name: values[name] for name in known if name in values})
+
+
 def _lacking(
     asked: Sheet, shared: Mapping[str, Any], launching: LaunchOptions, others: Others
 ) -> Iterator[tuple[Recipe, list[Config], RecipeOptions, LaunchOptions]]:
@@ -80,8 +89,7 @@ def _lacking(
             replace(rule, only=(shared[rule.field],)) if rule.field in shared else rule
             for rule in assignment.rules
         ]
-        values = {f.name: shared[f.name] for f in fields(recipe.options) if f.name in shared}
-        options = recipe.options(**instead, **values)
+        options = _options(recipe, {**shared, **instead})
         configs = recipe.configs(options)
         code = [configs[0].code_sha256]
         rules.append(Rule(says="the code", field="code_sha256", only=code, draft=True))

@@ -147,6 +147,8 @@ def _begin(task: Task, checkpoint: Checkpoint, dataset: Dataset) -> TrainingLoop
     threads = training.threads.number
     if last and threads == last.next_threads:
         threads = records[0].next_threads or threads  # the tag has the number it began with
+    if task.code:  # still the file that was executed, so it can be logged
+        own_code.read(task.code, config.code_sha256)
     log.log_setup(config, dataset, training.learner, threads, task.code)
     return training
 

@@ -1,7 +1,5 @@
 """Checks the hand-written gradients against central differences, in double precision."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from eml.config import Config
@@ -24,25 +22,21 @@ def check_gradients(config: Config, dataset: Dataset) -> float:
     model = MLP(initial_weights(sizes, config.seed), rows=len(inputs))
     model.forward(inputs, labels)
     model.backward()
-    errors = relative_errors(model, model.gradients, inputs, labels, ENTRIES)
+    errors = relative_errors(model, inputs, labels, ENTRIES)
     return float(np.max(list(errors.values())))  # NaN if one is NaN, unlike max()
 
 
 def relative_errors(
-    model: MLP,
-    gradients: Mapping[str, np.ndarray],
-    inputs: np.ndarray,
-    labels: np.ndarray,
-    entries: int | None = None,
+    model: MLP, inputs: np.ndarray, labels: np.ndarray, entries: int | None = None
 ) -> dict[str, float]:
     """Return |gradient - numerical| / |numerical|, lengths of vectors, for each weight array.
 
-    model: with float64 weights. inputs: (batch, inputs). labels: (batch,). entries: number of
-        random entries to check in each array; None checks all.
+    model: with float64 weights, and the gradients to check. inputs: (batch, inputs). labels:
+    (batch,). entries: number of random entries to check in each array; None checks all.
     """
     rng = np.random.default_rng(0)
     errors = {}
-    for name, gradient in gradients.items():
+    for name, gradient in model.gradients.items():
         weight = model.weights[name].reshape(-1)
         chosen = rng.permutation(weight.size)[:entries]
         numerical = np.empty(len(chosen))

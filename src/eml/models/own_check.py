@@ -3,10 +3,12 @@
 The first check that fails raises UserError with one line; the others tell what they found.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from scipy.special import softmax
@@ -26,6 +28,13 @@ SLOW = 1e-4  # learning rate at which a step hardly changes what it still needs
 LARGE = 1000.0  # its exp() is infinite in every dtype
 Weights = Mapping[str, np.ndarray]  # arrays by name
 UNTRAINED = (2.1, 2.7)  # loss; log(10) = 2.3 if all classes are equally probable
+
+
+def check_each(path: str, configs: Iterable[Config]) -> dict[str, str]:
+    """Check the code for each network of these Configs; return what was found, by network."""
+    here: dict[str, Any] = {"device_type": "cpu", "precision": Config.precision}
+    networks = {config.model: replace(config, **here) for config in configs if path}
+    return {name: check(path, config) for name, config in networks.items()}
 
 
 @cache
@@ -66,7 +75,6 @@ def _check_numpy(code: ModuleType, config: Config) -> Iterator[str]:
     weights = initial_weights(mlp_sizes(images.shape[1]), config.seed)
     loss, probabilities = _check_forward(code, weights, images, labels)
     yield f"forward: loss of the untrained network {loss:.4f}, as in eml's"
-    apart = {}
     for size in (BATCH, SMALLER):
         some, reference = (images[:size], labels[:size]), MLP(weights, BATCH)
         reference.forward(*some)
@@ -84,10 +92,10 @@ def _check_numpy(code: ModuleType, config: Config) -> Iterator[str]:
                 fault += ": the layers above are right, so look at the sigmoid's derivative"
             also = f"; wrong too: {', '.join(wrong[1:])}" if wrong[1:] else ""
             raise UserError(f"step of {size} images: the gradient of {first} {fault}{also}")
-        apart = {name: _apart(gradients[name], expected[name]) for name in gradients}
+    apart = {name: _apart(gradients[name], expected[name]) for name in gradients}
     worst = max(apart, key=apart.__getitem__)
-    given = {name: gradients[own] for name, own in zip(weights, expected, strict=True)}
-    error = max(relative_errors(MLP(weights, BATCH), given, *some, ENTRIES).values())
+    reference.gradients = {n: gradients[own] for n, own in zip(weights, expected, strict=True)}
+    error = max(relative_errors(reference, *some, ENTRIES).values())
     _require(error < TOLERANCE, f"step: {error:.1g} away from central differences of the loss")
     line = f"step: gradients within {apart[worst]:.1g} of eml's ({worst}), relative,"
     yield f"{line} and {error:.1g} of central differences"
@@ -113,15 +121,15 @@ def _check_forward(
     shapes = ", ".join(f"{name} {weight.shape}" for name, weight in named(weights).items())
     _require(is_unchanged(), f"weights() of a new MLP must be what it was given: {shapes}")
     losses, probabilities = map(np.array, own.forward(images, labels))
+    same = np.array_equal(images, before) and is_unchanged()
+    _require(same, "forward changes its images or the weights")
+    again = own.forward(images, labels)[1]
+    _require(np.array_equal(again, probabilities), "forward: two calls give different results")
     hint = ", but columns do: take axis=1" if _near(probabilities.sum(axis=0), 1) else ""
     _require(_near(probabilities.sum(axis=1), 1), f"forward: rows do not sum to 1{hint}")
     right, logits = MLP(dict(weights), BATCH).forward(images, labels)
     wrong = f"loss of the untrained network {losses.mean():.4f}, but {right.mean():.4f} in eml's"
     _require(_near(probabilities, softmax(logits, axis=1)), f"forward: {wrong}")
-    again = own.forward(images, labels)[1]
-    _require(np.array_equal(again, probabilities), "forward: two calls give different results")
-    changes = not np.array_equal(images, before) or not is_unchanged()
-    _require(not changes, "forward changes its images or the weights")
     for name, where in {"bias_3": "logits", "bias_2": "sigmoids", "bias_1": "sigmoids"}.items():
         for large in (LARGE, -LARGE):  # different ones, so that some probabilities are 0
             moved = {**weights, name: large * np.arange(1, len(weights[name]) + 1)}

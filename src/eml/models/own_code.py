@@ -37,13 +37,13 @@ def read(path: str, sha256: str = "") -> bytes:
 
 def load(path: str, sha256: str) -> ModuleType:
     """Execute the file with this SHA-256, and return its module. Raises UserError if it fails."""
-    source, folder = read(path, sha256), Path(path).parent
+    source, folders = read(path, sha256), (Path(path).resolve().parent, Path(path).parent.resolve())
     try:
         code = compile(source, path, "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
         raise UserError(f"{Path(path).name}: {error}") from None
     # A module beside the file would escape the SHA-256, so it is not found.
-    beside = [p for p in sys.path if Path(p).resolve() == folder and not Path(p, "eml").is_dir()]
+    beside = [p for p in sys.path if Path(p).resolve() in folders and not Path(p, "eml").is_dir()]
     sys.path[:] = [entry for entry in sys.path if entry not in beside]
     module = sys.modules[NAME] = ModuleType(NAME)
     module.__file__ = path
@@ -72,7 +72,7 @@ def errors_shown(blamed: str = "") -> Iterator[None]:
         for frame, number in lines[-1:]:
             blamed = f"{Path(frame.f_code.co_filename).name}, line {number}"
         reason = " ".join(traceback.format_exception_only(error)[-1].split())
-        if isinstance(error, ModuleNotFoundError):
+        if isinstance(error, ImportError):
             reason += "; put all code of your own in one file"
         if isinstance(error, NotImplementedError) and str(error):
             reason = str(error)

@@ -39,9 +39,7 @@ class Options(DeviceOptions, SharedOptions):
         str, f"learning rates to try with each, two or more; {AUTO}: around its default"
     ] = AUTO
     search_epochs: Annotated[int, "of each training of the search, at most epochs"] = 6
-    seeds: Annotated[str, "of the final trainings; three for verdicts"] = str(
-        cifar_cnn.Options.seed
-    )
+    seeds: Annotated[str, "of the final trainings"] = str(cifar_cnn.Options.seed)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,7 +12,6 @@ Seed = Annotated[int, "decides initial weights, order of the data, and the subse
 OptimizerName = Annotated[str, f"one of {', '.join(VALUES['optimizer'])}, in any case"]
 Activation = Annotated[str, f"of the hidden layers, {' or '.join(VALUES['activation'])}"]
 Code = Annotated[str, "your own network: a Python file, checked before it trains (`eml new`)"]
-CHECKS = ("false", "true", "only")
 Check = Annotated[str, "true: compare NumPy's gradients with central differences; only: check code"]
 Value = TypeVar("Value", str, int, float)
 FindDevice = Callable[[str], str]  # "auto", "cpu" or "cuda" -> "cpu" or "cuda"
@@ -52,11 +51,13 @@ class SharedOptions(RecipeOptions):
     subset: Annotated[int, "training images, class-balanced; a fifth as many to test; 0: all"] = 0
     dtype: Annotated[str, f"to compute in, {' or '.join(VALUES['dtype'])}"] = Config.dtype
     code: Code = ""
-    check: Check = CHECKS[0]
+    check: Check = "false"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of("check", self.check, CHECKS)
+        one_of("check", self.check, ("false", "true", "only"))
+        if self.check == "only" and not self.code:
+            raise ConfigError("check=only has no effect without code: give a file as code")
         if self.code:
             object.__setattr__(self, "code", str(Path(self.code).expanduser().absolute()))
 

@@ -46,6 +46,5 @@ class Plan:
     def __str__(self) -> str:
         launcher = self.launcher
         at_once = f", {launcher.at_once} at once" if launcher.at_once > 1 else ""
-        beside = ", beside other work" if any(c.disturbed for c in launcher.costs.values()) else ""
-        about = f": about {duration(self.left)}{beside}" if launcher.trains_here else ""
+        about = f": about {duration(self.left)}" if launcher.trains_here else ""
         return f"{self.counted}{at_once}{about}"

@@ -11,7 +11,7 @@ from eml.launchers.base import Launcher, Task, launcher_class
 from eml.launchers.options import LaunchOptions
 from eml.launchers.worker import Inline
 from eml.machine import hardware, worker_count
-from eml.models import own_check
+from eml.models.own_check import check_each
 from eml.recipes.recipe import Recipe, RecipeOptions
 from eml.tracking.digests import plan_digest
 from eml.tracking.find import Others, names_in, open_others
@@ -57,15 +57,14 @@ class Request:
                 raise no_effect(name, value, f"{recipe.name} on {devices}, {resume}")
         others = open_others(names_in(launching.stores))
         code, check = (getattr(options, name, "") for name in ("code", "check"))
-        if not code and (check == "only" or (check == "true" and configs[0].framework == "torch")):
+        if check == "true" and not code and configs[0].framework == "torch":
             raise no_effect("check", check, f"{recipe.name} without code")
         return cls(recipe, configs, options, launching, launcher, others, code, check)
 
     @cached_property
     def code_checks(self) -> dict[str, str]:
         """What the check of the user's own code finds, by network. Raises UserError if it fails."""
-        networks = {config.model: config for config in self.configs} if self.code else {}
-        return {name: own_check.check(self.code, config) for name, config in networks.items()}
+        return check_each(self.code, self.configs)
 
     def task(self, config: Config, threads: Asked, **of_parent: Any) -> Task:
         """The task of a training. of_parent: fields of a training in a sweep."""

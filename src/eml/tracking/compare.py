@@ -8,7 +8,7 @@ from pathlib import Path
 from eml.analysis.comparison import Comparison
 from eml.analysis.figures import Draw, over
 from eml.analysis.labels import X_LABELS, counted
-from eml.analysis.options import CompareOptions
+from eml.analysis.options import Selection
 from eml.errors import UserError
 from eml.recipes import RECIPES
 from eml.tracking import publish, runs
@@ -17,7 +17,7 @@ from eml.tracking.history import load_history
 from eml.tracking.reap import begin
 
 
-def compare(options: CompareOptions) -> None:
+def compare(options: Selection) -> None:
     """Select runs, print their summary, and log it with the figures.
 
     Raises UserError, before a new run begins, if there is nothing to compare or an option is wrong.
@@ -45,7 +45,7 @@ def compare(options: CompareOptions) -> None:
             print(f"copied to {Path(output).resolve()}")
 
 
-def _selected(options: CompareOptions, others: Others) -> tuple[Comparison, dict[str, Draw]]:
+def _selected(options: Selection, others: Others) -> tuple[Comparison, dict[str, Draw]]:
     """Select and read the runs; what to draw of them."""
     history, left_out = load_history(options, others)
     counts = history.groupby("store")["run_id"].nunique().items()

@@ -8,7 +8,6 @@ from typing import Any
 
 from eml.config import Config
 from eml.data.specs import SPECS
-from eml.machine import DISTURBED
 from eml.models.own_code import errors_shown
 from eml.seeds import order_of
 from eml.training.loop import TrainingLoop, load_for, make_learner, timed
@@ -27,7 +26,6 @@ class Cost:
     setup: float
     train_image: float
     evaluate_image: float
-    disturbed: bool = False  # whether something else had the processor meanwhile
 
 
 Costs = dict[tuple[Any, ...], Cost]  # by kind_of(config)
@@ -47,16 +45,14 @@ def probe(config: Config, asked: Asked = CHOOSE, code: str = "") -> Cost:
     setup = perf_counter() - start
     learner, all_images = training.learner, training.images["train"]
     order = order_of(config.seed, 1, all_images)
-    images, seconds, cpu_seconds = 0, 0.0, 0.0
+    images, seconds = 0, 0.0
     while seconds < PROBE_SECONDS:
         # Larger and larger chunks, so that the clock is read seldom.
         size = min(max(config.batch_size, images), all_images)
-        _, more, more_cpu = timed(learner, learner.train_epoch, order[:size])
-        images, seconds, cpu_seconds = images + size, seconds + more, cpu_seconds + more_cpu
-    training.threads.after_epoch(1, images, seconds, cpu_seconds)
+        _, more, _ = timed(learner, learner.train_epoch, order[:size])
+        images, seconds = images + size, seconds + more
     score, evaluation, _ = timed(learner, learner.evaluate, config.evaluated)
-    disturbed = (training.threads.slowdown or 0) >= DISTURBED
-    return Cost(setup, seconds / images, evaluation / score.examples, disturbed)
+    return Cost(setup, seconds / images, evaluation / score.examples)
 
 
 def seconds_of(config: Config, costs: Costs, epochs: float) -> float:

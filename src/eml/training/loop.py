@@ -107,11 +107,9 @@ class TrainingLoop:
         last: EpochRecord | None = None,
         state: dict[str, np.ndarray] | None = None,
         asked: Asked = CHOOSE,
-        code: str = "",
+        code: str = "",  # path of the user's own
     ):
         """last, state: continue after this record, with the result of Learner.training_state.
-
-        code: the path of the user's own code, which is executed.
 
         The clocks continue from the record, so they do not count the pause.
         """
