@@ -64,6 +64,11 @@ ERRORS = {
         f"{_UPDATE_3}\n        {_DELTA_2}",
     ),
     # Of the update.
+    "the learning rate cancels": (
+        "layers.py",
+        "n = len(self.x)",
+        "n = len(self.x) * learning_rate",
+    ),
     "a bias that is not updated": ("plain.py", "self.b2 = self.b2 - rate *", "self.b2 - rate *"),
     "a layer that is not updated": ("plain.py", "self.w1 = self.w1 - rate *", "self.w1 - rate *"),
     "momentum outside of the weights": ("layers.py", _UPDATE, _MOMENTUM),

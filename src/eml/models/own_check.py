@@ -92,6 +92,8 @@ def _check_numpy(code: ModuleType, config: Config) -> Iterator[str]:
                 fault += ": the layers above are right, so look at the sigmoid's derivative"
             also = f"; wrong too: {', '.join(wrong[1:])}" if wrong[1:] else ""
             raise UserError(f"step of {size} images: the gradient of {first} {fault}{also}")
+        if any(_fault(slow[name], expected[name], size) for name in slow):
+            raise UserError(f"step is right at learning_rate=1, but not in proportion at {SLOW:g}")
     apart = {name: _apart(gradients[name], expected[name]) for name in gradients}
     worst = max(apart, key=apart.__getitem__)
     reference.gradients = {n: gradients[own] for n, own in zip(weights, expected, strict=True)}
@@ -219,4 +221,4 @@ def _check_torch(code: ModuleType, config: Config) -> Iterator[str]:
     own.load_state_dict(dict(zip(mine, theirs.values(), strict=True)))
     with torch.no_grad():
         apart = float((own.eval()(images) - eml(images)).abs().max())
-    yield f"log-probabilities within {apart:.1g} of those of eml's network with the same weights"
+    yield f"log-probabilities differ by up to {apart:.1g} from eml's network with the same weights"

@@ -51,9 +51,8 @@ class TorchLearner:
         self.labels = {k: torch.from_numpy(v).to(self.device) for k, v in dataset.labels.items()}
         # Convolutions are faster with the channels last on a CPU (measured) and with a GPU's tensor
         # cores (NVIDIA's advice). In own code a view() of such a tensor fails.
-        channels_last = config.model == "cnn" and (not on_gpu or config.precision != "fp32")
-        channels_last = channels_last and code is None
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        gains = config.model == "cnn" and (not on_gpu or config.precision != "fp32")
+        self.memory_format = torch.channels_last if gains and not code else torch.contiguous_format
         model = make_model(config, code).to(self.device)
         self.model = model.to(memory_format=self.memory_format)
         self.parameters = sum(parameter.numel() for parameter in model.parameters())

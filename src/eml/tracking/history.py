@@ -120,8 +120,7 @@ def _newest_group(
     extent = _extent(group.members[-1])
     other = [run.where for run in same if not run.why_no_training and _extent(run) != extent]
     passed_over = f"passed over, of other epochs or images: {', '.join(other)}"
-    kept = [run for run in same if run.where not in other]
-    return kept, [passed_over] if other else []
+    return [run for run in same if run.where not in other], [passed_over] if other else []
 
 
 def _finished(tops: Sequence[StoredRun], stores: Stores) -> Iterator[Group]:
