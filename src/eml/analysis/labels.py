@@ -19,7 +19,7 @@ X_LABELS = {
     "train_seconds": "training time (s)",
     "wall_seconds": "time since the data were loaded (s)",
 }
-# The accuracy by which trainings are judged: after the last epoch, or the best of any epoch.
+# The accuracy by which trainings are judged: after the last epoch, unless they are of a search.
 LAST = "last"
 MEDIAN = "median"  # of the last half of the epochs: of a search alone
 CRITERIA = {LAST: "final", "best": "best", MEDIAN: "median"}

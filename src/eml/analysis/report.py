@@ -28,11 +28,7 @@ from eml.analysis.figures import Draw, sensitivity
 from eml.analysis.labels import counted, in_digits, words
 from eml.analysis.summary import Outcomes, by_rate, summary, tried
 from eml.analysis.tables import brief, markdown, readable
-from eml.analysis.verdicts import (
-    FEW_IMAGES,
-    FEWEST_SEEDS,
-    Verdict,
-)
+from eml.analysis.verdicts import FEW_IMAGES, FEWEST_SEEDS, Verdict
 
 PAGE = Path(__file__).with_name("page.html")
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
@@ -65,11 +61,7 @@ def _write_figure(name: str, figure: Figure, folder: Path) -> None:
         figure.savefig(folder / f"{name}.svg", metadata=about)
 
 
-def write_report(
-    figures: Mapping[str, Draw],
-    comparison: Comparison,
-    folder: Path,
-) -> "Report":
+def write_report(figures: Mapping[str, Draw], comparison: Comparison, folder: Path) -> "Report":
     """Write figures, and tables as CSV and Markdown, into `folder`; return what they say."""
     split, rows = comparison.split, summary(comparison)
     pairs, on_seconds = comparison.verdicts, comparison.verdicts_on_seconds

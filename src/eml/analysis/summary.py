@@ -32,8 +32,8 @@ COLUMNS = {
 class CurveSummary:
     """A curve in numbers: means and ranges over its seeds. Accuracies are fractions.
 
-    A diverged seed counts as chance in the accuracies. The accuracies
-    are NaN where no seed is complete, so that no model is left.
+    A diverged seed counts as chance in the accuracies. They are NaN where no seed is complete, so
+    that no model is left.
     """
 
     curve: str

@@ -148,10 +148,7 @@ class PairTests(NamedTuple):
 
 
 def pair_tests(
-    scores: np.ndarray,
-    failed: np.ndarray,
-    floor: float,
-    images: int = MOST_IMAGES,
+    scores: np.ndarray, failed: np.ndarray, floor: float, images: int = MOST_IMAGES
 ) -> PairTests:
     """Test whether curves differ, so that the probability of any false verdict is at most ERROR.
 

@@ -1,6 +1,5 @@
 """The zip beside the PDF: made, read (anyone may have made it), and compared with its own data."""
 
-import hashlib
 import io
 import json
 import math
@@ -89,7 +88,7 @@ def write(handin: Handin, files: Mapping[str, bytes]) -> bytes:
         "versions": versions(),
         "code": handin.code,
         "numbers": {name: number._asdict() for name, number in handin.numbers.items()},
-        "sha256": {path: hashlib.sha256(data).hexdigest() for path, data in files.items()},
+        "sha256": {path: sha256_of(data) for path, data in files.items()},
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
     buffer, day = io.BytesIO(), handin.form.date
@@ -158,9 +157,9 @@ def differences(archive: Archive, others: Others = ()) -> Iterator[str]:
     for path in sorted({pdf, *archive.sha256, *made} - files.keys()):
         yield f"{printable(path, 200)} is missing"
     for path in sorted(files.keys() - {MANIFEST}):
-        if hashlib.sha256(files[path]).hexdigest() != archive.sha256.get(path):
+        if sha256_of(files[path]) != archive.sha256.get(path):
             yield f"{printable(path, 200)} is changed or new: {MANIFEST} has another SHA-256"
-    for path in {own_path(values) for _, values in archive.handin.runs} - {""}:
+    for path in sorted({own_path(values) for _, values in archive.handin.runs} - {""}):
         if not sha256_of(files.get(path, b"")).startswith(path.split("/")[1]):
             yield f"{printable(path, 200)} is not the code that was trained"
     yield from other_numbers(archive, archive.handin, "the histories give")

@@ -52,11 +52,7 @@ def _train_finals(
     finals: list[Config] = []
     remarks: list[str] = []
     while chosen:
-        new = [
-            final(config, plan.options, seed)
-            for config in chosen
-            for seed in plan.options.finals_seeds
-        ]
+        new = [final(config, plan.options, seed) for config in chosen for seed in plan.seeds]
         trainings.train(new)
         finals += new
         ended = trainings.trained(new)

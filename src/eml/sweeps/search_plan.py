@@ -22,22 +22,25 @@ class SearchPlan(Plan):
     finals_launcher: Launcher
 
     @property
+    def seeds(self) -> list[int]:
+        """Those of the final trainings."""
+        return self.options.finals_seeds
+
+    @property
     def expected(self) -> float:
-        return super().expected + self.finals(self.options.finals_seeds)
+        return super().expected + self.finals(self.seeds)
 
     @property
     def left(self) -> float:
-        count = len(self._each()) * len(self.options.finals_seeds)
+        count = len(self._each()) * len(self.seeds)
         missing = max(count - self.finals_done, 0) / count
         if not missing:  # all finals are done, so the search is done too
             return 0.0
-        return max(super().expected - self.spent, 0.0) + missing * self.finals(
-            self.options.finals_seeds
-        )
+        return max(super().expected - self.spent, 0.0) + missing * self.finals(self.seeds)
 
     @property
     def counted(self) -> str:
-        finals = len(self._each()) * len(self.options.finals_seeds)
+        finals = len(self._each()) * len(self.seeds)
         return f"{len(self.configs)} trainings of the search and {finals} final ones"
 
     def finals(self, seeds: Sequence[int]) -> float:
@@ -53,10 +56,10 @@ class SearchPlan(Plan):
     def __str__(self) -> str:
         lines = [
             f"  then the best rate of each optimizer ({', '.join(self._each())}) on all training "
-            f"images, with the seeds {', '.join(map(str, self.options.finals_seeds))}",
+            f"images, with the seeds {', '.join(map(str, self.seeds))}",
             super().__str__(),
         ]
-        if len(self.options.finals_seeds) < SEEDS_OF_A_VERDICT and self.launcher.trains_here:
+        if len(self.seeds) < SEEDS_OF_A_VERDICT and self.launcher.trains_here:
             seconds = super().expected + self.finals(range(SEEDS_OF_A_VERDICT))
             lines.append(f"with {SEEDS_OF_A_VERDICT} seeds, for verdicts: {duration(seconds)}")
         return "\n".join(lines)
